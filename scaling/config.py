@@ -1,0 +1,388 @@
+"""What a run is: frozen dataclasses, made once from a ConfigDict, and the hash that names the run.
+
+`configs/*.py` start from `base_config()`, a locked ConfigDict with every field at its default, and
+change some. `from_dict` turns it, strictly, into a `RunConfig`; `scaling/resolve.py` then fills
+every value that follows from others. Past that nothing in a RunConfig is left to be guessed, and
+its `fingerprint` is the run's identity. Defaults live here and nowhere else. No jax in this file.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import ml_collections
+from ml_collections import config_dict
+
+from scaling.errors import ConfigError, nearest
+
+
+def execution(default: Any) -> Any:
+    """A field of how a run is executed, not of what it computes: left out of the fingerprint."""
+    return field(default=default, metadata={"execution": True})
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The transformer family (`scaling/models/transformer.py`)."""
+
+    family: Literal["transformer"] = "transformer"
+    width: int = 256  # channels of the residual stream
+    depth: int = 4  # blocks
+    heads: int = 4  # query heads
+    kv_heads: int | None = None  # key and value heads; None: as many as query heads
+    head_dim: int | None = None  # channels a head; None: width / heads
+    mlp: Literal["gated", "plain"] = "gated"  # SwiGLU, or GELU with one input matrix
+    mlp_width: int | None = (
+        None  # hidden channels; None: 4 width (plain), 8/3 width rounded up to 16 (gated)
+    )
+    vocab: int | None = None  # tokens; None: what the tokenizer has
+    tie_embeddings: bool = True  # the output head is the embedding, transposed
+    qk_norm: bool = True  # RMSNorm of queries and keys, per head
+    logit_softcap: float | None = None  # logits -> cap * tanh(logits / cap)
+    rope_theta: float = 10_000.0  # base of the rotary wavelengths, positions
+    norm_eps: float = 1e-6  # added to the mean square in RMSNorm
+    dtype: Literal["float32", "bfloat16"] = (
+        "float32"  # of activations and matmuls; parameters stay float32
+    )
+    scan_layers: bool = True  # one compiled block, looped; False: unrolled
+    remat: Literal["none", "dots", "full"] = execution(
+        "none"
+    )  # what the backward pass computes again
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The training corpus and how it becomes windows of tokens (`scaling/data`)."""
+
+    source: str = "stdlib"  # stdlib | text:<glob> | tfds:<name>
+    part: str | None = (
+        None  # a named part of the source (stdlib: code, docs); None: the source's default
+    )
+    tokenizer: Literal["bytes", "bpe"] = (
+        "bytes"  # bpe is trained on the train split and cached by content
+    )
+    bpe_vocab: int = 4096  # tokens of the BPE vocabulary, the document separator included
+    seq_len: int = 256  # tokens a window
+    mask_documents: bool = True  # attention stops at document boundaries
+    unique_tokens: int | None = (
+        None  # size of the nested training subset, tokens; None: the whole train split
+    )
+    validation_fraction: float = 0.05  # share of documents held out, chosen by content hash
+    seed: int | None = None  # order of the windows; None: the run's seed
+    corpus: str | None = (
+        None  # content hash of the prepared corpus; filled by resolve, checked if given
+    )
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised (`scaling/objectives`)."""
+
+    name: Literal["next_token"] = "next_token"
+    z_loss: float = 0.0  # weight of mean(log Z ^ 2), pulls the softmax normaliser to 1
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The optimizer and its schedule (`scaling/optim.py`)."""
+
+    name: Literal["adamw", "adafactor", "lion", "sgd"] = "adamw"
+    peak_lr: float = 3e-3  # learning rate after warm-up
+    schedule: Literal["cosine", "wsd", "linear", "rsqrt", "constant"] = "cosine"
+    warmup_fraction: float | None = 0.05  # share of the steps; give this or warmup_steps
+    warmup_steps: int | None = None  # updates
+    decay_fraction: float = 0.2  # share of the steps at the end that wsd spends decaying
+    final_lr_fraction: float = 0.1  # last learning rate / peak (cosine, linear, wsd)
+    b1: float = 0.9  # first-moment decay; momentum of sgd and lion
+    b2: float = 0.95  # second-moment decay
+    eps: float = 1e-8  # added to the root of the second moment
+    weight_decay: float = 0.1  # on matrices and embeddings; norms are never decayed
+    independent_weight_decay: bool = (
+        False  # True: decay is weight_decay * lr / peak_lr, not weight_decay * lr
+    )
+    clip_norm: float | None = 1.0  # global norm of the gradient; None: off
+    ema_decay: float | None = (
+        None  # of an average of the weights, which is then what is evaluated; None: off
+    )
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each mesh axis; an axis of size 1 is unused (`scaling/sharding.py`)."""
+
+    replica: int = 1  # across slices, slow links
+    data: int | None = None  # data parallel; None: every device that the other axes leave
+    fsdp: int = 1  # data parallel with parameters sharded
+    seq: int = 1  # sequence (context) parallel
+    tensor: int = 1  # heads and MLP channels
+    expert: int = 1  # experts
+    stage: int = 1  # pipeline stages
+    trial: int = 1  # members of a packed sweep
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Length, batch and rhythm of training. Give one length; resolve turns it into steps."""
+
+    steps: int | None = None  # updates
+    tokens: float | None = None  # training tokens
+    epochs: float | None = None  # passes over data.unique_tokens (or the whole train split)
+    flops: float | None = None  # training FLOPs, forward and backward, by the closed formula
+    tokens_per_param: float | None = None  # training tokens / total parameters
+    batch_size: int = 32  # windows a step, over all devices
+    microbatches: int = execution(1)  # gradient accumulation: pieces of the batch, exact
+    steps_per_call: int = execution(1)  # steps a dispatch (a scan over device-resident batches)
+    log_every: int = execution(10)  # steps between lines of the train split
+    checkpoint_every: int | None = execution(
+        None
+    )  # steps; None: at the end only (and when told to stop)
+    keep_checkpoints: int = execution(2)  # newest that are kept
+    profile_start: int | None = execution(None)  # first step of a profiler trace; None: off
+    profile_steps: int = execution(5)  # steps of the trace
+
+
+@dataclass(frozen=True)
+class EvalSetConfig:
+    """One evaluation set. A field left at None is the training corpus's."""
+
+    source: str | None = None  # as data.source
+    part: str | None = None  # as data.part
+    split: Literal["train", "validation", "all"] = (
+        "validation"  # "all" for a source that is not trained on
+    )
+    corpus: str | None = None  # content hash; filled by resolve
+
+
+@dataclass(frozen=True)
+class EvalsConfig:
+    """Which sets are evaluated, and when. The set "val" is the in-distribution validation set,
+    always present.
+    """
+
+    every: int | None = None  # steps; None: at the end only
+    batches: int = 16  # batches a set (fewer if the set is smaller)
+    batch_size: int = 32  # windows a batch
+    sets: Mapping[str, EvalSetConfig] = field(default_factory=lambda: {"val": EvalSetConfig()})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run."""
+
+    model: TransformerConfig = TransformerConfig()
+    data: DataConfig = DataConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optim: OptimConfig = OptimConfig()
+    mesh: MeshConfig = field(default=MeshConfig(), metadata={"execution": True})
+    train: TrainConfig = TrainConfig()
+    evals: EvalsConfig = EvalsConfig()
+    seed: int = 0  # initialisation, dropout, and the order of the data unless data.seed is given
+
+
+MODEL_CONFIGS: dict[str, type] = {"transformer": TransformerConfig}
+# Which families an objective can train: they meet in the batch's and the output's names.
+FAMILIES_OF: dict[str, tuple[str, ...]] = {"next_token": ("transformer",)}
+LENGTHS = ("steps", "tokens", "epochs", "flops", "tokens_per_param")
+
+
+# ---- to and from plain
+# dicts
+
+
+def _plain(value: Any, identity: bool) -> Any:
+    if dataclasses.is_dataclass(value):
+        kept = [
+            f for f in dataclasses.fields(value) if not (identity and f.metadata.get("execution"))
+        ]
+        return {f.name: _plain(getattr(value, f.name), identity) for f in kept}
+    if isinstance(value, Mapping):
+        return {key: _plain(value[key], identity) for key in sorted(value)}
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dict of a config dataclass; `from_dict` reads it back to an equal object."""
+    return _plain(config, identity=False)
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _optional(hint: Any) -> tuple[Any, bool]:
+    """(T, True) for T | None, else (T, False)."""
+    if isinstance(hint, types.UnionType):
+        (inner,) = [a for a in typing.get_args(hint) if a is not type(None)]
+        return inner, True
+    return hint, False
+
+
+def _read(value: Any, hint: Any, path: str) -> Any:
+    hint, optional = _optional(hint)
+    if value is None:
+        if optional:
+            return None
+        raise ConfigError(f"{path} must not be None")
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(
+                f"{path}={value!r} is not one of {list(choices)}{nearest(str(value), choices)}"
+            )
+        return value
+    if typing.get_origin(hint) is not None:  # Mapping[str, dataclass]
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} must be a mapping from name to settings, not {value!r}")
+        inner = typing.get_args(hint)[1]
+        return {str(k): _read(value[k], inner, f"{path}.{k}") for k in sorted(value)}
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} must be a group of fields, not {value!r}")
+        return _read_dataclass(value, typing.cast(type, hint), path)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and number:
+        return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(
+            f"{path}={value!r} has the wrong type: {hint.__name__} wanted, {type(value).__name__} "
+            "given"
+        )
+    return value
+
+
+def _read_dataclass(values: Mapping[str, Any], cls: type, path: str) -> Any:
+    if "family" in _hints(cls):
+        family = values.get("family", "transformer")
+        if family not in MODEL_CONFIGS:
+            raise ConfigError(
+                f"{path}.family={family!r} is no model family{nearest(str(family), MODEL_CONFIGS)}"
+            )
+        cls = MODEL_CONFIGS[family]
+    hints = _hints(cls)
+    prefix = f"{path}." if path else ""
+    for key in values:
+        if key not in hints:
+            raise ConfigError(f"{prefix}{key} is no config field{nearest(str(key), hints)}")
+    return cls(**{key: _read(value, hints[key], f"{prefix}{key}") for key, value in values.items()})
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """RunConfig from nested mappings (a ConfigDict, JSON); fields left out take their defaults.
+
+    Raises ConfigError for an unknown key (naming the nearest) or a value of the wrong type (naming
+    the field).
+    """
+    if isinstance(values, ml_collections.ConfigDict):
+        values = values.to_dict()
+    return _read_dataclass(values, RunConfig, "")
+
+
+def base_config(family: str = "transformer") -> ml_collections.ConfigDict:
+    """A locked ConfigDict with every field of a run at its default, typed, so that flags can set
+    all of them.
+    """
+    config = _config_dict(RunConfig(model=MODEL_CONFIGS[family]()))
+    config.lock()
+    return config
+
+
+def _config_dict(value: Any) -> ml_collections.ConfigDict:
+    out = ml_collections.ConfigDict()
+    for f in dataclasses.fields(value):
+        v, (hint, optional) = getattr(value, f.name), _optional(_hints(type(value))[f.name])
+        if optional:
+            out[f.name] = config_dict.placeholder(float if hint is float else hint)
+            if v is not None:
+                out[f.name] = v
+        elif dataclasses.is_dataclass(v):
+            out[f.name] = _config_dict(v)
+        elif isinstance(v, Mapping):
+            out[f.name] = ml_collections.ConfigDict({k: _config_dict(v[k]) for k in v})
+        else:
+            out[f.name] = v
+    return out
+
+
+def eval_set(**fields: Any) -> ml_collections.ConfigDict:
+    """One more entry for `config.evals.sets`, typed as the others are."""
+    return _config_dict(dataclasses.replace(EvalSetConfig(), **fields))
+
+
+def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
+    """A new RunConfig with dotted fields replaced: {"model.width": 512, "seed": 1}. Strict as
+    `from_dict`.
+    """
+    values = to_dict(config)
+    for path, value in overrides.items():
+        *groups, leaf = path.split(".")
+        at = values
+        for i, group in enumerate(groups):
+            if not isinstance(at.get(group), dict):
+                raise ConfigError(
+                    f"{path}: {'.'.join(groups[: i + 1])} is no config group{nearest(group, at)}"
+                )
+            at = at[group]
+        if leaf not in at and groups[-2:] != ["evals", "sets"]:
+            raise ConfigError(f"{path} is no config field{nearest(leaf, at)}")
+        at[leaf] = value
+    return from_dict(values)
+
+
+def flat(config: RunConfig) -> dict[str, Any]:
+    """Dotted field -> value, sorted: the columns of a table, the lines of a golden file."""
+    out: dict[str, Any] = {}
+
+    def walk(values: Mapping[str, Any], prefix: str) -> None:
+        for key in sorted(values):
+            if isinstance(values[key], Mapping):
+                walk(values[key], f"{prefix}{key}.")
+            else:
+                out[prefix + key] = values[key]
+
+    walk(to_dict(config), "")
+    return out
+
+
+# ---- identity
+
+
+def fingerprint(config: RunConfig) -> str:
+    """12 hex digits of the SHA-256 of a resolved run's identity: every field but those marked
+    `execution`.
+
+    Mesh, microbatches, steps per call and the like are left out: they change where and how a run is
+    computed, not what, so a run moved to another machine keeps its directory and its checkpoints.
+    """
+    if config.train.steps is None or config.data.corpus is None:
+        raise ConfigError(
+            "fingerprint: the config is not resolved; call scaling.study.resolve first"
+        )
+    canonical = json.dumps(_plain(config, identity=True), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def run_name(config: RunConfig) -> str:
+    """Name of the run directory: readable sizes, then the fingerprint. For people only; nothing
+    parses it.
+    """
+    model, train = config.model, config.train
+    tokens = train.steps * train.batch_size * config.data.seq_len  # type: ignore[operator]
+    sizes = f"w{model.width}-d{model.depth}-{_short(tokens)}tok-s{config.seed}"
+    return f"{model.family}-{sizes}-{fingerprint(config)}"
+
+
+def _short(count: float) -> str:
+    for unit in ("", "k", "M", "G", "T"):
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:.3g}P"

@@ -1,0 +1,33 @@
+"""The one error that a person is meant to read.
+
+Every room raises `UserError` (or a subclass) when the cause lies outside the program: a key that
+does not exist, a mesh that does not fit, a file that is not there. The message names the field or
+file and the way out. `launch.py` prints it without a traceback and exits with 2; everything else
+that is raised is a defect of ours and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input; the message names the field or file and what to do."""
+
+
+class ConfigError(UserError):
+    """A config that cannot be a run."""
+
+
+class DataError(UserError):
+    """A corpus that is missing, empty or not the one that was asked for."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be restored."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """' (did you mean "width"?)', or the list of what is known when nothing is near."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f' (did you mean "{close[0]}"?)' if close else f" (known: {', '.join(known)})"
