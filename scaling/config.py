@@ -298,7 +298,8 @@ def base_config(family: str = "transformer") -> ml_collections.ConfigDict:
 def _config_dict(value: Any) -> ml_collections.ConfigDict:
     out = ml_collections.ConfigDict()
     for f in dataclasses.fields(value):
-        v, (hint, optional) = getattr(value, f.name), _optional(_hints(type(value))[f.name])
+        v, cls = getattr(value, f.name), typing.cast(typing.Hashable, type(value))
+        hint, optional = _optional(_hints(cls)[f.name])
         if optional:
             out[f.name] = config_dict.placeholder(float if hint is float else hint)
             if v is not None:
