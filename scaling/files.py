@@ -1,0 +1,142 @@
+"""Files that survive a kill: atomic writes, whole-line appends, and the lock on a directory.
+
+Takes paths and bytes; every OSError on the way becomes a UserError that names the path and the way
+out. Called by `scaling/records.py` and `scaling/report`. Works on local disks and, through
+`etils.epath`, on object stores, where putting an object is atomic and locks do not exist. No jax.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+
+from etils import epath
+
+from scaling.errors import UserError
+
+
+def is_local(path: epath.PathLike) -> bool:
+    """False for gs://, s3:// and the like."""
+    return "://" not in os.fspath(path)
+
+
+@contextlib.contextmanager
+def _named_errors(path: epath.PathLike) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        way_out = "choose another --workdir or make this one writable"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            way_out = "free some space and run the same command again: it goes on where it stopped"
+        raise UserError(
+            f"cannot write {os.fspath(path)}: {error.strerror or error}; {way_out}"
+        ) from error
+
+
+def make_directory(path: epath.PathLike) -> None:
+    """The directory and its parents. Raises UserError naming the path."""
+    with _named_errors(path):
+        epath.Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def write_atomic(path: epath.PathLike, data: bytes) -> None:
+    """The whole of `data` at `path`, or what was there before; never a part of it.
+
+    Raises UserError naming the path when the disk is full or the place is not writable.
+    """
+    path = epath.Path(path)
+    with _named_errors(path):
+        if not is_local(path):
+            path.write_bytes(data)  # an object appears when its upload is complete
+            return
+        temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def append(path: epath.PathLike, data: bytes) -> None:
+    """`data` at the end of the file, handed to the kernel before this returns.
+
+    A write that fails half-way is taken back. A kill in the middle can leave a part of `data`.
+    Object stores cannot append: there the object is written anew. Raises UserError.
+    """
+    path = epath.Path(path)
+    with _named_errors(path):
+        if not is_local(path):
+            path.write_bytes((path.read_bytes() if path.exists() else b"") + data)
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        before = os.fstat(descriptor).st_size
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, before)
+            raise
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def exclusive(path: epath.PathLike, wait: float = 1.0) -> Iterator[None]:
+    """Holds the lock file `path`; the kernel releases it when the process ends, however it ends.
+
+    `wait`: seconds to try, so that a passing `is_held` of another process does no harm. Object
+    stores have no locks: there this does nothing, and two writers are not kept apart.
+
+    Raises UserError naming the directory and the process that holds it.
+    """
+    if not is_local(path):
+        yield
+        return
+    with _named_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        deadline = time.monotonic() + wait
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:
+                holder = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
+                raise UserError(
+                    f"{os.path.dirname(path)} is in use by process {holder}; wait for it to end, "
+                    "or end it, then run the same command again"
+                )
+            time.sleep(0.05)
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_held(path: epath.PathLike) -> bool | None:
+    """Whether a living process holds the lock file; None where that cannot be known."""
+    if not is_local(path):
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False if not os.path.exists(path) else None
+    try:
+        return not _try_lock(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,389 @@
+"""The run directory, and the table of many runs: the only place where results are kept.
+
+`RunDirectory` writes `config.json` (once, before step 0), `metrics.jsonl` (one JSON object a line)
+and `status.json`; the trainer and the executors call it. `table` reads many of them back into one
+DataFrame, a row a run, for `scaling/laws` and `scaling/report`. Every file is whole after a kill
+at any moment. No jax in this file.
+"""
+
+import contextlib
+import datetime
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+from etils import epath
+
+from scaling import files
+from scaling.config import RunConfig, fingerprint, flat, from_dict, run_name, to_dict
+from scaling.errors import ConfigError, UserError
+from scaling.provenance import provenance
+
+State = Literal["running", "done", "failed", "diverged", "stopped"]
+# What the numbers of a table mean; written beside every table.
+CONVENTIONS = {
+    "loss": "nats a token, mean over the evaluation set val after the last step; done runs only",
+    "loss_se": "standard error of loss over the evaluated windows, nats",
+    "bits_per_byte": "loss / ln 2 * tokens / bytes of the evaluated text",
+    "params": "all trained parameters, token embedding and an untied head included",
+    "params_non_embedding": "params without the token embedding and without an untied head",
+    "tokens": "training tokens: steps * batch_size * seq_len, repeats counted",
+    "unique_tokens": "distinct training tokens that the run could draw from",
+    "epochs": "tokens / unique_tokens",
+    "flops": "training FLOPs, forward and backward, attention included: flops_per_token * tokens; "
+    "a multiply-add is two",
+    "seconds": "wall-clock seconds in which the run was running, restarts added up",
+}
+# Fields of status.json that stay when a later write does not give them again.
+KEPT = ("step", "steps", "loss", "started", "seconds")
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _plain(value: Any) -> Any:
+    """`value` as strict JSON: numpy scalars as numbers, what is not finite as a string."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _json(value: Any, indent: int | None = None) -> bytes:
+    return (json.dumps(_plain(value), indent=indent, allow_nan=False) + "\n").encode()
+
+
+def _line(text: bytes) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    return {k: NOT_FINITE.get(v, v) if isinstance(v, str) else v for k, v in values.items()}
+
+
+class RunDirectory:
+    """One run's directory, `<workdir>/runs/<run_name>/`, local or on an object store.
+
+    Holds no state of its own: two objects on the same path see the same run. One process writes at
+    a time, inside `lock()`; any number may read at any moment.
+    """
+
+    def __init__(self, path: epath.PathLike):
+        self.path = epath.Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    @classmethod
+    def open(cls, config: RunConfig, workdir: epath.PathLike) -> "RunDirectory":
+        """The directory of a resolved config. Touches no file."""
+        return cls(epath.Path(workdir) / "runs" / run_name(config))
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Exclusive use of this directory, made if it is not there.
+
+        Released by the kernel when the process ends, SIGKILL included. Object stores have no locks:
+        there nothing is held. Raises UserError naming the directory and the pid that has it.
+        """
+        files.make_directory(self.path)
+        with files.exclusive(self.path / "lock"):
+            yield
+
+    # ---- config.json
+
+    def start(
+        self,
+        config: RunConfig,
+        provenance: Mapping[str, Any],
+        size: Mapping[str, float] | None = None,
+    ) -> None:
+        """Writes `config.json` before step 0; at a restart checks that it is the same run.
+
+        Args:
+          config: resolved.
+          provenance: `provenance()` and the devices.
+          size: counts for the table: params, params_non_embedding, flops_per_token, tokens, flops;
+            unique_tokens when the whole train split is trained on.
+
+        Raises UserError if the directory holds another run, or cannot be written.
+        """
+        ours = fingerprint(config)
+        if (self.path / "config.json").exists():
+            stored = self._read_config()
+            if {stored["fingerprint"], fingerprint(self.config())} != {ours}:
+                raise UserError(
+                    f"{self.path}/config.json is of another run ({stored['fingerprint']}, not "
+                    f"{ours}) or was edited; move the directory away"
+                )
+            return
+        files.make_directory(self.path)
+        record = {
+            "fingerprint": ours,
+            "created": _now(),
+            "size": dict(size or {}),
+            "provenance": dict(provenance),
+            "config": to_dict(config),
+        }
+        files.write_atomic(self.path / "config.json", _json(record, indent=2))
+
+    def _read_config(self) -> dict[str, Any]:
+        path = self.path / "config.json"
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing: the run was never started") from error
+        except ValueError as error:
+            raise UserError(f"{path} is not JSON ({error}); move the directory away") from error
+
+    def config(self) -> RunConfig:
+        """The resolved config, equal to the one that was started."""
+        try:
+            return from_dict(self._read_config()["config"])
+        except ConfigError as error:
+            raise UserError(
+                f"{self.path}/config.json is not readable by this version of the code: {error}"
+            ) from error
+
+    def record(self) -> dict[str, Any]:
+        """`config.json` as it is: fingerprint, created, size, provenance, config."""
+        return self._read_config()
+
+    # ---- metrics.jsonl
+
+    def append(self, *lines: Mapping[str, Any]) -> None:
+        """One line for each mapping, at the end of `metrics.jsonl`, out of this process at return.
+
+        NaN and the infinities are stored as the strings "NaN", "Infinity" and "-Infinity", so that
+        any JSON reader can read the file; `metrics` turns them back. Append the lines up to a step
+        before the checkpoint of that step is saved: then a resumed run misses none.
+        """
+        files.append(self.path / "metrics.jsonl", b"".join(_json(line) for line in lines))
+
+    def truncate(self, step: int) -> None:
+        """Drops, at once, every line later than `step`, and a last line that a kill tore.
+
+        Called before a run goes on from the checkpoint of `step` (-1: from nothing). What stays is
+        kept byte for byte, so the file grows on to what an uninterrupted run writes: the dropped
+        lines are computed again.
+        """
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return
+        old = path.read_bytes()
+        kept = [text + b"\n" for text, line in self._lines(old) if line["step"] <= step]
+        new = b"".join(kept)
+        if new != old:
+            files.write_atomic(path, new)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl` so far, without one that is still being written."""
+        path = self.path / "metrics.jsonl"
+        return [line for _, line in self._lines(path.read_bytes())] if path.exists() else []
+
+    def _lines(self, content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        *whole, last = content.split(b"\n")
+        for number, text in enumerate(whole, start=1):
+            try:
+                yield text, _line(text)
+            except ValueError as error:
+                raise UserError(
+                    f"{self.path}/metrics.jsonl line {number} is damaged ({error}); repair the "
+                    "file, or remove the directory and train the run again"
+                ) from error
+        with contextlib.suppress(ValueError):
+            yield last, _line(last)  # all but the newline was written
+
+    # ---- status.json
+
+    def write_status(self, state: State, **fields: Any) -> None:
+        """Replaces `status.json` atomically.
+
+        Args:
+          state: running, done, failed, diverged, or stopped (the same command resumes it).
+          **fields: step, steps, loss, rate (steps a second), eta (seconds), reason, ... `KEPT`
+            ones stay as they were when not given; `seconds` adds up the time spent running.
+        """
+        old, now = self.status(), _now()
+        fields = {name: old[name] for name in KEPT if name in old} | fields
+        fields.setdefault("started", now)
+        fields.setdefault("seconds", 0.0)
+        clock = datetime.datetime.now(datetime.UTC).timestamp()
+        if old.get("state") == "running" and old.get("pid") == os.getpid():
+            fields["seconds"] += max(0.0, clock - old["clock"])
+        files.make_directory(self.path)
+        record = {"state": state, "pid": os.getpid(), **fields, "updated": now, "clock": clock}
+        files.write_atomic(self.path / "status.json", _json(record, indent=2))
+
+    def status(self) -> dict[str, Any]:
+        """The last `status.json`; {} before the first.
+
+        A run that says "running" though no process holds its lock was killed: it is given as
+        "stopped", with the reason.
+        """
+        try:
+            status = _line((self.path / "status.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        held = files.is_held(self.path / "lock") if status["state"] == "running" else None
+        if held is False:
+            status |= {"state": "stopped", "reason": "killed; the same command resumes it"}
+        return status
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run reached its last step."""
+        return self.status().get("state") == "done"
+
+
+# ---- the table of many runs
+
+
+def find_runs(workdir: epath.PathLike) -> list[RunDirectory]:
+    """Every run that was started under `workdir`, by name."""
+    root = epath.Path(workdir) / "runs"
+    if not root.exists():
+        return []
+    paths = sorted(root.iterdir(), key=str)
+    return [RunDirectory(path) for path in paths if (path / "config.json").exists()]
+
+
+def _runs(source: epath.PathLike | Iterable[RunDirectory]) -> list[RunDirectory]:
+    return find_runs(source) if isinstance(source, str | os.PathLike) else list(source)
+
+
+def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
+    """One row a run, of a workdir or of the runs given, in the order of size, then seed.
+
+    Columns: fingerprint, name, status, reason, params, params_non_embedding, tokens,
+    unique_tokens, epochs, flops, loss, loss_se, bits_per_byte, train_loss, width, depth, seed,
+    `loss/<set>`, `loss_se/<set>` and `bits_per_byte/<set>` of every further evaluation set, every
+    config field that differs between the runs under its dotted name, seconds, corpus, commit,
+    device. `CONVENTIONS` says what they count. Losses are those after the last step: NaN for a run
+    that is not done.
+    """
+    rows = [_row(run) for run in _runs(source)]
+    configs = [row.pop("config") for row in rows]
+    every = sorted({field for config in configs for field in config})
+    varying = [f for f in every if len({repr(config.get(f)) for config in configs}) > 1]
+    rows = [
+        row | {field: config.get(field) for field in varying}
+        for row, config in zip(rows, configs, strict=True)
+    ]
+    sets = sorted({c for row in rows for c in row if c.startswith(("loss", "bits_per_byte"))})
+    first = ["fingerprint", "name", "status", "reason", *SIZES, "loss", "loss_se", "bits_per_byte"]
+    middle = ["train_loss", "width", "depth", "seed"]
+    last = ["seconds", "corpus", "commit", "device"]
+    names = [*first, *middle, *(s for s in sets if s not in first), *varying, *last]
+    frame = pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
+    numbers = [c for c in (*SIZES, "train_loss", "seconds", *sets) if c in frame]
+    frame[numbers] = frame[numbers].astype("float64")
+    return frame.sort_values(["params", "tokens", "seed", "name"], ignore_index=True)
+
+
+SIZES = ("params", "params_non_embedding", "tokens", "unique_tokens", "epochs", "flops")
+
+
+def _row(run: RunDirectory) -> dict[str, Any]:
+    record, config, status = run.record(), run.config(), run.status()
+    size, made_by = record["size"], record["provenance"]
+    tokens, unique = size.get("tokens"), size.get("unique_tokens") or config.data.unique_tokens
+    done = status.get("state") == "done"
+    final = {line["split"]: line for line in run.metrics()} if done else {}
+    dirty = "+changes" if made_by.get("dirty") else ""
+    row: dict[str, Any] = {
+        "fingerprint": record["fingerprint"],
+        "name": run.path.name,
+        "status": status.get("state", "stopped"),
+        "reason": status.get("reason"),
+        **{name: size.get(name) for name in SIZES},
+        "unique_tokens": unique,
+        "epochs": tokens / unique if tokens and unique else None,
+        "width": config.model.width,
+        "depth": config.model.depth,
+        "seed": config.seed,
+        "seconds": status.get("seconds"),
+        "corpus": config.data.corpus,
+        "commit": made_by["commit"] + dirty if made_by.get("commit") else None,
+        "device": made_by.get("device_kind"),
+        "config": flat(config),
+    }
+    for name in config.evals.sets:
+        line, suffix = final.get(name, {}), "" if name == "val" else f"/{name}"
+        for column in ("loss", "loss_se", "bits_per_byte"):
+            row[column + suffix] = line.get(column)
+    seen = [
+        name
+        for name, s in config.evals.sets.items()
+        if s.split == "train" and s.source is None and s.part is None
+    ]
+    row["train_loss"] = final.get(seen[0] if seen else "train", {}).get("loss")
+    return row
+
+
+def curves(run: RunDirectory) -> pd.DataFrame:
+    """Every line of a run's metrics, with `tokens` seen so far. At least step, split, loss."""
+    config = run.config()
+    frame = pd.DataFrame(run.metrics(), columns=None)
+    if frame.empty:
+        return pd.DataFrame(columns=["step", "split", "loss", "tokens"])
+    return frame.assign(tokens=frame["step"] * config.train.batch_size * config.data.seq_len)
+
+
+def about(frame: pd.DataFrame) -> dict[str, Any]:
+    """What stands beside a table: conventions, who wrote it, and what its runs have in common.
+
+    `warnings` are sentences to be shown loudly: losses on different corpora do not compare.
+    """
+
+    def count(column: str) -> dict[str, int]:
+        return {str(k): int(v) for k, v in frame[column].value_counts().sort_index().items()}
+
+    corpora = count("corpus")
+    warnings = []
+    if len(corpora) > 1:
+        warnings.append(
+            f"THESE RUNS WERE TRAINED ON {len(corpora)} DIFFERENT CORPORA "
+            f"({', '.join(corpora)}): their losses do not compare. Fit each corpus by itself."
+        )
+    return {
+        "warnings": warnings,
+        "runs": len(frame),
+        "states": count("status"),
+        "corpora": corpora,
+        "commits": count("commit"),
+        "devices": count("device"),
+        "conventions": CONVENTIONS,
+        "written_by": provenance(),
+        "written": _now(),
+    }
+
+
+def write_table(frame: pd.DataFrame, workdir: epath.PathLike) -> dict[str, Any]:
+    """Writes `table.parquet`, `table.csv` and `table.json` (see `about`), each atomically.
+
+    The same facts are in the Parquet file's metadata, under the key "scaling". Gives them back.
+    """
+    workdir, facts = epath.Path(workdir), about(frame)
+    files.make_directory(workdir)
+    arrow = pa.Table.from_pandas(frame, preserve_index=False)
+    arrow = arrow.replace_schema_metadata(
+        {**(arrow.schema.metadata or {}), b"scaling": _json(facts)}
+    )
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(arrow, sink)
+    files.write_atomic(workdir / "table.parquet", sink.getvalue().to_pybytes())
+    files.write_atomic(workdir / "table.csv", frame.to_csv(index=False).encode())
+    files.write_atomic(workdir / "table.json", _json(facts, indent=2))
+    return facts

@@ -1,0 +1,413 @@
+"""The run directory is whole after a kill at any moment, and the table says what was run."""
+
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import pytest
+
+from scaling import files
+from scaling.config import EvalSetConfig, RunConfig, fingerprint, override
+from scaling.errors import UserError
+from scaling.records import (
+    RunDirectory,
+    about,
+    curves,
+    find_runs,
+    provenance,
+    table,
+    write_table,
+)
+
+
+def resolved(**overrides: object) -> RunConfig:
+    fields = {"train.steps": 20, "data.corpus": "c0ffee", "evals.sets.val.corpus": "c0ffee"}
+    return override(
+        RunConfig(), {**fields, **{k.replace("__", "."): v for k, v in overrides.items()}}
+    )
+
+
+def size(config: RunConfig) -> dict[str, float]:
+    params = 12 * config.model.depth * config.model.width**2
+    tokens = config.train.steps * config.train.batch_size * config.data.seq_len
+    return {
+        "params": params + 256 * config.model.width,
+        "params_non_embedding": params,
+        "flops_per_token": 6.0 * params,
+        "tokens": tokens,
+        "flops": 6.0 * params * tokens,
+    }
+
+
+def started(config: RunConfig, workdir: pathlib.Path) -> RunDirectory:
+    run = RunDirectory.open(config, workdir)
+    run.start(config, provenance() | {"device_kind": "cpu", "device_count": 1}, size=size(config))
+    return run
+
+
+def finished(config: RunConfig, workdir: pathlib.Path, loss: float) -> RunDirectory:
+    run = started(config, workdir)
+    run.append({"step": 10, "split": "train", "loss": loss + 0.3})
+    run.append({"step": 10, "split": "val", "loss": loss + 0.2, "loss_se": 0.02})
+    for name in config.evals.sets:
+        shift = 0.0 if name == "val" else 0.5
+        run.append(
+            {
+                "step": 20,
+                "split": name,
+                "loss": loss + shift,
+                "loss_se": 0.01,
+                "bits_per_byte": (loss + shift) / math.log(2),
+            }
+        )
+    run.write_status("done", step=20, steps=20)
+    return run
+
+
+# ---- config.json
+
+
+def test_config_is_read_back_equal(tmp_path):
+    config = resolved(model__width=96, seed=3)
+    run = started(config, tmp_path)
+    assert run.config() == config
+    assert run.record()["fingerprint"] == fingerprint(config)
+    assert run.path.parent == tmp_path / "runs"
+
+
+def test_a_restart_leaves_the_config_as_it_was_and_may_change_the_mesh(tmp_path):
+    config = resolved()
+    run = started(config, tmp_path)
+    before = (run.path / "config.json").read_bytes()
+    started(override(config, {"mesh.fsdp": 4, "train.microbatches": 2}), tmp_path)
+    assert (run.path / "config.json").read_bytes() == before
+
+
+def test_another_run_in_the_directory_is_refused(tmp_path):
+    run = started(resolved(), tmp_path)
+    with pytest.raises(UserError, match=r"config\.json is of another run"):
+        run.start(resolved(seed=1), provenance())
+    record = json.loads((run.path / "config.json").read_text())
+    record["config"]["optim"]["peak_lr"] = 1.0
+    (run.path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="was edited"):
+        run.start(resolved(), provenance())
+
+
+def test_provenance_names_versions_and_neither_host_nor_user():
+    facts = provenance()
+    assert {"python", "jax", "flax", "optax", "numpy", "scaling"} <= set(facts["versions"])
+    assert set(facts) == {"commit", "dirty", "versions"}
+
+
+# ---- metrics.jsonl
+
+LINES = [
+    {"step": step, "split": split, "loss": 5.0 / step, "grad_norm": 0.1 * step}
+    for step in range(1, 21)
+    for split in (("train", "val") if step % 5 == 0 else ("train",))
+]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 300, 555, 10_000])
+@pytest.mark.parametrize("restored", [-1, 0, 5, 20])
+def test_resumed_file_equals_the_uninterrupted_one_wherever_the_kill_fell(tmp_path, cut, restored):
+    whole = RunDirectory(tmp_path / "whole")
+    broken = RunDirectory(tmp_path / "broken")
+    for run in (whole, broken):
+        run.path.mkdir()
+        run.append(*LINES)
+    content = (whole.path / "metrics.jsonl").read_bytes()
+    # The lines of the restored step are always there: they are appended before its checkpoint.
+    least = sum(len(json.dumps(line)) + 1 for line in LINES if line["step"] <= restored)
+    (broken.path / "metrics.jsonl").write_bytes(content[: max(cut, least)])
+
+    broken.truncate(restored)
+    assert all(line["step"] <= restored for line in broken.metrics())
+    for line in LINES:
+        if line["step"] > restored:
+            broken.append(line)
+    assert (broken.path / "metrics.jsonl").read_bytes() == content
+
+
+def test_a_torn_last_line_is_not_seen_and_a_damaged_one_is_an_error(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.append(*LINES[:3])
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert run.metrics() == LINES[:2]
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl line 3 is damaged"):
+        run.metrics()
+
+
+def test_a_last_line_without_its_newline_is_kept(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.append(*LINES[:3])
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    run.truncate(3)
+    assert path.read_bytes() == whole
+
+
+def test_what_is_not_finite_stays_readable_json(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.append({"step": 1, "split": "train", "loss": math.nan, "grad_norm": np.float32(np.inf)})
+    stored = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
+    assert stored["loss"] == "NaN"
+    (line,) = run.metrics()
+    assert math.isnan(line["loss"])
+    assert line["grad_norm"] == math.inf
+
+
+def test_no_metrics_before_the_first_line(tmp_path):
+    run = started(resolved(), tmp_path)
+    run.truncate(0)
+    assert run.metrics() == []
+    assert list(curves(run).columns) == ["step", "split", "loss", "tokens"]
+
+
+def test_curves_count_the_tokens_seen(tmp_path):
+    run = started(resolved(train__batch_size=4, data__seq_len=32), tmp_path)
+    run.append({"step": 3, "split": "train", "loss": 1.0})
+    assert curves(run)["tokens"].tolist() == [3 * 4 * 32]
+
+
+# ---- status.json
+
+
+def test_status_keeps_what_is_not_given_again_and_forgets_the_old_reason(tmp_path):
+    run = RunDirectory(tmp_path)
+    with run.lock():
+        run.write_status("running", step=7, steps=20, loss=2.5, eta=12.0)
+        first = run.status()
+        run.write_status("failed", reason="the disk is full")
+    assert first["state"] == "running"
+    status = run.status()
+    kept = {k: status[k] for k in ("state", "step", "steps", "loss", "reason", "started")}
+    assert kept == {
+        "state": "failed",
+        "step": 7,
+        "steps": 20,
+        "loss": 2.5,
+        "reason": "the disk is full",
+        "started": first["started"],
+    }
+    assert "eta" not in status
+    run.write_status("done", step=20)
+    assert "reason" not in run.status()
+    assert run.is_done
+
+
+def test_status_is_whole_at_every_moment(tmp_path):
+    """A reader in another process never meets a half-written file."""
+    reader = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import json, sys\n"
+            "seen = set()\n"
+            "print('ready', flush=True)\n"
+            "while 'done' not in seen:\n"
+            "    seen.add(json.load(open(sys.argv[1]))['state'])\n",
+            str(tmp_path / "status.json"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    run = RunDirectory(tmp_path)
+    run.write_status("running")
+    assert reader.stdout.readline() == b"ready\n"
+    for step in range(200):
+        run.write_status("running", step=step, reason="x" * 5000)
+    run.write_status("done")
+    _, errors = reader.communicate(timeout=20)
+    assert (reader.returncode, errors) == (0, b"")
+    assert os.listdir(tmp_path) == ["status.json"]
+
+
+# ---- the lock
+
+HOLDER = """
+import sys, time
+from scaling.records import RunDirectory
+run = RunDirectory(sys.argv[1])
+with run.lock():
+    run.write_status("running", step=4, steps=20)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_processes_and_a_kill(tmp_path):
+    run = RunDirectory(tmp_path / "runs" / "one")
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        assert run.status()["state"] == "running"
+        message = f"runs/one is in use by process {holder.pid}"
+        with pytest.raises(UserError, match=message), run.lock():
+            pytest.fail("two processes hold one lock")
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate(timeout=10)
+    assert run.status()["state"] == "stopped"
+    assert "the same command resumes it" in run.status()["reason"]
+    with run.lock():
+        run.write_status("running")
+        assert run.status()["step"] == 4
+
+
+def test_a_look_at_the_status_does_not_keep_a_run_from_its_lock(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.write_status("running")
+    watcher = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys\nfrom scaling.records import RunDirectory\n"
+            "print('ready', flush=True)\n"
+            "while RunDirectory(sys.argv[1]).status()['state'] != 'done': pass\n",
+            str(tmp_path),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert watcher.stdout.readline() == b"ready\n"
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline:
+        with run.lock():
+            pass
+    run.write_status("done")
+    assert watcher.wait(timeout=10) == 0
+    watcher.stdout.close()
+
+
+# ---- places that cannot be written
+
+
+def test_an_unwritable_workdir_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    workdir = tmp_path / "file" / "results"
+    with pytest.raises(UserError, match=r"cannot write .*file/results/runs.*--workdir"):
+        started(resolved(), workdir)
+    with pytest.raises(UserError, match="cannot write"), RunDirectory(workdir).lock():
+        pytest.fail("locked a directory that cannot be")
+
+
+def test_a_full_disk_is_named():
+    """/dev/full answers every write as a full disk does."""
+    with pytest.raises(UserError, match=r"/dev/full: No space left.*free some space"):
+        files.append("/dev/full", b"line\n")
+
+
+def test_a_line_that_did_not_fit_is_taken_back(tmp_path):
+    """A limit on the size of files makes the kernel write a part and then fail."""
+    code = (
+        "import resource, sys\n"
+        "from scaling import files\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "files.append(sys.argv[1], b'x' * 79 + b'\\n')\n"
+        "try: files.append(sys.argv[1], b'y' * 79 + b'\\n')\n"
+        "except files.UserError as error: print(error)\n"
+    )
+    path = tmp_path / "metrics.jsonl"
+    command = [sys.executable, "-c", code, str(path)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"cannot write {path}: File too large" in out
+    assert path.read_bytes() == b"x" * 79 + b"\n"
+
+
+# ---- the table
+
+
+def test_table_has_a_row_a_run_and_a_column_for_what_varies(tmp_path):
+    docs = EvalSetConfig(part="docs", split="all", corpus="d0c5")
+    seen = EvalSetConfig(split="train", corpus="c0ffee")
+    for width in (32, 64):
+        for seed in (0, 1):
+            config = resolved(model__width=width, seed=seed)
+            config = override(
+                config,
+                {
+                    "evals.sets.docs": vars(docs) | {},
+                    "evals.sets.seen": vars(seen) | {},
+                },
+            )
+            finished(config, tmp_path, loss=100.0 / width + seed)
+    frame = table(tmp_path)
+    assert frame["width"].tolist() == [32, 32, 64, 64]
+    assert frame["seed"].tolist() == [0, 1, 0, 1]
+    assert frame["model.width"].tolist() == [32, 32, 64, 64]
+    assert "model.depth" not in frame
+    assert frame["loss"].tolist() == [100 / 32, 100 / 32 + 1, 100 / 64, 100 / 64 + 1]
+    assert frame["train_loss"].tolist() == frame["loss/seen"].tolist()
+    assert np.allclose(frame["loss/docs"], frame["loss"] + 0.5)
+    assert np.allclose(frame["bits_per_byte"], frame["loss"] / math.log(2))
+    assert (frame["tokens"] == 20 * 32 * 256).all()
+    assert set(frame["status"]) == {"done"}
+
+
+def test_only_a_done_run_has_a_loss(tmp_path):
+    finished(resolved(seed=0), tmp_path, loss=2.0)
+    for seed, state in enumerate(("failed", "diverged", "stopped", "running"), start=1):
+        run = finished(resolved(seed=seed), tmp_path, loss=3.0)
+        run.write_status(state, reason="why" if state != "running" else None)
+    started(resolved(seed=5), tmp_path)
+    frame = table(tmp_path)
+    states = ["done", "failed", "diverged", "stopped", "stopped", "stopped"]
+    assert frame["status"].tolist() == states
+    assert frame["loss"].notna().tolist() == [True] + [False] * 5
+    assert about(frame)["states"] == {"diverged": 1, "done": 1, "failed": 1, "stopped": 3}
+
+
+def test_last_logged_train_loss_stands_in_for_a_train_set(tmp_path):
+    finished(resolved(), tmp_path, loss=2.0)
+    assert table(tmp_path)["train_loss"].tolist() == [2.3]
+
+
+def test_epochs_follow_from_the_unique_tokens(tmp_path):
+    finished(resolved(data__unique_tokens=40960), tmp_path, loss=2.0)
+    assert table(find_runs(tmp_path))["epochs"].tolist() == [4.0]
+
+
+def test_empty_workdir_gives_an_empty_table(tmp_path):
+    frame = table(tmp_path / "nothing here")
+    assert frame.empty
+    assert {"fingerprint", "status", "params", "tokens", "flops", "loss", "seed"} <= set(frame)
+
+
+def test_written_table_is_read_back_and_carries_its_provenance(tmp_path):
+    for seed in (0, 1):
+        finished(resolved(seed=seed), tmp_path, loss=2.0)
+    frame = table(tmp_path)
+    facts = write_table(frame, tmp_path)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), frame)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "table.csv")[["loss", "fingerprint"]], frame[["loss", "fingerprint"]]
+    )
+    metadata = pyarrow.parquet.read_schema(tmp_path / "table.parquet").metadata
+    assert (
+        json.loads(metadata[b"scaling"])
+        == facts
+        == json.loads((tmp_path / "table.json").read_text())
+    )
+    assert facts["corpora"] == {"c0ffee": 2}
+    assert facts["warnings"] == []
+    assert "token embedding" in facts["conventions"]["params"]
+
+
+def test_two_corpora_in_one_table_are_said_loudly(tmp_path):
+    finished(resolved(), tmp_path, loss=2.0)
+    other = override(resolved(), {"data.corpus": "0ther", "evals.sets.val.corpus": "0ther"})
+    finished(other, tmp_path, loss=2.1)
+    (warning,) = write_table(table(tmp_path), tmp_path)["warnings"]
+    assert "2 DIFFERENT CORPORA (0ther, c0ffee)" in warning
