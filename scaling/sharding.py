@@ -1,0 +1,293 @@
+"""Where every array lives: the mesh, one rule table, and a check that nothing is left out.
+
+Models name the axes of their parameters and activations; the two tables below map those names to
+mesh axes, for data parallel, FSDP, tensor parallel and their products alike: an axis of size 1
+shards nothing. Takes a MeshConfig and shapes; gives shardings, and rows that say what each leaf
+costs a device. Called by `scaling/train` and `launch.py`.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from scaling.config import MeshConfig, RunConfig, to_dict
+from scaling.errors import ConfigError
+
+# All of them are always there. `replica` is the outermost: its neighbours are the farthest apart.
+AXES = ("replica", "data", "fsdp", "seq", "tensor", "expert", "stage", "trial")
+BATCH_AXES = ("replica", "data", "fsdp")  # each device along these has other rows of the batch
+
+Rules = tuple[tuple[str, Any], ...]  # logical axis -> mesh axis, several, or None: whole
+
+PARAMETER_RULES: Rules = (
+    ("embed", "fsdp"),
+    ("vocab", "tensor"),
+    ("heads", "tensor"),
+    ("kv_heads", "tensor"),
+    ("mlp", "tensor"),
+    ("head_dim", None),
+    ("norm", None),
+    ("layers", None),
+)
+ACTIVATION_RULES: Rules = (
+    ("batch", BATCH_AXES),
+    ("seq", "seq"),
+    ("act_heads", "tensor"),
+    ("act_kv_heads", "tensor"),
+    ("act_mlp", "tensor"),
+    ("act_embed", None),
+    # The partitioner keeps the logits as the output matrix lies: see WHOLE_IF_INDIVISIBLE.
+    ("act_vocab", PartitionSpec.UNCONSTRAINED),
+)
+# The tokenizer, not the config, decides the size of these (257 with bytes), so a mesh axis that
+# does
+# not divide it is no error: the array stays whole along it, and the table says so.
+WHOLE_IF_INDIVISIBLE = ("vocab",)
+# The config field behind a logical axis, for error messages.
+_FIELDS = {
+    "embed": "model.width",
+    "heads": "model.heads",
+    "kv_heads": "model.kv_heads",
+    "mlp": "model.mlp_width",
+}
+
+
+# ---- the mesh
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """Mesh with all of AXES over `devices` (default: every device there is).
+
+    `data=None` takes what the other axes leave. Raises ConfigError, with the fields and the
+    numbers, unless the sizes multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes: dict[str, int | None] = to_dict(config)
+    fixed = {axis: size for axis, size in sizes.items() if size is not None}
+    product = math.prod(fixed.values())
+    wanted = " x ".join(f"mesh.{a}={n}" for a, n in fixed.items() if n > 1) or "a mesh of size 1"
+    if sizes["data"] is None:
+        if len(devices) % product:
+            raise ConfigError(
+                f"{wanted} needs a multiple of {product} devices, {len(devices)} are there; change "
+                "the mesh so that it divides them"
+            )
+        fixed["data"] = len(devices) // product
+    elif product != len(devices):
+        raise ConfigError(
+            f"{wanted} needs {product} devices, {len(devices)} are there; leave mesh.data unset to "
+            "use those that the other axes leave, or change the mesh"
+        )
+    # Auto: under Explicit axes, linen's logical constraints are refused.
+    return jax.make_mesh(
+        tuple(fixed[axis] for axis in AXES),
+        AXES,
+        axis_types=(AxisType.Auto,) * len(AXES),
+        devices=devices,
+    )
+
+
+def check_batch(config: RunConfig, mesh: Mesh) -> None:
+    """Raises ConfigError if a batch, or a piece of one, does not divide over the mesh."""
+    rows = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    over = " x ".join(f"{a}={mesh.shape[a]}" for a in BATCH_AXES if mesh.shape[a] > 1)
+    train, evals = config.train, config.evals
+    piece = train.batch_size // train.microbatches
+    if piece % rows:
+        raise ConfigError(
+            f"train.batch_size={train.batch_size} in train.microbatches={train.microbatches} "
+            f"pieces of {piece} rows cannot be split over {rows} devices (mesh {over}); change any "
+            "of them"
+        )
+    if evals.batch_size % rows:
+        raise ConfigError(
+            f"evals.batch_size={evals.batch_size} cannot be split over {rows} devices (mesh "
+            f"{over}); change either"
+        )
+    if config.data.seq_len % mesh.shape["seq"]:
+        raise ConfigError(
+            f"data.seq_len={config.data.seq_len} is not divisible by mesh.seq={mesh.shape['seq']}"
+        )
+
+
+@contextlib.contextmanager
+def context(mesh: Mesh) -> Iterator[None]:
+    """Inside it, the models' logical constraints on activations hold.
+
+    Those on parameters are left to the shardings of the jitted functions, which know the shapes.
+    """
+    parameters = tuple((name, PartitionSpec.UNCONSTRAINED) for name, _ in PARAMETER_RULES)
+    with jax.set_mesh(mesh), nn.logical_axis_rules(ACTIVATION_RULES + parameters):
+        yield
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over the data axes, for an array of any rank."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+# ---- the state
+
+
+def _is_box(x: Any) -> bool:
+    return isinstance(x, nn.LogicallyPartitioned)
+
+
+def unbox(tree: Any) -> Any:
+    """The tree without linen's boxes."""
+    return jax.tree.map(lambda x: x.value if _is_box(x) else x, tree, is_leaf=_is_box)
+
+
+def state_shardings(abstract: Any, mesh: Mesh, rules: Rules = PARAMETER_RULES) -> Any:
+    """NamedSharding of every leaf of a boxed, abstract train state.
+
+    Optimizer moments carry the boxes of their parameters, and are sharded like them. A leaf without
+    a box (a counter) is replicated, and so are Adafactor's factored moments, whose rank is not
+    their parameter's: they are vectors. Raises ConfigError for an axis that does not divide.
+    """
+
+    def of(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        names, shape = _names(leaf), unbox(leaf).shape
+        if names is None:
+            return replicated(mesh)
+        spec = _spec(_name(path), names, shape, mesh, rules)
+        return NamedSharding(mesh, spec)
+
+    return jax.tree_util.tree_map_with_path(of, abstract, is_leaf=_is_box)
+
+
+def _names(leaf: Any) -> tuple[str | None, ...] | None:
+    """Logical axes of a leaf, or None if it has none that fit its rank."""
+    if not _is_box(leaf) or len(leaf.names) != len(leaf.value.shape):
+        return None
+    return tuple(leaf.names)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _spec(
+    path: str, names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh, rules: Rules
+) -> PartitionSpec:
+    known = {name for name, _ in rules}
+    for name in names:
+        if name is not None and name not in known:
+            raise ValueError(f"{path}: no rule for the logical axis {name!r}")
+    spec: list[Any] = list(nn.logical_to_mesh_axes(names, rules) or ())
+    for i, (name, size) in enumerate(zip(names, shape, strict=True)):
+        ways = _ways(spec[i], mesh)
+        if size % ways == 0:
+            continue
+        if name in WHOLE_IF_INDIVISIBLE:
+            spec[i] = None
+            continue
+        axes = " x ".join(f"mesh.{a}={mesh.shape[a]}" for a in _axes(spec[i]))
+        raise ConfigError(
+            f"{path}: axis {i} ({name}) has size {size}, which is not divisible by {axes}; change "
+            f"{_FIELDS.get(str(name), 'the model')} or the mesh"
+        )
+    return PartitionSpec(*spec)
+
+
+def _axes(entry: Any) -> tuple[str, ...]:
+    """Mesh axes of one entry of a PartitionSpec."""
+    if entry is None:
+        return ()
+    return (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def _ways(entry: Any, mesh: Mesh) -> int:
+    return math.prod(mesh.shape[axis] for axis in _axes(entry))
+
+
+# ---- the check
+
+_LARGE_BYTES = 2**20
+_LARGE_SHARE = 0.01  # of the whole state
+
+
+@dataclass(frozen=True)
+class Row:
+    """One leaf of the state, as it lies on the mesh."""
+
+    path: str
+    shape: tuple[int, ...]
+    axes: tuple[str | None, ...]  # logical names; () if it has none
+    spec: PartitionSpec
+    bytes_per_device: int
+    replicated: bool  # every device along fsdp, tensor, expert and stage has all of it
+    warning: str | None  # a large leaf that is replicated although the mesh could shard it
+
+
+def check(abstract: Any, shardings: Any, mesh: Mesh) -> list[Row]:
+    """One row a leaf of the boxed, abstract state, in tree order."""
+    leaves = jax.tree_util.tree_leaves_with_path(abstract, is_leaf=_is_box)
+    specs = [sharding.spec for sharding in jax.tree.leaves(shardings)]
+    arrays = [unbox(leaf) for _, leaf in leaves]
+    total = sum(array.size * array.dtype.itemsize for array in arrays)
+    could = [a for a in ("fsdp", "tensor", "expert", "stage") if mesh.shape[a] > 1]
+    rows = []
+    for (path, leaf), array, spec in zip(leaves, arrays, specs, strict=True):
+        size = array.size * array.dtype.itemsize
+        ways = math.prod(_ways(entry, mesh) for entry in spec)
+        warning = None
+        if ways == 1 and could and size > max(_LARGE_BYTES, _LARGE_SHARE * total):
+            warning = (
+                f"{_name(path)} ({_bytes(size)}, {size / total:.0%} of the state) lies whole on "
+                f"every device: no rule shards it over {' or '.join(could)}"
+            )
+        rows.append(
+            Row(
+                path=_name(path),
+                shape=tuple(array.shape),
+                axes=_names(leaf) or (),
+                spec=spec,
+                bytes_per_device=size // ways,
+                replicated=ways == 1,
+                warning=warning,
+            )
+        )
+    return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as aligned text, the sum a device, and every warning once more at the end."""
+    head = ("leaf", "shape", "axes", "mesh axes", "bytes/device")
+    cells = [head]
+    for row in rows:
+        names = [f"{n}={s}" for n, s in zip(row.axes, row.shape, strict=False)]
+        spec = [",".join(_axes(entry)) or "-" for entry in row.spec]
+        cells.append(
+            (
+                row.path,
+                "x".join(map(str, row.shape)) or "scalar",
+                " ".join(names) or "-",
+                "whole" if row.replicated else " ".join(spec),
+                _bytes(row.bytes_per_device),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in cells]
+    total = sum(row.bytes_per_device for row in rows)
+    lines.append(f"state: {_bytes(total)} a device, {len(rows)} leaves")
+    return "\n".join(lines + [f"WARNING: {row.warning}" for row in rows if row.warning])
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
