@@ -1,0 +1,110 @@
+"""Sizes in closed form, and recipes that turn one width into a whole run.
+
+`size` gives a resolved run's parameters and training FLOPs by formula; `resolve` asks it. `Recipe`
+turns a width into depth, heads, batch and learning rate, as overrides for `config.override`, and
+`isoflop` and `chinchilla` are ladders of such rungs; studies in `experiments/` call them. No jax in
+this file: `scaling/costs.py` counts the same from the program, and tests hold the two together.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scaling.config import RunConfig, TransformerConfig
+from scaling.resolve import ModelSize
+
+# How many of the keys a query is charged for. "full": all of the window, as a plain attention
+# computes and as PaLM (Chowdhery et al. 2022, appendix B) and Chinchilla (Hoffmann et al. 2022,
+# appendix F) count; "causal": only those it may see, (window + 1) / 2 on average.
+AttentionConvention = Literal["full", "causal"]
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of a transformer by kind."""
+
+    embedding: int  # token embedding
+    head: int  # output head, 0 when tied
+    attention: int  # the four projections of every block
+    mlp: int  # the two or three matrices of every block
+    norms: int  # every norm's scale
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return self.non_embedding + self.embedding + self.head
+
+    @property
+    def non_embedding(self) -> int:
+        """Without the token embedding and without the head."""
+        return self.attention + self.mlp + self.norms
+
+
+@dataclass(frozen=True)
+class ForwardFlops:
+    """Matmul FLOPs of one token's forward pass by kind; a multiply-add counts as 2."""
+
+    attention: float  # the four projections
+    attention_scores: float  # queries times keys, and weights times values
+    mlp: float
+    head: float  # logits; computed whether or not its matrix is tied
+
+    @property
+    def total(self) -> float:
+        """All matmuls. Elementwise work, norms and softmax are not counted, nor is the lookup."""
+        return self.attention + self.attention_scores + self.mlp + self.head
+
+
+def transformer_params(model: TransformerConfig) -> Params:
+    """Parameters of a resolved transformer, exactly."""
+    width, depth, head_dim = model.width, model.depth, resolved(model.head_dim)
+    embedding = resolved(model.vocab) * width
+    all_heads = 2 * model.heads + 2 * resolved(model.kv_heads)  # query and output, key and value
+    matrices = 3 if model.mlp == "gated" else 2
+    qk_norms = 2 * head_dim if model.qk_norm else 0
+    return Params(
+        embedding=embedding,
+        head=0 if model.tie_embeddings else embedding,
+        attention=depth * width * head_dim * all_heads,
+        mlp=depth * width * resolved(model.mlp_width) * matrices,
+        norms=depth * (2 * width + qk_norms) + width,
+    )
+
+
+def transformer_flops(
+    model: TransformerConfig, seq_len: int, convention: AttentionConvention = "full"
+) -> ForwardFlops:
+    """Forward matmul FLOPs a token of a resolved transformer, averaged over a window."""
+    keys = seq_len if convention == "full" else (seq_len + 1) / 2
+    return flops_with_keys(model, keys)
+
+
+def flops_with_keys(model: TransformerConfig, keys: float) -> ForwardFlops:
+    """Forward matmul FLOPs a token when a query meets `keys` keys on average."""
+    params = transformer_params(model)
+    head_channels = model.heads * resolved(model.head_dim)
+    return ForwardFlops(
+        attention=2 * params.attention,
+        attention_scores=model.depth * 2 * (2 * head_channels * keys),
+        mlp=2 * params.mlp,
+        head=2 * params.embedding,
+    )
+
+
+def size(config: RunConfig) -> ModelSize:
+    """Parameters and training FLOPs a token of a run whose model is resolved.
+
+    Training is 3 times the forward pass: each matmul has two of its size in the backward pass.
+    Attention is counted in full (`AttentionConvention`), whatever the program skips, so that a
+    run's FLOPs do not depend on how its attention is written. Recomputation by remat is not
+    counted.
+    """
+    params = transformer_params(config.model)
+    forward = transformer_flops(config.model, config.data.seq_len)
+    return ModelSize(params.total, params.non_embedding, 3 * forward.total)
+
+
+def resolved(value: int | None) -> int:
+    """A field that `scaling.resolve` fills in, as the int it then is."""
+    if value is None:
+        raise ValueError("the model config is not resolved; call scaling.study.resolve first")
+    return value

@@ -1,0 +1,59 @@
+"""What an objective is: sums with counts, per row of the batch.
+
+A loss is never a mean here. It is a total and a count, so that adding over rows, microbatches,
+hosts and evaluation batches is exact, and the mean is taken once, at the end. The train step
+differentiates `Objective.loss` and divides by the count of all of them; the evaluator keeps the
+rows apart for a standard error that is clustered by window.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import flax.linen as nn
+import flax.struct
+import jax
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+
+
+@flax.struct.dataclass
+class Sum:
+    """A mean that has not been taken yet: float32 total and count, of any equal shape."""
+
+    total: Array
+    count: Array
+
+    @property
+    def mean(self) -> Array:
+        """total / count."""
+        return self.total / self.count
+
+
+@flax.struct.dataclass
+class Rows:
+    """What one row (window, image) of the batch contributes; every array is float32 [B]."""
+
+    minimised: Array  # what is differentiated, summed over the row's tokens
+    sums: dict[str, Sum]  # always with "loss", whose count is what gradients are divided by
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A pure function from outputs and batch to sums, and what follows from it."""
+
+    rows_of: Callable[[Mapping[str, Array], Batch], Rows]  # of model outputs and batch
+
+    def rows(self, model: nn.Module, params: Any, batch: Batch) -> dict[str, Sum]:
+        """Sums of every row apart, each [B]; without randomness, for evaluation."""
+        outputs = cast(Mapping[str, Array], model.apply({"params": params}, batch))
+        return self.rows_of(outputs, batch).sums
+
+    def loss(
+        self, model: nn.Module, params: Any, batch: Batch, rng: Array
+    ) -> tuple[Array, dict[str, Sum]]:
+        """(what is differentiated, sums), both over the whole batch. `rng` is for dropout."""
+        outputs = model.apply({"params": params}, batch, rngs={"dropout": rng})
+        rows = self.rows_of(cast(Mapping[str, Array], outputs), batch)
+        return rows.minimised.sum(), jax.tree.map(lambda x_B: x_B.sum(), rows.sums)
