@@ -1,0 +1,100 @@
+"""The honest test of an extrapolation: fit without the largest, predict it, compare.
+
+`holdout` is called by the report and by `selection.py`; it gives the fit, the prediction with its
+interval, what was measured, and one sentence that says how it went.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling.errors import UserError
+from scaling.laws.fit import fit as fit_law
+from scaling.laws.fit import numbers
+from scaling.laws.result import Fit
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """A fit on all but the largest, and how it predicted the largest."""
+
+    fit: Fit
+    held_out: pd.DataFrame  # the rows that were predicted
+    predicted: float  # loss, mean over the held-out points
+    low: float  # interval of the mean of the held-out runs
+    high: float
+    actual: float  # mean loss of the held-out runs
+    actual_se: float  # its standard error: between seeds if several, else the fit's noise
+    level: float
+    within: bool
+    sentence: str
+
+
+def holdout(
+    table: pd.DataFrame,
+    law: str = "power_floor",
+    *,
+    x: str | Mapping[str, str] = "params",
+    by: str | None = None,
+    loss: str = "loss",
+    **options: Any,
+) -> Holdout:
+    """Fit a law to all runs but those of the largest `by`, and score it on those.
+
+    Args:
+      table: one row a run.
+      law: as in `fit`.
+      x: as in `fit`.
+      by: column whose largest value is held out; None: x (a law of one column), or params.
+      loss: column that is predicted.
+      **options: of `fit`.
+
+    Raises UserError when too few sizes are left to fit.
+    """
+    if by is None:
+        by = x if isinstance(x, str) else x.get("params", "params")
+    size = numbers(table, by)
+    usable = np.isfinite(size) & np.isfinite(numbers(table, loss))
+    if not usable.any():
+        raise UserError(f"holdout: no row has both {by} and {loss}")
+    largest = size[usable].max()
+    # Runs of one rung differ by rounding at most.
+    out = usable & (size >= largest * (1 - 1e-9))
+    rest = table[usable & ~out]
+    if not len(rest):
+        raise UserError(f"holdout: all runs have the same {by}, so none is left to fit")
+    fitted = fit_law(rest, law, x=x, loss=loss, **options)
+    held = table[out]
+    actual = held[loss].to_numpy(float)
+    log = fitted.space == "log"
+    at = {name: numbers(held, column) for name, column in fitted.x.items()}
+    prediction = fitted.predict(at)
+    predicted = float(np.exp(np.log(prediction.mean).mean()) if log else prediction.mean.mean())
+    mean = float(np.exp(np.log(actual).mean()) if log else actual.mean())
+    if len(actual) > 1:
+        error = float(actual.std(ddof=1) / len(actual) ** 0.5)
+    else:
+        sd = fitted.noise.replicate_sd or fitted.noise.sd
+        error = sd * mean if log else sd
+    low, high = float(prediction.low.mean()), float(prediction.high.mean())
+    within = low <= mean <= high
+    times = largest / numbers(rest, by).max()
+    sentence = (
+        f"Fitted on {fitted.n} runs up to {by} {_short(numbers(rest, by).max())}, {law} predicts "
+        f"{loss} {predicted:.4f} at {_short(largest)} ({times:.1f}x), {fitted.level:.0%} interval "
+        f"{low:.4f} to {high:.4f}; measured {mean:.4f} ± {error:.4f}, "
+        + ("within" if within else "outside")
+        + f" the interval, {100 * (mean / predicted - 1):+.2f} % off."
+    )
+    return Holdout(fitted, held, predicted, low, high, mean, error, fitted.level, within, sentence)
+
+
+def _short(value: float) -> str:
+    for unit in ("", "k", "M", "G"):
+        if abs(value) < 1000:
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.3g}T"

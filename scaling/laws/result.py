@@ -1,0 +1,211 @@
+"""What a fit is once it is made: numbers, intervals, and sentences about what they do not know.
+
+`Fit` is frozen and goes to JSON and back whole, with its bootstrap draws, so that a prediction or a
+plan made later from `fit.json` has the same intervals as one made at once.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling.errors import UserError, nearest
+from scaling.laws.law import Law
+from scaling.laws.minimize import Problem, predict
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted losses with intervals, one entry a row.
+
+    `kind` is "run" (where one more run would land: parameters, noise and lack of fit) or "mean"
+    (the law itself: parameters only).
+    """
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    level: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Scatter of the residuals, in the fit's space (relative to the loss when that is log)."""
+
+    sd: float  # of one run about the law: pooled, lack of fit included
+    dof: int  # degrees of freedom behind it
+    replicate_sd: float | None = None  # of runs that differ in nothing but the seed
+    replicate_dof: int = 0
+    between_sd: float = 0.0  # of a point's true mean about the law, where replicates show it
+    between_dof: int = 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted law. Parameters are on their natural scale."""
+
+    law: str
+    formula: str
+    params: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    level: float  # of the intervals
+    method: str  # that made them
+    errors: dict[str, float]  # standard deviations of the draws
+    objective: float  # at the minimum: the sum over rows, not the mean
+    loss_function: str  # what was summed
+    space: str
+    delta: float
+    n: int  # rows used
+    dropped: int  # rows left out
+    status: str  # interior, boundary, unidentified, not converged
+    flags: tuple[str, ...]  # sentences that a reader must see
+    unidentified: tuple[str, ...]  # parameters that the data do not determine
+    x: dict[str, str]  # column of the law -> column of the table
+    loss: str  # column of the table
+    ranges: dict[str, tuple[float, float]]  # least and largest value of each column fitted
+    conventions: dict[str, str]  # units and counting, as far as they are known
+    fixed: dict[str, float]  # parameters and constants that were given, not fitted
+    noise: Noise
+    starts: int  # starting points whose objective was compared
+    polished: int  # of those, minimised to the end
+    reached: int  # of those, ended within 1e-6 of the best
+    condition: float  # condition number of the scaled Hessian
+    gradient: float  # largest scaled gradient entry, relative to the objective
+    free: tuple[str, ...] = ()  # names of the columns of `samples`
+    samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), compare=False, repr=False)
+
+    def _problem(self) -> Problem:
+        nothing = np.zeros(0)
+        return Problem(self._law(), self.free, self.fixed, {}, nothing, nothing, self.space)
+
+    def _law(self) -> Law:
+        from scaling.laws import LAWS  # the registry imports this module
+
+        return LAWS[self.law]
+
+    def columns_of(self, at: Any) -> dict[str, np.ndarray]:
+        """Columns of the law from values of x (a law of one column) or a mapping or table, by the
+        table's names or the law's own.
+        """
+        law = self._law()
+        needed = law.needs or law.columns
+        if not isinstance(at, Mapping | pd.DataFrame):
+            if len(needed) != 1:
+                raise UserError(f"{self.law} predicts from {', '.join(needed)}: give a mapping")
+            return {needed[0]: np.atleast_1d(np.asarray(at, float))}
+        out = {}
+        for name in needed:
+            known = self.x.get(name, name)
+            if known not in at and name not in at:
+                raise UserError(f"predict: no column {known}{nearest(known, map(str, at))}")
+            value = at[known] if known in at else at[name]
+            out[name] = np.atleast_1d(np.asarray(value, float))
+        rows = max(len(v) for v in out.values())
+        wide = {k: np.broadcast_to(v, (rows, *v.shape[1:])).copy() for k, v in out.items()}
+        return law.prepare(wide) if law.prepare else wide
+
+    def draws(self, at: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The law's value at `at` [rows] and at every draw of the parameters [draws, rows]."""
+        columns, problem = self.columns_of(at), self._problem()
+        best = np.array([[self.params[n] for n in self.free]])
+        drawn = self.samples if len(self.samples) else best
+        both = problem.coordinates(np.concatenate([best, drawn]))
+        values = predict(problem, both, columns)
+        return values[0], values[1:]
+
+    def predict(
+        self, at: Any, *, level: float | None = None, kind: str = "run", seed: int = 0
+    ) -> Prediction:
+        """Losses at `at`: values of x, or a mapping or table of columns.
+
+        Args:
+          at: where.
+          level: of the intervals; None: the fit's.
+          kind: "run", the loss of one more run there, or "mean", the law's value.
+          seed: of the noise draws.
+
+        Raises UserError when the fit cannot be extrapolated.
+        """
+        level = self.level if level is None else level
+        if self.status == "not converged":
+            raise UserError(f"{self.law}: the fit did not converge, so it predicts nothing")
+        mean, drawn = self.draws(at)
+        if not len(self.samples):
+            raise UserError("predict: the fit has no draws; fit with bootstrap > 0")
+        if kind == "run":
+            drawn = self._with_noise(np.repeat(drawn, max(1, 4000 // len(drawn)), axis=0), seed)
+        low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return Prediction(mean, np.minimum(low, mean), np.maximum(high, mean), level, kind)
+
+    def _with_noise(self, drawn: np.ndarray, seed: int) -> np.ndarray:
+        """One more run at each draw: its seed noise, and the law's own error at its point."""
+        rng, noise = np.random.default_rng(seed), self.noise
+
+        def scatter(sd: float, dof: int) -> np.ndarray:
+            student = rng.standard_t(dof, drawn.shape) if dof > 0 else rng.normal(size=drawn.shape)
+            return sd * student
+
+        if noise.between_sd > 0 and noise.replicate_sd is not None:
+            change = scatter(noise.replicate_sd, noise.replicate_dof)
+            change = change + scatter(noise.between_sd, noise.between_dof)
+        else:
+            change = scatter(noise.sd, noise.dof)
+        return drawn * np.exp(np.clip(change, -50, 50)) if self.space == "log" else drawn + change
+
+    def to_json(self) -> str:
+        """All of it as JSON; infinite numbers become null."""
+        values = {k: v for k, v in vars(self).items() if k != "samples"}
+        values["noise"] = vars(self.noise)
+        values["samples"] = [[float(f"{v:.9g}") for v in row] for row in self.samples.tolist()]
+        return json.dumps(_finite(values), indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Fit":
+        """The inverse of `to_json`. Raises UserError when the text is no fit."""
+        try:
+            values = json.loads(text)
+            values["intervals"] = {
+                k: (-math.inf if low is None else low, math.inf if high is None else high)
+                for k, (low, high) in values["intervals"].items()
+            }
+            values["ranges"] = {k: tuple(v) for k, v in values["ranges"].items()}
+            for name in ("delta", "condition", "objective"):
+                values[name] = math.inf if values[name] is None else values[name]
+            values["errors"] = {
+                k: math.inf if v is None else v for k, v in values["errors"].items()
+            }
+            for name in ("flags", "unidentified", "free"):
+                values[name] = tuple(values[name])
+            values["noise"] = Noise(**values["noise"])
+            samples = np.array(values["samples"], float)
+            values["samples"] = samples.reshape(-1, len(values["free"]))
+            return cls(**values)
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise UserError(f"this is no fit.json of `launch.py fit`: {e}") from None
+
+    def __str__(self) -> str:
+        lines = [f"{self.law}: {self.formula}"]
+        for name, value in self.params.items():
+            low, high = self.intervals.get(name, (math.nan, math.nan))
+            given = " (given)" if name in self.fixed else f"  [{low:.5g}, {high:.5g}]"
+            lines.append(f"  {name} = {value:.6g}{given}")
+        lines.append(
+            f"  {self.level:.0%} intervals: {self.method}; {self.loss_function} = "
+            f"{self.objective:.12g}; n = {self.n}, dropped {self.dropped}; {self.status}"
+        )
+        return "\n".join([*lines, *(f"  note: {flag}" for flag in self.flags)])
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value

@@ -1,0 +1,193 @@
+"""Draws of the parameters that say how well they are known: bootstrap by cases or by residuals.
+
+Takes a fitted problem and gives draws [draws, free], the noise that was estimated, and the name of
+the method. Every resample is refitted from two starts (the fit itself, and the best of the starting
+grid on that resample), all in the same compiled program as the fit. Called by `fit.py`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+
+from scaling.laws.minimize import Problem, minimize, predict
+from scaling.laws.result import Noise
+from scaling.laws.starts import Screen
+
+CASES_FROM = 60  # residual degrees of freedom from which resampling rows is trusted
+SIGNIFICANT = 0.05  # of the F test of lack of fit against replicates
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Parameters of refitted resamples."""
+
+    values: np.ndarray  # [draws, free], natural scale
+    noise: Noise
+    method: str
+    flags: tuple[str, ...] = ()
+
+
+def groups_of(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Index of each row's point [rows]: runs at one point differ in nothing but the seed."""
+    flat = [np.asarray(v, float).reshape(len(v), -1) for v in columns.values()]
+    return np.unique(np.concatenate(flat, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def estimate_noise(
+    problem: Problem, residual: np.ndarray, count: int
+) -> tuple[Noise, tuple[str, ...]]:
+    """Scatter about the law; where points are replicated, seed noise and lack of fit apart.
+
+    Args:
+      problem: for its rows and weights (weights are relative precisions, mean 1).
+      residual: target minus fitted [rows].
+      count: parameters fitted.
+    """
+    group, weight = groups_of(dict(problem.columns)), problem.weight
+    rows, points = len(residual), int(group.max()) + 1
+    dof = rows - count
+    if dof <= 0:
+        return Noise(0.0, 0), ("there are no more runs than parameters: the noise is unknown",)
+    pooled = float(np.sum(weight * residual**2) / dof)
+    pure_dof, lack_dof = rows - points, points - count
+    if pure_dof < 2:
+        return Noise(pooled**0.5, dof), ()
+    size = np.bincount(group, weight)
+    centre = np.bincount(group, weight * residual) / size
+    pure = float(np.sum(weight * (residual - centre[group]) ** 2)) / pure_dof
+    replicate = {"replicate_sd": pure**0.5, "replicate_dof": pure_dof}
+    if lack_dof <= 0:
+        flag = "as many parameters as distinct points: lack of fit cannot be seen"
+        return Noise(pure**0.5, pure_dof, **replicate), (flag,)
+    lack = float(np.sum(size * centre**2)) / lack_dof
+    if pure > 0 and scipy.stats.f.sf(lack / pure, lack_dof, pure_dof) > SIGNIFICANT:
+        return Noise(pooled**0.5, dof, **replicate), ()
+    typical = points / float(np.sum(1 / size))
+    between = max(0.0, (lack - pure) / typical) ** 0.5
+    flag = (
+        f"runs of one point differ by {pure**0.5:.2g}, the points miss the law by {between:.2g}: "
+        "the law does not hold exactly, and the intervals allow for that"
+    )
+    noise = Noise(pooled**0.5, dof, **replicate, between_sd=between, between_dof=lack_dof)
+    return noise, (flag,)
+
+
+def _residual_targets(
+    problem: Problem, fitted: np.ndarray, noise: Noise, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Targets [draws, rows]: the fit plus noise whose scale is drawn too, from its chi-square."""
+    rows = len(fitted)
+
+    def scale(sd: float, dof: int) -> np.ndarray:
+        return sd * np.sqrt(dof / rng.chisquare(dof, (draws, 1)))
+
+    if noise.between_sd > 0 and noise.replicate_sd is not None:
+        group = groups_of(dict(problem.columns))
+        size = np.bincount(group)
+        typical = len(size) / float(np.sum(1 / size))
+        lack = noise.between_sd**2 + noise.replicate_sd**2 / typical
+        total = scale(lack**0.5, noise.between_dof) ** 2
+        seed = scale(noise.replicate_sd, noise.replicate_dof)
+        between = np.sqrt(np.maximum(total - seed**2 / typical, 0))
+        shift = between * rng.normal(size=(draws, len(size)))
+        return fitted + shift[:, group] + seed * rng.normal(size=(draws, rows))
+    residual = problem.target - fitted
+    spread = residual * np.sqrt(problem.weight)
+    if noise.dof >= 30:
+        spread = (spread - spread.mean()) / np.sqrt(np.mean((spread - spread.mean()) ** 2))
+        change = rng.choice(spread, (draws, rows))
+    else:
+        change = rng.normal(size=(draws, rows))
+    return fitted + scale(noise.sd, noise.dof) * change / np.sqrt(problem.weight)
+
+
+def bootstrap(
+    problem: Problem,
+    best: np.ndarray,
+    screen: Screen,
+    *,
+    draws: int,
+    method: str,
+    cluster: np.ndarray | None,
+    seed: int,
+) -> Draws:
+    """Refit `draws` resamples.
+
+    Args:
+      problem: the table and the law.
+      best: coordinates of the fit [free].
+      screen: the starting grid.
+      draws: how many resamples.
+      method: "cases" (rows, or whole clusters), "residual", or "auto": cases when there are
+        clusters or at least CASES_FROM more rows than parameters, else residual.
+      cluster: label of each row [rows]; rows of one label are resampled together.
+      seed: of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    rows, count = len(problem.target), len(problem.free)
+    fitted = predict(problem, best[None], problem.columns)[0]
+    fitted = np.log(fitted) if problem.space == "log" else fitted
+    noise, flags = estimate_noise(problem, problem.target - fitted, count)
+    if method == "auto":
+        many = cluster is not None or rows - count >= CASES_FROM
+        method = "cases" if many else "residual"
+    if draws == 0 or noise.dof <= 0:
+        return Draws(np.zeros((0, count)), noise, "none", flags)
+    if method == "cases":
+        label = np.arange(rows) if cluster is None else cluster
+        kinds = int(label.max()) + 1
+        counts = rng.multinomial(kinds, np.full(kinds, 1 / kinds), size=draws)
+        weights = counts[:, label] * problem.weight
+        targets = np.broadcast_to(problem.target, weights.shape)
+        name = f"bootstrap of {kinds} " + ("rows" if cluster is None else "clusters")
+    else:
+        targets = _residual_targets(problem, fitted, noise, draws, rng)
+        weights = np.broadcast_to(problem.weight, targets.shape)
+        name = "residual bootstrap, scale drawn from its chi-square (small-sample t)"
+    found = refit(problem, best, screen, targets, weights)
+    return Draws(problem.values(found), noise, f"{name}, {draws} resamples, percentile", flags)
+
+
+def refit(
+    problem: Problem, best: np.ndarray, screen: Screen, targets: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """The better of two minima for every resample [draws, free]: one from `best`, one from the
+    best point of the starting grid, judged on that resample.
+    """
+    draws = len(targets)
+    second = np.concatenate(
+        [_best_of_grid(problem, screen, targets[i : i + 500], weights[i : i + 500])
+         for i in range(0, draws, 500)]
+    )  # fmt: skip
+    starts = np.concatenate([np.repeat(best[None], draws, axis=0), second])
+    first_delta = np.concatenate([np.zeros(draws), np.full(draws, 0.02)])
+    minima = minimize(
+        problem,
+        starts,
+        targets=np.concatenate([targets, targets]),
+        weights=np.concatenate([weights, weights]),
+        first_delta=first_delta,
+    )
+    objective = minima.objective.reshape(2, draws)
+    coordinates = minima.coordinates.reshape(2, draws, -1)
+    return np.where((objective[0] <= objective[1])[:, None], coordinates[0], coordinates[1])
+
+
+def _best_of_grid(
+    problem: Problem, screen: Screen, targets: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """The start of least weighted squared residual, for every resample [draws, free]."""
+    keep = screen.near
+    starts = screen.starts(targets, weights, keep)
+    if screen.basis is None:
+        return starts[:, 0]
+    free, law = problem.free, problem.law
+    predicted = 0.0
+    for i, k in enumerate(screen.linear):
+        value = law[free[k]].value(starts[:, :, k])
+        predicted = predicted + value[:, :, None] * screen.basis[i][keep][None]
+    target = targets[:, None]
+    gap = predicted / np.exp(target) - 1 if problem.space == "log" else predicted - target
+    score = np.einsum("bgr,br->bg", gap**2, weights)
+    return starts[np.arange(len(targets)), np.argmin(score, axis=1)]
