@@ -168,8 +168,8 @@ def state_shardings(abstract: Any, mesh: Mesh, rules: Rules = PARAMETER_RULES) -
 
 
 def _names(leaf: Any) -> tuple[str | None, ...] | None:
-    """Logical axes of a leaf, or None if it has none that fit its rank."""
-    if not _is_box(leaf) or len(leaf.names) != len(leaf.value.shape):
+    """Logical axes of a leaf, or None: no box, or Adafactor's vectors and placeholders in one."""
+    if not _is_box(leaf) or leaf.value.size == 1 or len(leaf.names) != len(leaf.value.shape):
         return None
     return tuple(leaf.names)
 

@@ -1,0 +1,293 @@
+"""The mesh, the rules on a real model's state, and what the coverage check says of it."""
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import PartitionSpec
+
+from scaling import models, optim, sharding
+from scaling.config import (
+    DataConfig,
+    EvalsConfig,
+    MeshConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+    TransformerConfig,
+)
+from scaling.errors import ConfigError
+
+MODEL = TransformerConfig(
+    width=16, depth=2, heads=4, kv_heads=2, head_dim=4, mlp_width=32, vocab=257
+)
+MESHES = [
+    MeshConfig(),
+    MeshConfig(fsdp=8),
+    MeshConfig(tensor=2),
+    MeshConfig(fsdp=4, tensor=2),
+    MeshConfig(data=2, fsdp=2, tensor=2),
+    MeshConfig(replica=2, seq=2, expert=2),
+]
+
+
+def create(model: TransformerConfig, optimizer: str = "adamw") -> Any:
+    """A boxed state: step, parameters, optimizer state."""
+    batch = {name: jnp.zeros((1, 8), jnp.int32) for name in ("tokens", "positions", "segment_ids")}
+    params = models.build(model).init(jax.random.key(0), batch)["params"]
+    opt_state = optim.build(OptimConfig(name=optimizer)).init(params)  # type: ignore[arg-type]
+    return {"step": jnp.zeros((), jnp.int32), "params": params, "opt_state": opt_state}
+
+
+def plan(mesh: jax.sharding.Mesh, *args: Any) -> tuple[Any, Any]:
+    """Boxed shapes and shardings."""
+    with sharding.context(mesh):
+        boxed = jax.eval_shape(lambda: create(*args))
+    return boxed, sharding.state_shardings(boxed, mesh)
+
+
+def specs(shardings: Any) -> dict[str, PartitionSpec]:
+    leaves = jax.tree_util.tree_leaves_with_path(shardings)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): s.spec for p, s in leaves}
+
+
+# ---- the mesh
+
+
+@given(st.permutations([2, 2, 2, 1, 1, 1, 1, 1]))
+def test_any_factorisation_of_the_devices_is_a_mesh(sizes: list[int]) -> None:
+    mesh = sharding.make_mesh(MeshConfig(*sizes))
+    assert mesh.axis_names == sharding.AXES
+    assert mesh.shape == dict(zip(sharding.AXES, sizes, strict=True))
+    assert set(mesh.devices.flat) == set(jax.devices())
+
+
+@pytest.mark.parametrize(
+    ("config", "data"), [(MeshConfig(), 8), (MeshConfig(fsdp=4, tensor=2), 1), (MESHES[2], 4)]
+)
+def test_data_takes_the_devices_that_are_left(config: MeshConfig, data: int) -> None:
+    assert sharding.make_mesh(config).shape["data"] == data
+
+
+def test_a_mesh_over_some_of_the_devices() -> None:
+    devices = jax.devices()[2:4]
+    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=2), devices)
+    assert list(mesh.devices.flat) == devices
+
+
+def test_a_mesh_that_does_not_fit_names_fields_and_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"mesh.fsdp=4 x mesh.tensor=3 needs .*12 .*8 are there"):
+        sharding.make_mesh(MeshConfig(fsdp=4, tensor=3))
+    with pytest.raises(ConfigError, match=r"mesh.data=2 x mesh.fsdp=2 needs 4 devices, 8 are"):
+        sharding.make_mesh(MeshConfig(data=2, fsdp=2))
+    with pytest.raises(ConfigError, match=r"a mesh of size 1 needs 1 devices, 8 are there"):
+        sharding.make_mesh(MeshConfig(data=1))
+
+
+def test_a_batch_that_does_not_divide_names_the_fields() -> None:
+    mesh = sharding.make_mesh(MeshConfig(fsdp=4, seq=2))
+
+    def check(batch_size: int = 8, microbatches: int = 1, evals: int = 8, seq_len: int = 8) -> None:
+        train = TrainConfig(batch_size=batch_size, microbatches=microbatches)
+        data, evals_config = DataConfig(seq_len=seq_len), EvalsConfig(batch_size=evals)
+        sharding.check_batch(RunConfig(train=train, data=data, evals=evals_config), mesh)
+
+    check()
+    with pytest.raises(ConfigError, match=r"train.batch_size=6 .* 4 devices \(mesh fsdp=4\)"):
+        check(batch_size=6)
+    with pytest.raises(ConfigError, match=r"train.microbatches=4 pieces of 2 rows"):
+        check(microbatches=4)
+    with pytest.raises(ConfigError, match=r"evals.batch_size=2 "):
+        check(evals=2)
+    with pytest.raises(ConfigError, match=r"data.seq_len=7 .*mesh.seq=2"):
+        check(seq_len=7)
+
+
+@pytest.mark.parametrize("shape", [(8,), (16, 4), (8, 2, 3)])
+def test_a_batch_of_any_rank_is_split_by_rows(shape: tuple[int, ...]) -> None:
+    mesh = sharding.make_mesh(MeshConfig(replica=2, fsdp=2, tensor=2))
+    x = jax.device_put(np.zeros(shape), sharding.batch_sharding(mesh))
+    assert {s.data.shape for s in x.addressable_shards} == {(shape[0] // 4, *shape[1:])}
+
+
+# ---- rules
+
+
+def test_the_models_name_no_axis_without_a_rule() -> None:
+    """Flax takes an activation axis that no rule names for a whole one, silently."""
+    known = {name for name, _ in sharding.PARAMETER_RULES + sharding.ACTIVATION_RULES}
+    source = "".join(p.read_text() for p in Path(models.__file__).parent.glob("*.py"))
+    named = set(re.findall(r"\"(act_\w+|batch|seq)\"", source))
+    assert len(named) >= 5
+    assert named <= known
+    constraints = re.findall(r"with_logical_constraint\(", source)
+    assert len(constraints) >= 4
+
+
+def test_a_parameter_axis_without_a_rule_is_refused() -> None:
+    leaf = nn.LogicallyPartitioned(jax.ShapeDtypeStruct((4,), jnp.float32), ("flavour",))
+    with pytest.raises(ValueError, match=r"params/w: no rule for the logical axis 'flavour'"):
+        sharding.state_shardings({"params": {"w": leaf}}, sharding.make_mesh(MeshConfig()))
+
+
+def test_fsdp_and_tensor_shard_the_axes_that_they_should() -> None:
+    _, shardings = plan(sharding.make_mesh(MeshConfig(fsdp=4, tensor=2)), MODEL)
+    s = specs(shardings)
+    expected = {
+        "embedding": PartitionSpec(None, "fsdp"),  # 257 tokens stay whole over tensor=2
+        "blocks/attention/query/w": PartitionSpec(None, "fsdp", "tensor", None),
+        "blocks/attention/key/w": PartitionSpec(None, "fsdp", "tensor", None),
+        "blocks/attention/out/w": PartitionSpec(None, "tensor", None, "fsdp"),
+        "blocks/mlp/up/w": PartitionSpec(None, "fsdp", "tensor"),
+        "blocks/mlp/down/w": PartitionSpec(None, "tensor", "fsdp"),
+        "blocks/mlp_norm/scale": PartitionSpec(None, None),
+        "final_norm/scale": PartitionSpec(None),
+    }
+    for path, spec in expected.items():
+        assert s[f"params/{path}"] == spec, path
+
+
+def test_a_vocabulary_that_divides_is_sharded() -> None:
+    model = dataclasses.replace(MODEL, vocab=256)
+    _, shardings = plan(sharding.make_mesh(MeshConfig(tensor=2)), model)
+    assert specs(shardings)["params/embedding"] == PartitionSpec("tensor", "fsdp")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])
+def test_moments_lie_as_their_parameters_do(optimizer: str) -> None:
+    _, shardings = plan(sharding.make_mesh(MeshConfig(fsdp=4, tensor=2)), MODEL, optimizer)
+    params = specs(shardings["params"])
+    moments = {k: v for k, v in specs(shardings["opt_state"]).items() if not k.endswith("count")}
+    assert len(moments) == len(params) * (2 if optimizer == "adamw" else 1)
+    for path, spec in moments.items():
+        assert spec == next(v for k, v in params.items() if path.endswith(k)), path
+
+
+@pytest.mark.parametrize("config", MESHES, ids=str)
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_every_leaf_fits_and_takes_the_bytes_that_the_check_says(
+    config: MeshConfig, optimizer: str
+) -> None:
+    mesh = sharding.make_mesh(config)
+    boxed, shardings = plan(mesh, MODEL, optimizer)
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), sharding.unbox(boxed))
+    state = jax.device_put(zeros, shardings)
+    rows = sharding.check(boxed, shardings, mesh)
+    for row, leaf in zip(rows, jax.tree.leaves(state), strict=True):
+        assert {s.data.nbytes for s in leaf.addressable_shards} == {row.bytes_per_device}, row.path
+        assert row.replicated == leaf.is_fully_replicated, row.path
+
+
+def test_the_state_created_in_pieces_is_the_state_created_whole() -> None:
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    _, shardings = plan(mesh, MODEL, "adafactor")
+
+    def make() -> Any:
+        return sharding.unbox(create(MODEL, "adafactor"))
+
+    with sharding.context(mesh):
+        state = jax.jit(make, out_shardings=shardings)()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), state, jax.jit(make)()
+    )
+
+
+def test_constraints_on_activations_hold_inside_the_context() -> None:
+    mesh = sharding.make_mesh(MeshConfig(fsdp=4, tensor=2))
+
+    def f(x: jax.Array) -> jax.Array:
+        return nn.with_logical_constraint(x * 2, ("batch", "seq", "act_mlp"))
+
+    with sharding.context(mesh):
+        y = jax.jit(f)(jnp.ones((8, 4, 6)))
+    assert y.addressable_shards[0].data.shape == (2, 4, 3)
+    assert len(jax.jit(f)(jnp.ones((8, 4, 6))).sharding.device_set) == 1
+
+
+def test_logits_of_a_vocabulary_that_does_not_divide_are_the_same() -> None:
+    model = models.build(MODEL)
+    names = ("tokens", "positions", "segment_ids")
+    batch = {name: np.zeros((8, 8), np.int32) for name in names}
+    rng = np.random.default_rng(0)
+    shapes = sharding.unbox(jax.eval_shape(lambda: create(MODEL)))["params"]
+    params = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(s.dtype) / 4, shapes)
+    expected = jax.jit(model.apply)({"params": params}, batch)["logits"]
+    mesh = sharding.make_mesh(MeshConfig(fsdp=4, tensor=2))
+    _, shardings = plan(mesh, MODEL)
+    with sharding.context(mesh):
+        placed = jax.device_put(params, shardings["params"])
+        rows = jax.device_put(batch, sharding.batch_sharding(mesh))
+        logits = jax.jit(model.apply)({"params": placed}, rows)["logits"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+# ---- the check
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (MeshConfig(tensor=4), r"blocks/attention/key/w: axis 2 \(kv_heads\) has size 2, "),
+        (MeshConfig(tensor=8), r"mesh.tensor=8; change model.\w*heads or the mesh"),
+    ],
+)
+def test_an_axis_that_does_not_divide_names_path_axis_and_field(
+    config: MeshConfig, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(sharding.make_mesh(config), MODEL)
+
+
+def large(axes: tuple[str, ...]) -> dict[str, Any]:
+    shape = jax.ShapeDtypeStruct((1024, 512), jnp.float32)
+    return {"params": {"w": nn.LogicallyPartitioned(shape, axes)}}
+
+
+@pytest.mark.parametrize(
+    ("config", "axes", "flagged"),
+    [
+        (MeshConfig(fsdp=8), ("vocab", "head_dim"), True),
+        (MeshConfig(tensor=8), ("embed", "head_dim"), True),
+        (MeshConfig(tensor=8), ("embed", "mlp"), False),
+        (MeshConfig(fsdp=8), ("embed", "mlp"), False),
+        (MeshConfig(data=8), ("vocab", "head_dim"), False),  # data parallel means replicas
+    ],
+)
+def test_a_large_parameter_that_no_rule_shards_is_flagged(
+    config: MeshConfig, axes: tuple[str, ...], flagged: bool
+) -> None:
+    mesh, state = sharding.make_mesh(config), large(axes)
+    rows = sharding.check(state, sharding.state_shardings(state, mesh), mesh)
+    assert (rows[0].warning is not None) == flagged
+    text = sharding.table(rows)
+    assert ("WARNING: params/w (2 MiB, 100% of the state) lies whole" in text) == flagged
+
+
+def test_a_large_leaf_without_logical_axes_is_flagged() -> None:
+    mesh = sharding.make_mesh(MeshConfig(fsdp=8))
+    state = {"table": jax.ShapeDtypeStruct((1024, 512), jnp.float32)}
+    (row,) = sharding.check(state, sharding.state_shardings(state, mesh), mesh)
+    assert row.replicated
+    assert row.warning is not None
+
+
+def test_the_table_lists_every_leaf_and_adds_up() -> None:
+    mesh = sharding.make_mesh(MeshConfig(fsdp=4, tensor=2))
+    boxed, shardings = plan(mesh, MODEL)
+    rows = sharding.check(boxed, shardings, mesh)
+    text = sharding.table(rows)
+    for row in rows:
+        assert row.path in text
+    assert len(rows) == len(jax.tree.leaves(shardings))
+    whole = sum(math.prod(r.shape) * 4 for r in rows)
+    assert sum(r.bytes_per_device for r in rows) < whole / 4
+    assert max(map(len, text.splitlines())) <= 140
