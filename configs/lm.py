@@ -1,0 +1,32 @@
+"""A decoder language model on the standard library's source, byte tokens.
+
+`configs/lm.py` is sized for minutes on a laptop; `:debug` for seconds.
+"""
+
+import ml_collections
+
+from scaling.config import base_config
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """The base run of most studies; arg "debug" shrinks it."""
+    config = base_config()
+    config.model.width = 128
+    config.model.depth = 4
+    config.model.heads = 4
+    config.data.seq_len = 256
+    config.train.batch_size = 16
+    config.train.steps = 1_000
+    config.evals.every = 250
+    if arg == "debug":
+        config.model.width = 32
+        config.model.depth = 2
+        config.model.heads = 2
+        config.data.seq_len = 32
+        config.train.batch_size = 8
+        config.train.steps = 8
+        config.train.log_every = 2
+        config.evals.every = 4
+        config.evals.batches = 2
+        config.evals.batch_size = 8
+    return config

@@ -1,0 +1,279 @@
+"""The only entry point: `python launch.py <command> [flags]`; `python launch.py --help` lists them.
+
+Parses flags, decides about jax, calls one room. Bad input ends with one line and exit code 2.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from scaling.errors import UserError, nearest
+
+FLAGS = flags.FLAGS
+# sysexits' "temporary failure": everything is saved, the same command goes on from there.
+RESUME_ME, BAD_INPUT, DIVERGED, FAILED = 75, 2, 3, 1
+
+
+@dataclass(frozen=True)
+class Command:
+    """One sub-command: what it is for, its flags, and the function that does it."""
+
+    summary: str
+    help: str
+    define_flags: Callable[[], None]
+    run: Callable[[], int]
+
+
+def _stop_on_signals() -> threading.Event:
+    """Set by SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop
+
+
+def _workdir_flag() -> None:
+    flags.DEFINE_string("workdir", "out", "folder of the run directories, tables and reports")
+
+
+def _experiment_flag() -> None:
+    flags.DEFINE_string(
+        "experiment", None, "a study, e.g. experiments/width.py or .../width.py:debug"
+    )
+
+
+def _cpu_devices_flag() -> None:
+    flags.DEFINE_integer("cpu_devices", None, "split the CPU into this many devices (debugging)")
+
+
+# ---- train
+
+
+def _train_flags() -> None:
+    config_flags.DEFINE_config_file("config", None, "a base config, e.g. configs/lm.py:debug")
+    flags.DEFINE_string("from", None, "repeat a run from its config.json, instead of --config")
+    _workdir_flag()
+    _cpu_devices_flag()
+
+
+def _train() -> int:
+    from scaling import runtime, study
+    from scaling.train.loop import train
+
+    runtime.configure(FLAGS.cpu_devices)
+    if (FLAGS.config is None) == (FLAGS["from"].value is None):
+        raise UserError("train: give exactly one of --config and --from")
+    if FLAGS["from"].value:
+        from scaling.records import stored_config
+
+        config = study.resolve(stored_config(FLAGS["from"].value))
+    else:
+        config = study.resolve(FLAGS.config)
+    outcome = train(config, FLAGS.workdir, stop=_stop_on_signals())
+    print(f"{outcome.status} at step {outcome.step}: {_run_path(config)}")
+    if outcome.reason:
+        print(outcome.reason)
+    return {"done": 0, "stopped": RESUME_ME, "diverged": DIVERGED}[outcome.status]
+
+
+def _run_path(config: object) -> epath.Path:
+    from scaling.records import RunDirectory
+
+    return RunDirectory.open(config, FLAGS.workdir).path  # type: ignore[arg-type]
+
+
+# ---- sweep
+
+
+def _sweep_flags() -> None:
+    _experiment_flag()
+    _workdir_flag()
+    flags.DEFINE_bool("dry_run", False, "print what would run and what it costs, then stop")
+    flags.DEFINE_enum("executor", "local", ["local"], "where the runs are trained")
+    flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
+    flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
+    flags.DEFINE_integer("devices", None, "--dry_run: devices a run has; default: those here")
+    _cpu_devices_flag()
+
+
+def _sweep() -> int:
+    from scaling import runtime, study
+    from scaling.executors import EXECUTORS, preview
+
+    runtime.configure(FLAGS.cpu_devices)
+    plan = _study()
+    configs = study.runs(plan)
+    if FLAGS.dry_run:
+        print(preview.table(configs, FLAGS.workdir, devices=FLAGS.devices))
+        return 0
+    stop, results = _stop_on_signals(), []
+    progress = preview.SweepProgress(configs, FLAGS.workdir)
+    results = EXECUTORS[FLAGS.executor](
+        configs, FLAGS.workdir, workers=FLAGS.workers, stop=stop, on_result=progress.ended
+    )
+    print(preview.summary(results, FLAGS.workdir))
+    if stop.is_set():
+        return RESUME_ME
+    if FLAGS.report:
+        _write_report(plan, configs)
+    return FAILED if any(r.status == "failed" for r in results) else 0
+
+
+def _study():  # type: ignore[no-untyped-def]  # scaling.sweep.Study, imported late
+    from scaling import study
+
+    if FLAGS.experiment is None:
+        raise UserError("give --experiment, e.g. --experiment=experiments/quickstart.py")
+    return study.load_study(FLAGS.experiment)
+
+
+def _write_report(plan, configs) -> None:  # type: ignore[no-untyped-def]
+    from scaling.records import RunDirectory
+    from scaling.report import report
+
+    directories = [RunDirectory.open(config, FLAGS.workdir) for config in configs]
+    page = report(directories, out=epath.Path(FLAGS.workdir) / "report" / plan.name, study=plan)
+    print(f"report: {page}")
+
+
+# ---- status, report
+
+
+def _status_flags() -> None:
+    _experiment_flag()
+    _workdir_flag()
+    flags.DEFINE_bool("watch", False, "refresh until interrupted")
+
+
+def _status() -> int:
+    from scaling.status import show, watch
+
+    from scaling import study
+
+    planned = study.runs(_study()) if FLAGS.experiment else None
+    (watch if FLAGS.watch else show)(FLAGS.workdir, planned)
+    return 0
+
+
+def _report_flags() -> None:
+    _experiment_flag()
+    _workdir_flag()
+
+
+def _report() -> int:
+    from scaling import study
+    from scaling.report import report
+
+    if FLAGS.experiment:
+        plan = _study()
+        _write_report(plan, study.runs(plan))
+    else:
+        page = report(FLAGS.workdir, out=epath.Path(FLAGS.workdir) / "report" / "all")
+        print(f"report: {page}")
+    return 0
+
+
+# ---- fit, plan, check, generate
+
+
+def _generate_flags() -> None:
+    flags.DEFINE_string("run", None, "a run directory with a checkpoint")
+    flags.DEFINE_string("prompt", "def ", "text to continue")
+    flags.DEFINE_integer("tokens", 200, "tokens to generate")
+    flags.DEFINE_float("temperature", 0.8, "0: always the likeliest token")
+    flags.DEFINE_integer("top_k", None, "sample from the k likeliest tokens only")
+    flags.DEFINE_integer("seed", 0, "of the sampling")
+
+
+COMMANDS = {
+    "train": Command(
+        "train one run",
+        """Train one run; start it again and it goes on where it stopped.
+
+  python launch.py train --config=configs/lm.py:debug
+  python launch.py train --config=configs/lm.py --config.model.width=512 --workdir=out
+  python launch.py train --config=configs/lm.py:debug --cpu_devices=8 --config.mesh.fsdp=4
+  python launch.py train --from=out/runs/<run>/config.json
+
+Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again; 3 diverged;
+2 bad input.""",
+        _train_flags,
+        _train,
+    ),
+    "sweep": Command(
+        "train every run of a study, then report",
+        """Train every run of a study. Runs that are done are skipped, half-done ones go on.
+
+  python launch.py sweep --experiment=experiments/quickstart.py --dry_run
+  python launch.py sweep --experiment=experiments/quickstart.py
+  python launch.py sweep --experiment=experiments/width.py:debug --workers=1
+
+A run that fails or diverges never stops the others; it is listed with the command that repeats
+it alone.""",
+        _sweep_flags,
+        _sweep,
+    ),
+    "status": Command(
+        "the runs of a workdir: state, rate, ETA, failures",
+        """Show the runs of a workdir, or of a study (then also those that have not begun).
+
+  python launch.py status
+  python launch.py status --experiment=experiments/quickstart.py --watch""",
+        _status_flags,
+        _status,
+    ),
+    "report": Command(
+        "table, figures and one HTML page of finished runs",
+        """Write table.parquet, table.csv, PNG and SVG figures and one self-contained HTML page.
+
+  python launch.py report --experiment=experiments/quickstart.py
+  python launch.py report --workdir=out""",
+        _report_flags,
+        _report,
+    ),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run the sub-command that `argv` names; the exit code."""
+    if len(argv) < 2 or argv[1] in ("help", "-h", "--help"):
+        print(__doc__)
+        for name, command in COMMANDS.items():
+            print(f"  {name:9s} {command.summary}")
+        print("\npython launch.py <command> --help shows examples and flags.")
+        return 0 if len(argv) > 1 else BAD_INPUT
+    name, rest = argv[1], argv[2:]
+    try:
+        if name not in COMMANDS:
+            raise UserError(f"{name} is no command{nearest(name, COMMANDS)}")
+        command = COMMANDS[name]
+        command.define_flags()
+        if {"--help", "-h", "--helpfull"} & set(rest):
+            print(f"{command.help}\n\nFlags:{FLAGS.module_help(sys.modules[__name__])}")
+            return 0
+        try:
+            extra = FLAGS([f"launch.py {name}", *rest])[1:]
+        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            raise UserError(str(error).strip("\"'")) from error
+        if extra:
+            raise UserError(f"{name}: {extra[0]!r} is no flag; flags start with --")
+        return command.run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,14 @@
+"""What an executor says of each run."""
+
+from dataclasses import dataclass
+
+from scaling.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one run ended."""
+
+    config: RunConfig
+    status: str  # done | stopped | diverged | failed | pending
+    reason: str | None = None

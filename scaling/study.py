@@ -1,0 +1,57 @@
+"""From files to runs: a config or an experiment file becomes resolved RunConfigs.
+
+The one place where a config meets the corpus (`scaling.data.describe`) and the closed formulas
+(`scaling.ladder.size`). Called by `launch.py` and by tests.
+"""
+
+import importlib.util
+import pathlib
+from typing import Any
+
+from scaling import data, ladder
+from scaling import resolve as resolve_lib
+from scaling.config import RunConfig, fingerprint, from_dict
+from scaling.errors import ConfigError
+from scaling.sweep import Study
+
+
+def resolve(config: Any) -> RunConfig:
+    """A resolved RunConfig from a ConfigDict, nested dict or RunConfig; prepares the corpus."""
+    if not isinstance(config, RunConfig):
+        config = from_dict(config)
+    return resolve_lib.resolve(config, data.describe, ladder.size)
+
+
+def load(spec: str, function: str) -> Any:
+    """Call `function` of a Python file: "experiments/width.py:debug" calls it with "debug"."""
+    path, _, arg = spec.partition(":")
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise ConfigError(f"{path} is no file; give a path such as experiments/quickstart.py")
+    module_spec = importlib.util.spec_from_file_location(f"_loaded_{file.stem}", file)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, function):
+        raise ConfigError(f"{path} has no function {function}(arg)")
+    return getattr(module, function)(arg)
+
+
+def load_study(spec: str) -> Study:
+    """The Study of an experiment file, "path[:arg]"."""
+    return load(spec, "get_study")
+
+
+def load_config(spec: str) -> RunConfig:
+    """The RunConfig, unresolved, of a config file, "path[:arg]"."""
+    return from_dict(load(spec, "get_config"))
+
+
+def runs(study: Study) -> list[RunConfig]:
+    """The study's runs, resolved, each once, in the study's order."""
+    unique: dict[str, RunConfig] = {}
+    for config in study.configs():
+        resolved = resolve(config)
+        unique.setdefault(fingerprint(resolved), resolved)
+    return list(unique.values())

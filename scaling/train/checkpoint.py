@@ -1,0 +1,117 @@
+"""Checkpoints of the train state, through orbax: asynchronous, atomic, restorable on any mesh.
+
+A checkpoint is {state, identity}: the state's arrays, and a small JSON that says whose state it is.
+Nothing else is needed to go on, because the data are a function of the step. Used by the loop and
+by `scaling/generate.py`'s caller.
+"""
+
+import logging
+from typing import Any
+
+import orbax.checkpoint as ocp
+from etils import epath
+
+from scaling.config import RunConfig, fingerprint, to_dict
+from scaling.errors import CheckpointError
+from scaling.train.state import TrainState
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest last; a context manager that waits for pending saves."""
+
+    def __init__(self, path: epath.PathLike, config: RunConfig):
+        self._path, self._config = epath.Path(path), config
+        # A process that was killed in a save leaves its temporary folder; the state in it is
+        # partial.
+        if self._path.exists():
+            for left in self._path.glob("*.orbax-checkpoint-tmp*"):
+                left.rmtree()
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
+        return ocp.CheckpointManager(
+            self._path,
+            item_names=("state", "identity"),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=self._config.train.keep_checkpoints, enable_async_checkpointing=True
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Start saving; returns when the state may be donated, not when it is on disk."""
+        if step in self._manager.all_steps():
+            return
+        identity = {"fingerprint": fingerprint(self._config), "model": to_dict(self._config.model)}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), identity=ocp.args.JsonSave(identity)
+            ),
+        )
+
+    def wait(self) -> None:
+        """Until every save is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, abstract: TrainState) -> TrainState | None:
+        """The newest state that can be read, laid out as `abstract` says; None when there is none.
+
+        One that cannot be read is set aside as `<step>.unreadable`, with a warning, and the one
+        before it is tried: the steps between them are computed again. Raises CheckpointError when
+        the checkpoint is another model's.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                identity = self._manager.restore(
+                    step, args=ocp.args.Composite(identity=ocp.args.JsonRestore())
+                )["identity"]
+                check_identity(self._path / str(step), identity, self._config)
+                return self._manager.restore(
+                    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+                )["state"]
+            except CheckpointError:
+                raise
+            except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+                bad = self._path / f"{step}.unreadable"
+                log.warning(
+                    "checkpoint %s cannot be read (%s: %s); set aside as %s, trying the one before",
+                    self._path / str(step),
+                    type(error).__name__,
+                    str(error).splitlines()[0] if str(error) else "",
+                    bad.name,
+                )
+                if bad.exists():
+                    bad.rmtree()
+                (self._path / str(step)).rename(bad)
+        if steps:
+            self._manager.close()
+            self._manager = self._open()
+            log.warning("no checkpoint in %s can be read; starting from step 0", self._path)
+        return None
+
+
+def check_identity(path: epath.Path, identity: dict[str, Any], config: RunConfig) -> None:
+    """Raise CheckpointError, naming the fields, when a checkpoint is not this model's."""
+    theirs, ours = identity["model"], to_dict(config.model)
+    # How it is computed may differ (remat); what is computed may not.
+    differ = [
+        f"model.{key} is {theirs.get(key)!r} there and {ours[key]!r} here"
+        for key in ours
+        if theirs.get(key) != ours[key] and key != "remat"
+    ]
+    if differ:
+        raise CheckpointError(
+            f"checkpoint {path} is of another model: {'; '.join(differ)}. Use the config of its "
+            "run "
+            "(config.json beside it), or another workdir"
+        )

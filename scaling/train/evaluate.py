@@ -1,0 +1,62 @@
+"""Evaluation: the mean loss of a set of windows, with its standard error.
+
+Takes the parameters and `data.Batches`; gives plain floats. Tokens of one window are not
+independent, so the standard error treats windows as the sample: a ratio estimator over clusters.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from scaling import sharding
+from scaling.data import Batches
+from scaling.objectives import Sum
+from scaling.train.placement import place
+from scaling.train.state import Layout, Parts
+
+
+def compile_rows(pieces: Parts, plan: Layout) -> Callable[..., Any]:
+    """`(params, batch) -> {name: Sum of [B]}`: each window apart, whole on every host."""
+    return jax.jit(
+        lambda params, batch: pieces.objective.rows(pieces.model, params, batch),
+        in_shardings=(plan.shardings.params, sharding.batch_sharding(plan.mesh)),
+        out_shardings=sharding.replicated(plan.mesh),
+    )
+
+
+def evaluate(
+    rows_of: Callable[..., Any], params: Any, batches: Batches, mesh: jax.sharding.Mesh
+) -> dict[str, float]:
+    """loss (nats a token), its standard error, and every other mean that the objective gives."""
+    pending = []
+    for _, batch in batches.stream(0, len(batches)):
+        pending.append(rows_of(params, place(batch, sharding.batch_sharding(mesh))))
+    gathered = jax.device_get(pending)
+    names = gathered[0].keys()
+    return summarise({name: _join([g[name] for g in gathered]) for name in names})
+
+
+def _join(pieces: Sequence[Sum]) -> Sum:
+    totals = np.concatenate([np.asarray(p.total, np.float64) for p in pieces])
+    return Sum(totals, np.concatenate([np.asarray(p.count, np.float64) for p in pieces]))
+
+
+def summarise(rows: Mapping[str, Sum]) -> dict[str, float]:
+    """Means over [W] windows of every entry, and `loss_se`, the standard error of "loss".
+
+    loss = sum(l_i) / sum(c_i); its variance is W / (W - 1) sum((l_i - loss c_i)^2) / sum(c_i)^2
+    (the linearised ratio estimator, Cochran, Sampling Techniques, section 6.3; no finite-population
+    correction). Windows that are padding only have c_i = 0 and count for nothing.
+    """
+    means = {name: float(s.total.sum() / s.count.sum()) for name, s in rows.items()}
+    used = rows["loss"].count > 0
+    sums, counts = rows["loss"].total[used], rows["loss"].count[used]
+    windows, tokens = len(counts), counts.sum()
+    if windows > 1:
+        residuals = sums - means["loss"] * counts
+        variance = windows / (windows - 1) * np.sum(residuals**2) / tokens**2
+        means["loss_se"] = math.sqrt(variance)
+    return means | {"windows": windows, "tokens_evaluated": int(tokens)}

@@ -1,0 +1,53 @@
+"""What a person sees of a run while it trains: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+_LINE_EVERY = 10.0  # seconds between plain lines
+
+
+class Progress:
+    """Rate, ETA, loss and MFU of a run; `label` starts each plain line."""
+
+    def __init__(self, label: str, start: int, steps: int, quiet: bool = False):
+        self._label, self._steps, self._quiet = label, steps, quiet
+        self._last_line = time.monotonic()
+        interactive = sys.stderr.isatty() and not quiet
+        self._bar = tqdm(total=steps, initial=start, unit="step") if interactive else None
+
+    def update(self, step: int, loss: float, rate: float, mfu: float | None) -> None:
+        """The state after `step` updates; `rate` in steps a second."""
+        facts = f"loss {loss:.4f}" + (f"  mfu {mfu:.1%}" if mfu is not None else "")
+        if self._bar is not None:
+            self._bar.set_postfix_str(facts, refresh=False)
+            self._bar.update(step - self._bar.n)
+            return
+        now = time.monotonic()
+        if not self._quiet and (now - self._last_line > _LINE_EVERY or step == self._steps):
+            self._last_line = now
+            eta = (self._steps - step) / rate if rate > 0 else float("inf")
+            self.say(
+                f"step {step}/{self._steps}  {facts}  {rate:.3g} steps/s  eta {_duration(eta)}"
+            )
+
+    def say(self, text: str) -> None:
+        """A line above the bar, or a plain line."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        elif not self._quiet:
+            print(f"{self._label}: {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal clean."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _duration(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"

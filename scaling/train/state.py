@@ -1,0 +1,111 @@
+"""The train state and how it comes to exist, sharded, on a mesh.
+
+`parts` builds the pure pieces of a run (model, objective, optimizer) from its config. `Layout`
+holds what follows from them and a mesh: the shapes and the sharding of every leaf. The state is
+created by one jitted function with sharded outputs, so no leaf ever exists whole on one device by
+accident.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling import models, objectives, optim, sharding
+from scaling.config import RunConfig
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that the next step depends on; `step` updates have been made."""
+
+    step: jax.Array  # int32 scalar
+    params: Any
+    opt_state: Any
+    ema: Any  # averaged parameters, or None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The pure pieces of a run."""
+
+    model: nn.Module
+    objective: objectives.Objective
+    optimizer: optim.Optimizer
+
+
+def parts(config: RunConfig) -> Parts:
+    """Model, objective and optimizer of a resolved run; no arrays yet."""
+    return Parts(
+        model=models.build(config.model),
+        objective=objectives.build(config.objective),
+        optimizer=optim.build(config.optim),
+    )
+
+
+def example_batch(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of one global batch, [train.batch_size, data.seq_len]."""
+    shape = (config.train.batch_size, config.data.seq_len)
+    dtypes = {
+        "tokens": np.int32,
+        "targets": np.int32,
+        "positions": np.int32,
+        "segment_ids": np.int32,
+        "loss_mask": np.float32,
+        "target_bytes": np.int32,
+    }
+    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in dtypes.items()}
+
+
+def create(pieces: Parts, config: RunConfig, seed: jax.Array) -> TrainState:
+    """The state after 0 updates, with linen's boxes around the parameters and their moments."""
+    # Parameters do not depend on the batch's size, so one row of the shapes is enough.
+    row = {name: jnp.zeros((1, *s.shape[1:]), s.dtype) for name, s in example_batch(config).items()}
+    params = pieces.model.init(jax.random.key(seed), row)["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=pieces.optimizer.init(params),
+        # A copy: the two trees are donated together, and one buffer cannot be donated twice.
+        ema=jax.tree.map(jnp.copy, params) if config.optim.ema_decay is not None else None,
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shapes (boxed) and shardings (plain) of the state on a mesh."""
+
+    mesh: jax.sharding.Mesh
+    boxed: TrainState
+    shardings: TrainState
+
+    @property
+    def abstract(self) -> TrainState:
+        """ShapeDtypeStructs with shardings: what a checkpoint is restored into."""
+        return jax.tree.map(
+            lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
+            sharding.unbox(self.boxed),
+            self.shardings,
+        )
+
+
+def layout(pieces: Parts, config: RunConfig, mesh: jax.sharding.Mesh) -> Layout:
+    """Plan the state on the mesh; raises ConfigError where an axis does not divide."""
+    with sharding.context(mesh):
+        boxed = jax.eval_shape(lambda seed: create(pieces, config, seed), np.uint32(config.seed))
+    return Layout(mesh, boxed, sharding.state_shardings(boxed, mesh))
+
+
+def init(pieces: Parts, config: RunConfig, plan: Layout) -> TrainState:
+    """A new state on the mesh, every leaf created where it lives."""
+
+    def make(seed: jax.Array) -> TrainState:
+        return sharding.unbox(create(pieces, config, seed))
+
+    with sharding.context(plan.mesh):
+        seed = jax.device_put(np.uint32(config.seed), sharding.replicated(plan.mesh))
+        return jax.jit(make, out_shardings=plan.shardings)(seed)

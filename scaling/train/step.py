@@ -1,0 +1,129 @@
+"""The training step, a pure function, and the one place where it is jitted.
+
+`train_step(state, batch, hparams)` makes one update. `train_steps` makes up to K of them in one
+dispatch, over K batches already on the device: for small models the dispatch costs more than the
+step. Called by the loop; the packed executor vmaps the same function.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scaling import optim, sharding
+from scaling.config import RunConfig
+from scaling.objectives import Sum
+from scaling.train.state import Layout, Parts, TrainState
+
+Batch = dict[str, jax.Array]
+HParams = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def gradients(
+    pieces: Parts, microbatches: int, params: Any, batch: Batch, hparams: HParams, rng: jax.Array
+) -> tuple[Any, dict[str, Sum]]:
+    """Gradient of the batch's mean loss, and the sums behind its metrics.
+
+    With microbatches > 1 the batch is cut into pieces and the gradients of the *sums* are added up
+    before the one division by the whole batch's count: equal to the full batch, also when a mask
+    leaves the pieces with different counts.
+    """
+    grad_of_sum = jax.grad(
+        lambda p, piece, key: pieces.objective.loss(pieces.model, p, piece, key),
+        has_aux=True,
+    )
+    if microbatches == 1:
+        grads, sums = grad_of_sum(params, batch, rng)
+    else:
+        pieces_MxB = jax.tree.map(lambda x: _cut(x, microbatches), batch)
+
+        def body(carry: Any, piece: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, carry, grad_of_sum(params, *piece)), None
+
+        keys = jax.random.split(rng, microbatches)
+        shapes = jax.eval_shape(
+            grad_of_sum, params, jax.tree.map(lambda x: x[0], pieces_MxB), keys[0]
+        )
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        (grads, sums), _ = jax.lax.scan(body, zeros, (pieces_MxB, keys))
+    count = jnp.maximum(sums["loss"].count, 1.0)
+    return jax.tree.map(lambda g: g / count, grads), sums
+
+
+def _cut(x_B: jax.Array, microbatches: int) -> jax.Array:
+    """[B, ...] -> [M, B/M, ...], taking every M-th row: each device keeps its own rows."""
+    return jnp.swapaxes(x_B.reshape(-1, microbatches, *x_B.shape[1:]), 0, 1)
+
+
+def train_step(
+    pieces: Parts, microbatches: int, state: TrainState, batch: Batch, hparams: HParams
+) -> tuple[TrainState, Metrics]:
+    """One update. Metrics are of the state before it, as the gradient is."""
+    rng = jax.random.fold_in(jax.random.key(hparams["seed"]), state.step)
+    grads, sums = gradients(pieces, microbatches, state.params, batch, hparams, rng)
+    params, opt_state, info = pieces.optimizer.update(
+        grads, state.opt_state, state.params, state.step, hparams
+    )
+    ema = None if state.ema is None else optim.ema_update(state.ema, params, hparams)
+    metrics = {name: s.mean for name, s in sums.items()} | info
+    return TrainState(state.step + 1, params, opt_state, ema), metrics
+
+
+def train_steps(
+    pieces: Parts,
+    microbatches: int,
+    state: TrainState,
+    batches_K: Batch,
+    count: jax.Array,
+    hparams: HParams,
+) -> tuple[TrainState, Metrics]:
+    """`count` <= K updates on the first `count` of K stacked batches; metrics are [K], rest zero.
+
+    The trip count is traced: a shorter last call runs the same program, so the numbers of a step do
+    not depend on how many others its call held.
+    """
+
+    def one(state: TrainState, i: jax.Array | int) -> tuple[TrainState, Metrics]:
+        batch = jax.tree.map(
+            lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), batches_K
+        )
+        return train_step(pieces, microbatches, state, batch, hparams)
+
+    length = jax.tree.leaves(batches_K)[0].shape[0]
+    _, shapes = jax.eval_shape(lambda s: one(s, 0), state)
+    zeros = jax.tree.map(lambda s: jnp.zeros((length, *s.shape), s.dtype), shapes)
+
+    def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, metrics = one(carry[0], i)
+        return state, jax.tree.map(lambda all_, m: all_.at[i].set(m), carry[1], metrics)
+
+    return jax.lax.fori_loop(0, count, body, (state, zeros))
+
+
+def compile_steps(pieces: Parts, config: RunConfig, plan: Layout) -> Callable[..., Any]:
+    """`(state, batches_K, count, hparams) -> (state, metrics_K)`, sharded, the state donated.
+
+    K is config.train.steps_per_call; K = 1 compiles the plain step.
+    """
+    rows, everywhere = sharding.batch_sharding(plan.mesh), sharding.replicated(plan.mesh)
+    stacked = jax.sharding.NamedSharding(plan.mesh, jax.sharding.PartitionSpec(None, *rows.spec))
+    single = config.train.steps_per_call == 1
+
+    def call(
+        state: TrainState, batches_K: Batch, count: jax.Array, hparams: HParams
+    ) -> tuple[TrainState, Metrics]:
+        microbatches = config.train.microbatches
+        if not single:
+            return train_steps(pieces, microbatches, state, batches_K, count, hparams)
+        batch = jax.tree.map(lambda x: x[0], batches_K)
+        state, metrics = train_step(pieces, microbatches, state, batch, hparams)
+        return state, jax.tree.map(lambda m: m[None], metrics)
+
+    return jax.jit(
+        call,
+        in_shardings=(plan.shardings, stacked, everywhere, everywhere),
+        out_shardings=(plan.shardings, everywhere),
+        donate_argnums=0,
+    )
