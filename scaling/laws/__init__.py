@@ -4,9 +4,9 @@ Reads tables only. `LAWS` is the registry: adding a law is one entry. `fit` fits
 scores one on the largest runs.
 """
 
-from scaling.laws.fit import fit
+from scaling.laws.extrapolation import Holdout, holdout
+from scaling.laws.fitting import fit
 from scaling.laws.forms import CHINCHILLA, POWER, POWER_FLOOR
-from scaling.laws.holdout import Holdout, holdout
 from scaling.laws.law import Law
 from scaling.laws.result import Fit, Prediction
 

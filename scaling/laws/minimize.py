@@ -4,7 +4,7 @@ Takes tasks (a starting point, targets and row weights each) and gives a minimum
 in one compiled program of a fixed number of slots; when tasks end, their slots take the next ones,
 so that 30 starts, 4,000 bootstrap resamples and 100,000 rows share the same few compilations.
 Each task is a damped Newton iteration with bounds; for nearly absolute losses (a Huber delta far
-below the residuals) the delta is lowered step by step. Called by `fit.py` and `uncertainty.py`.
+below the residuals) the delta is lowered step by step. Called by `fitting.py` and `uncertainty.py`.
 """
 
 import functools
@@ -18,7 +18,7 @@ import numpy as np
 
 from scaling.laws.law import Law
 
-SLOTS = 64
+SLOTS = (16, 128)  # of the program for a few tasks, and of that for many
 TOLERANCE = 1e-13  # of the objective: the decrease that the quadratic model still promises
 LONGEST = 2.0  # longest step in one coordinate (most are logarithms)
 
@@ -250,6 +250,7 @@ def minimize(
     weights: np.ndarray | None = None,
     first_delta: np.ndarray | None = None,
     iterations: int = 200,
+    quorum: float = 1.0,
 ) -> Minima:
     """A local minimum from each start.
 
@@ -260,10 +261,12 @@ def minimize(
       weights: [tasks, rows] when tasks differ in them (case bootstrap); None: the problem's.
       first_delta: Huber delta at which each task begins [tasks]; None: the problem's.
       iterations: at most so many a task.
+      quorum: share of the tasks after which the others are given up (they come back as not
+        converged, where they stand).
     """
     tasks, count = starts.shape
     rows = padded(len(problem.target))
-    slots = min(SLOTS, max(1, 2**21 // rows))
+    slots = min(SLOTS[tasks > SLOTS[0]], max(1, 2**21 // rows))
     low, high = problem.bounds()
     starts = np.clip(starts, low, high)
     goal = min(problem.delta, 1e12)
@@ -316,9 +319,13 @@ def minimize(
             idle = int(np.sum(owner < 0))
             more = waiting < tasks
             enough = idle + max(1, slots // 4) if more else slots
-            result = program(_Slots(**state), *shared, iterations if not more else 20, enough)
+            if quorum < 1:
+                enough = min(enough, idle + max(1, int(np.ceil(quorum * tasks)) - ended))
+            result = program(_Slots(**state), *shared, iterations, enough)
             state = {k: np.array(v) for k, v in result._asdict().items()}
             over = (owner >= 0) & (state["done"] | (state["iterations"] >= iterations))
+            if ended + np.sum(over) >= quorum * tasks:
+                over = owner >= 0
             mine = owner[over]
             out.coordinates[mine] = state["at"][over]
             out.objective[mine] = state["value"][over]

@@ -1,8 +1,8 @@
 """Starting points: a grid over the nonlinear parameters, the linear ones solved for at each point.
 
 Weighted linear least squares of the relative residual, with signs kept, in closed form: a start per
-grid point whose scale parameters are already the best ones. Called by `fit.py` for the table and by
-`uncertainty.py` for every resample.
+grid point whose scale parameters are already the best ones. Called by `fitting.py` for the table
+and by `uncertainty.py` for every resample.
 """
 
 import itertools
@@ -28,11 +28,11 @@ def basis(problem: Problem, grid: np.ndarray, linear: list[int]) -> np.ndarray:
 
 def solve(
     gram: dict[tuple[int, int], np.ndarray], right: list[np.ndarray], signed: list[bool]
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Least squares with coefficients >= 0 (unless signed), by trying every subset.
 
     gram[i, j] (i <= j) and right[i] are arrays of one shape, an entry a problem; the coefficients
-    come in the same form.
+    come in the same form, with the sum of squares that they explain.
     """
     count, shape = len(right), right[0].shape
     best_gain = np.full(shape, -1.0)
@@ -49,7 +49,7 @@ def solve(
                 best_gain = np.where(better, gain, best_gain)
                 given: dict[int, Any] = dict(zip(chosen, c, strict=True))
                 best = [np.where(better, given.get(k, 0.0), best[k]) for k in range(count)]
-    return best
+    return best, best_gain
 
 
 def _subset(
@@ -106,17 +106,23 @@ class Screen:
         self.basis = basis(problem, self.grid, self.linear) if self.linear else None
         self.near = np.arange(len(self.grid))  # the grid points that resamples begin from
 
-    def starts(
-        self, targets: np.ndarray, weights: np.ndarray, keep: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Coordinates [resamples, grid, free] with the linear parameters solved for.
+    def starts(self, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Coordinates [resamples, grid, free] with the linear parameters solved for."""
+        return self._starts(targets, weights, np.arange(len(self.grid)))[0]
 
-        targets, weights: [resamples, rows]; keep: which grid points (all).
-        """
-        grid = self.grid if keep is None else self.grid[keep]
-        values = np.repeat(grid[None], len(targets), axis=0)
+    def best(self, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The start of least weighted squared residual for every resample [resamples, free]."""
+        starts, gain = self._starts(targets, weights, self.near)
+        return starts[np.arange(len(targets)), np.argmax(gain, axis=1)]
+
+    def _starts(
+        self, targets: np.ndarray, weights: np.ndarray, keep: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Starts, and the weighted sum of squares that each explains [resamples, grid]."""
+        values = np.repeat(self.grid[None, keep], len(targets), axis=0)
+        gain = np.zeros(values.shape[:2])
         if self.basis is not None:
-            phi = self.basis if keep is None else self.basis[:, keep]
+            phi = self.basis[:, keep]
             actual = np.exp(targets) if self.problem.space == "log" else targets
             relative = 1 / actual if self.problem.space == "log" else np.ones_like(actual)
             square, product = weights * relative**2, weights * relative**2 * actual
@@ -124,14 +130,14 @@ class Screen:
             gram = {
                 (i, j): square @ (phi[i] * phi[j]).T for i in range(count) for j in range(i, count)
             }
-            found = solve(gram, [product @ phi[i].T for i in range(count)], self.signed)
+            found, gain = solve(gram, [product @ phi[i].T for i in range(count)], self.signed)
             for i, k in enumerate(self.linear):
-                # A vanished term gets a small share, from which it can grow back.
-                share = 1e-3 * np.abs(actual).mean() / np.abs(phi[i]).mean(axis=1)[None]
-                values[:, :, k] = np.where(found[i] == 0, share, found[i])
-                if self.problem.law[self.problem.free[k]].link == "identity":
-                    values[:, :, k] = found[i]
-        return self.problem.coordinates(values)
+                values[:, :, k] = found[i]
+                if self.problem.law[self.problem.free[k]].link == "log":
+                    # A vanished term gets a small share, from which it can grow back.
+                    share = 1e-3 * np.abs(actual).mean() / np.abs(phi[i]).mean(axis=1)[None]
+                    values[:, :, k] = np.where(found[i] == 0, share, found[i])
+        return self.problem.coordinates(values), gain
 
     def objectives(self, starts: np.ndarray) -> np.ndarray:
         """The problem's own objective at starts [grid, free]; inf where it is undefined."""

@@ -2,7 +2,7 @@
 
 Takes a fitted problem and gives draws [draws, free], the noise that was estimated, and the name of
 the method. Every resample is refitted from two starts (the fit itself, and the best of the starting
-grid on that resample), all in the same compiled program as the fit. Called by `fit.py`.
+grid on that resample), all in the same compiled program as the fit. Called by `fitting.py`.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from scaling.laws.result import Noise
 from scaling.laws.starts import Screen
 
 CASES_FROM = 60  # residual degrees of freedom from which resampling rows is trusted
-SIGNIFICANT = 0.05  # of the F test of lack of fit against replicates
+SIGNIFICANT = 0.2  # of the F test of lack of fit against replicates
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def refit(
     """
     draws = len(targets)
     second = np.concatenate(
-        [_best_of_grid(problem, screen, targets[i : i + 500], weights[i : i + 500])
+        [screen.best(targets[i : i + 500], weights[i : i + 500])
          for i in range(0, draws, 500)]
     )  # fmt: skip
     starts = np.concatenate([np.repeat(best[None], draws, axis=0), second])
@@ -172,22 +172,3 @@ def refit(
     objective = minima.objective.reshape(2, draws)
     coordinates = minima.coordinates.reshape(2, draws, -1)
     return np.where((objective[0] <= objective[1])[:, None], coordinates[0], coordinates[1])
-
-
-def _best_of_grid(
-    problem: Problem, screen: Screen, targets: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """The start of least weighted squared residual, for every resample [draws, free]."""
-    keep = screen.near
-    starts = screen.starts(targets, weights, keep)
-    if screen.basis is None:
-        return starts[:, 0]
-    free, law = problem.free, problem.law
-    predicted = 0.0
-    for i, k in enumerate(screen.linear):
-        value = law[free[k]].value(starts[:, :, k])
-        predicted = predicted + value[:, :, None] * screen.basis[i][keep][None]
-    target = targets[:, None]
-    gap = predicted / np.exp(target) - 1 if problem.space == "log" else predicted - target
-    score = np.einsum("bgr,br->bg", gap**2, weights)
-    return starts[np.arange(len(targets)), np.argmin(score, axis=1)]

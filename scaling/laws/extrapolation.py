@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError
-from scaling.laws.fit import fit as fit_law
-from scaling.laws.fit import numbers
+from scaling.laws.fitting import fit as fit_law
+from scaling.laws.fitting import numbers
 from scaling.laws.result import Fit
 
 

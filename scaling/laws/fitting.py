@@ -1,7 +1,7 @@
 """From a table to a fitted law: read the columns, find the minimum, say how well it is known.
 
-`fit` is the one entry; `holdout.py`, `selection.py` and `launch.py fit` call it. The table is any
-pandas table; `table.py` reads files into one.
+`fit` is the one entry; `extrapolation.py`, `selection.py` and `launch.py fit` call it. The table is
+any pandas table; `table.py` reads files into one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -264,9 +264,20 @@ def _loss_function(
 
 
 def polish(problem: Problem, starts: np.ndarray) -> Minima:
-    """Minimise from every start; every other one begins at a wide delta, which is then lowered."""
+    """Minimise from every start; every other one begins at a wide delta, which is then lowered.
+
+    Stragglers are given up when most have ended, unless one of them already stands lower.
+    """
     first = np.where(np.arange(len(starts)) % 2 == 0, 0.0, 0.1)
-    return minimize(problem, starts, first_delta=first)
+    minima = minimize(problem, starts, first_delta=first, quorum=0.6)
+    best = minima.objective[minima.converged].min(initial=np.inf)
+    left = np.flatnonzero(~minima.converged & ~(minima.objective > best))
+    if not len(left):
+        return minima
+    more = minimize(problem, minima.coordinates[left], iterations=600)
+    for name, values in vars(minima).items():
+        values[left] = getattr(more, name)
+    return minima
 
 
 class Found:
