@@ -1,0 +1,65 @@
+"""Data: sources of documents -> a prepared corpus -> windows -> `batch(step)`.
+
+`describe` gives `scaling.resolve` the facts of a corpus, preparing it if need be; `train_batches`
+and `eval_batches` give a resolved run its batches; `tokenizer` turns text into tokens and back.
+NumPy only: nothing here touches a device.
+"""
+
+from pathlib import Path
+
+from scaling.config import DataConfig
+from scaling.data.batches import Batch, Batches, eval_batches, train_batches
+from scaling.data.corpus import prepare, tokenizer
+from scaling.data.sources import SOURCES, Document, Source
+from scaling.data.store import data_dir
+from scaling.data.tokenizers import Tokenizer
+from scaling.errors import DataError
+from scaling.resolve import CorpusFacts
+
+__all__ = [
+    "SOURCES",
+    "Batch",
+    "Batches",
+    "Document",
+    "Source",
+    "Tokenizer",
+    "data_dir",
+    "describe",
+    "eval_batches",
+    "tokenizer",
+    "train_batches",
+]
+
+
+def describe(
+    data: DataConfig, train: DataConfig | None = None, root: Path | None = None
+) -> CorpusFacts:
+    """The facts of the corpus of `data`, as tokenized for a run that trains on `train` (default:
+    `data`); prepared now if it is not, else found in milliseconds.
+
+    Raises:
+      DataError: no such source or part, no text in it, or (of a training corpus) a split without a
+        single window.
+      ConfigError: a BPE vocabulary that is too small.
+    """
+    train = train or data
+    corpus = prepare(data, train, root or data_dir())
+    tokens = {
+        split: max(0, count - 1) // data.seq_len * data.seq_len
+        for split, count in (("train", corpus.train_tokens), ("val", corpus.validation_tokens))
+    }
+    trained_on = (data.source, data.part) == (train.source, train.part)
+    for split, count in (("train", tokens["train"]), ("validation", tokens["val"])):
+        if trained_on and not count:
+            raise DataError(
+                f'data.source="{data.source}": its {split} split is too small for one window of '
+                f"data.seq_len={data.seq_len} tokens ({corpus.train_documents} documents fall to "
+                f"train, {corpus.validation_documents} to validation, by hash); give more "
+                "documents, or change data.validation_fraction or data.seq_len"
+            )
+    return CorpusFacts(
+        content_hash=corpus.content_hash,
+        vocab=corpus.vocab,
+        train_tokens=tokens["train"],
+        validation_tokens=tokens["val"],
+    )

@@ -1,0 +1,303 @@
+"""Batches as a pure function of (data config, seed, step).
+
+A corpus's token stream is cut into windows; one keyed permutation of them, the same for every run,
+gives the nested subsets; a permutation keyed by seed and epoch gives the order of training. Any
+host asks for any rows of any step and gets the same numbers. Called through `scaling/data` by the
+training loop and the evaluation.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scaling.config import RunConfig
+from scaling.data.corpus import Corpus, opened, prepare
+from scaling.data.order import permutation
+from scaling.data.store import data_dir
+from scaling.errors import ConfigError, DataError
+from scaling.resolve import eval_data
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A split of a corpus cut into windows of `seq_len` tokens.
+
+    Window i has the tokens i L to i L + L - 1 as inputs and each one's successor as its target, so
+    every token but the first of the split is predicted exactly once (the last ones, too few for a
+    window, are left out).
+    """
+
+    corpus: Corpus
+    split: str
+    seq_len: int
+    mask_documents: bool
+
+    def __len__(self) -> int:
+        return max(0, (len(self.corpus.tokens(self.split)) - 1) // self.seq_len)
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """The windows of some indices [B]; see `Batches.batch` for what is in it."""
+        stream, length = self.corpus.tokens(self.split), self.seq_len
+        windows = np.lib.stride_tricks.sliding_window_view(stream, length + 1)[::length][indices]
+        tokens = windows[:, :-1].astype(np.int32)
+        targets = windows[:, 1:].astype(np.int32)
+        positions, segments = self._documents(tokens)
+        return {
+            "tokens": tokens,
+            "targets": targets,
+            "positions": positions,
+            "segment_ids": segments,
+            "loss_mask": np.ones(tokens.shape, np.float32),
+            "target_bytes": self.corpus.token_bytes.take(targets),
+        }
+
+    def _documents(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions within the document, and documents numbered from 1: int32 [B, L] each."""
+        offsets = np.arange(self.seq_len, dtype=np.int32)
+        positions = np.tile(offsets, (len(tokens), 1))
+        segments = np.ones(tokens.shape, np.int32)
+        if self.mask_documents:
+            starts = tokens == self.corpus.separator
+            starts[:, 0] = False  # whatever a window begins with is its first document
+            (rows,) = starts.any(axis=1).nonzero()  # most windows lie within one document
+            starts = starts[rows]
+            segments[rows] += np.cumsum(starts, axis=1, dtype=np.int32)
+            positions[rows] -= np.maximum.accumulate(starts * offsets, axis=1)
+        return positions, segments
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Batches over some windows: endless and reshuffled each epoch (`seed` given), or one pass in
+    the order of `selection` (`seed` None), its last batch filled up with rows that do not count.
+    """
+
+    windows: Windows
+    selection: np.ndarray  # indices of the windows that are used: int64 [num_windows]
+    batch_size: int  # windows a batch, over all hosts
+    seed: int | None
+    steps: int  # batches in a run, or in the pass
+
+    @property
+    def num_windows(self) -> int:
+        """Distinct windows."""
+        return len(self.selection)
+
+    @property
+    def unique_tokens(self) -> int:
+        """Distinct training (or evaluation) tokens."""
+        return self.num_windows * self.windows.seq_len
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def epoch(self, step: int) -> int:
+        """The epoch that the first row of a step belongs to."""
+        return step * self.batch_size // self.num_windows
+
+    def batch(self, step: int, rows: slice | None = None) -> Batch:
+        """The batch of a step, or some rows of it (a host's): a dict of arrays [rows, L].
+
+        `tokens`, `targets`: int32 ids. `positions`: int32, from 0 at the start of the window and,
+        if documents are masked, of each document. `segment_ids`: int32, documents numbered from 1
+        within the window, or all 1. `loss_mask`: float32, 1 where the target counts.
+        `target_bytes`: int32, bytes of text that the target stands for, 0 for the separator and
+        where the mask is 0; bits per byte = sum of nats / ln 2 / sum of target_bytes.
+        """
+        row = np.arange(self.batch_size)[rows or slice(None)]
+        example = step * self.batch_size + row
+        if self.seed is None:
+            counts = example < self.num_windows
+            batch = self.windows.take(self.selection[np.minimum(example, self.num_windows - 1)])
+            if not counts.all():
+                batch["loss_mask"][~counts] = 0
+                batch["target_bytes"][~counts] = 0
+            return batch
+        return self.windows.take(self._shuffled(example))
+
+    def _shuffled(self, example: np.ndarray) -> np.ndarray:
+        epoch, position = np.divmod(example, self.num_windows)
+        index = np.empty_like(example)
+        for e in np.unique(epoch):
+            order = permutation(self.num_windows, ("epoch", self.seed or 0, int(e)))
+            index[epoch == e] = order[position[epoch == e]]
+        return self.selection[index]
+
+    def stream(
+        self,
+        start: int,
+        stop: int,
+        rows: slice | None = None,
+        workers: int = 0,
+        prefetch: int = 2,
+        group: Callable[[int], int] | None = None,
+    ) -> Iterator[tuple[int, Batch]]:
+        """(step, batch) for start <= step < stop, made ahead of time by grain.
+
+        `group(step)` says how many steps are wanted in one item that begins at `step`; its arrays
+        then have the steps as leading axis, [steps, rows, L]. Without it each item is one step's
+        batch, without that axis. `prefetch` is how many items are made ahead, by a thread (0: none)
+        or by `workers` processes. The items do not depend on any of the three.
+        """
+        import grain
+
+        items = _Items(self, _groups(start, stop, group), rows, stacked=group is not None)
+        read = grain.ReadOptions(num_threads=min(1, prefetch), prefetch_buffer_size=prefetch)
+        dataset = grain.MapDataset.source(items).to_iter_dataset(read)
+        if workers:
+            _parse_flags()
+            processes = grain.multiprocessing.MultiprocessingOptions(
+                num_workers=workers, per_worker_buffer_size=max(1, prefetch)
+            )
+            dataset = dataset.mp_prefetch(processes)
+        return iter(dataset)
+
+
+def _groups(start: int, stop: int, group: Callable[[int], int] | None) -> list[tuple[int, int]]:
+    """(first step, number of steps) of each item of a stream."""
+    groups = []
+    while start < stop:
+        steps = min(group(start) if group else 1, stop - start)
+        groups.append((start, steps))
+        start += steps
+    return groups
+
+
+@dataclass(frozen=True)
+class _Items:
+    """What grain reads: item i, by itself."""
+
+    batches: Batches
+    groups: list[tuple[int, int]]
+    rows: slice | None
+    stacked: bool
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> tuple[int, Batch]:
+        start, steps = self.groups[index]
+        if not self.stacked:
+            return start, self.batches.batch(start, self.rows)
+        several = [self.batches.batch(step, self.rows) for step in range(start, start + steps)]
+        return start, {name: np.stack([b[name] for b in several]) for name in several[0]}
+
+
+def _parse_flags() -> None:
+    """grain's worker processes read absl flags, which a test or a notebook has not parsed."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+# ---- from a resolved config
+
+
+def train_batches(config: RunConfig, root: Path | None = None) -> Batches:
+    """What a resolved run trains on.
+
+    Raises:
+      DataError: the prepared corpus is not the one the run was resolved with, or has too few
+        windows for one batch.
+    """
+    windows = _windows(config, "train", None, root)
+    selection = _subset(config, windows)
+    if len(selection) < config.train.batch_size:
+        raise DataError(
+            f"data.unique_tokens: the training set has {len(selection)} windows of data.seq_len="
+            f"{config.data.seq_len} tokens, fewer than train.batch_size={config.train.batch_size}; "
+            "train on more text, or lower data.seq_len or train.batch_size"
+        )
+    assert config.train.steps is not None
+    return Batches(
+        windows, selection, config.train.batch_size, config.data.seed, config.train.steps
+    )
+
+
+def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batches:
+    """One pass over the evaluation set `name` of a resolved run, at most evals.batches batches.
+
+    The windows are the same for every run on the corpus; but of the split that the run trains on
+    they are a sample, evenly spread, of the windows that the run will have seen at its end.
+
+    Raises:
+      DataError: the set has no whole window, or shares documents with the train split.
+    """
+    eval_set = config.evals.sets[name]
+    windows = _windows(config, eval_set.split, name, root)
+    most = config.evals.batches * config.evals.batch_size
+    if eval_set.split == "train" and eval_set.corpus == config.data.corpus:
+        seen = _seen(config, _subset(config, windows))
+        count = min(most, len(seen))
+        selection = seen[np.arange(count) * len(seen) // max(1, count)]
+    else:
+        selection = _order(windows)[:most]
+    if not len(selection):
+        raise DataError(
+            f"evals.sets.{name}: the {eval_set.split} split of its source has fewer than "
+            f"data.seq_len={config.data.seq_len} tokens; give it more documents, raise "
+            f"data.validation_fraction, or set evals.sets.{name}.split to all"
+        )
+    if eval_set.split == "all":
+        _check_disjoint(config, name, windows.corpus, root)
+    steps = -(-len(selection) // config.evals.batch_size)
+    return Batches(windows, selection, config.evals.batch_size, None, steps)
+
+
+def _windows(config: RunConfig, split: str, name: str | None, root: Path | None) -> Windows:
+    data = config.data
+    return Windows(_corpus(config, name, root), split, data.seq_len, data.mask_documents)
+
+
+def _corpus(config: RunConfig, name: str | None, root: Path | None) -> Corpus:
+    """The corpus of the run (name None) or of an evaluation set, by the hash it was resolved to."""
+    root = root or data_dir()
+    eval_set = None if name is None else config.evals.sets[name]
+    field = "data" if name is None else f"evals.sets.{name}"
+    wanted = config.data.corpus if eval_set is None else eval_set.corpus
+    if wanted is None:
+        raise ConfigError(f"{field}.corpus is not set: the config is not resolved")
+    folder = root / "corpora" / wanted
+    if folder.exists():
+        return opened(folder)
+    data = config.data if eval_set is None else eval_data(config.data, eval_set)
+    corpus = prepare(data, config.data, root)
+    if corpus.content_hash != wanted:
+        raise DataError(
+            f"{field}.corpus={wanted}, but {data.source} is now {corpus.content_hash}: its files "
+            "changed, or this is another Python version. Bring the files back, or start a new run"
+        )
+    return corpus
+
+
+def _order(windows: Windows) -> np.ndarray:
+    """Every window, in the one order from which subsets are taken."""
+    return permutation(len(windows), ("windows",))
+
+
+def _subset(config: RunConfig, windows: Windows) -> np.ndarray:
+    """The windows of the nested training subset: the first of the order, so that sizes nest."""
+    unique = config.data.unique_tokens
+    return _order(windows)[: None if unique is None else unique // windows.seq_len]
+
+
+def _seen(config: RunConfig, subset: np.ndarray) -> np.ndarray:
+    """The windows of the subset that the run meets, all of them if it lasts an epoch."""
+    assert config.train.steps is not None
+    order = permutation(len(subset), ("epoch", config.data.seed or 0, 0))
+    return subset[order[: config.train.steps * config.train.batch_size]]
+
+
+def _check_disjoint(config: RunConfig, name: str, corpus: Corpus, root: Path | None) -> None:
+    shared = corpus.digests("all") & _corpus(config, None, root).digests("train")
+    if shared:
+        raise DataError(
+            f"evals.sets.{name}.split=all: {len(shared)} of its documents are in the train split "
+            f"of data.source={config.data.source}; set evals.sets.{name}.split to validation, "
+            "which no training document can be in"
+        )

@@ -1,0 +1,141 @@
+"""Text to tokens and back, exactly, for any bytes.
+
+Two vocabularies: the 256 bytes, and a byte-pair encoding trained on a train split. Both add one
+separator token, which stands before every document and which no text can produce. Called by
+`corpus.py`, which stores the tokens, and by whoever prints what a model writes.
+"""
+
+import functools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from scaling.data.store import key_of
+
+# What BPE may not merge across: words with the space before them (any byte of a multi-byte letter
+# counts as a letter), short runs of digits, runs of other marks, runs of white space.
+_WORDS = (
+    r" ?[A-Za-z\x{80}-\x{FF}]+| ?[0-9]{1,3}| ?[^A-Za-z0-9\x{80}-\x{FF} \t-\r]+"
+    r"|[ \t-\r]+(?= [^ \t-\r])|[ \t-\r]+"
+)
+
+
+class Tokenizer(Protocol):
+    """What every tokenizer has."""
+
+    @property
+    def vocab(self) -> int:
+        """Number of tokens, the separator included."""
+
+    @property
+    def separator(self) -> int:
+        """The token before each document."""
+
+    @property
+    def identity(self) -> str:
+        """Equal for two tokenizers that give the same tokens for every text."""
+
+    @property
+    def token_bytes(self) -> np.ndarray:
+        """Bytes of text that each token stands for: int32 [vocab], 0 for the separator."""
+
+    def encode(self, text: bytes | str) -> list[int]:
+        """The tokens of a text, without a separator; str is taken as UTF-8."""
+
+    def encode_many(self, texts: Sequence[bytes]) -> Iterator[np.ndarray]:
+        """The tokens of each text, as `encode`."""
+
+    def decode(self, ids: Iterable[int]) -> bytes:
+        """The text of some tokens; a separator adds nothing."""
+
+
+class ByteTokenizer:
+    """Token i is byte i; 256 is the separator."""
+
+    vocab = 257
+    separator = 256
+    identity = "bytes"
+
+    @functools.cached_property
+    def token_bytes(self) -> np.ndarray:
+        return np.array([1] * 256 + [0], np.int32)
+
+    def encode(self, text: bytes | str) -> list[int]:
+        return list(_as_bytes(text))
+
+    def encode_many(self, texts: Sequence[bytes]) -> Iterator[np.ndarray]:
+        return (np.frombuffer(text, np.uint8) for text in texts)
+
+    def decode(self, ids: Iterable[int]) -> bytes:
+        return bytes(i for i in ids if i != self.separator)
+
+
+class BpeTokenizer:
+    """A trained byte-pair encoding, read from the folder that `train_bpe` wrote.
+
+    Byte b is the character chr(b) to the library, so that any bytes are a text it can take, and the
+    text of a token is its bytes in Latin-1. The separator is no token of the library at all: it is
+    the number after its last one.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        facts = json.loads((folder / "facts.json").read_text())
+        self.identity: str = facts["identity"]
+        self.vocab: int = facts["vocab"]
+        self.separator: int = self.vocab - 1
+
+    @functools.cached_property
+    def _library(self) -> Any:
+        import tokenizers
+
+        return tokenizers.Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+
+    @functools.cached_property
+    def _pieces(self) -> list[bytes]:
+        tokens = [self._library.id_to_token(i) for i in range(self.separator)]
+        return [token.encode("latin-1") for token in tokens] + [b""]
+
+    @functools.cached_property
+    def token_bytes(self) -> np.ndarray:
+        return np.array([len(piece) for piece in self._pieces], np.int32)
+
+    def encode(self, text: bytes | str) -> list[int]:
+        return self._library.encode(_as_bytes(text).decode("latin-1")).ids
+
+    def encode_many(self, texts: Sequence[bytes]) -> Iterator[np.ndarray]:
+        encoded = self._library.encode_batch_fast([text.decode("latin-1") for text in texts])
+        return (np.array(e.ids, np.uint32) for e in encoded)
+
+    def decode(self, ids: Iterable[int]) -> bytes:
+        return b"".join(self._pieces[i] for i in ids)
+
+
+def train_bpe(texts: Iterable[bytes], vocab: int, folder: Path) -> None:
+    """Trains a byte-pair encoding of `vocab` tokens, separator included, and writes it to a folder.
+
+    A small corpus may run out of pairs to merge and give fewer tokens. The result depends only on
+    the texts (not on their order) and on `vocab`.
+    """
+    import tokenizers
+    from tokenizers import models, pre_tokenizers, trainers
+
+    library = tokenizers.Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(_WORDS), behavior="isolated")
+    alphabet = [chr(byte) for byte in range(256)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab - 1, initial_alphabet=alphabet, show_progress=False
+    )
+    library.train_from_iterator((text.decode("latin-1") for text in texts), trainer)
+    library.save(str(folder / "tokenizer.json"))
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    identity = f"bpe-{key_of([model['vocab'], model['merges'], _WORDS])}"
+    facts = {"identity": identity, "vocab": library.get_vocab_size() + 1}
+    (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def _as_bytes(text: bytes | str) -> bytes:
+    return text.encode() if isinstance(text, str) else text
