@@ -63,35 +63,30 @@ def _cpu_devices_flag() -> None:
 
 def _train_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "a base config, e.g. configs/lm.py:debug")
-    flags.DEFINE_string("from", None, "repeat a run from its config.json, instead of --config")
+    flags.DEFINE_string("run", None, "go on with a run directory, instead of --config")
     _workdir_flag()
     _cpu_devices_flag()
 
 
 def _train() -> int:
     from scaling import runtime, study
+    from scaling.records import RunDirectory
     from scaling.train.loop import train
 
     runtime.configure(FLAGS.cpu_devices)
-    if (FLAGS.config is None) == (FLAGS["from"].value is None):
-        raise UserError("train: give exactly one of --config and --from")
-    if FLAGS["from"].value:
-        from scaling.records import stored_config
-
-        config = study.resolve(stored_config(FLAGS["from"].value))
+    if (FLAGS.config is None) == (FLAGS.run is None):
+        raise UserError("train: give exactly one of --config and --run")
+    workdir = epath.Path(FLAGS.workdir)
+    if FLAGS.run:
+        stored = RunDirectory(FLAGS.run)
+        config, workdir = study.resolve(stored.config()), stored.path.parent.parent
     else:
         config = study.resolve(FLAGS.config)
-    outcome = train(config, FLAGS.workdir, stop=_stop_on_signals())
-    print(f"{outcome.status} at step {outcome.step}: {_run_path(config)}")
+    outcome = train(config, workdir, stop=_stop_on_signals())
+    print(f"{outcome.status} at step {outcome.step}: {RunDirectory.open(config, workdir).path}")
     if outcome.reason:
         print(outcome.reason)
     return {"done": 0, "stopped": RESUME_ME, "diverged": DIVERGED}[outcome.status]
-
-
-def _run_path(config: object) -> epath.Path:
-    from scaling.records import RunDirectory
-
-    return RunDirectory.open(config, FLAGS.workdir).path  # type: ignore[arg-type]
 
 
 # ---- sweep
@@ -158,9 +153,8 @@ def _status_flags() -> None:
 
 
 def _status() -> int:
-    from scaling.status import show, watch
-
     from scaling import study
+    from scaling.status import show, watch
 
     planned = study.runs(_study()) if FLAGS.experiment else None
     (watch if FLAGS.watch else show)(FLAGS.workdir, planned)
@@ -205,7 +199,7 @@ COMMANDS = {
   python launch.py train --config=configs/lm.py:debug
   python launch.py train --config=configs/lm.py --config.model.width=512 --workdir=out
   python launch.py train --config=configs/lm.py:debug --cpu_devices=8 --config.mesh.fsdp=4
-  python launch.py train --from=out/runs/<run>/config.json
+  python launch.py train --run=out/runs/<run>
 
 Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again; 3 diverged;
 2 bad input.""",

@@ -108,3 +108,27 @@ def resolved(value: int | None) -> int:
     if value is None:
         raise ValueError("the model config is not resolved; call scaling.study.resolve first")
     return value
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a resolved run is and costs; stored as "size" in its config.json."""
+
+    params: int  # all
+    params_non_embedding: int  # see ModelSize
+    flops_per_token: float  # of training
+    tokens: int  # of training, repeats counted
+    flops: float  # of training
+
+
+def cost(config: RunConfig) -> RunCost:
+    """Parameters, tokens and FLOPs of a whole resolved run, in closed form."""
+    counts = size(config)
+    tokens = resolved(config.train.steps) * config.train.batch_size * config.data.seq_len
+    return RunCost(
+        params=counts.params,
+        params_non_embedding=counts.params_non_embedding,
+        flops_per_token=counts.flops_per_token,
+        tokens=tokens,
+        flops=tokens * counts.flops_per_token,
+    )

@@ -94,7 +94,7 @@ class _Pool:
         self._on_result, self._reporting = on_result, threading.Lock()
         self._results: dict[int, Result] = {}
         # Longest first: the last run to start is then a short one, and no core waits long for it.
-        by_cost = sorted(range(len(configs)), key=lambda i: -ladder.flops(configs[i]))
+        by_cost = sorted(range(len(configs)), key=lambda i: -ladder.cost(configs[i]).flops)
         self._jobs: queue.SimpleQueue[int] = queue.SimpleQueue()
         for i in by_cost:
             self._jobs.put(i)

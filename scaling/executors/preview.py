@@ -10,12 +10,15 @@ import time
 from collections.abc import Sequence
 
 import jax
+import pandas as pd
 from etils import epath
 
 from scaling import costs, ladder
 from scaling.config import RunConfig, run_name, to_dict
 from scaling.executors.result import Result
 from scaling.records import RunDirectory
+from scaling.status import ENDED, repeat_command
+from scaling.units import duration, human
 
 
 def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | None = None) -> str:
@@ -25,52 +28,30 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
     formula; bytes are an estimate a device (`costs.estimate_bytes`).
     """
     devices = devices or len(jax.devices())
-    head = [
-        "run",
-        "params",
-        "non-emb",
-        "tokens",
-        "steps",
-        "FLOPs",
-        "batch",
-        "mesh",
-        "bytes/device",
-        "state",
+    states = [RunDirectory.open(c, workdir).status().get("state", "to do") for c in configs]
+    spent = [ladder.cost(config) for config in configs]
+    rows = [
+        {
+            "run": run_name(config),
+            "params": human(cost.params),
+            "non-emb": human(cost.params_non_embedding),
+            "tokens": human(cost.tokens),
+            "steps": config.train.steps,
+            "FLOPs": f"{cost.flops:.2e}",
+            "batch": f"{config.train.batch_size}x{config.data.seq_len}",
+            "mesh": _mesh(config, devices),
+            "bytes/device": human(costs.estimate_bytes(config, devices).total) + "B",
+            "state": state,
+        }
+        for config, cost, state in zip(configs, spent, states, strict=True)
     ]
-    rows, totals, left = [], [0.0, 0.0], 0.0
-    for config in configs:
-        size, steps = ladder.size(config), config.train.steps or 0
-        tokens = steps * config.train.batch_size * config.data.seq_len
-        flops = tokens * size.flops_per_token
-        state = RunDirectory.open(config, workdir).status().get("state", "to do")
-        totals = [totals[0] + tokens, totals[1] + flops]
-        left += 0 if state in ("done", "diverged") else flops
-        rows.append(
-            [
-                run_name(config),
-                _count(size.params),
-                _count(size.params_non_embedding),
-                _count(tokens),
-                str(steps),
-                f"{flops:.2e}",
-                f"{config.train.batch_size}x{config.data.seq_len}",
-                _mesh(config, devices),
-                _bytes(costs.estimate_bytes(config, devices).total),
-                state,
-            ]
-        )
-    done = sum(row[-1] == "done" for row in rows)
-    end = ["total", "", "", _count(totals[0]), "", f"{totals[1]:.2e}", "", "", "", f"{done} done"]
-    widths = [max(len(r[i]) for r in [head, *rows, end]) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        name, *numbers, state = cells
-        middle = [c.rjust(w) for c, w in zip(numbers, widths[1:-1], strict=True)]
-        return "  ".join([name.ljust(widths[0]), *middle, state]).rstrip()
-
-    rule = "-" * (sum(widths) + 2 * len(widths))
-    text = [line(head), rule, *map(line, rows), rule, line(end)]
-    return "\n".join([*text, f"{len(rows)} runs, {left:.2e} FLOPs to do; directories in {workdir}"])
+    left = sum(c.flops for c, s in zip(spent, states, strict=True) if s not in ENDED)
+    return (
+        f"{pd.DataFrame(rows).to_string(index=False)}\n\n"
+        f"{len(configs)} runs, {states.count('done')} done; {human(sum(c.tokens for c in spent))} "
+        f"tokens and {sum(c.flops for c in spent):.2e} FLOPs in all, {left:.2e} FLOPs to do; "
+        f"directories in {epath.Path(workdir) / 'runs'}"
+    )
 
 
 def _mesh(config: RunConfig, devices: int) -> str:
@@ -81,36 +62,16 @@ def _mesh(config: RunConfig, devices: int) -> str:
     return "x".join(used) or "1"
 
 
-def _count(number: float) -> str:
-    for unit in ("", "k", "M", "G", "T"):
-        if number < 1000:
-            return f"{number:.4g}{unit}"
-        number /= 1000
-    return f"{number:.4g}P"
-
-
-def _bytes(number: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:.3g} {unit}"
-        number /= 1024
-    return f"{number:.3g} TiB"
-
-
 class SweepProgress:
     """A line on stderr as each run ends: how many are left, the share of FLOPs done, the ETA."""
 
     def __init__(self, configs: Sequence[RunConfig], workdir: epath.PathLike):
         self._workdir, self._count, self._ended = workdir, len(configs), 0
-        self._flops = {run_name(c): ladder.flops(c) for c in configs}
+        self._flops = {run_name(c): ladder.cost(c).flops for c in configs}
         # A run that was done before this sweep costs no time now.
-        self._spent = sum(
-            ladder.flops(c)
-            for c in configs
-            if RunDirectory.open(c, workdir).status().get("state") == "done"
-        )
-        self._before, self._total = self._spent, sum(self._flops.values())
         self._was_done = {run_name(c) for c in configs if RunDirectory.open(c, workdir).is_done}
+        self._before = self._spent = sum(self._flops[name] for name in self._was_done)
+        self._total = sum(self._flops.values())
         self._start = time.monotonic()
         todo = len(configs) - len(self._was_done)
         print(f"{len(configs)} runs, {todo} to do, in {workdir}", file=sys.stderr, flush=True)
@@ -129,16 +90,10 @@ class SweepProgress:
         what = f"train loss {loss:.4f}" if result.status == "done" and loss else result.reason or ""
         print(
             f"[{self._ended}/{self._count}] {result.status:8s} {name}  {what}  "
-            f"({share:.0%} of FLOPs, {seconds:.0f} s, eta {eta:.0f} s)",
+            f"({share:.0%} of FLOPs in {duration(seconds)}, {duration(eta)} left)",
             file=sys.stderr,
             flush=True,
         )
-
-
-def repeat_command(config: RunConfig, workdir: epath.PathLike) -> str:
-    """The command that trains this run alone, from its stored config."""
-    path = RunDirectory.open(config, workdir).path / "config.json"
-    return f"python launch.py train --from={path} --workdir={workdir}"
 
 
 def summary(results: Sequence[Result], workdir: epath.PathLike) -> str:
@@ -150,5 +105,5 @@ def summary(results: Sequence[Result], workdir: epath.PathLike) -> str:
     for result in results:
         if result.status not in ("done", "pending"):
             lines.append(f"{result.status}: {run_name(result.config)}: {result.reason}")
-            lines.append(f"  {repeat_command(result.config, workdir)}")
+            lines.append(f"  {repeat_command(RunDirectory.open(result.config, workdir))}")
     return "\n".join(lines)

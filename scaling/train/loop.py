@@ -5,6 +5,7 @@ evaluation, checkpoints and log lines at fixed steps. The loop never waits for t
 dispatched: metrics are fetched one call late. `launch.py train` and every executor call `train`.
 """
 
+import dataclasses
 import math
 import os
 import threading
@@ -109,7 +110,7 @@ class _Run:
         if self.writes:
             # First of all, so that a run that fails below can be repeated from its directory.
             kind = {"device_kind": devices[0].device_kind, "device_count": len(devices)}
-            run.start(config, provenance() | kind, size=self._size_record())
+            run.start(config, provenance() | kind, size=dataclasses.asdict(ladder.cost(config)))
         self.mesh = sharding.make_mesh(config.mesh, devices)
         self.pieces = state_lib.parts(config)
         self.plan = state_lib.layout(self.pieces, config, self.mesh)
@@ -286,16 +287,6 @@ class _Run:
         ):
             jax.profiler.stop_trace()
             self._tracing = False
-
-    def _size_record(self) -> dict[str, float]:
-        tokens = self.steps * self.tokens_per_step
-        return {
-            "params": self.size.params,
-            "params_non_embedding": self.size.params_non_embedding,
-            "flops_per_token": self.size.flops_per_token,
-            "tokens": tokens,
-            "flops": tokens * self.size.flops_per_token,
-        }
 
 
 def _due(step: int, every: int | None) -> bool:
