@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -191,8 +192,7 @@ FAMILIES_OF: dict[str, tuple[str, ...]] = {"next_token": ("transformer",)}
 LENGTHS = ("steps", "tokens", "epochs", "flops", "tokens_per_param")
 
 
-# ---- to and from plain
-# dicts
+# ---- to and from plain dicts
 
 
 def _plain(value: Any, identity: bool) -> Any:
@@ -248,6 +248,8 @@ def _read(value: Any, hint: Any, path: str) -> Any:
         return _read_dataclass(value, typing.cast(type, hint), path)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint is float and number:
+        if not math.isfinite(value):
+            raise ConfigError(f"{path}={value!r} must be a finite number")
         return float(value)
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
@@ -262,7 +264,7 @@ def _read(value: Any, hint: Any, path: str) -> Any:
 def _read_dataclass(values: Mapping[str, Any], cls: type, path: str) -> Any:
     if "family" in _hints(cls):
         family = values.get("family", "transformer")
-        if family not in MODEL_CONFIGS:
+        if not isinstance(family, str) or family not in MODEL_CONFIGS:
             raise ConfigError(
                 f"{path}.family={family!r} is no model family{nearest(str(family), MODEL_CONFIGS)}"
             )
@@ -334,6 +336,10 @@ def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
             at = at[group]
         if leaf not in at and groups[-2:] != ["evals", "sets"]:
             raise ConfigError(f"{path} is no config field{nearest(leaf, at)}")
+        if isinstance(at.get(leaf), dict) and "sets" not in (leaf, *groups):
+            raise ConfigError(
+                f"{path} is a group of fields; name one, such as {path}.{min(at[leaf])}"
+            )
         at[leaf] = value
     return from_dict(values)
 

@@ -15,9 +15,12 @@ from scaling.config import (
     LENGTHS,
     DataConfig,
     EvalSetConfig,
+    MeshConfig,
     OptimConfig,
     RunConfig,
     TransformerConfig,
+    flat,
+    from_dict,
     to_dict,
 )
 from scaling.errors import ConfigError
@@ -55,10 +58,12 @@ def resolve(
     tokenized for a run that trains on `train_data`. Idempotent: resolve(resolve(c)) == resolve(c).
 
     Raises:
-      ConfigError: a size that does not divide, more or fewer than one training length, a family
-        that the objective cannot train, a corpus other than the one that `data.corpus` pins, a
-        subset larger than the corpus.
+      ConfigError: a value out of its range, a size that does not divide, more or fewer than one
+        training length, a family that the objective cannot train, a corpus other than the one that
+        `data.corpus` pins, a subset larger than the corpus.
     """
+    # As read from a file: a config built in code may hold an int where a float is meant.
+    config = from_dict(to_dict(config))
     families = FAMILIES_OF[config.objective.name]
     if config.model.family not in families:
         raise ConfigError(
@@ -74,6 +79,11 @@ def resolve(
     }
     if "val" not in sets:
         raise ConfigError('evals.sets must keep the set "val", the in-distribution validation set')
+    if "train" in sets:
+        raise ConfigError(
+            'evals.sets.train: "train" names the training batches in metrics.jsonl; give the set '
+            'another name, such as "train_eval"'
+        )
     config = dataclasses.replace(
         config,
         model=_resolve_transformer(config.model, facts.vocab),
@@ -86,33 +96,50 @@ def resolve(
     return dataclasses.replace(config, train=train, optim=_resolve_warmup(config.optim, steps))
 
 
+_MESH_AXES = tuple(axis.name for axis in dataclasses.fields(MeshConfig))
+_SIZES = ("width", "depth", "heads", "kv_heads", "head_dim", "mlp_width")
+_RHYTHM = ("steps_per_call", "log_every", "checkpoint_every", "keep_checkpoints", "profile_steps")
+_AT_LEAST_ONE = (lambda v: v >= 1, "be at least 1")
+_POSITIVE = (lambda v: v > 0, "be positive")
+_POSITIVE_OR_OFF = (lambda v: v > 0, "be positive, or unset for off")
+_NOT_NEGATIVE = (lambda v: v >= 0, "not be negative")
+_SHARE = (lambda v: 0 <= v <= 1, "lie between 0 and 1")
+_DECAY = (lambda v: 0 <= v < 1, "be at least 0 and below 1")
+_SEED = (lambda v: 0 <= v < 2**32, "be at least 0 and below 2^32")
+
+# Group, fields, and what their values must be where they are given.
+_RANGES: tuple[tuple[str, tuple[str, ...], tuple[Callable[[float], bool], str]], ...] = (
+    ("model", _SIZES, _AT_LEAST_ONE),
+    ("model", ("rope_theta", "norm_eps"), _POSITIVE),
+    ("model", ("logit_softcap",), _POSITIVE_OR_OFF),
+    ("data", ("seq_len", "bpe_vocab"), _AT_LEAST_ONE),
+    ("data", ("validation_fraction",), (lambda v: 0 < v < 1, "lie between 0 and 1")),
+    ("data", ("seed",), _SEED),
+    ("objective", ("z_loss",), _NOT_NEGATIVE),
+    ("optim", ("peak_lr", "weight_decay", "warmup_steps"), _NOT_NEGATIVE),
+    ("optim", ("warmup_fraction", "decay_fraction", "final_lr_fraction"), _SHARE),
+    ("optim", ("b1", "b2", "ema_decay"), _DECAY),
+    ("optim", ("eps",), _POSITIVE),
+    ("optim", ("clip_norm",), _POSITIVE_OR_OFF),
+    ("mesh", _MESH_AXES, _AT_LEAST_ONE),
+    ("train", ("batch_size", "microbatches", *_RHYTHM), _AT_LEAST_ONE),
+    ("train", ("profile_start",), _NOT_NEGATIVE),
+    ("evals", ("every", "batches", "batch_size"), _AT_LEAST_ONE),
+)
+
+
 def _check_ranges(config: RunConfig) -> None:
-    at_least_one = {
-        "model.width": config.model.width,
-        "model.depth": config.model.depth,
-        "model.heads": config.model.heads,
-        "data.seq_len": config.data.seq_len,
-        "train.batch_size": config.train.batch_size,
-        "train.microbatches": config.train.microbatches,
-        "train.steps_per_call": config.train.steps_per_call,
-        "train.log_every": config.train.log_every,
-        "train.keep_checkpoints": config.train.keep_checkpoints,
-        "train.checkpoint_every": config.train.checkpoint_every,
-        "evals.every": config.evals.every,
-        "evals.batches": config.evals.batches,
-        "evals.batch_size": config.evals.batch_size,
-    } | {f"mesh.{axis}": size for axis, size in to_dict(config.mesh).items()}
-    for name, value in at_least_one.items():
-        if value is not None and value < 1:
-            raise ConfigError(f"{name}={value} must be at least 1")
+    values = flat(config)
+    for group, fields, (holds, must) in _RANGES:
+        for name in (f"{group}.{field}" for field in fields):
+            if values.get(name) is not None and not holds(values[name]):
+                raise ConfigError(f"{name}={values[name]} must {must}")
+    if not _SEED[0](config.seed):
+        raise ConfigError(f"seed={config.seed} must {_SEED[1]}")
     if config.train.batch_size % config.train.microbatches:
         raise ConfigError(
             f"train.batch_size={config.train.batch_size} is not divisible by train.microbatches="
             f"{config.train.microbatches}"
-        )
-    if not 0 < config.data.validation_fraction < 1:
-        raise ConfigError(
-            f"data.validation_fraction={config.data.validation_fraction} must lie between 0 and 1"
         )
 
 
@@ -220,6 +247,4 @@ def _resolve_warmup(optim: OptimConfig, steps: int) -> OptimConfig:
     if optim.warmup_steps is not None:
         return dataclasses.replace(optim, warmup_fraction=None)
     fraction = optim.warmup_fraction or 0.0
-    if not 0 <= fraction <= 1:
-        raise ConfigError(f"optim.warmup_fraction={fraction} must lie between 0 and 1")
     return dataclasses.replace(optim, warmup_steps=round(fraction * steps), warmup_fraction=None)
