@@ -6,6 +6,7 @@ host asks for any rows of any step and gets the same numbers. Called through `sc
 training loop and the evaluation.
 """
 
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ class Batches:
         """
         import grain
 
-        items = _Items(self, _groups(start, stop, group), rows, stacked=group is not None)
+        items = _Items(self, _groups(start, stop, group), rows, group is not None, workers > 0)
         read = grain.ReadOptions(num_threads=min(1, prefetch), prefetch_buffer_size=prefetch)
         dataset = grain.MapDataset.source(items).to_iter_dataset(read)
         if workers:
@@ -154,7 +155,12 @@ class Batches:
                 num_workers=workers, per_worker_buffer_size=max(1, prefetch)
             )
             dataset = dataset.mp_prefetch(processes)
-        return iter(dataset)
+        iterator = iter(dataset)
+        try:
+            for item in iterator:
+                yield pickle.loads(item) if workers else item
+        finally:
+            iterator.close()
 
 
 def _groups(start: int, stop: int, group: Callable[[int], int] | None) -> list[tuple[int, int]]:
@@ -175,16 +181,20 @@ class _Items:
     groups: list[tuple[int, int]]
     rows: slice | None
     stacked: bool
+    # Between processes an item goes as bytes: grain would put each array into a shared-memory
+    # segment of its own, which costs ten times more, and loses track of some at the end.
+    pickled: bool
 
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __getitem__(self, index: int) -> tuple[int, Batch]:
+    def __getitem__(self, index: int) -> tuple[int, Batch] | bytes:
         start, steps = self.groups[index]
-        if not self.stacked:
-            return start, self.batches.batch(start, self.rows)
         several = [self.batches.batch(step, self.rows) for step in range(start, start + steps)]
-        return start, {name: np.stack([b[name] for b in several]) for name in several[0]}
+        batch = several[0]
+        if self.stacked:
+            batch = {name: np.stack([b[name] for b in several]) for name in batch}
+        return pickle.dumps((start, batch)) if self.pickled else (start, batch)
 
 
 def _parse_flags() -> None:
