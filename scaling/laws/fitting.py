@@ -54,6 +54,21 @@ def numbers(table: pd.DataFrame, name: str) -> np.ndarray:
     return values
 
 
+def labels(table: pd.DataFrame, name: str) -> np.ndarray:
+    """A column of any values as numbers 0, 1, ... of the distinct ones (empty cells are one)."""
+    if name not in table.columns:
+        raise UserError(f"the table has no column {name}{nearest(name, map(str, table.columns))}")
+    return pd.factorize(table[name].astype(str))[0].astype(float)
+
+
+def _copies(table: pd.DataFrame) -> np.ndarray:
+    """Rows that equal an earlier row in every column [rows]."""
+    try:
+        return table.duplicated().to_numpy()
+    except TypeError:  # a column of lists or dicts
+        return table.astype(str).duplicated().to_numpy()
+
+
 def read_rows(
     table: pd.DataFrame,
     law: Law,
@@ -67,11 +82,14 @@ def read_rows(
     if not len(table):
         raise UserError("the table has no rows")
     flags = []
-    copies = table.astype(str).duplicated().to_numpy()
+    copies = _copies(table)
     if copies.any():
         flags.append(f"{int(copies.sum())} rows are exact copies of others and are left out")
     needed = law.needs or law.columns
-    columns = {name: numbers(table, x.get(name, name)) for name in needed}
+    columns = {
+        name: (labels if name in law.labels else numbers)(table, x.get(name, name))
+        for name in needed
+    }
     losses = numbers(table, loss)
     keep = ~copies
     lost = ~np.isfinite(losses) & keep
@@ -83,7 +101,7 @@ def read_rows(
         if empty.any():
             flags.append(f"{int(empty.sum())} rows without a finite {x.get(name, name)} left out")
         keep &= ~empty
-        wrong = keep & ((values < 0) if name in law.zeros else (values <= 0))
+        wrong = keep & ((values < 0) if name in (*law.zeros, *law.labels) else (values <= 0))
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise UserError(
@@ -102,20 +120,14 @@ def read_rows(
     noise = numbers(table, sd)[keep] if sd else None
     if noise is not None and not (np.isfinite(noise) & (noise > 0)).all():
         raise UserError(f"column {sd} must hold positive standard deviations of {loss}")
-    label = None
-    if cluster:
-        if cluster not in table.columns:
-            raise UserError(
-                f"the table has no column {cluster}{nearest(cluster, map(str, table.columns))}"
-            )
-        label = pd.factorize(table[cluster][keep])[0]
+    label = labels(table[keep], cluster).astype(int) if cluster else None
     prepared = law.prepare(raw) if law.prepare else raw
     return Rows(prepared, raw, losses[keep], noise, label, np.flatnonzero(keep), tuple(flags))
 
 
 def _check_enough(rows: Rows, law: Law, free: Sequence[str], loss: str) -> None:
     for name, values in rows.raw.items():
-        if np.ptp(values) == 0 and name not in law.optional:
+        if np.ptp(values) == 0 and name not in (*law.optional, *law.labels):
             raise UserError(
                 f"{law.name}: all {len(values)} rows have the same {name} ({values[0]:g}); "
                 "a law needs several sizes"

@@ -29,7 +29,10 @@ class Parameter:
     low: float = 0.0  # bounds, natural scale
     high: float = math.inf
     link: Literal["log", "identity"] = "log"  # coordinate of the minimiser
-    linear: bool = False  # the prediction is linear in it
+    linear: bool = False  # the prediction (or its logarithm, see Law) is linear in it
+    unit: str | None = None  # starting values are multiples of this column's geometric mean, or
+    # of "largest" or "least", the extremes of what is predicted
+    unit_power: float = 1.0  # power of the unit
 
     def coordinate(self, value: float | np.ndarray) -> np.ndarray:
         """Natural scale -> the minimiser's coordinate; zeros of a log go far to the left."""
@@ -66,9 +69,13 @@ class Law:
     predict: Callable[[Values, Values], Any]
     source: str  # paper and section
     exponents: tuple[str, ...] = ()  # parameters that a reader compares across studies
+    linear_in: Literal["prediction", "log"] = (
+        "prediction"  # what the linear parameters are linear in
+    )
     floor: str | None = None  # the irreducible part: what is left at infinite columns
     prepare: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] | None = None
     needs: tuple[str, ...] = ()  # what prepare reads, when that is not `columns`
+    labels: tuple[str, ...] = ()  # columns that only tell things apart: any text will do
     constants: Mapping[str, float] | None = None  # given values a fit may replace, never fitted
     target: str = "loss"  # what is predicted: the default column
     zeros: tuple[str, ...] = ()  # columns that may be zero
@@ -85,9 +92,12 @@ class Law:
     def __getitem__(self, name: str) -> Parameter:
         return self.parameters[self.names.index(name)]
 
-    def grid(self, free: Sequence[str]) -> np.ndarray:
+    def grid(self, free: Sequence[str], units: Mapping[str, float]) -> np.ndarray:
         """All starting values [starts, free]: the product of the grids; linear ones stand at 1."""
-        axes = [(1.0,) if self[n].linear else self[n].grid for n in free]
+        axes = []
+        for p in (self[n] for n in free):
+            unit = 1.0 if p.unit is None else units[p.unit] ** p.unit_power
+            axes.append((1.0,) if p.linear else tuple(g * unit for g in p.grid))
         return np.array(list(itertools.product(*axes)), float).reshape(-1, len(free))
 
 

@@ -81,8 +81,6 @@ class _Slots(NamedTuple):
     done: Any
     converged: Any
     iterations: Any
-    target: Any  # [slots, rows]
-    weight: Any  # [slots, rows]
 
 
 def huber(residual: Any, delta: Any, tilt: Any) -> Any:
@@ -183,17 +181,18 @@ def _program(law: Law, free: tuple[str, ...], space: str) -> Callable[..., _Slot
         step = jnp.where(s.fresh[:, None] & jnp.isinf(s.value)[:, None], 0.0, step)
         return jnp.clip(s.at + step, low[None], high[None])
 
-    def iterate(s: _Slots, low: Any, high: Any, tilt: Any, given: Any, columns: Any) -> _Slots:
+    def iterate(
+        s: _Slots, target: Any, weight: Any, low: Any, high: Any, tilt: Any, given: Any,
+        columns: Any,
+    ) -> _Slots:  # fmt: skip
         trial = propose(s, low, high)
         step = trial - s.at
         curved = jnp.einsum("sij,sj->si", s.hessian, step)
         promised = -jnp.sum(step * (s.gradient + 0.5 * curved), axis=1)
-        hessian, (value, gradient) = second(
-            trial, s.target, s.weight, s.delta, tilt, given, columns
-        )
+        hessian, (value, gradient) = second(trial, target, weight, s.delta, tilt, given, columns)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(hessian), axis=(1, 2))
         gained = s.value - value
-        small = promised <= TOLERANCE * value + 1e-26 * jnp.sum(s.weight, axis=1)
+        small = promised <= TOLERANCE * value + 1e-26 * jnp.sum(weight, axis=1)
         taken = finite & (s.fresh | (gained > 0) | (small & (gained >= -1e-12 * s.value)))
         ratio = jnp.where(s.fresh, 0.5, gained / jnp.maximum(promised, 1e-300))
         eased = jnp.where(s.damping < 1e-5, 0.0, 0.1 * s.damping)
@@ -218,14 +217,14 @@ def _program(law: Law, free: tuple[str, ...], space: str) -> Callable[..., _Slot
         return _where(~s.done, new, s)
 
     @jax.jit
-    def run(s, low, high, tilt, given, columns, rounds, enough):
+    def run(s, rounds, enough, *shared):
         """At most `rounds` iterations; ends as soon as `enough` slots are done."""
 
         def go(carry: Any) -> Any:
             return (carry[0] < rounds) & (jnp.sum(carry[1].done) < enough)
 
         def body(carry: Any) -> Any:
-            return carry[0] + 1, iterate(carry[1], low, high, tilt, given, columns)
+            return carry[0] + 1, iterate(carry[1], *shared)
 
         return jax.lax.while_loop(go, body, (0, s))[1]
 
@@ -289,9 +288,8 @@ def minimize(
         s["done"][slot] = False
         s["converged"][slot] = False
         s["iterations"][slot] = 0
-        own = len(problem.target)
-        s["target"][slot, :own] = problem.target if targets is None else targets[which]
-        s["weight"][slot, :own] = problem.weight if weights is None else weights[which]
+        target[slot, :own] = problem.target if targets is None else targets[which]
+        weight[slot, :own] = problem.weight if weights is None else weights[which]
 
     state = {
         "at": np.tile(starts[:1], (slots, 1)), "value": np.zeros(slots),
@@ -299,9 +297,10 @@ def minimize(
         "damping": np.zeros(slots), "delta": np.ones(slots), "goal": np.ones(slots),
         "fresh": np.zeros(slots, bool), "done": np.ones(slots, bool),
         "converged": np.zeros(slots, bool), "iterations": np.zeros(slots, np.int64),
-        "target": np.tile(pad(problem.target, rows)[None], (slots, 1)),
-        "weight": np.zeros((slots, rows)),
     }  # fmt: skip
+    own = len(problem.target)
+    target = np.tile(pad(problem.target, rows)[None], (slots, 1))
+    weight = np.zeros((slots, rows))
     owner = np.full(slots, -1)
     waiting, ended = 0, 0
     with jax.enable_x64(True):
@@ -321,7 +320,7 @@ def minimize(
             enough = idle + max(1, slots // 4) if more else slots
             if quorum < 1:
                 enough = min(enough, idle + max(1, int(np.ceil(quorum * tasks)) - ended))
-            result = program(_Slots(**state), *shared, iterations, enough)
+            result = program(_Slots(**state), iterations, enough, target, weight, *shared)
             state = {k: np.array(v) for k, v in result._asdict().items()}
             over = (owner >= 0) & (state["done"] | (state["iterations"] >= iterations))
             if ended + np.sum(over) >= quorum * tasks:
@@ -341,9 +340,12 @@ def minimize(
 
 def predict(problem: Problem, coordinates: np.ndarray, columns: Mapping[str, Any]) -> np.ndarray:
     """Predictions [draws, rows] of many parameter vectors [draws, free], natural scale."""
-    rows = len(next(iter(columns.values())))
+    rows, draws = len(next(iter(columns.values()))), len(coordinates)
+    if not draws:
+        return np.zeros((0, rows))
     wide = padded(rows)
     with jax.enable_x64(True):
         padded_columns = {k: pad(np.asarray(v, float), wide) for k, v in columns.items()}
         run = predictor(problem.law, problem.free)
-        return np.asarray(run(coordinates, dict(problem.given), padded_columns))[:, :rows]
+        out = run(pad(coordinates, padded(draws)), dict(problem.given), padded_columns)
+        return np.asarray(out)[:draws, :rows]

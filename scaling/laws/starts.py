@@ -15,17 +15,6 @@ from scaling.laws.minimize import Problem, predict
 ROWS = 4000  # a longer table is thinned for the choice of starts
 
 
-def basis(problem: Problem, grid: np.ndarray, linear: list[int]) -> np.ndarray:
-    """The law with one linear parameter at 1 and the others at 0 [linear, grid, rows]."""
-    out = []
-    for k in linear:
-        values = grid.copy()
-        values[:, linear] = 0.0
-        values[:, k] = 1.0
-        out.append(predict(problem, problem.coordinates(values), problem.columns))
-    return np.stack(out)
-
-
 def solve(
     gram: dict[tuple[int, int], np.ndarray], right: list[np.ndarray], signed: list[bool]
 ) -> tuple[list[np.ndarray], np.ndarray]:
@@ -96,15 +85,35 @@ class Screen:
     def __init__(self, problem: Problem):
         self.problem = problem
         law, free = problem.law, problem.free
-        self.grid = law.grid(free)
+        units = _units(problem)
+        self.grid = law.grid(free, units)
         self.linear = [i for i, n in enumerate(free) if law[n].linear]
-        # In other laws a fixed linear parameter adds a known part: the grid then needs all values.
+        # A linear parameter that is given adds a known part: then the others take guesses.
         if any(p.linear and p.name not in free for p in law.parameters):
             self.linear = []
-            self.grid = _with_guesses(problem)
-        self.signed = [law[free[k]].low < 0 for k in self.linear]
-        self.basis = basis(problem, self.grid, self.linear) if self.linear else None
+            self.grid = _with_guesses(problem, units)
+        self.log = law.linear_in == "log"
+        self.signed = [self.log or law[free[k]].low < 0 for k in self.linear]
+        self.offset = 0.0
+        self.basis = self._basis() if self.linear else None
         self.near = np.arange(len(self.grid))  # the grid points that resamples begin from
+
+    def _basis(self) -> np.ndarray:
+        """The prediction (or its logarithm) with one linear coordinate at 1 and the others at 0
+        [linear, grid, rows].
+        """
+        problem, out = self.problem, []
+        at = problem.coordinates(self.grid) if self.log else self.grid.copy()
+        at[:, self.linear] = 0.0
+        for k in self.linear:
+            one = at.copy()
+            one[:, k] = 1.0
+            coordinates = one if self.log else problem.coordinates(one)
+            out.append(predict(problem, coordinates, problem.columns))
+        if not self.log:
+            return np.stack(out)
+        self.offset = np.log(predict(problem, at, problem.columns))
+        return np.log(np.stack(out)) - self.offset
 
     def starts(self, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Coordinates [resamples, grid, free] with the linear parameters solved for."""
@@ -121,22 +130,30 @@ class Screen:
         """Starts, and the weighted sum of squares that each explains [resamples, grid]."""
         values = np.repeat(self.grid[None, keep], len(targets), axis=0)
         gain = np.zeros(values.shape[:2])
-        if self.basis is not None:
-            phi = self.basis[:, keep]
-            actual = np.exp(targets) if self.problem.space == "log" else targets
-            relative = 1 / actual if self.problem.space == "log" else np.ones_like(actual)
-            square, product = weights * relative**2, weights * relative**2 * actual
-            count = len(self.linear)
-            gram = {
-                (i, j): square @ (phi[i] * phi[j]).T for i in range(count) for j in range(i, count)
-            }
-            found, gain = solve(gram, [product @ phi[i].T for i in range(count)], self.signed)
-            for i, k in enumerate(self.linear):
-                values[:, :, k] = found[i]
-                if self.problem.law[self.problem.free[k]].link == "log":
-                    # A vanished term gets a small share, from which it can grow back.
-                    share = 1e-3 * np.abs(actual).mean() / np.abs(phi[i]).mean(axis=1)[None]
-                    values[:, :, k] = np.where(found[i] == 0, share, found[i])
+        if self.basis is None:
+            return self.problem.coordinates(values), gain
+        phi, count = self.basis[:, keep], len(self.linear)
+        in_logs = self.problem.space == "log"
+        if self.log:
+            actual = (targets if in_logs else np.log(targets)) - np.mean(self.offset, axis=0)
+            relative = np.ones_like(actual)
+        else:
+            actual = np.exp(targets) if in_logs else targets
+            relative = 1 / actual if in_logs else np.ones_like(actual)
+        square = weights * relative**2
+        gram = {(i, j): square @ (phi[i] * phi[j]).T for i in range(count) for j in range(i, count)}
+        right = [(square * actual) @ phi[i].T for i in range(count)]
+        found, gain = solve(gram, right, self.signed)
+        if self.log:
+            coordinates = self.problem.coordinates(values)
+            coordinates[:, :, self.linear] = np.stack(found, axis=-1)
+            return coordinates, gain
+        for i, k in enumerate(self.linear):
+            values[:, :, k] = found[i]
+            if self.problem.law[self.problem.free[k]].link == "log":
+                # A vanished term gets a small share, from which it can grow back.
+                share = 1e-3 * np.abs(actual).mean() / np.abs(phi[i]).mean(axis=1)[None]
+                values[:, :, k] = np.where(found[i] == 0, share, found[i])
         return self.problem.coordinates(values), gain
 
     def objectives(self, starts: np.ndarray) -> np.ndarray:
@@ -154,16 +171,27 @@ class Screen:
         return np.where(np.isfinite(total), total, np.inf)
 
 
-def _with_guesses(problem: Problem) -> np.ndarray:
-    """A grid in which linear parameters take a few shares of the largest target."""
+def _units(problem: Problem) -> dict[str, float]:
+    """Geometric mean of each positive column, and the extremes of the target, natural scale."""
+    target = np.exp(problem.target) if problem.space == "log" else problem.target
+    units = {"largest": float(target.max()), "least": float(target.min())}
+    for name, values in problem.columns.items():
+        positive = values[np.isfinite(values) & (values > 0)]
+        units[name] = float(np.exp(np.log(positive).mean())) if positive.size else 1.0
+    return units
+
+
+def _with_guesses(problem: Problem, units: dict[str, float]) -> np.ndarray:
+    """A grid in which linear parameters take a few values too."""
     law = problem.law
-    largest = float(np.max(problem.target))
-    typical = np.exp(largest) if problem.space == "log" else largest
     axes: list[Any] = []
-    for n in problem.free:
-        p = law[n]
-        guesses = (0.3 * typical, 0.7 * typical) if p.link == "identity" else (1.0, 1e2, 1e4)
-        axes.append(guesses if p.linear else p.grid)
+    for p in (law[n] for n in problem.free):
+        unit = 1.0 if p.unit is None else units[p.unit] ** p.unit_power
+        if p.linear:
+            shares = (0.3 * units["least"], 0.7 * units["least"])
+            axes.append(shares if p.link == "identity" else (1.0, 1e2, 1e4))
+        else:
+            axes.append([g * unit for g in p.grid])
     return np.array(list(itertools.product(*axes)), float)
 
 

@@ -137,7 +137,7 @@ def bootstrap(
     if method == "cases":
         label = np.arange(rows) if cluster is None else cluster
         kinds = int(label.max()) + 1
-        counts = rng.multinomial(kinds, np.full(kinds, 1 / kinds), size=draws)
+        counts = _resampled(kinds, draws, seed)
         weights = counts[:, label] * problem.weight
         targets = np.broadcast_to(problem.target, weights.shape)
         name = f"bootstrap of {kinds} " + ("rows" if cluster is None else "clusters")
@@ -147,6 +147,17 @@ def bootstrap(
         name = "residual bootstrap, scale drawn from its chi-square (small-sample t)"
     found = refit(problem, best, screen, targets, weights)
     return Draws(problem.values(found), noise, f"{name}, {draws} resamples, percentile", flags)
+
+
+def _resampled(kinds: int, draws: int, seed: int) -> np.ndarray:
+    """How often each of `kinds` things is drawn [draws, kinds].
+
+    By NumPy's older generator: published analyses drew with it, so that the same seed gives the
+    same resamples (42 for Besiroglu et al. 2024) and standard errors compare digit by digit.
+    """
+    drawn = np.random.RandomState(seed).choice(kinds, (draws, kinds))
+    flat = drawn + kinds * np.arange(draws)[:, None]
+    return np.bincount(flat.reshape(-1), minlength=draws * kinds).reshape(draws, kinds)
 
 
 def refit(
