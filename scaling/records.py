@@ -234,8 +234,8 @@ class RunDirectory:
         """
         try:
             status = _line((self.path / "status.json").read_bytes())
-        except FileNotFoundError:
-            return {}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}  # a workdir that cannot be one is named by `lock`, which makes it
         held = files.is_held(self.path / "lock") if status["state"] == "running" else None
         if held is False:
             status |= {"state": "stopped", "reason": "killed; the same command resumes it"}

@@ -39,21 +39,24 @@ def evaluate(
     return summarise({name: _join([g[name] for g in gathered]) for name in names})
 
 
-def _join(pieces: Sequence[Sum]) -> Sum:
+Column = tuple[np.ndarray, np.ndarray]  # totals and counts of W windows, float64
+
+
+def _join(pieces: Sequence[Sum]) -> Column:
     totals = np.concatenate([np.asarray(p.total, np.float64) for p in pieces])
-    return Sum(totals, np.concatenate([np.asarray(p.count, np.float64) for p in pieces]))
+    return totals, np.concatenate([np.asarray(p.count, np.float64) for p in pieces])
 
 
-def summarise(rows: Mapping[str, Sum]) -> dict[str, float]:
+def summarise(rows: Mapping[str, Column]) -> dict[str, float]:
     """Means over [W] windows of every entry, and `loss_se`, the standard error of "loss".
 
     loss = sum(l_i) / sum(c_i); its variance is W / (W - 1) sum((l_i - loss c_i)^2) / sum(c_i)^2
     (the linearised ratio estimator, Cochran, Sampling Techniques, section 6.3; no finite-population
     correction). Windows that are padding only have c_i = 0 and count for nothing.
     """
-    means = {name: float(s.total.sum() / s.count.sum()) for name, s in rows.items()}
-    used = rows["loss"].count > 0
-    sums, counts = rows["loss"].total[used], rows["loss"].count[used]
+    means = {name: float(total.sum() / count.sum()) for name, (total, count) in rows.items()}
+    used = rows["loss"][1] > 0
+    sums, counts = (column[used] for column in rows["loss"])
     windows, tokens = len(counts), counts.sum()
     if windows > 1:
         residuals = sums - means["loss"] * counts

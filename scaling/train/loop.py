@@ -199,7 +199,7 @@ class _Run:
             return
         (start, edge, metrics_K), self.pending = self.pending, None
         fetched = jax.device_get(metrics_K)
-        lines = []
+        lines: list[dict[str, Any]] = []
         for i, step in enumerate(range(start + 1, edge + 1)):
             metrics = {name: float(values[i]) for name, values in fetched.items()}
             bad = [k for k in ("loss", "grad_norm") if not math.isfinite(metrics[k])]
@@ -229,7 +229,7 @@ class _Run:
     def _evaluate(self, rows_of: Any, state: state_lib.TrainState, events: Any) -> None:
         params = state.params if state.ema is None else state.ema
         started = time.monotonic()
-        lines = [
+        lines: list[dict[str, Any]] = [
             {"step": self.step, "split": name, **evaluate(rows_of, params, batches, self.mesh)}
             for name, batches in self.eval_sets.items()
         ]

@@ -1,0 +1,109 @@
+"""The step is one function: cut into pieces, repeated in one call or spread over a mesh, it gives
+the same curve."""
+
+import jax
+import numpy as np
+import pytest
+
+from scaling import data, optim, sharding
+from scaling.config import RunConfig
+from scaling.train import state as state_lib
+from scaling.train.placement import place
+from scaling.train.step import compile_steps
+
+
+def curve(config: RunConfig, devices: int, steps: int = 4) -> tuple[np.ndarray, object]:
+    """Losses of the first steps, and the parameters after them, on the first devices."""
+    pieces = state_lib.parts(config)
+    mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
+    plan = state_lib.layout(pieces, config, mesh)
+    rows, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    stacked = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, *rows.spec))
+    batches = data.train_batches(config)
+    size = config.train.steps_per_call
+    losses = []
+    with sharding.context(mesh):
+        state = state_lib.init(pieces, config, plan)
+        run = compile_steps(pieces, config, plan)
+        hparams = place(optim.hparams(config), whole)
+        for start in range(0, steps, size):
+            taken = [batches.batch(start + i) for i in range(size)]
+            batch = place({k: np.stack([b[k] for b in taken]) for k in taken[0]}, stacked)
+            state, metrics = run(state, batch, place(np.int32(size), whole), hparams)
+            losses += list(jax.device_get(metrics)["loss"])
+    return np.array(losses), jax.device_get(state.params)
+
+
+@pytest.fixture(scope="module")
+def one_device(tiny):
+    return curve(tiny(), 1)
+
+
+# Float32 sums in another order: 1e-5 relative is what the design promises.
+MESHES = {
+    "data 8": {},
+    "fsdp 8": {"mesh.fsdp": 8},
+    "fsdp 4 x tensor 2": {"mesh.fsdp": 4, "mesh.tensor": 2},
+    "data 2 x fsdp 2 x tensor 2": {"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2},
+}
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_every_mesh_gives_the_same_curve(tiny, one_device, mesh):
+    losses, params = curve(tiny(MESHES[mesh]), 8)
+    np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
+    assert losses[-1] < losses[0]
+    for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(one_device[1]), strict=True):
+        # Adam divides by the root of tiny second moments, which enlarges rounding.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_microbatches_equal_the_full_batch(tiny, one_device):
+    losses, _ = curve(tiny({"train.microbatches": 4}), 1)
+    np.testing.assert_allclose(losses, one_device[0], rtol=1e-6)
+
+
+def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
+    """The pieces have different token counts: the mean must be over all tokens, not of means."""
+    config = tiny()
+    pieces = state_lib.parts(config)
+    params = sharding.unbox(state_lib.create(pieces, config, np.uint32(0)).params)
+    batch = data.train_batches(config).batch(0)
+    batch["loss_mask"] = (np.arange(8)[:, None] * 2 > np.arange(16)[None, :]).astype(np.float32)
+    from scaling.train.step import gradients
+
+    hparams = optim.hparams(config)
+    key = jax.random.key(0)
+    full, pieces_of = (
+        jax.jit(lambda m=m: gradients(pieces, m, params, batch, hparams, key)[0])() for m in (1, 4)
+    )
+    for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(pieces_of), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_several_steps_a_call_give_the_same_curve(tiny, one_device):
+    losses, _ = curve(tiny({"train.steps_per_call": 4}), 1)
+    np.testing.assert_allclose(losses, one_device[0], rtol=1e-6)
+
+
+def test_seed_and_learning_rate_share_one_compilation(tiny):
+    """Values are traced: two runs that differ in them must not compile twice."""
+    config = tiny()
+    pieces = state_lib.parts(config)
+    mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
+    plan = state_lib.layout(pieces, config, mesh)
+    rows, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    batch = data.train_batches(config).batch(0)
+    batch = place({k: v[None] for k, v in batch.items()}, sharding.replicated(mesh))
+    with sharding.context(mesh):
+        run = compile_steps(pieces, config, plan)
+        for values in ({}, {"optim.peak_lr": 1.0, "seed": 3, "optim.b1": 0.5, "train.steps": 99}):
+            state = state_lib.init(pieces, config, plan)
+            stacked = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, *rows.spec))
+            run(
+                state,
+                jax.device_put(batch, stacked),
+                place(np.int32(1), whole),
+                place(optim.hparams(tiny(values)), whole),
+            )
+        assert run._cache_size() == 1
