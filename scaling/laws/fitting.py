@@ -5,7 +5,7 @@ any pandas table; `table.py` reads files into one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from scaling.errors import UserError, nearest
 from scaling.laws.law import Law
-from scaling.laws.minimize import Minima, Problem, minimize, sensitivities
+from scaling.laws.minimize import Minima, Problem, minimize, pad, padded, predict, sensitivities
 from scaling.laws.result import Fit
 from scaling.laws.starts import Screen, candidates, thin
 from scaling.laws.uncertainty import bootstrap as resample
@@ -21,6 +21,8 @@ from scaling.laws.uncertainty import groups_of
 
 OBJECTIVES = ("huber", "squares", "absolute", "asymmetric")
 POLISHED = 16  # starts that are minimised to the end
+FAR_OFF = 6.0  # robust standard deviations from which a row counts as an outlier
+SMOOTHED = 1e-6  # Huber delta that stands for the absolute value, before the last step is exact
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,8 @@ def fit(
         raise UserError(f"{law.name} is undefined at every starting point on this table")
     minima = polish(problem, begun)
     at = int(np.argmin(minima.objective))
+    if objective == "absolute":
+        minima.coordinates[at] = to_vertex(problem, minima.coordinates[at])
     found = Found(problem, minima, at, rows, law)
     draws = resample(
         problem, minima.coordinates[at], screen, draws=bootstrap, method=method,
@@ -236,13 +240,16 @@ def fit(
         intervals = {n: (float(low[i]), float(high[i])) for i, n in enumerate(free)}
         errors = {n: float(draws.values[:, i].std(ddof=1)) for i, n in enumerate(free)}
     status, unidentified, notes = found.judge(intervals)
-    unit = 1 / width if objective == "absolute" else 1.0
+    notes = (*notes, *outliers(problem, found, begun[:3], intervals))
     given = {n: float(v) for n, v in zip(free, values, strict=True)} | fixed
     best = float(minima.objective[at])
+    total = best
+    if objective == "absolute":
+        total = float(np.sum(weight * np.abs(found.residual)))
     return Fit(
         law=law.name, formula=law.formula,
         params={n: float(given[n]) for n in law.names}, intervals=intervals, level=level,
-        method=draws.method, errors=errors, objective=best * unit, loss_function=described,
+        method=draws.method, errors=errors, objective=total, loss_function=described,
         space=space, delta=delta, n=len(target), dropped=len(table) - len(target),
         status=status, flags=(*rows.flags, *draws.flags, *notes), unidentified=unidentified,
         x={c: names.get(c, c) for c in (law.needs or law.columns)}, loss=loss,
@@ -267,7 +274,7 @@ def _loss_function(
     if objective == "squares":
         return np.inf, 0.5, f"sum of half squares of {residual}"
     if objective == "absolute":
-        return 1e-9, 0.5, f"sum of absolute {residual}"
+        return SMOOTHED, 0.5, f"sum of absolute {residual}"
     if objective == "asymmetric":
         if not 0 < tilt < 1:
             raise UserError(f"tilt={tilt} must lie between 0 and 1")
@@ -280,8 +287,10 @@ def polish(problem: Problem, starts: np.ndarray) -> Minima:
 
     Stragglers are given up when most have ended, unless one of them already stands lower.
     """
-    first = np.where(np.arange(len(starts)) % 2 == 0, 0.0, 0.1)
-    minima = minimize(problem, starts, first_delta=first, quorum=0.6)
+    direct = (np.arange(len(starts)) % 2 == 0) & (problem.delta >= 1e-4)
+    first = np.where(direct, 0.0, 0.1)
+    iterations = 200 if problem.delta >= 1e-4 else 800
+    minima = minimize(problem, starts, first_delta=first, quorum=0.6, iterations=iterations)
     best = minima.objective[minima.converged].min(initial=np.inf)
     left = np.flatnonzero(~minima.converged & ~(minima.objective > best))
     if not len(left):
@@ -290,6 +299,65 @@ def polish(problem: Problem, starts: np.ndarray) -> Minima:
     for name, values in vars(minima).items():
         values[left] = getattr(more, name)
     return minima
+
+
+def residuals(problem: Problem, coordinates: np.ndarray) -> np.ndarray:
+    """Fitted minus target [rows], in the problem's space."""
+    fitted = predict(problem, coordinates[None], problem.columns)[0]
+    return (np.log(fitted) if problem.space == "log" else fitted) - problem.target
+
+
+def jacobian_at(problem: Problem, coordinates: np.ndarray) -> np.ndarray:
+    """Derivatives of the fitted values by the coordinates [rows, free]."""
+    rows = len(problem.target)
+    columns = {k: pad(np.asarray(v, float), padded(rows)) for k, v in problem.columns.items()}
+    with jax.enable_x64(True):
+        run = sensitivities(problem.law, problem.free, problem.space)
+        return np.asarray(run(coordinates, dict(problem.given), columns))[:rows]
+
+
+def to_vertex(problem: Problem, coordinates: np.ndarray) -> np.ndarray:
+    """A least-absolute-deviations fit passes through as many points as it has parameters: from a
+    fit that nearly does, Newton's method makes it exact. Unchanged when that gives no lower sum.
+    """
+    first = residuals(problem, coordinates)
+    through = np.argsort(np.abs(first), kind="stable")[: len(coordinates)]
+    at = coordinates.copy()
+    for _ in range(10):
+        gap, slope = residuals(problem, at)[through], jacobian_at(problem, at)[through]
+        at = at - np.linalg.lstsq(slope, gap, rcond=1e-12)[0]
+    low, high = problem.bounds()
+    sums = [np.sum(problem.weight * np.abs(r)) for r in (first, residuals(problem, at))]
+    return at if sums[1] < sums[0] and np.all((at >= low) & (at <= high)) else coordinates
+
+
+def outliers(
+    problem: Problem,
+    found: "Found",
+    starts: np.ndarray,
+    intervals: Mapping[str, tuple[float, float]],
+) -> tuple[str, ...]:
+    """What the fit would be without the rows far from it, when there are such rows."""
+    size = np.abs(found.residual)
+    far = size > FAR_OFF * 1.4826 * np.median(size)
+    if not 0 < far.sum() <= 0.05 * len(size):
+        return ()
+    kept = replace(problem, weight=np.where(far, 0.0, problem.weight))
+    minima = minimize(kept, np.concatenate([found.coordinates[None], starts]))
+    at = int(np.argmin(minima.objective))
+    old, new = problem.values(found.coordinates), problem.values(minima.coordinates[at])
+    moved, decided = [], []
+    for i, n in enumerate(problem.free):
+        if problem.law[n].linear and n not in problem.law.exponents:
+            continue
+        low, high = intervals.get(n, (old[i], old[i]))
+        moved.append(f"{n} {old[i]:.4g} -> {new[i]:.4g}")
+        if abs(new[i] - old[i]) > 0.1 * abs(old[i]) or (n in intervals and not low <= new[i] <= high):
+            decided.append(n)
+    told = f"{int(far.sum())} rows lie more than {FAR_OFF:g} robust standard deviations off"
+    if decided:
+        told = f"outliers decide {', '.join(decided)}: {told}"
+    return (f"{told}; without them {', '.join(moved)}",)
 
 
 class Found:
@@ -303,13 +371,8 @@ class Found:
         inside = 1e-9 * (1 + np.abs(self.coordinates))
         self.at_low = self.coordinates <= low + inside
         self.at_high = self.coordinates >= high - inside
-        with jax.enable_x64(True):
-            jacobian = np.asarray(
-                sensitivities(law, problem.free, problem.space)(
-                    self.coordinates, dict(problem.given),
-                    {k: np.asarray(v, float) for k, v in problem.columns.items()},
-                )
-            )  # fmt: skip
+        jacobian = jacobian_at(problem, self.coordinates)
+        self.residual = residuals(problem, self.coordinates)
         self.jacobian = jacobian * np.sqrt(problem.weight)[:, None]
         length = np.linalg.norm(self.jacobian, axis=0)
         self.idle = length <= 1e-9 * max(length.max(), 1e-300)
@@ -359,10 +422,16 @@ class Found:
                     )
                 if low < 0.1 * values[i] and not self.law[n].linear:
                     flags.append(f"{n} is hardly bounded from below ({low:.3g} to {values[i]:.4g})")
-            reaches = n in intervals and intervals[n][0] <= 1e-9 * self.rows.loss.min()
-            if n == self.law.floor and reaches and n not in unknown:
-                flags.append(f"the interval of {n} reaches zero: it is not identified")
-                unknown.append(n)
+        floor = self.law.floor
+        if floor in free and floor not in unknown:
+            low, high = intervals.get(floor, (values[free.index(floor)],) * 2)
+            least = float(self.rows.loss.min())
+            if low <= 0.01 * least or high - low > 0.5 * least:
+                unknown.append(floor)
+                flags.append(
+                    f"{floor} = {values[free.index(floor)]:.4g} [{low:.4g}, {high:.4g}] is not "
+                    f"identified: the losses, all above {least:.4g}, leave it nearly free"
+                )
         if not self.converged and not unknown and self.gradient > 1e-4:
             return "not converged", tuple(dict.fromkeys(unknown)), tuple(flags)
         status = "unidentified" if unknown else "boundary" if edge else "interior"

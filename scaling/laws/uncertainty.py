@@ -5,7 +5,7 @@ the method. Every resample is refitted from two starts (the fit itself, and the 
 grid on that resample), all in the same compiled program as the fit. Called by `fitting.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.stats
@@ -145,7 +145,9 @@ def bootstrap(
         targets = _residual_targets(problem, fitted, noise, draws, rng)
         weights = np.broadcast_to(problem.weight, targets.shape)
         name = "residual bootstrap, scale drawn from its chi-square (small-sample t)"
-    found = refit(problem, best, screen, targets, weights)
+    # Resamples of a nearly absolute loss need no sharper corner than a hundredth of the scatter.
+    smooth = max(problem.delta, min(1e-4, 0.01 * noise.sd))
+    found = refit(replace(problem, delta=smooth), best, screen, targets, weights)
     return Draws(problem.values(found), noise, f"{name}, {draws} resamples, percentile", flags)
 
 
@@ -173,6 +175,7 @@ def refit(
     )  # fmt: skip
     starts = np.concatenate([np.repeat(best[None], draws, axis=0), second])
     first_delta = np.concatenate([np.zeros(draws), np.full(draws, 0.02)])
+    first_delta = np.maximum(first_delta, 0.02 if problem.delta < 1e-4 else 0.0)
     minima = minimize(
         problem,
         starts,
