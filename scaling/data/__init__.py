@@ -8,8 +8,9 @@ NumPy only: nothing here touches a device.
 from pathlib import Path
 
 from scaling.config import DataConfig
-from scaling.data.batches import Batch, Batches, eval_batches, train_batches
+from scaling.data.batches import Batch, Batches
 from scaling.data.corpus import prepare, tokenizer
+from scaling.data.runs import eval_batches, train_batches
 from scaling.data.sources import SOURCES, Document, Source
 from scaling.data.store import data_dir
 from scaling.data.tokenizers import Tokenizer

@@ -3,7 +3,7 @@
 Documents are de-duplicated exactly, then each goes to validation or train by its own hash, so
 neither the order of the files nor what else is in the corpus moves it. All three steps are cached
 on disk: `documents/` by the source's signature, `tokenizers/`, and `corpora/` by content hash.
-Called by `scaling/data/__init__.py` and `batches.py`.
+Called by `scaling/data/__init__.py` and `runs.py`.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Pseudo-random orders that anyone can compute again.
 
 `permutation(count, key)` depends on nothing but its arguments: not on the host, the process, or the
-NumPy version. Called by `batches.py`.
+NumPy version. Called by `batches.py` and `runs.py`.
 """
 
 import functools

@@ -149,7 +149,8 @@ def read_split(builder: Any, split: str, name: str) -> Iterator[Document]:
     if "text" not in texts and len(texts) != 1:
         raise DataError(
             f'source "{name}" has no feature "text" and not exactly one of type Text (it has '
-            f"{', '.join(features)}), so what to train on is unclear; choose another dataset"
+            f"{', '.join(sorted(features))}), so what to train on is unclear; choose another "
+            "dataset"
         )
     key = "text" if "text" in texts else texts[0]
     title = "name" if "name" in texts else None
