@@ -6,6 +6,7 @@ and by the executors for their last word. No jax in this file.
 """
 
 import collections
+import contextlib
 import math
 import shlex
 import time
@@ -151,56 +152,59 @@ def status_lines(workdir: epath.PathLike, planned: Iterable[RunConfig] | None = 
     return [*lines, "", summary(rows), *_troubles(rows)]
 
 
-def show_status(
+def show(
     workdir: epath.PathLike,
     planned: Iterable[RunConfig] | None = None,
-    watch: bool = False,
+    console: Console | None = None,
+) -> None:
+    """Prints the view once: in colour in a terminal, plain elsewhere."""
+    console = console or Console()
+    if console.is_terminal:
+        console.print(_view(cells(workdir, planned)))
+    else:
+        console.file.write("\n".join(status_lines(workdir, planned)) + "\n")
+
+
+def watch(
+    workdir: epath.PathLike,
+    planned: Iterable[RunConfig] | None = None,
     every: float = 2.0,
     console: Console | None = None,
 ) -> None:
-    """Prints the view; with `watch` again every `every` seconds until all runs have ended.
+    """Shows the view again every `every` seconds until all runs have ended, or Ctrl-C.
 
-    In a terminal the view is coloured and refreshed in place; elsewhere plain lines are printed,
-    and while watching only a summary line when it has changed. Ctrl-C ends the watching.
+    In a terminal in place; elsewhere one summary line whenever it has changed, and the view last.
     """
     console = console or Console()
     plan = None if planned is None else list(planned)
+    with contextlib.suppress(KeyboardInterrupt):
+        (_watch_live if console.is_terminal else _watch_plain)(workdir, plan, every, console)
     if not console.is_terminal:
-        _show_plain(workdir, plan, watch, every, console)
-        return
-    if not watch:
-        console.print(_view(cells(workdir, plan)))
-        return
-    try:
-        with Live(console=console, auto_refresh=False) as live:
-            while True:
-                rows = cells(workdir, plan)
-                live.update(_view(rows), refresh=True)
-                if _all_ended(rows):
-                    return
-                time.sleep(every)
-    except KeyboardInterrupt:
-        return
+        show(workdir, plan, console)
 
 
-def _show_plain(
-    workdir: epath.PathLike,
-    plan: list[RunConfig] | None,
-    watch: bool,
-    every: float,
-    console: Console,
+def _watch_live(
+    workdir: epath.PathLike, plan: list[RunConfig] | None, every: float, console: Console
+) -> None:
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            rows = cells(workdir, plan)
+            live.update(_view(rows), refresh=True)
+            if _all_ended(rows):
+                return
+            time.sleep(every)
+
+
+def _watch_plain(
+    workdir: epath.PathLike, plan: list[RunConfig] | None, every: float, console: Console
 ) -> None:
     last = ""
-    try:
-        while watch and not _all_ended(rows := cells(workdir, plan)):
-            if (line := summary(rows)) != last:
-                console.file.write(line + "\n")
-                console.file.flush()
-                last = line
-            time.sleep(every)
-    except KeyboardInterrupt:
-        pass
-    console.file.write("\n".join(status_lines(workdir, plan)) + "\n")
+    while not _all_ended(rows := cells(workdir, plan)):
+        if (line := summary(rows)) != last:
+            console.file.write(line + "\n")
+            console.file.flush()
+            last = line
+        time.sleep(every)
 
 
 def _all_ended(rows: Sequence[Cell]) -> bool:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from scaling.config import RunConfig, override
 from scaling.records import RunDirectory
-from scaling.status import cells, show_status, status_lines, summary
+from scaling.status import cells, show, status_lines, summary, watch
 from scaling.units import duration, human
 
 
@@ -69,6 +69,15 @@ def test_a_running_run_shows_rate_and_eta(tmp_path, plan):
     assert "running ones end in 2 min 5 s" in text
 
 
+def test_colour_in_a_terminal_only(sweep):
+    out = {terminal: io.StringIO() for terminal in (True, False)}
+    for terminal, file in out.items():
+        show(sweep, console=Console(file=file, force_terminal=terminal, width=160))
+        assert "diverged because" in file.getvalue()
+    assert "\x1b[" in out[True].getvalue()
+    assert out[False].getvalue() == "\n".join(status_lines(sweep)) + "\n"
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_watching_ends_with_the_last_run(tmp_path, plan, terminal):
     run = RunDirectory.open(plan[0], tmp_path)
@@ -77,9 +86,7 @@ def test_watching_ends_with_the_last_run(tmp_path, plan, terminal):
     with run.lock():
         run.write_status("running", step=5, steps=20)
         console = Console(file=out, force_terminal=terminal, width=120)
-        watcher = threading.Thread(
-            target=show_status, args=(tmp_path, plan[:1], True, 0.02, console)
-        )
+        watcher = threading.Thread(target=watch, args=(tmp_path, plan[:1], 0.02, console))
         watcher.start()
         time.sleep(0.2)
         assert watcher.is_alive()
