@@ -1,0 +1,137 @@
+"""From run directories to a folder with a table, figures and one page.
+
+Takes a workdir or run directories, and the `Study` they belong to if there is one; writes
+`index.html`, `table.*` and `figures/`. Called by `launch.py report` and after a sweep. Reads what
+is recorded, trains nothing.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from etils import epath
+
+from scaling import files
+from scaling.config import flat
+from scaling.errors import UserError
+from scaling.records import RunDirectory, curves, find_runs, table, write_table
+from scaling.report import figures
+from scaling.report.axes import check_axis, done, figure_axes, group_of, groups, main_axis, named
+from scaling.report.findings import Finding, find
+from scaling.report.page import Page, render
+from scaling.sweep import Study
+
+
+def report(
+    source: epath.PathLike | Iterable[RunDirectory],
+    out: epath.PathLike | None = None,
+    *,
+    study: Study | None = None,
+    title: str | None = None,
+    x: str | None = None,
+    law: str | None = None,
+    holdout: bool | None = None,
+) -> epath.Path:
+    """Writes the report and gives the path of its `index.html`.
+
+    Args:
+      source: a workdir, or run directories; those that were never begun are named as missing.
+      out: folder; None: `<workdir>/report`, and below it the study's name.
+      study: its title, axis, law, curves; each can be given instead by the next four.
+      title: heads the page.
+      x: column of the table that the law runs over, or "auto": what the runs vary.
+      law: key of `scaling.laws.LAWS`.
+      holdout: fit without the largest `x` and score the fit on it.
+
+    Raises UserError when no run has begun, or `x` is no numeric column of the table.
+    """
+    if isinstance(source, str | epath.Path) or hasattr(source, "__fspath__"):
+        source, workdir = find_runs(source), epath.Path(source)
+    else:
+        source = list(source)
+        workdir = source[0].path.parent.parent if source else epath.Path(".")
+    begun = [run for run in source if (run.path / "config.json").exists()]
+    if not begun:
+        raise UserError(
+            f"{workdir} holds no run that has begun; train some first: "
+            "python launch.py sweep --experiment=..."
+        )
+    if out is None:
+        out = workdir / "report" / (study.name if study else "")
+    out, frame = epath.Path(out), table(begun)
+    facts = write_table(frame, out)
+    x = x or (study.x if study else "auto")
+    x = main_axis(frame) if x == "auto" else x
+    frame = _with_field(frame, begun, x)
+    check_axis(frame, x)
+    by = study.group if study and study.group else group_of(frame, x)
+    frame = _with_field(frame, begun, by) if by else frame
+    law = law or (study.law if study else "power_floor")
+    test = holdout if holdout is not None else study.holdout if study else True
+
+    found = [
+        find(part, x, law, test, name=None if by is None else named(by, value))
+        for value, part in groups(frame, x, by)
+    ]
+    drawn = list(_draw(frame, begun, x, by, found, law, test, study is None or study.log_x))
+    for figure in drawn:
+        figures.save(figure, out / "figures")
+    page = Page(
+        title=title or (study.name if study else workdir.name or "Scaling study"),
+        question=study.question if study else "",
+        x=x,
+        table=frame,
+        facts=facts,
+        findings=found,
+        figures=drawn,
+        configs={run.path.name: flat(run.config()) for run in begun},
+        records={run.path.name: run.record() for run in begun},
+        begun=begun,
+        missing=[run for run in source if run not in begun],
+    )
+    files.write_atomic(out / "index.html", render(page).encode())
+    return out / "index.html"
+
+
+def _with_field(frame: pd.DataFrame, runs: list[RunDirectory], field: str) -> pd.DataFrame:
+    """The table with a column for a config field that is the same in all runs so far."""
+    if field in frame:
+        return frame
+    values = {run.path.name: flat(run.config()) for run in runs}
+    if not all(field in config for config in values.values()):
+        return frame
+    return frame.assign(**{field: [values[name][field] for name in frame["name"]]})
+
+
+def _draw(
+    frame: pd.DataFrame,
+    runs: list[RunDirectory],
+    x: str,
+    by: str | None,
+    found: list[Finding],
+    law: str,
+    test: bool,
+    log_x: bool,
+) -> Iterable[figures.Drawn]:
+    for column in figure_axes(frame, x):
+        if done(frame, column).empty:
+            continue
+        apart = by if column == x else group_of(frame, column)
+        finding = found[0] if column == x else find(frame, column, law, test)
+        fitted: dict[str, Any] = {}
+        if apart is None and finding.drawable and not (column != x and _unsure(finding)):
+            fitted = {"fit": finding.fit, "holdout": finding.holdout}
+        yield figures.loss_figure(frame, column, **fitted, by=apart, log_x=log_x or column != x)
+    lines = {run.path.name: curves(run) for run in runs}
+    for figure in (
+        figures.curves_figure(lines, frame, x),
+        figures.sets_figure(frame, x, log_x),
+        figures.gap_figure(frame, x, log_x),
+    ):
+        if figure is not None:
+            yield figure
+
+
+def _unsure(finding: Finding) -> bool:
+    """A law that the data do not determine is shown only where the study asked for it."""
+    return finding.fit is not None and finding.fit.status != "interior"

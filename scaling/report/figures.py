@@ -1,0 +1,322 @@
+"""The figures of a study, each with the numbers that are drawn in it.
+
+Takes the table of runs, their curves and a `Holdout` of `scaling/laws`; gives `Drawn`: a Figure, a
+caption and a DataFrame. Called by `scaling/report/page.py`. Nothing is fitted here, and nothing
+touches matplotlib's global state.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from etils import epath
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scaling import files
+from scaling.laws import Fit, Holdout
+from scaling.report import style
+from scaling.report.axes import done, groups, label, means, shown, varies
+from scaling.report.style import COLOURS, INK, MARKERS, PAPER
+
+LOSS = "validation loss (nats per token)"
+DRAWN_LINES = 12  # more curves than this are told apart by a colour bar
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One finished figure."""
+
+    name: str  # of its files
+    title: str
+    caption: str  # one or two sentences: what is to be seen
+    figure: Figure
+    data: pd.DataFrame  # what was drawn
+
+    @functools.cached_property
+    def svg(self) -> bytes:
+        """The figure as SVG, which goes to a file and into the page."""
+        return style.encode(self.figure, "svg")
+
+
+def save(drawn: Drawn, folder: epath.PathLike) -> list[epath.Path]:
+    """Writes `<name>.svg`, `<name>.png` and `<name>.csv`, the same bytes every time."""
+    folder = epath.Path(folder)
+    files.make_directory(folder)
+    content = {
+        "svg": drawn.svg,
+        "png": style.encode(drawn.figure, "png"),
+        "csv": drawn.data.to_csv(index=False).encode(),
+    }
+    for kind, data in content.items():
+        files.write_atomic(folder / f"{drawn.name}.{kind}", data)
+    return [folder / f"{drawn.name}.{kind}" for kind in content]
+
+
+def loss_figure(
+    frame: pd.DataFrame,
+    x: str,
+    fit: Fit | None = None,
+    holdout: Holdout | None = None,
+    by: str | None = None,
+    log_x: bool = True,
+) -> Drawn:
+    """Final validation loss against `x`: every seed, the mean of each point, and the fit.
+
+    The fit's band is where one more run would land; beyond the sizes fitted the line is dashed. The
+    strip below shows the same relative to the law. With a `holdout`, its fit is drawn, and the
+    largest point with the interval that was predicted for it. `by` names a column each of whose
+    values is a line of its own. A second axis gives bits per byte when every run has the same bytes
+    a token.
+    """
+    rows, data = done(frame, x), []
+    fit = holdout.fit if holdout is not None else fit
+    out = [] if holdout is None else list(holdout.held_out["name"])
+    with style.styled():
+        figure, (axes, *strip) = style.new_figure(strip=fit is not None)
+        if fit is not None:
+            data.append(_draw_fit(axes, rows, x, fit))
+            _draw_strip(strip[0], rows, x, fit, data[0], out)
+        if holdout is not None:
+            data.append(_draw_prediction(axes, strip[0], rows[x].max(), x, holdout))
+        parts = groups(frame, x, by)
+        for (value, part), colour in zip(parts, _colours(len(parts)), strict=True):
+            held = part["name"].isin(out)
+            mean = "one run" if part[x].is_unique else "mean over seeds"
+            name = mean if by is None else shown(value)
+            data.append(_draw_points(axes, part[~held], x, name, colour, joined=by is not None))
+            if held.any():
+                data.append(_draw_points(axes, part[held], x, "held out: measured", style.RED))
+        drawn = pd.concat([d for d in data if not d.empty], ignore_index=True)
+        style.count_axis(axes, list(rows[x]), log=log_x)
+        bounds = drawn[[c for c in ("loss", "low", "high") if c in drawn]].to_numpy(float)
+        style.loss_axis(axes, float(np.nanmin(bounds)), float(np.nanmax(bounds)))
+        (strip or [axes])[0].set_xlabel(label(x))
+        axes.set_ylabel(LOSS)
+        _bits_axis(axes, rows)
+        style.legend_below(figure, axes, title=by and label(by))
+        style.finish(figure)
+    caption = f"Final validation loss against {label(x)}; small open points are single runs."
+    if fit is not None:
+        caption += f" The band is the {fit.level:.0%} interval for one more run"
+        caption += ", the strip the same as a distance from the law."
+    if holdout is not None:
+        caption += " The line is fitted without the largest point."
+    return Drawn(f"loss-{_file(x)}", f"Loss against {label(x)}", caption, figure, drawn)
+
+
+_BAND: dict[str, Any] = {"color": style.BLUE, "alpha": 0.16, "lw": 0}
+_BAR: dict[str, Any] = {
+    **{"color": style.RED, "fmt": "_", "ms": 12, "mew": 2, "capsize": 5, "zorder": 4},
+}
+
+
+def _draw_fit(axes: Axes, rows: pd.DataFrame, x: str, fit: Fit) -> pd.DataFrame:
+    last, (low, high) = fit.ranges["x"][1], (rows[x].min(), rows[x].max())
+    room = (high / low) ** 0.04
+    end = high * room if high > last else high
+    grid = np.unique([*np.geomspace(low / room, end, 30), last, high])
+    curve = fit.predict(grid)
+    inside, beyond = grid <= last, grid >= last
+    axes.fill_between(
+        grid, curve.low, curve.high, label=f"{fit.level:.0%} interval of a run", **_BAND
+    )
+    axes.plot(grid[inside], curve.mean[inside], color=style.BLUE, label="fitted law")
+    dashed: dict[str, Any] = {"color": style.BLUE, "ls": (0, (4, 3))}
+    if high > last:
+        axes.plot(grid[beyond], curve.mean[beyond], label="extrapolated", **dashed)
+    columns = {x: grid, "loss": curve.mean, "low": curve.low, "high": curve.high}
+    return pd.DataFrame(columns).assign(what="fit")
+
+
+def _off(fit: Fit, values: Any, at: Any) -> np.ndarray:
+    """Losses at `at` as distances from the law, in percent of it."""
+    law = fit.predict(np.asarray(at, float), kind="mean").mean
+    return 100 * (np.asarray(values, float) / law - 1)
+
+
+def _draw_strip(
+    axes: Axes, rows: pd.DataFrame, x: str, fit: Fit, line: pd.DataFrame, out: list[str]
+) -> None:
+    low, high = (_off(fit, line[side], line[x]) for side in ("low", "high"))
+    axes.fill_between(line[x], low, high, **_BAND)
+    axes.axhline(0, color=style.BLUE, lw=1.2)
+    held = rows["name"].isin(out)
+    for part, colour, marker in ((rows[~held], style.BLUE, "o"), (rows[held], style.RED, "D")):
+        if part.empty:
+            continue
+        mean = means(part, x)
+        axes.plot(part[x], _off(fit, part["loss"], part[x]), "o", ms=4, mfc="none", mec=colour)
+        axes.plot(mean[x], _off(fit, mean["mean"], mean[x]), marker, ms=6, color=colour, mec=PAPER)
+    axes.set_ylabel("off the law (%)")
+    axes.margins(y=0.12)
+
+
+def _draw_prediction(axes: Axes, strip: Axes, at: float, x: str, holdout: Holdout) -> pd.DataFrame:
+    predicted, low, high = holdout.predicted, holdout.low, holdout.high
+    bar = [[predicted - low], [high - predicted]]
+    axes.errorbar([at], [predicted], yerr=bar, label="held out: predicted", **_BAR)
+    strip.errorbar([at], [0.0], yerr=100 * np.array(bar) / predicted, **_BAR)
+    row = {x: at, "loss": predicted, "low": low, "high": high, "what": "held out: predicted"}
+    return pd.DataFrame([row])
+
+
+def _draw_points(
+    axes: Axes, rows: pd.DataFrame, x: str, name: str, colour: str, joined: bool = False
+) -> pd.DataFrame:
+    mean = means(rows, x)
+    seeds = rows[rows[x].isin(mean[x][mean["count"] > 1])]
+    axes.plot(seeds[x], seeds["loss"], "o", ms=4, mfc="none", mec=colour, alpha=0.8)
+    kind, line = "D" if colour == style.RED else "o", "-" if joined else "none"
+    look: dict[str, Any] = {"ms": 7, "color": colour, "mec": PAPER, "zorder": 5}
+    axes.plot(mean[x], mean["mean"], marker=kind, ls=line, label=name, **look)
+    single = pd.DataFrame({x: rows[x], "loss": rows["loss"], "seed": rows["seed"], "what": "run"})
+    many = pd.DataFrame({x: mean[x], "loss": mean["mean"], "runs": mean["count"], "what": name})
+    return pd.concat([single, many])
+
+
+def _bits_axis(axes: Axes, rows: pd.DataFrame) -> None:
+    """A second vertical axis in bits per byte, if that is one factor times the loss."""
+    ratio = (rows["bits_per_byte"] / rows["loss"]).to_numpy(float)
+    if np.isnan(ratio).any() or np.ptp(ratio) > 1e-6 * ratio[0]:
+        return
+    factor = float(ratio[0])
+    there, back = (lambda loss: loss * factor), (lambda bits: bits / factor)
+    second = axes.secondary_yaxis("right", functions=(there, back))
+    second.set_ylabel("bits per byte")
+    low, high = axes.get_ylim()
+    ticks = style.round_ticks(low * factor, high * factor)
+    second.yaxis.set_major_locator(style.FixedLocator(ticks))
+    second.yaxis.set_minor_locator(style.NullLocator())
+    second.yaxis.set_major_formatter(style.FuncFormatter(lambda value, _: f"{value:.4g}"))
+
+
+def curves_figure(curves: Mapping[str, pd.DataFrame], frame: pd.DataFrame, x: str) -> Drawn | None:
+    """Training loss against tokens seen, one line a run, coloured by `x`; None without any curve.
+
+    Lines are running means over a fiftieth of the run; points are the validation loss.
+    """
+    runs = frame[[n in curves and "loss" in curves[n] for n in frame["name"]]].sort_values(x)
+    runs = runs[[not curves[n].empty for n in runs["name"]]]
+    if runs.empty:
+        return None
+    values = sorted(runs[x].unique())
+    colour_of = dict(zip(values, style.ramp(len(values)), strict=True))
+    data = []
+    with style.styled():
+        figure, (axes,) = style.new_figure()
+        labelled: set[float] = set()
+        for run in runs.itertuples():
+            value = getattr(run, x) if x.isidentifier() else runs.loc[run.Index, x]
+            curve = curves[run.name]
+            curve = curve[(curve["step"] > 0) & np.isfinite(curve["loss"])]
+            train, val = (curve[curve["split"] == split] for split in ("train", "val"))
+            smooth = train["loss"].rolling(max(1, len(train) // 50), min_periods=1).mean()
+            name = None if value in labelled else shown(value)
+            labelled.add(value)
+            colour = colour_of[value]
+            axes.plot(train["tokens"], smooth, color=colour, lw=1.2, alpha=0.85, label=name)
+            axes.plot(val["tokens"], val["loss"], "o", color=colour, ms=4, mec=PAPER, mew=0.5)
+            data.append(curve.assign(run=run.name, smooth=smooth)[_CURVE_COLUMNS])
+        drawn = pd.concat(data, ignore_index=True)
+        _all_losses(axes, drawn)
+        axes.set_xlabel("training tokens seen")
+        axes.set_ylabel("loss (nats per token)")
+        if len(values) <= DRAWN_LINES:
+            style.legend_below(figure, axes, title=label(x))
+        style.finish(figure)
+    caption = "Running mean of the training loss (lines) and validation loss (points) of every "
+    caption += f"run, dark to light by {label(x)}."
+    return Drawn("curves", "Training curves", caption, figure, drawn)
+
+
+_CURVE_COLUMNS = ["run", "step", "tokens", "split", "loss", "smooth"]
+
+
+def _all_losses(axes: Axes, drawn: pd.DataFrame) -> None:
+    style.count_axis(axes, list(drawn["tokens"]))
+    values = drawn["smooth"].fillna(drawn["loss"])
+    style.loss_axis(axes, float(values.min()), float(values.max()))
+
+
+def sets_figure(frame: pd.DataFrame, x: str, log_x: bool = True) -> Drawn | None:
+    """Loss on every evaluation set and in training against `x`, means over seeds.
+
+    None when validation is all there is.
+    """
+    names = _sets(frame, x)
+    if len(names) < 3:
+        return None
+    with style.styled():
+        figure, (axes,) = style.new_figure()
+        drawn = _draw_sets(axes, done(frame, x), x, names, log_x)
+        style.loss_axis(axes, float(drawn["loss"].min()), float(drawn["loss"].max()))
+        axes.set_ylabel("loss (nats per token)")
+        style.legend_below(figure, axes)
+        style.finish(figure)
+    caption = "Final loss on each evaluation set and in training, mean over seeds."
+    return Drawn("sets", "Other evaluation sets", caption, figure, drawn)
+
+
+def gap_figure(frame: pd.DataFrame, x: str, log_x: bool = True) -> Drawn | None:
+    """How far each evaluation set lies from the training loss, against `x`, means over seeds.
+
+    None when the training set was not evaluated and validation is all there is.
+    """
+    names = _sets(frame, x)
+    if len(names) < 3:
+        return None
+    train, name = next((c, n) for c, n in names.items() if n in (TRAIN_SET, TRAIN_BATCHES))
+    rows = done(frame, x)
+    gaps = rows.assign(**{column: rows[column] - rows[train] for column in names})
+    with style.styled():
+        figure, (axes,) = style.new_figure()
+        kept = {column: n for column, n in names.items() if column != train}
+        drawn = _draw_sets(axes, gaps, x, kept, log_x)
+        axes.axhline(0, color=INK, lw=1, ls=(0, (2, 2)))
+        axes.set_ylabel(f"loss minus {name} (nats)")
+        style.legend_below(figure, axes)
+        style.finish(figure)
+    caption = f"Distance of each set's loss from that of the {name}, mean over seeds; the dashed "
+    caption += "line is no gap."
+    return Drawn("gap", "Train-test gap", caption, figure, drawn.rename(columns={"loss": "gap"}))
+
+
+TRAIN_SET, TRAIN_BATCHES = "training set", "last train batches"
+
+
+def _sets(frame: pd.DataFrame, x: str) -> dict[str, str]:
+    """Column of the table -> what it is called; the training loss is always among them."""
+    rows = done(frame, x)
+    further = [c for c in frame if c.startswith("loss/") and rows[c].notna().any()]
+    evaluated = [c for c in further if rows[c].equals(rows["train_loss"])]
+    train = {evaluated[0]: TRAIN_SET} if evaluated else {"train_loss": TRAIN_BATCHES}
+    rest = {c: c.removeprefix("loss/") for c in further if c not in train}
+    return {"loss": "validation", **train, **rest} if further and varies(frame, x) else {}
+
+
+def _draw_sets(
+    axes: Axes, rows: pd.DataFrame, x: str, names: Mapping[str, str], log_x: bool
+) -> pd.DataFrame:
+    data = []
+    for place, (column, name) in enumerate(names.items()):
+        # A set keeps its colour in both figures: validation is first, the training set second.
+        place = place + (place > 0 and not {TRAIN_SET, TRAIN_BATCHES} & set(names.values()))
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        mean = means(rows, x, column)
+        axes.plot(mean[x], mean["mean"], color=colour, marker=marker, mec=PAPER, label=name)
+        data.append(pd.DataFrame({x: mean[x], "set": name, "loss": mean["mean"]}))
+    style.count_axis(axes, list(rows[x]), log=log_x)
+    axes.set_xlabel(label(x))
+    return pd.concat(data, ignore_index=True)
+
+
+def _colours(count: int) -> list[str]:
+    return [style.BLUE] if count == 1 else style.ramp(count)
+
+
+def _file(column: str) -> str:
+    return column.replace(".", "-").replace("_", "-").replace("/", "-")

@@ -1,0 +1,99 @@
+"""What a table of runs lets one say: a law with its interval, its test on the largest, or why not.
+
+Takes the table, an axis and a law; gives a `Finding` with sentences. Called by `build.py`. A law is
+fitted only where the points are more than its parameters, so that it could have failed.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from scaling import laws
+from scaling.errors import UserError, nearest
+from scaling.laws import LAWS, Fit, Holdout
+from scaling.report.axes import COUNTS, done, label, means
+from scaling.units import human
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The law of one curve."""
+
+    x: str
+    name: str | None  # of the curve, when there are several
+    fit: Fit | None  # to all points
+    holdout: Holdout | None  # without the largest, and scored on it
+    notes: tuple[str, ...]  # what a reader must know, first of all why nothing was fitted
+
+    @property
+    def drawable(self) -> bool:
+        """Whether the law is a line over `x`."""
+        return self.fit is not None and len(LAWS[self.fit.law].columns) == 1
+
+    @property
+    def law(self) -> str | None:
+        """The fitted law in one sentence, its exponents with their intervals."""
+        if self.fit is None:
+            return None
+        law = LAWS[self.fit.law]
+        names = [*law.exponents, *([law.floor] if law.floor else [])]
+        values = [
+            f"{name} = {self.fit.params[name]:.3g} ({self.fit.level:.0%} interval "
+            f"{self.fit.intervals[name][0]:.3g} to {self.fit.intervals[name][1]:.3g})"
+            for name in names
+            if name in self.fit.intervals
+        ]
+        ranges = [
+            f"{label(self.fit.x.get(column, column))} from {human(low)} to {human(high)}"
+            for column, (low, high) in self.fit.ranges.items()
+        ]
+        return (
+            f"Validation loss follows {self.fit.formula} over {' and '.join(ranges)}: "
+            f"{', '.join(values)}."
+        )
+
+
+def find(
+    frame: pd.DataFrame, x: str, law: str, test: bool = True, name: str | None = None
+) -> Finding:
+    """Fits `law` to the runs that are done, and (with `test`) scores it on the largest `x`.
+
+    Raises UserError for an unknown law only; data that do not allow a fit give a note.
+    """
+    if law not in LAWS:
+        raise UserError(f"law={law} is unknown{nearest(law, LAWS)}")
+    rows, notes = done(frame, x), _not_falling(frame, x)
+    points, free = int(rows[x].nunique()), len(LAWS[law].parameters)
+    needed = free + (2 if test else 1)
+    if points < needed:
+        why = (
+            f"No law is fitted: {points} value{'s' if points != 1 else ''} of {label(x)} with a "
+            f"finished run, and {law} has {free} parameters"
+        )
+        why += f", so a fit that can be tested needs at least {needed}."
+        return Finding(x, name, None, None, (why, *notes))
+    columns = LAWS[law].columns
+    over = x if len(columns) == 1 else {column: column for column in columns}
+    scored = None
+    try:
+        if test:
+            by = x if len(columns) == 1 or x in columns else "params"
+            scored = laws.holdout(rows, law, x=over, by=by)
+        fitted = laws.fit(rows, law, x=over)
+        fitted.predict(rows)  # refused when the fit did not converge
+    except UserError as error:
+        return Finding(x, name, None, None, (f"No law is fitted: {error}", *notes))
+    return Finding(x, name, fitted, scored, (*fitted.flags, *notes))
+
+
+def _not_falling(frame: pd.DataFrame, x: str) -> tuple[str, ...]:
+    if x not in (*COUNTS, "width", "depth"):
+        return ()
+    mean = means(done(frame, x), x)
+    steps = zip(mean.to_dict("records"), mean.to_dict("records")[1:], strict=False)
+    return tuple(
+        f"The mean loss does not fall from {human(a[x])} to {human(b[x])} {label(x)}: "
+        f"{a['mean']:.4f} to {b['mean']:.4f}."
+        for a, b in steps
+        if b["mean"] >= a["mean"]
+    )

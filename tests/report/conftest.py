@@ -1,0 +1,75 @@
+"""A study of five widths and three seeds with a known law, recorded as the trainer records it."""
+
+import math
+import pathlib
+
+import numpy as np
+import pytest
+
+from scaling.config import EvalSetConfig, RunConfig, override
+from scaling.records import RunDirectory, provenance
+
+EXPONENT, FLOOR, NOISE = 0.25, 0.6, 0.003
+
+
+def record(config: RunConfig, workdir: pathlib.Path, loss: float) -> RunDirectory:
+    """A run that is done: ten points of a curve, then the final evaluations."""
+    params = 12 * config.model.depth * config.model.width**2
+    steps, tokens_a_step = config.train.steps, config.train.batch_size * config.data.seq_len
+    tokens = steps * tokens_a_step
+    run = RunDirectory.open(config, workdir)
+    size = {
+        "params": params + 257 * config.model.width,
+        "params_non_embedding": params,
+        "flops_per_token": 6.0 * params,
+        "tokens": tokens,
+        "flops": 6.0 * params * tokens,
+        "unique_tokens": config.data.unique_tokens or 26_000_000,
+    }
+    run.start(config, provenance() | {"device_kind": "cpu", "device_count": 1}, size=size)
+    for tenth in range(1, 11):
+        step = steps * tenth // 10
+        run.append({"step": step, "split": "train", "loss": loss + 3.0 * (1 - tenth / 10)})
+    for name in config.evals.sets:
+        value = loss + {"val": 0.0, "seen": -0.02, "docs": 0.5}[name]
+        bits = value / math.log(2)
+        line = {"step": steps, "split": name, "loss": value, "loss_se": 0.004}
+        run.append(line | {"bits_per_byte": bits})
+    run.write_status("done", step=steps, steps=steps, loss=loss)
+    return run
+
+
+@pytest.fixture(scope="session")
+def base() -> RunConfig:
+    """A resolved config with a second corpus and the training set among its evaluation sets."""
+    docs = EvalSetConfig(part="docs", split="all", corpus="d0c5")
+    seen = EvalSetConfig(split="train", corpus="c0ffee")
+    return override(
+        RunConfig(),
+        {
+            "data.corpus": "c0ffee",
+            "evals.sets.val.corpus": "c0ffee",
+            "evals.sets.docs": vars(docs),
+            "evals.sets.seen": vars(seen),
+            "train.batch_size": 16,
+            "data.seq_len": 128,
+            "train.steps": 1,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def width_study(
+    tmp_path_factory: pytest.TempPathFactory, base: RunConfig
+) -> tuple[pathlib.Path, list[RunConfig]]:
+    """A workdir with 5 widths x 3 seeds, and their configs."""
+    workdir, rng, configs = tmp_path_factory.mktemp("study"), np.random.default_rng(0), []
+    for width in (32, 64, 128, 256, 512):
+        params = 12 * 4 * width**2 + 257 * width
+        for seed in range(3):
+            change = {"model.width": width, "seed": seed, "train.steps": max(10, params // 100)}
+            config = override(base, change)
+            loss = FLOOR + 14 * params**-EXPONENT + rng.normal(0, NOISE)
+            record(config, workdir, loss)
+            configs.append(config)
+    return workdir, configs
