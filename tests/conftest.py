@@ -1,4 +1,7 @@
-"""Eight CPU devices, a compilation cache that lasts, and no silent rank promotion."""
+"""Eight CPU devices, a compilation cache that lasts, no silent rank promotion; a tiny run.
+
+The tiny run is what most tests train: twelve steps on forty small text files.
+"""
 
 import os
 import pathlib
@@ -6,6 +9,10 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
+
+from configs import lm
+from scaling import study
+from scaling.config import RunConfig, from_dict, override
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
@@ -19,3 +26,44 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_compilation_cache_dir", str(REPOSITORY / ".cache" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+TINY = {
+    "model.width": 16,
+    "model.heads": 2,
+    "model.depth": 1,
+    "data.seq_len": 16,
+    "train.batch_size": 8,
+    "train.steps": 12,
+    "train.log_every": 1,
+    "evals.every": 6,
+    "evals.batches": 2,
+    "evals.batch_size": 8,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Corpora are prepared once a test session, apart from the user's own."""
+    pytest.MonkeyPatch().setenv("SCALING_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture(scope="session")
+def text_files(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Forty small files of prose-like text."""
+    root = tmp_path_factory.mktemp("text")
+    for i in range(40):
+        words = [f"word{(i * 7 + j * j) % 61}" for j in range(120)]
+        (root / f"{i}.txt").write_text(" ".join(words))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny(text_files: pathlib.Path):
+    """`tiny(**overrides)`: a resolved run of twelve steps on the small text files."""
+    base = override(from_dict(lm.get_config()), TINY | {"data.source": f"text:{text_files}/*.txt"})
+
+    def make(overrides: dict[str, object] | None = None) -> RunConfig:
+        return study.resolve(override(base, overrides or {}))
+
+    return make

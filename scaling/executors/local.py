@@ -6,6 +6,7 @@ replaced, the others go on. Runs that are done are skipped, half-done ones go on
 checkpoint: the run directories say which.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -179,12 +180,15 @@ class _Worker:
 
     def death(self) -> str:
         """Why the process ended, for a person."""
-        code = self._process.wait()
+        code = self.close()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         hint = " (out of memory?)" if code == -9 else ""
         return f"the worker process ended with {how}{hint}; its log is {self.log}"
 
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+    def close(self) -> int:
+        """Let the process end, wait for it, and give its exit code."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        return self._process.wait()

@@ -1,0 +1,36 @@
+"""The family of very small byte models that the quick start and the studies of an hour train.
+
+Two blocks, heads of 16 channels, windows of 128 bytes, 512 bytes a step: small enough that a
+laptop core trains a member in seconds to minutes, large enough that the loss follows a law.
+"""
+
+import ml_collections
+
+from scaling.config import base_config, eval_set
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """The base run; the studies set width and length. arg "debug" trains for a few steps."""
+    config = base_config()
+    config.model.width = 32
+    config.model.depth = 2
+    config.model.heads = 2
+    config.model.scan_layers = False  # two blocks: unrolled is faster on a CPU
+    config.data.seq_len = 128
+    config.optim.peak_lr = 1.35e-2
+    config.train.batch_size = 4
+    config.train.tokens_per_param = 10.0
+    config.train.log_every = 20
+    config.evals.batches = 64
+    config.evals.batch_size = 16
+    with config.unlocked():
+        # What was trained on, and prose against code: the gap and the shift of each run.
+        config.evals.sets.seen = eval_set(split="train")
+        config.evals.sets.docs = eval_set(part="docs", split="all")
+    if arg == "debug":
+        config.data.seq_len = 32
+        config.train.log_every = 2
+        config.evals.batches = 2
+        config.train.tokens_per_param = None
+        config.train.steps = 6
+    return config

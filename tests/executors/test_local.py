@@ -1,0 +1,82 @@
+"""The local executor: every run ends with a result, whatever happens to the others."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from scaling.executors.local import run_local
+from scaling.records import RunDirectory
+
+
+@pytest.fixture
+def runs(tiny):
+    """Two runs that train, one that diverges, one whose mesh cannot be."""
+    explode = {"optim.peak_lr": 1e30, "optim.clip_norm": None, "optim.name": "sgd"}
+    return [
+        tiny({"seed": 0}),
+        tiny(explode),
+        tiny({"mesh.fsdp": 3, "seed": 5}),
+        tiny({"seed": 1}),
+    ]
+
+
+def statuses(results) -> list[str]:
+    return [result.status for result in results]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failed_or_diverged_run_stops_no_other(runs, tmp_path, workers):
+    results = run_local(runs, tmp_path, workers=workers)
+    assert statuses(results) == ["done", "diverged", "failed", "done"]
+    assert "mesh.fsdp=3" in results[2].reason
+    # The failed run's directory holds its config: it can be repeated alone.
+    failed = RunDirectory.open(runs[2], tmp_path)
+    assert failed.config() == runs[2]
+    assert "mesh.fsdp=3" in failed.status()["reason"]
+    # Again: what has ended is not trained again.
+    seen = []
+    again = run_local(runs, tmp_path, workers=workers, on_result=seen.append)
+    assert statuses(again) == statuses(results)
+    assert len(seen) == 4
+
+
+def test_a_worker_that_is_killed_costs_one_run(tiny, tmp_path):
+    """SIGKILL on the process that trains the longer run: it fails, the others are trained."""
+    long, short = (
+        tiny({"train.steps": 100_000}),
+        [tiny({"seed": s}) for s in (1, 2)],
+    )
+
+    def kill_once() -> None:
+        run = RunDirectory.open(long, tmp_path)
+        while run.status().get("step", 0) < 2:
+            time.sleep(0.05)
+        os.kill(run.status()["pid"], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_once, daemon=True)
+    killer.start()
+    results = run_local([long, *short], tmp_path, workers=2)
+    assert statuses(results) == ["failed", "done", "done"]
+    assert "signal 9" in results[0].reason
+    assert RunDirectory.open(long, tmp_path).status()["state"] == "failed"
+
+
+def test_stop_saves_what_runs_and_leaves_the_rest(tiny, tmp_path):
+    long = [tiny({"train.steps": 100_000, "seed": s}) for s in range(3)]
+    stop = threading.Event()
+
+    def stop_later() -> None:
+        while not all(RunDirectory.open(c, tmp_path).status().get("step") for c in long[:2]):
+            time.sleep(0.05)
+        stop.set()
+
+    threading.Thread(target=stop_later, daemon=True).start()
+    results = run_local(long, tmp_path, workers=2, stop=stop)
+    assert sorted(statuses(results)) == ["pending", "stopped", "stopped"]
+    for config, result in zip(long, results, strict=True):
+        if result.status == "stopped":
+            run = RunDirectory.open(config, tmp_path)
+            assert any((run.path / "checkpoints").iterdir())
