@@ -163,6 +163,7 @@ def fit(
     seed: int = 0,
     start: Mapping[str, float] | None = None,
     conventions: Mapping[str, str] | None = None,
+    checks: bool = True,
 ) -> Fit:
     """Fit a law to a table of runs.
 
@@ -186,6 +187,7 @@ def fit(
       seed: of the resampling.
       start: one more starting point, natural scale.
       conventions: what the columns count, carried into the result.
+      checks: refit without the rows that lie far off, and say whether they decide the fit.
 
     Raises UserError for a table that the law cannot be fitted to.
     """
@@ -240,7 +242,8 @@ def fit(
         intervals = {n: (float(low[i]), float(high[i])) for i, n in enumerate(free)}
         errors = {n: float(draws.values[:, i].std(ddof=1)) for i, n in enumerate(free)}
     status, unidentified, notes = found.judge(intervals)
-    notes = (*notes, *outliers(problem, found, begun[:3], intervals))
+    if checks:
+        notes = (*notes, *outliers(problem, found, begun[:3], intervals))
     given = {n: float(v) for n, v in zip(free, values, strict=True)} | fixed
     best = float(minima.objective[at])
     total = best
@@ -337,27 +340,52 @@ def outliers(
     starts: np.ndarray,
     intervals: Mapping[str, tuple[float, float]],
 ) -> tuple[str, ...]:
-    """What the fit would be without the rows far from it, when there are such rows."""
+    """Whether rows far from the fit decide it: what it would be without them, and without the
+    quarter of the rows that fits worst. Nothing when no row is far off.
+    """
     size = np.abs(found.residual)
     far = size > FAR_OFF * 1.4826 * np.median(size)
     if not 0 < far.sum() <= 0.05 * len(size):
         return ()
-    kept = replace(problem, weight=np.where(far, 0.0, problem.weight))
-    minima = minimize(kept, np.concatenate([found.coordinates[None], starts]))
-    at = int(np.argmin(minima.objective))
-    old, new = problem.values(found.coordinates), problem.values(minima.coordinates[at])
-    moved, decided = [], []
-    for i, n in enumerate(problem.free):
-        if problem.law[n].linear and n not in problem.law.exponents:
-            continue
-        low, high = intervals.get(n, (old[i], old[i]))
-        moved.append(f"{n} {old[i]:.4g} -> {new[i]:.4g}")
-        if abs(new[i] - old[i]) > 0.1 * abs(old[i]) or (n in intervals and not low <= new[i] <= high):
-            decided.append(n)
+    law, free = problem.law, problem.free
+    compared = [
+        i
+        for i, n in enumerate(free)
+        if n in law.exponents or (not law[n].linear and n != law.floor)
+    ]
+    old = problem.values(found.coordinates)
+
+    def without(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        kept = replace(problem, weight=np.where(rows, 0.0, problem.weight))
+        minima = minimize(kept, np.concatenate([found.coordinates[None], starts]))
+        at = minima.coordinates[int(np.argmin(minima.objective))]
+        return problem.values(at), np.abs(residuals(problem, at))
+
+    def decided(new: np.ndarray) -> list[str]:
+        out = []
+        for i in compared:
+            low, high = intervals.get(free[i], (old[i], old[i]))
+            outside = abs(new[i] - old[i]) > 0.1 * abs(old[i]) and not low <= new[i] <= high
+            if outside or (law[free[i]].link == "log" and abs(np.log(new[i] / old[i])) > 2):
+                out.append(free[i])
+        return out
+
+    def moves(new: np.ndarray) -> str:
+        return ", ".join(f"{free[i]} {old[i]:.4g} -> {new[i]:.4g}" for i in compared)
+
     told = f"{int(far.sum())} rows lie more than {FAR_OFF:g} robust standard deviations off"
-    if decided:
-        told = f"outliers decide {', '.join(decided)}: {told}"
-    return (f"{told}; without them {', '.join(moved)}",)
+    new, _ = without(far)
+    if names := decided(new):
+        return (f"outliers decide {', '.join(names)}: {told}; without them {moves(new)}",)
+    trimmed = size
+    for _ in range(2):
+        worst, trimmed = without(trimmed > np.quantile(trimmed, 0.75))
+    if names := decided(worst):
+        return (
+            f"outliers decide {', '.join(names)}: {told}; without the quarter of the rows that "
+            f"fits worst {moves(worst)}",
+        )
+    return (f"{told}; without them {moves(new)}",)
 
 
 class Found:
