@@ -103,6 +103,28 @@ def size(config: RunConfig) -> ModelSize:
     return ModelSize(params.total, params.non_embedding, 3 * forward.total)
 
 
+def flops_per_token(config: RunConfig) -> dict[str, float]:
+    """Training FLOPs a token by every convention in use, so that numbers of others compare.
+
+    Returns:
+      kaplan: 6 x parameters without embeddings (Kaplan et al. 2020, section 2.1).
+      six_n: 6 x all parameters.
+      palm: six_n + 12 x depth x heads x head_dim x seq_len (PaLM, appendix B).
+      matmul: every matmul, attention in full (`size` counts this one).
+      matmul_causal: every matmul, attention only where a query may look.
+    """
+    model, seq_len = config.model, config.data.seq_len
+    params = transformer_params(model)
+    scores = 12 * model.depth * model.heads * resolved(model.head_dim) * seq_len
+    return {
+        "kaplan": 6 * params.non_embedding,
+        "six_n": 6 * params.total,
+        "palm": 6 * params.total + scores,
+        "matmul": 3 * transformer_flops(model, seq_len, "full").total,
+        "matmul_causal": 3 * transformer_flops(model, seq_len, "causal").total,
+    }
+
+
 def resolved(value: int | None) -> int:
     """A field that `scaling.resolve` fills in, as the int it then is."""
     if value is None:

@@ -148,6 +148,12 @@ def query_blocks(length: int) -> int:
     return max(n for n in (1, 2, 4, 8) if length % n == 0 and (n == 1 or length // n >= 64))
 
 
+def keys_per_query(length: int) -> float:
+    """How many keys `attention` lets a query meet, averaged over a window of `length`."""
+    blocks = query_blocks(length)
+    return length * (blocks + 1) / (2 * blocks)
+
+
 def _attend(
     q_BxHxLxK: Array,
     k_BxGxSxK: Array,

@@ -1,0 +1,180 @@
+"""What a run costs: parameters from shapes, FLOPs from the program, peak FLOP/s, and memory.
+
+The loop asks `peak_flops` for the denominator of MFU, `sweep --dry_run` asks `estimate_bytes`; the
+counts of `ledger` work for every model family, without a formula of its own. The closed formulas of
+`scaling/ladder.py` are held against these counts by tests.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scaling.config import RunConfig
+from scaling.ladder import resolved, transformer_params
+from scaling.ledger import Ledger, ledger
+from scaling.models import build
+from scaling.models.layers import keys_per_query
+from scaling.objectives import build as build_objective
+
+
+def batch_shapes(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a training batch of a resolved run."""
+    shape = (config.train.batch_size, config.data.seq_len)
+    integers = dict.fromkeys(("tokens", "targets", "positions", "segment_ids"), jnp.int32)
+    dtypes = integers | {"loss_mask": jnp.float32, "target_bytes": jnp.float32}
+    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in dtypes.items()}
+
+
+def params_shapes(config: RunConfig) -> Any:
+    """The parameters' shapes, as nested dicts of `jax.ShapeDtypeStruct`; allocates nothing."""
+    model, batch = build(config.model), batch_shapes(config)
+    boxed = jax.eval_shape(model.init, jax.random.key(0), batch)
+    return nn.unbox(boxed)["params"]
+
+
+def count_params(config: RunConfig) -> int:
+    """Parameters of a resolved run's model, counted from their shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params_shapes(config)))
+
+
+def forward_ledger(config: RunConfig) -> Ledger:
+    """Counts of the model's forward pass over one training batch."""
+    model = build(config.model)
+
+    def forward(params: Any, batch: Any) -> Any:
+        return model.apply({"params": params}, batch)
+
+    return ledger(forward, params_shapes(config), batch_shapes(config))
+
+
+def train_ledger(config: RunConfig) -> Ledger:
+    """Counts of loss and gradient over one training batch. The optimizer's update is left out:
+    some ten FLOPs a parameter and step.
+    """
+    return ledger(gradient(config), params_shapes(config), batch_shapes(config))
+
+
+def gradient(config: RunConfig) -> Callable[[Any, Any], Any]:
+    """(params, batch) -> ((loss, sums), gradients) of a resolved run."""
+    model, objective = build(config.model), build_objective(config.objective)
+
+    def loss(params: Any, batch: Any) -> Any:
+        return objective.loss(model, params, batch, jax.random.key(0))
+
+    return jax.value_and_grad(loss, has_aux=True)
+
+
+# ---- of a device
+
+# Dense bfloat16 matmul FLOP/s of one device as JAX names it (`device_kind`); the first name that
+# `device_kind` contains counts. From the vendors' data sheets: cloud.google.com/tpu/docs (system
+# architecture, per chip), and NVIDIA's for A100, H100, H200 and DGX B200 (half of the sparse rate).
+_PEAK_BF16 = {
+    "TPU v6": 918e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v4": 275e12,
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+}
+
+
+def peak_flops(device: jax.Device, dtype: str) -> float | None:
+    """FLOP/s that one device can at most do in matmuls of `dtype`: the denominator of MFU.
+
+    float32 is counted as JAX runs it by default: in one bfloat16 pass on a TPU, in TF32 on a GPU,
+    at half of the bfloat16 rate. A CPU's peak is measured, and shared among its devices. None for a
+    device that is not in the table.
+    """
+    if device.platform == "cpu":
+        return measured_cpu_peak() / jax.local_device_count("cpu")
+    for name, peak in _PEAK_BF16.items():
+        if name in device.device_kind:
+            return peak / 2 if dtype == "float32" and device.platform == "gpu" else peak
+    return None
+
+
+@functools.cache
+def measured_cpu_peak() -> float:
+    """FLOP/s of this machine's CPU in a float32 matmul, all cores; measured once, in 0.1 s."""
+    size, chain = 768, 4
+    with jax.default_device(jax.devices("cpu")[0]):
+        matrix = jax.jit(lambda: jnp.full((size, size), 1 / size))()
+        run = jax.jit(lambda m: functools.reduce(jnp.matmul, [m] * chain, m))
+        run(matrix).block_until_ready()
+        seconds = []
+        for _ in range(8):
+            begin = time.perf_counter()
+            run(matrix).block_until_ready()
+            seconds.append(time.perf_counter() - begin)
+    return chain * 2 * size**3 / min(seconds)
+
+
+# ---- memory
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one device in a train step; activations are rough."""
+
+    params: float
+    gradients: float
+    optimizer: float  # moments and the average of the weights
+    activations: float  # kept from the forward pass to the backward pass, and the logits
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.params + self.gradients + self.optimizer + self.activations
+
+
+_MOMENTS = {"adamw": 2.0, "lion": 1.0, "sgd": 1.0, "adafactor": 0.0}  # copies of the parameters
+
+
+def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
+    """Memory of one of `devices` devices, by closed formula; compiles nothing.
+
+    Parameters, gradients and moments are float32 and spread over the mesh axes fsdp, tensor, expert
+    and stage; microbatches are spread over replica, data, fsdp and seq, their heads, channels and
+    vocabulary over tensor. Activations count what each operation of a block keeps for its backward
+    pass, without what the compiler fuses away or keeps beside it.
+    """
+    mesh, model, train = config.mesh, config.model, config.train
+    others = mesh.replica * mesh.fsdp * mesh.seq * mesh.tensor * mesh.expert * mesh.stage
+    data = mesh.data or max(1, devices // (others * mesh.trial))
+    params = 4.0 * transformer_params(model).total
+    params /= mesh.fsdp * mesh.tensor * mesh.expert * mesh.stage
+    copies = _MOMENTS[config.optim.name] + (config.optim.ema_decay is not None)
+    tokens = train.batch_size / train.microbatches * config.data.seq_len
+    tokens /= mesh.replica * data * mesh.fsdp * mesh.seq
+    activations = tokens * _activation_bytes(config) / mesh.stage
+    return Memory(params, params, copies * params, activations)
+
+
+def _activation_bytes(config: RunConfig) -> float:
+    """Bytes a token that the forward pass leaves for the backward pass."""
+    model, tensor = config.model, config.mesh.tensor
+    size = jnp.dtype(model.dtype).itemsize
+    heads, kv_heads, head_dim = model.heads, resolved(model.kv_heads), resolved(model.head_dim)
+    matmuls = (heads + 2 * kv_heads) * head_dim + heads * head_dim  # q, k, v, attention's output
+    matmuls += resolved(model.mlp_width) * (2 if model.mlp == "gated" else 1)
+    weights = heads * keys_per_query(config.data.seq_len) * (4 + (size if size < 4 else 0))
+    turned = (heads + kv_heads) * head_dim * (2 if model.qk_norm else 1)
+    kept_inside = size * (matmuls + turned + resolved(model.mlp_width)) + weights
+    residual = 2 * model.width * size  # the stream before each half of the block
+    block = residual * 2 + kept_inside / tensor
+    kept = {"none": block, "dots": residual + size * matmuls / tensor, "full": residual / 2}
+    live = 0 if model.remat == "none" else block  # one block at a time is computed again
+    logits = 3 * 4 * resolved(model.vocab) / tensor  # logits, their softmax, their gradient
+    return model.depth * kept[model.remat] + live + logits

@@ -1,0 +1,134 @@
+"""FLOPs and bytes of any JAX function, read off its jaxpr without running or compiling it.
+
+Scans are multiplied by their trip count, which the compiler's own count leaves out; jit, remat and
+custom derivatives are entered. `scaling/costs.py` applies it to the runs of this project.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """FLOPs by class, as the program is written (before the compiler fuses or removes anything).
+
+    The classes follow XLA's cost analysis, whose "flops" are `flops` here: a multiply-add is two,
+    an elementwise operation one an element, a reduction one an element it reads; transcendental
+    functions are apart from them.
+    """
+
+    matmul: float = 0.0
+    convolution: float = 0.0
+    elementwise: float = 0.0
+    reduction: float = 0.0
+    transcendental: float = 0.0  # function values, not FLOPs
+    bytes: float = 0.0  # operands and results of every operation, as if nothing were fused
+    open_loops: int = 0  # while loops, whose body is counted once: their length is not known
+
+    @property
+    def flops(self) -> float:
+        """All classes but the transcendental."""
+        return self.matmul + self.convolution + self.elementwise + self.reduction
+
+    def __add__(self, other: "Ledger") -> "Ledger":
+        return Ledger(**{name: count + getattr(other, name) for name, count in vars(self).items()})
+
+    def __mul__(self, times: int) -> "Ledger":
+        counts = {name: count * times for name, count in vars(self).items()}
+        return Ledger(**counts | {"open_loops": self.open_loops})
+
+
+def ledger(function: Callable[..., Any], *args: Any) -> Ledger:
+    """Counts of `function(*args)`; `args` may be shapes (`jax.ShapeDtypeStruct`). Runs nothing."""
+    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+# fmt: off
+_TRANSCENDENTAL = {
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma",
+    "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log1p", "logistic", "pow",
+    "rsqrt", "sin", "sinh", "sqrt", "tan", "tanh",
+}
+_ELEMENTWISE = {
+    "abs", "add", "add_any", "and", "ceil", "clamp", "convert_element_type", "div", "eq", "floor",
+    "ge", "gt", "is_finite", "le", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or",
+    "rem", "round", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical",
+    "sign", "square", "sub", "xor",
+}
+_REDUCTION = {
+    "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_and",
+    "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_xor",
+}
+# fmt: on
+# Their jaxpr says how two elements are combined; it is not a program to enter.
+_COMBINERS = ("scatter", "reduce", "select_and_scatter", "sort")
+
+
+def _count(jaxpr: core.Jaxpr) -> Ledger:
+    total = Ledger()
+    for eqn in jaxpr.eqns:
+        total += _count_equation(eqn)
+    return total
+
+
+def _count_equation(eqn: core.JaxprEqn) -> Ledger:
+    name, params = eqn.primitive.name, eqn.params
+    if name == "scan":
+        return _count(params["jaxpr"].jaxpr) * params["length"]
+    if name == "while":
+        body = _count(params["body_jaxpr"].jaxpr) + _count(params["cond_jaxpr"].jaxpr)
+        return body + Ledger(open_loops=1)
+    if name == "cond":
+        return max((_count(b.jaxpr) for b in params["branches"]), key=lambda count: count.flops)
+    if name == "shard_map":  # its body is what one device does
+        return _count(params["jaxpr"]) * params["mesh"].size
+    if not name.startswith(_COMBINERS):
+        inner = list(_inner(params))
+        if inner:
+            return functools.reduce(Ledger.__add__, map(_count, inner))
+
+    def shape(var: Any) -> tuple[int, ...]:
+        return var.aval.shape
+
+    moved = sum(_bytes(v.aval) for v in (*eqn.invars, *eqn.outvars))
+    out = math.prod(shape(eqn.outvars[0]))
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        lhs = shape(eqn.invars[0])
+        return Ledger(matmul=2 * out * math.prod(lhs[i] for i in contracted), bytes=moved)
+    if name == "conv_general_dilated":
+        kernel = shape(eqn.invars[1])
+        out_channels = kernel[params["dimension_numbers"].rhs_spec[0]]
+        return Ledger(convolution=2 * out * math.prod(kernel) / out_channels, bytes=moved)
+    if name == "integer_pow":  # by repeated multiplication
+        power = abs(params["y"])
+        multiplications = power.bit_length() + power.bit_count() - 2
+        return Ledger(elementwise=out * multiplications, bytes=moved)
+    if name in _TRANSCENDENTAL:
+        return Ledger(transcendental=out, bytes=moved)
+    if name in _ELEMENTWISE:
+        return Ledger(elementwise=out, bytes=moved)
+    if name in _REDUCTION:
+        return Ledger(reduction=math.prod(shape(eqn.invars[0])), bytes=moved)
+    if name.startswith("scatter"):
+        return Ledger(elementwise=math.prod(shape(eqn.invars[2])), bytes=moved)
+    return Ledger(bytes=moved)
+
+
+def _inner(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
+    """The programs an equation calls: of jit, remat, custom_jvp, custom_vjp and their like."""
+    for value in params.values():
+        if isinstance(value, core.ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, core.Jaxpr):
+            yield value
+
+
+def _bytes(aval: Any) -> int:
+    return math.prod(aval.shape) * getattr(aval.dtype, "itemsize", 0)
