@@ -6,11 +6,15 @@ turns a width into depth, heads, batch and learning rate, as overrides for `conf
 this file: `scaling/costs.py` counts the same from the program, and tests hold the two together.
 """
 
+import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from scaling.config import RunConfig, TransformerConfig
-from scaling.resolve import ModelSize
+from scaling.config import LENGTHS, RunConfig, TransformerConfig, override
+from scaling.errors import ConfigError
+from scaling.resolve import ModelSize, resolve_transformer
 
 # How many of the keys a query is charged for. "full": all of the window, as a plain attention
 # computes and as PaLM (Chowdhery et al. 2022, appendix B) and Chinchilla (Hoffmann et al. 2022,
@@ -154,3 +158,96 @@ def cost(config: RunConfig) -> RunCost:
         tokens=tokens,
         flops=tokens * counts.flops_per_token,
     )
+
+
+# ---- recipes and ladders
+
+Override = dict[str, Any]  # dotted config field -> value, for `config.override`
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One width in, a whole run out: how everything else grows with the model."""
+
+    head_dim: int = 32  # wanted channels a head; the nearest even divisor of the width is taken
+    aspect: float = 32.0  # width / depth
+    min_depth: int = 2
+    base_width: int = 128  # the width at which lr and batch_size below hold
+    lr: float = 3e-3  # peak learning rate at base_width
+    lr_exponent: float = -0.5  # learning rate ~ width ^ exponent
+    batch_size: int = 32  # windows a step at base_width
+    batch_exponent: float = 0.0  # windows ~ width ^ exponent, rounded to a power of 2; 0: constant
+    tokens_per_param: float = 20.0  # Hoffmann et al. 2022 (Chinchilla), table 3: about 20
+
+    def rung(self, width: int) -> Override:
+        """The overrides of the run of this width, of length `tokens_per_param`.
+
+        Raises ConfigError for a width that no even head_dim divides.
+        """
+        return self._shape(width) | _length("tokens_per_param", self.tokens_per_param)
+
+    def _shape(self, width: int) -> Override:
+        if width < 2 or width % 2:
+            raise ConfigError(f"model.width={width} must be even and positive: heads need pairs")
+        head_dims = [k for k in range(2, width + 1, 2) if width % k == 0]
+        head_dim = min(head_dims, key=lambda k: abs(math.log(k / self.head_dim)))
+        scale = width / self.base_width
+        batch_size = self.batch_size
+        if self.batch_exponent:
+            batch_size = 2 ** max(0, round(math.log2(batch_size * scale**self.batch_exponent)))
+        return {
+            "model.width": width,
+            "model.depth": max(self.min_depth, round(width / self.aspect)),
+            "model.heads": width // head_dim,
+            "optim.peak_lr": self.lr * scale**self.lr_exponent,
+            "train.batch_size": batch_size,
+        }
+
+
+def isoflop(recipe: Recipe, widths: Sequence[int], budgets: Sequence[float]) -> list[Override]:
+    """Every width at every budget of training FLOPs: models of all sizes for the same money
+    (Hoffmann et al. 2022, approach 2). The budgets vary slowest.
+    """
+    return [
+        recipe._shape(width) | _length("flops", float(budget))
+        for budget in budgets
+        for width in widths
+    ]
+
+
+def chinchilla(
+    recipe: Recipe, base: RunConfig, vocab: int, budgets: Sequence[float]
+) -> list[Override]:
+    """For every budget of training FLOPs the width, a multiple of the recipe's head_dim, that
+    spends it at nearest to `tokens_per_param` tokens a parameter. `base` gives the other fields.
+
+    Raises ConfigError for a budget below that of the smallest such width.
+    """
+    overrides = []
+    for budget in budgets:
+        if budget < _compute(recipe, base, vocab, recipe.head_dim) / 2:
+            raise ConfigError(
+                f"a budget of {budget:.2g} FLOPs is too small for a model of width "
+                f"{recipe.head_dim}; raise it, or lower the recipe's head_dim"
+            )
+        below = recipe.head_dim
+        while _compute(recipe, base, vocab, below + recipe.head_dim) <= budget:
+            below += recipe.head_dim
+        width = min(
+            (below, below + recipe.head_dim),
+            key=lambda w: abs(math.log(_compute(recipe, base, vocab, w) / budget)),
+        )
+        overrides.append(recipe._shape(width) | _length("flops", float(budget)))
+    return overrides
+
+
+def _compute(recipe: Recipe, base: RunConfig, vocab: int, width: int) -> float:
+    """Training FLOPs of the recipe's rung."""
+    config = override(base, recipe.rung(width))
+    counts = size(dataclasses.replace(config, model=resolve_transformer(config.model, vocab)))
+    return counts.flops_per_token * counts.params * recipe.tokens_per_param
+
+
+def _length(name: str, amount: float) -> Override:
+    """One training length, and none of the others that the base config may have."""
+    return {f"train.{other}": amount if other == name else None for other in LENGTHS}

@@ -86,7 +86,7 @@ def resolve(
         )
     config = dataclasses.replace(
         config,
-        model=_resolve_transformer(config.model, facts.vocab),
+        model=resolve_transformer(config.model, facts.vocab),
         data=data,
         evals=dataclasses.replace(config.evals, sets=sets),
     )
@@ -143,7 +143,8 @@ def _check_ranges(config: RunConfig) -> None:
         )
 
 
-def _resolve_transformer(model: TransformerConfig, vocab: int) -> TransformerConfig:
+def resolve_transformer(model: TransformerConfig, vocab: int) -> TransformerConfig:
+    """The model with its vocabulary and derived sizes filled in. Raises ConfigError."""
     if model.vocab is not None and model.vocab != vocab:
         raise ConfigError(
             f"model.vocab={model.vocab}, but the tokenizer has {vocab} tokens; leave model.vocab "
