@@ -26,7 +26,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 golden: $(STAMP)  ## rewrite the stored resolved configs; read the diff
-	$(BIN)/python -m tests.golden
+	$(BIN)/python tests/golden.py
 
 ci: lint test test-slow
 

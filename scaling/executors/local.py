@@ -35,6 +35,7 @@ def run_local(
     workers: int | None = None,
     stop: threading.Event | None = None,
     on_result: Report = lambda result: None,
+    devices: Sequence[Any] | None = None,
 ) -> list[Result]:
     """Train resolved runs; results in the order of `configs`.
 
@@ -44,13 +45,14 @@ def run_local(
       workers: processes; None: one a core on a CPU machine; 1: in this process, in order.
       stop: when set, running runs are saved and the rest stays pending.
       on_result: called for each run as it ends.
+      devices: of the mesh when the runs are trained in this process; None: all.
     """
     stop = stop or threading.Event()
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if not _accelerator() else 1
     workers = min(workers, len(configs))
     if workers <= 1:
-        results = [_in_process(config, workdir, stop, on_result) for config in configs]
+        results = [_in_process(c, workdir, stop, on_result, devices) for c in configs]
     else:
         results = _Pool(configs, workdir, workers, stop, on_result).run()
     return results
@@ -63,14 +65,18 @@ def _accelerator() -> bool:
 
 
 def _in_process(
-    config: RunConfig, workdir: epath.PathLike, stop: threading.Event, on_result: Report
+    config: RunConfig,
+    workdir: epath.PathLike,
+    stop: threading.Event,
+    on_result: Report,
+    devices: Sequence[Any] | None,
 ) -> Result:
     from scaling.train.loop import train
 
     if stop.is_set():
         return Result(config, "pending")
     try:
-        outcome = train(config, workdir, stop=stop)
+        outcome = train(config, workdir, devices=devices, stop=stop)
         result = Result(config, outcome.status, outcome.reason)
     except UserError as error:
         result = Result(config, "failed", str(error))

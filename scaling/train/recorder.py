@@ -1,0 +1,109 @@
+"""Everything a run tells the outside while it trains: metrics.jsonl, TensorBoard, status, progress.
+
+The loop hands it lines; process 0 writes them. Wall-clock numbers are named `time/...`, so that two
+runs compare without them.
+"""
+
+import time
+from typing import Any
+
+import tensorboardX
+
+from scaling import ladder
+from scaling.config import RunConfig, run_name
+from scaling.records import RunDirectory
+from scaling.train.progress import Progress
+
+_STATUS_EVERY = 1.0  # seconds between writes of status.json
+
+
+class Recorder:
+    """Where the lines of one run go; `close` it."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        first: int,
+        *,
+        writes: bool,
+        peak: float | None,
+        quiet: bool,
+    ):
+        """
+        Args:
+          config: resolved.
+          run: its directory.
+          first: the step that the run goes on from.
+          writes: whether this process is the one that writes files.
+          peak: FLOP/s of all devices together, for the MFU; None: unknown.
+          quiet: nothing on stderr.
+        """
+        self._run, self._writes, self._peak = run, writes, peak
+        self._steps = ladder.resolved(config.train.steps)
+        self._tokens_per_step = config.train.batch_size * config.data.seq_len
+        self._flops_per_step = self._tokens_per_step * ladder.size(config).flops_per_token
+        self._progress = Progress(run_name(config), first, self._steps, quiet)
+        self._clock, self._clock_step = time.monotonic(), first
+        self._status_written = -_STATUS_EVERY
+        self._events = None
+        if writes:
+            # Events that an earlier process wrote past the restored step are hidden by the purge.
+            self._events = tensorboardX.SummaryWriter(
+                str(run.path / "tensorboard"), purge_step=first + 1 if first else None
+            )
+
+    def train_lines(self, lines: list[tuple[int, dict[str, float]]]) -> None:
+        """(step, metrics) of the updates that are due for the log, oldest first."""
+        if not lines:
+            return
+        last, now = lines[-1][0], time.monotonic()
+        step_s = max((now - self._clock) / max(last - self._clock_step, 1), 1e-9)
+        self._clock, self._clock_step = now, last
+        tokens_per_s, mfu = self._tokens_per_step / step_s, None
+        if self._peak:
+            mfu = self._flops_per_step / step_s / self._peak
+        clock = {"time/step_s": step_s, "time/tokens_per_s": tokens_per_s, "time/mfu": mfu}
+        self._write(
+            [
+                {"step": s, "split": "train", **m, "tokens": s * self._tokens_per_step, **clock}
+                for s, m in lines
+            ]
+        )
+        loss = lines[-1][1]["loss"]
+        self._progress.update(last, loss, 1 / step_s, mfu)
+        if now - self._status_written >= _STATUS_EVERY:
+            self._status_written = now
+            eta = (self._steps - last) * step_s
+            self.status("running", last, loss=loss, rate=1 / step_s, eta=eta, mfu=mfu)
+
+    def evaluation(self, step: int, means: dict[str, dict[str, float]], seconds: float) -> None:
+        """Means of every evaluation set after `step` updates, and how long they took."""
+        self._write([{"step": step, "split": name, **m} for name, m in means.items()])
+        losses = "  ".join(f"{name} {m['loss']:.4f}" for name, m in means.items())
+        self._progress.say(f"step {step}/{self._steps}  evaluated: {losses}")
+        self._clock += seconds  # evaluation is not training time
+
+    def status(self, state: Any, step: int, **fields: Any) -> None:
+        """Replace status.json."""
+        if self._writes:
+            self._run.write_status(state, step=step, steps=self._steps, **fields)
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches."""
+        self._progress.say(text)
+
+    def close(self) -> None:
+        """Flush TensorBoard and leave the terminal clean."""
+        if self._events is not None:
+            self._events.close()
+        self._progress.close()
+
+    def _write(self, lines: list[dict[str, Any]]) -> None:
+        if self._events is None:
+            return
+        self._run.append(*lines)
+        for line in lines:
+            for name, value in line.items():
+                if isinstance(value, int | float) and name != "step":
+                    self._events.add_scalar(f"{line['split']}/{name}", value, line["step"])

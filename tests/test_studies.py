@@ -1,0 +1,90 @@
+"""Every config and every study trains in its debug form, and resolves to what is stored."""
+
+import subprocess
+import sys
+
+import jax
+import pytest
+from golden import FOLDER, REPOSITORY, expected, files
+
+from scaling import study
+from scaling.executors.local import run_local
+from scaling.records import RunDirectory
+from scaling.report import report
+from scaling.train.loop import train
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """One for all studies: runs that two of them need are trained once."""
+    return tmp_path_factory.mktemp("studies")
+
+
+def test_resolved_configs_are_as_stored():
+    """A difference is a hyper-parameter that moved; if it should have, run `make golden`."""
+    texts = expected()
+    assert sorted(texts) == sorted(path.name for path in FOLDER.glob("*.txt"))
+    for name, text in texts.items():
+        assert text == (FOLDER / name).read_text(), f"{name} differs; make golden rewrites it"
+
+
+@pytest.mark.parametrize("path", files("configs"), ids=lambda path: path.stem)
+def test_every_config_trains_in_its_debug_form(path, workdir):
+    config = study.resolve(study.load_config(f"{path}:debug"))
+    assert train(config, workdir, devices=jax.devices()[:1], quiet=True).status == "done"
+
+
+@pytest.mark.parametrize("path", files("experiments"), ids=lambda path: path.stem)
+def test_every_study_trains_in_its_debug_form_and_is_reported(path, workdir, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    plan = study.load_study(f"{path}:debug")
+    configs = study.runs(plan)
+    results = run_local(configs, workdir, workers=1, devices=jax.devices()[:1])
+    assert {result.status for result in results} == {"done"}
+    runs = [RunDirectory.open(config, workdir) for config in configs]
+    page = report(runs, out=workdir / "report" / plan.name, study=plan)
+    text = page.read_text()
+    assert plan.name in text
+    assert "<svg" in text or "data:image" in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_debug_runs_are_seconds_not_minutes():
+    """By FLOPs, as time is the machine's: a hundred million a run, ten thousand million a study."""
+    from scaling import ladder
+
+    for path in files("experiments"):
+        costs = [ladder.cost(c).flops for c in study.runs(study.load_study(f"{path}:debug"))]
+        assert max(costs) < 2e9
+        assert sum(costs) < 2e10
+
+
+def test_readme_lists_every_study():
+    readme = (REPOSITORY / "README.md").read_text()
+    for path in files("experiments"):
+        assert f"experiments/{path.name}" in readme
+
+
+def test_twenty_line_study_of_the_readme_runs(tmp_path):
+    """The study that the README shows is the one that is tested: it is cut out of the README."""
+    readme = (REPOSITORY / "README.md").read_text()
+    block = readme.split("<!-- study -->\n```python\n", 1)[1].split("```", 1)[0]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
+    file = tmp_path / "mine.py"
+    file.write_text(block)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "launch.py",
+            "sweep",
+            f"--experiment={file}",
+            f"--workdir={tmp_path}",
+            "--dry_run",
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "FLOPs to do" in done.stdout
