@@ -227,7 +227,7 @@ class RunDirectory:
         files.write_atomic(self.path / "status.json", _json(record, indent=2))
 
     def status(self) -> dict[str, Any]:
-        """The last `status.json`; {} before the first.
+        """The last `status.json`; {} before the first, unless a process holds the lock (compiling).
 
         A run that says "running" though no process holds its lock was killed: it is given as
         "stopped", with the reason.
@@ -235,7 +235,9 @@ class RunDirectory:
         try:
             status = _line((self.path / "status.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
-            return {}  # a workdir that cannot be one is named by `lock`, which makes it
+            # A workdir that cannot be one is named by `lock`, which makes it.
+            begun = files.is_held(self.path / "lock")
+            return {"state": "running", "step": 0} if begun else {}
         held = files.is_held(self.path / "lock") if status["state"] == "running" else None
         if held is False:
             status |= {"state": "stopped", "reason": "killed; the same command resumes it"}
@@ -289,7 +291,12 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
     numbers = [c for c in (*SIZES, "train_loss", "seconds", *sets) if c in frame]
     frame[numbers] = frame[numbers].astype("float64")
-    return frame.sort_values(["params", "tokens", "seed", "name"], ignore_index=True)
+    order = ["params", "unique_tokens", "tokens", *varying, "seed", "name"]
+    return frame.sort_values(list(dict.fromkeys(order)), ignore_index=True, key=_sortable)
+
+
+def _sortable(column: pd.Series) -> pd.Series:
+    return column if pd.api.types.is_numeric_dtype(column) else column.map(str)
 
 
 SIZES = ("params", "params_non_embedding", "tokens", "unique_tokens", "epochs", "flops")

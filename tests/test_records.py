@@ -267,6 +267,14 @@ def test_two_processes_and_a_kill(tmp_path):
         assert run.status()["step"] == 4
 
 
+def test_a_run_that_has_logged_nothing_yet_is_running_while_it_holds_its_lock(tmp_path):
+    run = started(resolved(), tmp_path)
+    assert run.status() == {}
+    with run.lock():
+        assert run.status()["state"] == "running"
+    assert run.status() == {}
+
+
 def test_a_look_at_the_status_does_not_keep_a_run_from_its_lock(tmp_path):
     run = RunDirectory(tmp_path)
     run.write_status("running")

@@ -15,7 +15,7 @@ LABELS = {
     "params_non_embedding": "non-embedding parameters",
     "tokens": "training tokens",
     "unique_tokens": "unique training tokens",
-    "epochs": "epochs over the unique tokens",
+    "epochs": "epochs",
     "flops": "training FLOPs",
     "width": "width (channels)",
     "depth": "depth (blocks)",

@@ -144,12 +144,14 @@ def legend_below(figure: Figure, axes: Axes, title: str | None = None) -> None:
     """The legend under the axes, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
+        most = 3 if title is None else 5
+        rows = -(-len(handles) // most)
         figure.legend(
             handles,
             labels,
             loc="outside lower center",
             title=title,
-            ncols=3 if title is None else 5,
+            ncols=-(-len(handles) // rows),
             columnspacing=1.2,
             handletextpad=0.5,
         )
