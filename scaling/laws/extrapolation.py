@@ -83,13 +83,30 @@ def holdout(
     within = low <= mean <= high
     times = largest / numbers(rest, by).max()
     sentence = (
-        f"Fitted on {fitted.n} runs up to {by} {_short(numbers(rest, by).max())}, {law} predicts "
-        f"{loss} {predicted:.4f} at {_short(largest)} ({times:.1f}x), {fitted.level:.0%} interval "
-        f"{low:.4f} to {high:.4f}; measured {mean:.4f} ± {error:.4f}, "
-        + ("within" if within else "outside")
-        + f" the interval, {100 * (mean / predicted - 1):+.2f} % off."
+        f"Fitted on {fitted.n} runs up to {by} {_short(numbers(rest, by).max())}; at "
+        f"{_short(largest)} ({times:.1f}x), {law}: "
+        + describe(loss, predicted, low, high, fitted.level, mean, error)
     )
     return Holdout(fitted, held, predicted, low, high, mean, error, fitted.level, within, sentence)
+
+
+def describe(
+    what: str,
+    predicted: float,
+    low: float,
+    high: float,
+    level: float,
+    actual: float,
+    error: float | None = None,
+) -> str:
+    """One sentence on a prediction and what was measured."""
+    within = low <= actual <= high
+    about = "" if error is None else f" ± {error:.4f}"
+    return (
+        f"predicted {what} {predicted:.4f}, {level:.0%} interval {low:.4f} to {high:.4f}; measured "
+        f"{actual:.4f}{about}, {'within' if within else 'outside'} the interval, "
+        f"{100 * (actual / predicted - 1):+.2f} % off."
+    )
 
 
 def _short(value: float) -> str:

@@ -1,0 +1,295 @@
+"""`launch.py fit` and `launch.py plan` without their flags: files in, files and text out.
+
+`launch.py` turns flags into the plain arguments of `fit_command` and `plan_command` and prints what
+they return; figures are drawn there too, from the `Outcome`, because reports stand below laws.
+"""
+
+import datetime
+import json
+import pathlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from scaling.errors import UserError
+from scaling.laws import isoflop, plan, registration, selection
+from scaling.laws.expressions import assignments, split
+from scaling.laws.extrapolation import Holdout, holdout
+from scaling.laws.fitting import fit
+from scaling.laws.result import Fit
+from scaling.laws.table import Table, read_table
+
+# What the columns of our own tables count (scaling/records.py).
+OWN_CONVENTIONS = {
+    "params": "all parameters, embeddings included",
+    "tokens": "training tokens, repeats counted",
+    "flops": "training FLOPs of all matmuls, attention in full (3 x forward)",
+    "loss": "final in-distribution validation loss, nats a token",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command made: text for the terminal, and the pieces that figures are drawn from."""
+
+    text: str
+    fits: dict[str, Fit] = field(default_factory=dict)  # by group; "" without groups
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # the rows of each group
+    holdouts: dict[str, Holdout] = field(default_factory=dict)
+    approaches: dict[str, pd.DataFrame] = field(default_factory=dict)
+    comparisons: dict[str, pd.DataFrame] = field(default_factory=dict)
+    sensitivities: dict[str, pd.DataFrame] = field(default_factory=dict)
+    plan: plan.Plan | None = None
+    design: plan.Design | None = None
+    files: tuple[pathlib.Path, ...] = ()
+
+
+def _numbers(text: str, flag: str) -> dict[str, float]:
+    out = {}
+    for name, value in assignments(text, flag).items():
+        try:
+            out[name] = float(value)
+        except ValueError:
+            raise UserError(f'{flag}: "{value}" is no number') from None
+    return out
+
+
+def _load(table: str, workdir: str, columns: str, derive: str, where: str) -> Table:
+    if bool(table) == bool(workdir):
+        raise UserError("give exactly one of --table (a file) and --workdir (our own runs)")
+    path = pathlib.Path(table)
+    if workdir:
+        found = [pathlib.Path(workdir) / f"table.{kind}" for kind in ("parquet", "csv")]
+        found = [p for p in found if p.is_file()]
+        if not found:
+            raise UserError(f"{workdir} has no table.parquet; `launch.py report` writes it")
+        path = found[0]
+    return read_table(path, columns=columns, derive=derive, where=where)
+
+
+def _write(path: pathlib.Path, text: str) -> pathlib.Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as e:
+        raise UserError(f"{path} cannot be written: {e.strerror}") from None
+    return path
+
+
+def _conventions(loaded: Table, own: bool, columns: str) -> dict[str, str]:
+    if own:
+        return dict(OWN_CONVENTIONS)
+    named = {new: f'"{old}" of {loaded.source}' for new, old in
+             assignments(columns, "--columns").items()}  # fmt: skip
+    derived = dict(note.split(" = ", 1) for note in loaded.notes if " = " in note)
+    out = {"counting": f"as in {loaded.source}; loss in the units of its column"}
+    return out | named | derived
+
+
+def fit_command(
+    *,
+    table: str = "",
+    workdir: str = "",
+    law: str = "power_floor",
+    columns: str = "",
+    derive: str = "",
+    where: str = "",
+    x: str = "params",
+    loss: str | None = None,
+    objective: str = "huber",
+    delta: float = 1e-3,
+    tilt: float = 0.5,
+    space: str = "log",
+    sd: str | None = None,
+    fixed: str = "",
+    bootstrap: int = 1000,
+    method: str = "auto",
+    cluster: str | None = None,
+    by: str | None = None,
+    level: float = 0.9,
+    seed: int = 0,
+    holdout_by: str | None = None,
+    compare: str = "",
+    sensitivity: bool = False,
+    approaches: bool = False,
+    preregister: str = "",
+    score: str = "",
+    out: str = "",
+) -> Outcome:
+    """Fit a law to a table, or score a preregistered prediction on one.
+
+    Args (those that `fit` does not explain):
+      table, workdir: a file, or a folder of our runs with its table.
+      columns, derive, where: see `shape_table`.
+      x: column of a law of one column; ignored by others.
+      fixed: "alpha=0.35,beta=0.35", parameters that are given.
+      by: column; one fit for each of its values.
+      holdout_by: column whose largest value is predicted from the rest.
+      compare: "chinchilla,kaplan": laws compared with this one.
+      sensitivity: a table of the answer under other choices.
+      approaches: a table of compute-optimal exponents by envelope, isoFLOP and parametric fit.
+      preregister: "params=7e10,tokens=1.4e12": a planned run; writes OUT/prediction.json.
+      score: a prediction.json; nothing is fitted.
+      out: folder of fit.json and the tables; empty: nothing is written.
+    """
+    loaded = _load(table, workdir, columns, derive, where)
+    if score:
+        try:
+            registered = pathlib.Path(score).read_text()
+        except OSError:
+            raise UserError(f"{score}: no such prediction") from None
+        return Outcome(registration.score(registered, loaded.rows).sentence)
+    if not 0 < level < 1:
+        raise UserError(f"level={level} must lie between 0 and 1")
+    if bootstrap < 0 or bootstrap > 1_000_000:
+        raise UserError(f"bootstrap={bootstrap} must lie between 0 and 1,000,000")
+    options: dict[str, Any] = dict(
+        objective=objective, delta=delta, tilt=tilt, space=space, sd=sd, method=method,
+        fixed=_numbers(fixed, "--fixed"), bootstrap=bootstrap, cluster=cluster, level=level,
+        seed=seed,
+    )  # fmt: skip
+    told = [f"{loaded.source}: {loaded.read} rows", *loaded.notes]
+    result = Outcome("")
+    files: list[pathlib.Path] = []
+    for name, rows in _groups(loaded.rows, by):
+        folder = pathlib.Path(out) / _safe(name) if out else None
+        named = _conventions(loaded, bool(workdir), columns)
+        found = fit(rows, law, x=x, loss=loss, conventions=named, **options)
+        result.fits[name], result.tables[name] = found, rows
+        told += [f"\n{by} = {name}" if by else "", str(found)]
+        shared = options | {"x": x, "loss": found.loss}
+        extra: dict[str, pd.DataFrame] = {}
+        if holdout_by:
+            tested = holdout(rows, law, by=holdout_by, **shared)
+            result.holdouts[name] = tested
+            told.append(tested.sentence)
+        if compare:
+            laws = list(dict.fromkeys([law, *split(compare)]))
+            extra["comparison"] = selection.compare(rows, laws, by=holdout_by, **shared)
+            result.comparisons[name] = extra["comparison"]
+        if sensitivity:
+            chosen = {k: v for k, v in shared.items() if k not in ("bootstrap", "method")}
+            extra["sensitivity"] = selection.sensitivity(rows, law, **chosen)
+            result.sensitivities[name] = extra["sensitivity"]
+        if approaches:
+            extra["approaches"] = isoflop.side_by_side(
+                rows, level=level, run=cluster, loss=found.loss, seed=seed
+            )
+            result.approaches[name] = extra["approaches"]
+        told += [f"\n{k}\n{_show(v)}" for k, v in extra.items()]
+        if folder is not None:
+            files.append(_write(folder / "fit.json", found.to_json()))
+            files += [_write(folder / f"{k}.csv", v.to_csv(index=False)) for k, v in extra.items()]
+        if preregister:
+            if folder is None:
+                raise UserError("--preregister writes OUT/prediction.json: give --out")
+            when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            at = _numbers(preregister, "--preregister")
+            text = registration.preregister(found, at, table=rows, when=when)
+            files.append(_write(folder / "prediction.json", text))
+    told += [f"wrote {f}" for f in files]
+    text = "\n".join(line for line in told if line)
+    return Outcome(
+        text, result.fits, result.tables, result.holdouts, result.approaches, result.comparisons,
+        result.sensitivities, files=tuple(files),
+    )  # fmt: skip
+
+
+def _groups(rows: pd.DataFrame, by: str | None) -> list[tuple[str, pd.DataFrame]]:
+    if by is None:
+        return [("", rows)]
+    if by not in rows.columns:
+        raise UserError(f"--by: the table has no column {by}")
+    return [(str(name), part) for name, part in rows.groupby(by, sort=True)]
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", name).strip(".") if name else ""
+
+
+def _show(table: pd.DataFrame) -> str:
+    with pd.option_context("display.width", 200, "display.max_columns", 30,
+                           "display.max_colwidth", 80):  # fmt: skip
+        return table.to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-")
+
+
+def plan_command(
+    *,
+    fit: str,
+    flops: float,
+    inference_tokens: float = 0.0,
+    unique_tokens: float | None = None,
+    level: float | None = None,
+    design: bool = False,
+    budget: float | None = None,
+    rungs: int = 4,
+    base: str = "configs.lm",
+    vocab: int = 257,
+    out: str = "",
+) -> Outcome:
+    """The compute-optimal run of a budget, from a fit.json.
+
+    Args:
+      fit: path of fit.json (or its folder).
+      flops: training budget of the planned run.
+      inference_tokens: tokens read or written after training; 0: not planned for.
+      unique_tokens: for a data-constrained law.
+      level: of the intervals; None: the fit's.
+      design: propose runs that shrink the interval at `flops` most.
+      budget: FLOPs for those runs; required by design.
+      rungs: sizes of the ladder config.
+      base: module of the config that the ladder changes.
+      vocab: its vocabulary, for the sizes.
+      out: folder of plan.json, ladder.py and design.csv; empty: nothing is written.
+    """
+    path = pathlib.Path(fit)
+    path = path / "fit.json" if path.is_dir() else path
+    try:
+        fitted = Fit.from_json(path.read_text())
+    except OSError:
+        raise UserError(f"{path}: no such fit; `launch.py fit --out=DIR` writes one") from None
+    made = plan.plan(
+        fitted, flops, inference_tokens=inference_tokens, unique_tokens=unique_tokens, level=level
+    )
+    told = [
+        f"{flops:.4g} training FLOPs, {fitted.law} fitted on {fitted.n} runs:",
+        *(_line(n, getattr(made, n), made.level) for n in ("params", "tokens", "loss")),
+        "\nthe same budget on another size", _show(made.other_sizes),
+    ]  # fmt: skip
+    if made.inference:
+        i = made.inference
+        told.append(
+            f"\nwith {inference_tokens:.3g} tokens of inference: {i['params']:.4g} params on "
+            f"{i['tokens']:.4g} tokens ({i['training_flops']:.3g} training FLOPs) reach the same "
+            f"loss and save {i['saved']:.1%} of training plus inference"
+        )
+    told += [f"note: {n}" for n in made.notes]
+    ladder = plan.rungs(fitted, flops, count=rungs, vocab=vocab)
+    told += ["\nladder", *(json.dumps(r) for r in ladder)]
+    proposed = None
+    if design:
+        if budget is None:
+            raise UserError("--design needs --budget, the FLOPs for all new runs together")
+        proposed = plan.design(fitted, flops, budget)
+        told += [f"\n{proposed.sentence}", _show(proposed.runs)]
+    files = []
+    if out:
+        folder = pathlib.Path(out)
+        values: Mapping[str, Any] = plan.summary(made)
+        files.append(_write(folder / "plan.json", json.dumps(values, indent=1, default=float)))
+        title = f"Compute-optimal runs up to {flops:.3g} FLOPs, planned with {fitted.law}."
+        files.append(_write(folder / "ladder.py", plan.config_file(ladder, base, title)))
+        if proposed is not None:
+            files.append(_write(folder / "design.csv", proposed.runs.to_csv(index=False)))
+    told += [f"wrote {f}" for f in files]
+    return Outcome("\n".join(told), {"": fitted}, plan=made, design=proposed, files=tuple(files))
+
+
+def _line(name: str, estimate: plan.Estimate, level: float) -> str:
+    low, high = f"{estimate.low:.4g}", f"{estimate.high:.4g}"
+    return f"  {name} {estimate.value:.4g}  {level:.0%} interval [{low}, {high}]"

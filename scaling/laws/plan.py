@@ -1,0 +1,392 @@
+"""The next budget: how large, how long, what loss, and which runs would tell most.
+
+`plan` gives the compute-optimal params and tokens with intervals, the cost of another size, and the
+optimum when inference is paid too; `design` proposes runs; `rungs` turns a plan into config
+overrides. Takes a `Fit` only; called by `command.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling.errors import UserError
+from scaling.laws.result import Fit
+
+FLOPS_PER = 6.0  # training FLOPs a param a token
+INFERENCE = 2.0  # inference FLOPs a param a token
+POINTS = 241  # sizes compared along one budget
+MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do with a budget of training FLOPs."""
+
+    flops: float
+    params: Estimate
+    tokens: Estimate
+    loss: Estimate
+    level: float
+    other_sizes: pd.DataFrame  # params, tokens, loss, extra loss, FLOPs wasted (share)
+    inference: dict[str, float] | None  # params, tokens, training_flops, total_flops, saved
+    notes: tuple[str, ...]
+
+
+def _check(fitted: Fit) -> None:
+    if set(fitted.x) - {"unique_tokens"} != {"params", "tokens"}:
+        raise UserError(
+            f"a plan needs a law of params and tokens; {fitted.law} reads {', '.join(fitted.x)}"
+        )
+    if fitted.status == "not converged":
+        raise UserError(f"{fitted.law}: the fit did not converge, so nothing is planned on it")
+
+
+def _losses(
+    fitted: Fit, params: np.ndarray, tokens: np.ndarray, unique_tokens: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    at = {"params": params, "tokens": tokens}
+    if "unique_tokens" in fitted.x:
+        unique = tokens if unique_tokens is None else np.minimum(tokens, unique_tokens)
+        at["unique_tokens"] = unique
+    return fitted.draws(at)
+
+
+def _vertex(log_size: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least point of each row of losses [draws, sizes], refined by a parabola; NaN at an edge."""
+    at = np.argmin(losses, axis=1)
+    inside = (at > 0) & (at < len(log_size) - 1)
+    at = np.clip(at, 1, len(log_size) - 2)
+    rows = np.arange(len(losses))
+    left, mid, right = (losses[rows, at + k] for k in (-1, 0, 1))
+    bend = left - 2 * mid + right
+    shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1), 0.0)
+    least = mid - 0.25 * (left - right) * shift
+    place = log_size[at] + shift * (log_size[1] - log_size[0])
+    return np.where(inside, place, np.nan), np.where(inside, least, np.nan)
+
+
+def _estimate(values: np.ndarray, best: float, level: float) -> Estimate:
+    finite = values[np.isfinite(values)]
+    if len(finite) < 0.5 * len(values) or not len(finite):
+        return Estimate(best, 0.0, np.inf)
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(best, float(min(low, best)), float(max(high, best)))
+
+
+def optimum(
+    fitted: Fit, flops: float, *, unique_tokens: float | None = None
+) -> tuple[float, np.ndarray]:
+    """log of the compute-optimal params at a budget: of the fit, and of every draw [draws]."""
+    lowest, highest = fitted.ranges["params"]
+    # Sizes well beyond those fitted and beyond what the budget could train on a token each.
+    first = np.log(min(lowest, (flops / FLOPS_PER) ** 0.5) / 1e3)
+    last = np.log(max(highest, (flops / FLOPS_PER) ** 0.5) * 1e3)
+    grid = np.linspace(first, last, POINTS)
+    size = np.exp(grid)
+    best, drawn = _losses(fitted, size, flops / FLOPS_PER / size, unique_tokens)
+    place, _ = _vertex(grid, np.concatenate([best[None], drawn]))
+    return float(place[0]), place[1:]
+
+
+def plan(
+    fitted: Fit,
+    flops: float,
+    *,
+    inference_tokens: float = 0.0,
+    unique_tokens: float | None = None,
+    level: float | None = None,
+) -> Plan:
+    """The compute-optimal run of a budget, at 6 FLOPs a param a token.
+
+    Args:
+      fitted: a law of params and tokens, with draws.
+      flops: training budget.
+      inference_tokens: tokens that will be generated or read after training, at 2 FLOPs a param;
+        the inference-aware optimum reaches the same loss at the least sum (Sardana et al. 2023,
+        arXiv 2401.00448).
+      unique_tokens: for the data-constrained law; None: as many as are trained on.
+      level: of the intervals; None: the fit's.
+
+    Raises UserError when the law has no interior optimum.
+    """
+    _check(fitted)
+    if not flops > 0 or inference_tokens < 0:
+        raise UserError(f"plan: flops={flops:g} must be positive, inference_tokens not negative")
+    level = fitted.level if level is None else level
+    log_params, drawn = optimum(fitted, flops, unique_tokens=unique_tokens)
+    if not np.isfinite(log_params):
+        raise UserError(f"{fitted.law}: the loss has no minimum over params at {flops:g} FLOPs")
+    params = float(np.exp(log_params))
+    tokens = flops / FLOPS_PER / params
+    at = {"params": np.array([params]), "tokens": np.array([tokens])}
+    if "unique_tokens" in fitted.x:
+        at["unique_tokens"] = np.array([min(tokens, unique_tokens or tokens)])
+    predicted = fitted.predict(at, level=level)
+    notes = [*fitted.flags]
+    for name, value in (("params", params), ("tokens", tokens)):
+        low, high = fitted.ranges[name]
+        if not low <= value <= high:
+            times = value / high if value > high else low / value
+            side = "above" if value > high else "below"
+            notes.append(f"{name} {value:.3g} is {times:.3g}x {side} the runs that were fitted")
+    return Plan(
+        flops=flops,
+        params=_estimate(np.exp(drawn), params, level),
+        tokens=_estimate(flops / FLOPS_PER / np.exp(drawn), tokens, level),
+        loss=Estimate(float(predicted.mean[0]), float(predicted.low[0]), float(predicted.high[0])),
+        level=level,
+        other_sizes=_other_sizes(fitted, flops, params, unique_tokens),
+        inference=_inference(fitted, flops, params, inference_tokens, unique_tokens),
+        notes=tuple(notes),
+    )
+
+
+def _frontier(
+    fitted: Fit, flops: np.ndarray, unique_tokens: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Params and loss of the compute-optimal run at each budget."""
+    places = np.exp([optimum(fitted, f, unique_tokens=unique_tokens)[0] for f in flops])
+    return places, _losses(fitted, places, flops / FLOPS_PER / places, unique_tokens)[0]
+
+
+def _other_sizes(
+    fitted: Fit, flops: float, params: float, unique_tokens: float | None
+) -> pd.DataFrame:
+    """The same budget spent on another size: what it loses, and the FLOPs that this wastes."""
+    sizes = params * np.array(MULTIPLES)
+    tokens = flops / FLOPS_PER / sizes
+    losses = _losses(fitted, sizes, tokens, unique_tokens)[0]
+    budgets = flops * np.geomspace(0.02, 1, 25)
+    _, best = _frontier(fitted, budgets, unique_tokens)
+    # The budget at which the optimum has the loss of the other size.
+    equal = np.exp(np.interp(-losses, -best, np.log(budgets)))
+    return pd.DataFrame({
+        "params_multiple": MULTIPLES, "params": sizes, "tokens": tokens, "loss": losses,
+        "extra_loss": losses - losses[MULTIPLES.index(1.0)], "flops_wasted": 1 - equal / flops,
+    })  # fmt: skip
+
+
+def _inference(
+    fitted: Fit, flops: float, params: float, inference_tokens: float, unique_tokens: float | None
+) -> dict[str, float] | None:
+    """Least training plus inference FLOPs that reach the compute-optimal loss."""
+    if inference_tokens == 0:
+        return None
+    sizes = params * np.geomspace(0.02, 1.5, 301)
+    tokens = flops / FLOPS_PER / params * np.geomspace(0.2, 1e4, 401)
+    wide, long = (a.reshape(-1) for a in np.meshgrid(sizes, tokens, indexing="ij"))
+    losses = _losses(fitted, wide, long, unique_tokens)[0].reshape(len(sizes), len(tokens))
+    base = flops / FLOPS_PER / params
+    goal = float(_losses(fitted, np.array([params]), np.array([base]), unique_tokens)[0][0])
+    needed = np.full(len(sizes), np.inf)
+    for i, row in enumerate(losses):
+        if row.min() <= goal:
+            needed[i] = np.exp(np.interp(-goal, -row, np.log(tokens)))
+    total = FLOPS_PER * sizes * needed + INFERENCE * sizes * inference_tokens
+    at = int(np.argmin(total))
+    plain = flops + INFERENCE * params * inference_tokens
+    return {
+        "params": float(sizes[at]), "tokens": float(needed[at]), "loss": goal,
+        "training_flops": float(FLOPS_PER * sizes[at] * needed[at]),
+        "total_flops": float(total[at]), "saved": float(1 - total[at] / plain),
+    }  # fmt: skip
+
+
+# ---- which runs next
+
+
+@dataclass(frozen=True)
+class Design:
+    """Runs that a budget should buy, and what they would do to the interval at the target."""
+
+    runs: pd.DataFrame  # params, tokens, flops, count
+    half_width: float  # of the interval of the law's value at the target, now (relative)
+    designed: float  # after these runs
+    even: float  # after an even grid of the same cost
+    even_runs: pd.DataFrame
+    sentence: str
+
+
+def design(
+    fitted: Fit, target_flops: float, budget: float, *, largest_share: float = 0.5, runs: int = 12
+) -> Design:
+    """The next runs that shrink the interval at the target most per FLOP.
+
+    A greedy c-optimal design on the fitted law: each run's information is the outer product of the
+    law's sensitivities there, over the noise variance; what is known now is the covariance of the
+    draws. The even grid takes as many sizes, evenly spaced in log, each trained on an equal share
+    of the budget. Runs of fewer than 1 or more than 1,000 tokens a param are not considered: no law
+    is known to hold there.
+
+    Args:
+      fitted: a law of params and tokens, with draws and noise.
+      target_flops: compute-optimal run whose loss is wanted.
+      budget: FLOPs for all new runs together.
+      largest_share: of the budget that one run may take.
+      runs: at most so many.
+
+    Raises UserError when the fit has no draws or no noise.
+    """
+    _check(fitted)
+    if len(fitted.samples) < 50 or not fitted.noise.sd > 0:
+        raise UserError("design: the fit has no draws or no noise; fit with --bootstrap")
+    if not budget > 0 or not target_flops > 0:
+        raise UserError("design: budget and target FLOPs must be positive")
+    size, length = fitted.ranges["params"], fitted.ranges["tokens"]
+    sizes = np.geomspace(size[0], max(size[1], np.sqrt(budget / FLOPS_PER)), 25)
+    lengths = np.geomspace(length[0], max(length[1], np.sqrt(budget / FLOPS_PER) * 20), 25)
+    wide, long = (a.reshape(-1) for a in np.meshgrid(sizes, lengths, indexing="ij"))
+    cost = FLOPS_PER * wide * long
+    allowed = (cost <= largest_share * budget) & (long >= wide) & (long <= 1e3 * wide)
+    if not allowed.any():
+        raise UserError(f"design: budget {budget:g} buys none of the sizes fitted so far")
+    wide, long, cost = wide[allowed], long[allowed], cost[allowed]
+    log_target, _ = optimum(fitted, target_flops)
+    params = float(np.exp(log_target))
+    target = (params, target_flops / FLOPS_PER / params)
+    even_sizes = np.geomspace(wide.min(), wide.max(), 6)
+    share = budget / len(even_sizes)
+    even = [(s, max(share / FLOPS_PER / s, 1.0)) for s in even_sizes]
+    at_params = np.concatenate([wide, [s for s, _ in even], [target[0]]])
+    at_tokens = np.concatenate([long, [t for _, t in even], [target[1]]])
+    slopes, spread = _slopes(fitted, at_params, at_tokens)
+    goal, grid, other = slopes[-1], slopes[: len(wide)], slopes[len(wide) : -1]
+    variance = fitted.noise.sd**2
+    covariance = np.atleast_2d(spread)
+    now = float(goal @ covariance @ goal)
+
+    def add(matrix: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        """Covariance after one more run (Sherman-Morrison)."""
+        gained = matrix @ slope
+        return matrix - np.outer(gained, gained) / (variance + slope @ gained)
+
+    chosen: list[int] = []
+    left, known = budget, covariance
+    while left > 0 and len(chosen) < runs:
+        gained = grid @ known
+        shrink = (gained @ goal) ** 2 / (variance + np.einsum("rp,rp->r", gained, grid))
+        shrink = np.where(cost <= left, shrink / cost, -np.inf)
+        # A run far cheaper than what is left hardly moves the target; prefer those that count.
+        shrink = np.where(cost >= left / (4 * runs), shrink, -np.inf)
+        at = int(np.argmax(shrink))
+        if not np.isfinite(shrink[at]):
+            break
+        chosen.append(at)
+        known, left = add(known, grid[at]), left - cost[at]
+    even_known = covariance
+    for slope in other:
+        even_known = add(even_known, slope)
+    picked = pd.DataFrame({"params": wide[chosen], "tokens": long[chosen], "flops": cost[chosen]})
+    picked = picked.groupby(["params", "tokens", "flops"], as_index=False).size()
+    picked = picked.rename(columns={"size": "count"}).sort_values("flops")
+    even_runs = pd.DataFrame(even, columns=["params", "tokens"])
+    half = 1.645 * np.sqrt([now, goal @ known @ goal, goal @ even_known @ goal])
+    sentence = (
+        f"The interval at {target_flops:.3g} FLOPs is ±{100 * half[0]:.2g} % now; "
+        f"{len(chosen)} proposed runs for {budget - left:.3g} FLOPs make it ±{100 * half[1]:.2g} "
+        "%, "
+        f"an even grid of the whole budget ±{100 * half[2]:.2g} %."
+    )
+    return Design(
+        picked, float(half[0]), float(half[1]), float(half[2]),
+        even_runs.assign(flops=FLOPS_PER * even_runs["params"] * even_runs["tokens"]), sentence,
+    )  # fmt: skip
+
+
+def _slopes(fitted: Fit, params: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sensitivity of the log loss at each run to the parameters [runs, free], in units of their
+    draws' principal directions, and the covariance in those units.
+
+    By regression of the drawn losses on the drawn parameters: the slopes hold over the whole
+    spread of the draws rather than at one point.
+    """
+    drawn = _losses(fitted, params, tokens, None)[1]
+    problem = fitted._problem()
+    at = problem.coordinates(fitted.samples)
+    good = np.isfinite(at).all(axis=1) & np.isfinite(drawn).all(axis=1) & (drawn > 0).all(axis=1)
+    at, logs = at[good], np.log(drawn[good])
+    at = at - at.mean(axis=0)
+    left, size, _ = np.linalg.svd(at, full_matrices=False)
+    keep = size > 1e-9 * size[0]
+    unit = left[:, keep] * np.sqrt(len(at))
+    slopes = unit.T @ (logs - logs.mean(axis=0)) / len(at)
+    return slopes.T, np.eye(int(keep.sum()))
+
+
+# ---- a plan as runs
+
+
+def rungs(
+    fitted: Fit, flops: float, *, count: int = 4, step: float = 4.0, vocab: int = 257
+) -> list[dict[str, Any]]:
+    """Config overrides of a ladder that ends at the plan: `count` compute-optimal runs, budgets a
+    factor `step` apart.
+
+    Width and depth by the closed formula 12 depth width^2 + vocab width, depth about width / 64,
+    heads of 64 channels; tokens are what is left of the budget at the size that results.
+    """
+    _check(fitted)
+    out = []
+    for k in reversed(range(count)):
+        budget = flops / step**k
+        place, _ = optimum(fitted, budget)
+        if not np.isfinite(place):
+            raise UserError(
+                f"{fitted.law}: the loss has no minimum over params at {budget:g} FLOPs"
+            )
+        width, depth, params = shape_of(float(np.exp(place)), vocab)
+        out.append({
+            "model.width": width, "model.depth": depth, "model.heads": max(1, width // 64),
+            "train.tokens": float(f"{budget / FLOPS_PER / params:.4g}"), "train.steps": None,
+        })  # fmt: skip
+    return out
+
+
+def shape_of(params: float, vocab: int) -> tuple[int, int, int]:
+    """Width (a multiple of 64, or 16 below that), depth and exact params nearest to `params`."""
+    best = (0, 0, 0)
+    gap = np.inf
+    widths = [*range(16, 64, 16), *range(64, 20_001, 64)]
+    for width in widths:
+        for depth in {max(1, round(width / 64 * f)) for f in (0.75, 1.0, 1.25)}:
+            count = 12 * depth * width**2 + vocab * width
+            if abs(np.log(count / params)) < gap:
+                best, gap = (width, depth, count), abs(np.log(count / params))
+    return best
+
+
+def config_file(ladder: list[dict[str, Any]], base: str, title: str) -> str:
+    """Text of a config file for `launch.py train --config=FILE:<rung>`; base is another config's
+    module, e.g. configs.lm.
+    """
+    lines = [f"    {rung!r}," for rung in ladder]
+    return "\n".join([
+        f'"""{title}', "", f"Rungs 0 to {len(ladder) - 1}, smallest first: --config=FILE:<rung>.",
+        '"""', "", "import ml_collections", "", f"import {base} as base", "",
+        "RUNGS: list[dict] = [", *lines, "]", "", "",
+        'def get_config(arg: str = "0") -> ml_collections.ConfigDict:',
+        '    """One rung."""', "    config = base.get_config()",
+        "    config.update_from_flattened_dict(RUNGS[int(arg or 0)])", "    return config", "",
+    ])  # fmt: skip
+
+
+def summary(result: Plan) -> Mapping[str, Any]:
+    """A plan as plain values, for JSON."""
+    return {
+        "flops": result.flops, "level": result.level,
+        "params": vars(result.params), "tokens": vars(result.tokens), "loss": vars(result.loss),
+        "other_sizes": result.other_sizes.to_dict("records"), "inference": result.inference,
+        "notes": list(result.notes),
+    }  # fmt: skip

@@ -1,0 +1,156 @@
+"""Which law, and how much the answer depends on choices that the data do not make.
+
+`compare` fits several forms and scores them by information criteria and by leaving the largest
+out; `sensitivity` refits one form under other choices of loss, points, asymptote and column. Both
+give tables; called by `command.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling.errors import UserError
+from scaling.laws.extrapolation import holdout
+from scaling.laws.fitting import fit, numbers
+from scaling.laws.result import Fit
+
+
+def compare(
+    table: pd.DataFrame,
+    laws: Sequence[str],
+    *,
+    x: str | Mapping[str, str] = "params",
+    by: str | None = None,
+    loss: str = "loss",
+    **options: Any,
+) -> pd.DataFrame:
+    """One row a law, best extrapolation first.
+
+    Columns: law, parameters, n, objective, aicc and bic (from the scale of the residuals, so that
+    robust fits compare too), held_out_error (relative, at the largest `by`), held_out_z (in half
+    widths of its interval: above 1 is outside), within, status, note.
+    """
+    rows = []
+    for name in laws:
+        row: dict[str, Any] = {"law": name}
+        try:
+            found = fit(table, name, x=x, loss=loss, **options | {"bootstrap": 0})
+        except UserError as e:
+            rows.append(row | {"note": str(e)})
+            continue
+        free = len(found.free)
+        row |= {"parameters": free, "n": found.n, "objective": found.objective}
+        row |= _criteria(found) | {"status": found.status}
+        try:
+            tested = holdout(table, name, x=x, by=by, loss=loss, **options)
+            width = (tested.high - tested.low) / 2
+            middle = (tested.high + tested.low) / 2
+            row |= {
+                "held_out_error": tested.predicted / tested.actual - 1,
+                "held_out_z": abs(tested.actual - middle) / width if width > 0 else np.inf,
+                "within": tested.within,
+            }
+        except UserError as e:
+            row["note"] = f"no held-out test: {e}"
+        rows.append(row)
+    out = pd.DataFrame(rows)
+    if "held_out_error" in out:
+        out = out.reindex(out["held_out_error"].abs().sort_values(kind="stable").index)
+    return out.reset_index(drop=True)
+
+
+def _criteria(found: Fit) -> dict[str, float]:
+    """AICc and BIC of the residual scale: 2 n log(mean absolute residual) for robust losses (a
+    Laplace density), n log(mean square) for least squares (a normal one).
+    """
+    n, k = found.n, len(found.free) + 1
+    if found.loss_function.startswith("sum of half squares"):
+        fitness = n * np.log(max(2 * found.objective / n, 1e-300))
+    elif found.loss_function.startswith("sum of absolute"):
+        fitness = 2 * n * np.log(max(found.objective / n, 1e-300))
+    else:
+        # Beyond delta a Huber loss is delta times the absolute residual.
+        fitness = 2 * n * np.log(max(found.objective / found.delta / n, 1e-300))
+    correction = 2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.inf
+    return {"aicc": fitness + 2 * k + correction, "bic": fitness + k * np.log(n)}
+
+
+def sensitivity(
+    table: pd.DataFrame,
+    law: str = "chinchilla",
+    *,
+    x: str | Mapping[str, str] = "params",
+    loss: str = "loss",
+    deltas: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2),
+    drop_largest: Sequence[int] = (0, 5, 10),
+    drop_smallest_sizes: Sequence[int] = (1, 2),
+    floors: Sequence[float] = (0.0, 0.5, 0.9),
+    params_columns: Sequence[str] = (),
+    at: Mapping[str, float] | float | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """How the answer moves: one row a choice, with the exponents, the compute-optimal exponent
+    where the law has one, and the loss predicted at `at`.
+
+    Args:
+      table, law, x, loss, options: as in `fit`.
+      deltas: Huber deltas; least squares and absolute deviations are always tried.
+      drop_largest: so many rows of largest loss left out.
+      drop_smallest_sizes: so many of the smallest sizes left out.
+      floors: the law's floor fixed at these shares of the least loss.
+      params_columns: other columns that count params (the N convention).
+      at: where a loss is predicted.
+    """
+    from scaling.laws import LAWS  # the registry imports this module's neighbours
+
+    options = options | {"bootstrap": 0, "checks": False}
+    form = LAWS[law]
+    losses = numbers(table, loss)
+    size = x if isinstance(x, str) else x.get("params", "params")
+    variants: list[tuple[str, pd.DataFrame, dict[str, Any]]] = [("as asked", table, {})]
+    variants += [(f"Huber delta {d:g}", table, {"objective": "huber", "delta": d}) for d in deltas]
+    variants += [
+        ("least squares", table, {"objective": "squares"}),
+        ("absolute deviations", table, {"objective": "absolute"}),
+    ]
+    order = np.argsort(np.where(np.isfinite(losses), losses, np.inf), kind="stable")
+    for k in drop_largest:
+        kept = np.sort(order[: len(order) - k])
+        variants.append((f"without the {k} largest losses", table.iloc[kept], {}))
+    if size in table.columns:
+        sizes = np.unique(numbers(table, size)[np.isfinite(losses)])
+        for k in drop_smallest_sizes:
+            if k < len(sizes):
+                kept_rows = numbers(table, size) >= sizes[k]
+                variants.append((f"without the {k} smallest sizes", table[kept_rows], {}))
+    if form.floor:
+        least = float(np.nanmin(losses))
+        for share in floors:
+            fixed = dict(options.get("fixed") or {}) | {form.floor: share * least}
+            name = f"{form.floor} fixed at {share:g} of the least loss"
+            variants.append((name, table, {"fixed": fixed}))
+    for column in params_columns:
+        renamed = column if isinstance(x, str) else dict(x) | {"params": column}
+        if isinstance(x, str) and form.columns != ("x",):
+            renamed = {"params": column}
+        variants.append((f"params counted as {column}", table, {"x": renamed}))
+    rows = []
+    for name, part, changes in variants:
+        row: dict[str, Any] = {"choice": name}
+        try:
+            found = fit(part, law, **{"x": x, "loss": loss} | options | changes)
+        except UserError as e:
+            rows.append(row | {"note": str(e)})
+            continue
+        row |= {"n": found.n} | {n: found.params[n] for n in form.exponents}
+        if form.floor:
+            row[form.floor] = found.params[form.floor]
+        if {"alpha", "beta"} <= set(form.exponents) and form.columns == ("params", "tokens"):
+            alpha, beta = found.params["alpha"], found.params["beta"]
+            row["optimal_params_exponent"] = beta / (alpha + beta)
+        if at is not None:
+            row["predicted"] = float(found.draws(at)[0][0])
+        rows.append(row | {"status": found.status})
+    return pd.DataFrame(rows)
