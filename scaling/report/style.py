@@ -94,7 +94,7 @@ def log_ticks(low: float, high: float) -> list[float]:
         inside = [t for t in 10.0**chosen if low <= t <= high]
         if len(inside) >= 4:
             return inside
-    for subs in ((1, 3), (1, 2, 5), tuple(range(1, 10))):
+    for subs in ((1, 3), (1, 2, 5), (1, 2, 3, 4, 6, 8)):
         inside = [s * t for t in 10.0**decades for s in subs if low <= s * t <= high]
         if len(inside) >= 3:
             return inside
