@@ -99,9 +99,14 @@ def peak_flops(device: jax.Device, dtype: str) -> float | None:
     """
     if device.platform == "cpu":
         return measured_cpu_peak() / jax.local_device_count("cpu")
+    return data_sheet_peak(device.device_kind, dtype)
+
+
+def data_sheet_peak(device_kind: str, dtype: str) -> float | None:
+    """`peak_flops` of an accelerator by its name; None if the table does not have it."""
     for name, peak in _PEAK_BF16.items():
-        if name in device.device_kind:
-            return peak / 2 if dtype == "float32" and device.platform == "gpu" else peak
+        if name in device_kind:
+            return peak / 2 if dtype == "float32" and not name.startswith("TPU") else peak
     return None
 
 

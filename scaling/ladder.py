@@ -199,6 +199,7 @@ class Recipe:
             "model.width": width,
             "model.depth": max(self.min_depth, round(width / self.aspect)),
             "model.heads": width // head_dim,
+            "model.head_dim": head_dim,
             "optim.peak_lr": self.lr * scale**self.lr_exponent,
             "train.batch_size": batch_size,
         }
