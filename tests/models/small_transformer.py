@@ -1,6 +1,7 @@
 """A small transformer and batches for it, shared by the tests of this folder."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,14 +33,16 @@ def batch_of(tokens: jax.Array, segment_ids: jax.Array | None = None) -> dict[st
     return {"tokens": tokens, "positions": slots - first, "segment_ids": segments}
 
 
+@functools.cache
 def init(config: TransformerConfig, seed: int = 0) -> Any:
-    """Parameters without boxes."""
+    """Parameters without boxes, made once for each config."""
     batch = batch_of(jnp.zeros((1, 8), jnp.int32))
     return nn.unbox(jax.jit(models.build(config).init)(jax.random.key(seed), batch))["params"]
 
 
+@functools.cache
 def logits_of(config: TransformerConfig) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
-    """(params, batch) -> logits, compiled."""
+    """(params, batch) -> logits, compiled once for each config."""
     model = models.build(config)
     return jax.jit(lambda params, batch: model.apply({"params": params}, batch)["logits"])
 

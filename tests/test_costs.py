@@ -1,0 +1,123 @@
+"""FLOPs of the program, of the formula and of the compiler agree; so does memory, roughly."""
+
+import jax
+import pytest
+
+from scaling import costs, ladder, models
+from scaling.config import DataConfig, RunConfig, TrainConfig, TransformerConfig, override
+from scaling.models.layers import keys_per_query
+from scaling.resolve import resolve_transformer
+
+
+def run(seq_len: int, **model) -> RunConfig:
+    model = resolve_transformer(TransformerConfig(**model), vocab=257)
+    train, data = TrainConfig(steps=1, batch_size=4), DataConfig(seq_len=seq_len)
+    return RunConfig(model=model, train=train, data=data)
+
+
+PLAIN = run(96, width=48, depth=2, kv_heads=2, mlp="plain", mlp_width=161, tie_embeddings=False)
+RUNS = {
+    "gated": run(64, width=64, depth=2, heads=4),
+    "plain, untied, shared keys": PLAIN,
+    "blocks of queries": run(128, width=32, depth=3, heads=2, qk_norm=False, logit_softcap=9.0),
+}
+
+
+def without_scan(config: RunConfig) -> RunConfig:
+    return override(config, {"model.scan_layers": False})
+
+
+@pytest.mark.parametrize("config", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("scan", [True, False])
+def test_matmul_flops_of_the_program_are_the_closed_formula(config, scan):
+    config = config if scan else without_scan(config)
+    seq_len = config.data.seq_len
+    forward = ladder.flops_with_keys(config.model, keys_per_query(seq_len)).total
+    tokens = seq_len * config.train.batch_size
+    assert costs.forward_ledger(config).matmul == tokens * forward
+    assert costs.train_ledger(config).matmul == tokens * 3 * forward
+    if keys_per_query(seq_len) == seq_len:  # attention in one block is the full convention
+        assert ladder.size(config).flops_per_token == 3 * forward
+
+
+def test_remat_costs_one_more_forward_pass_of_the_blocks():
+    config = RUNS["gated"]
+    again = costs.train_ledger(override(config, {"model.remat": "full"})).matmul
+    forward = ladder.transformer_flops(config.model, config.data.seq_len)
+    blocks = (forward.total - forward.head) * config.data.seq_len * config.train.batch_size
+    extra = again - costs.train_ledger(config).matmul
+    # The last matmul of a block is not needed to differentiate it.
+    assert 0.8 * blocks < extra <= blocks
+
+
+@pytest.mark.parametrize("config", RUNS.values(), ids=RUNS)
+def test_flops_are_within_2_percent_of_the_compilers(config):
+    config = without_scan(config)
+    model = models.build(config.model)
+    params, batch = costs.params_shapes(config), costs.batch_shapes(config)
+    forward = jax.jit(lambda params, batch: model.apply({"params": params}, batch))
+    for function, counted in (
+        (forward, costs.forward_ledger(config)),
+        (jax.jit(costs.gradient(config)), costs.train_ledger(config)),
+    ):
+        compiler = function.lower(params, batch).compile().cost_analysis()["flops"]
+        assert abs(counted.flops / compiler - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("kind", "bfloat16", "float32"),
+    [
+        ("TPU v4", 275e12, 275e12),
+        ("TPU v5 lite", 197e12, 197e12),
+        ("TPU v5p", 459e12, 459e12),
+        ("TPU v6 lite", 918e12, 918e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12, 156e12),
+        ("NVIDIA H100 80GB HBM3", 989e12, 494.5e12),
+        ("NVIDIA H100 PCIe", 756e12, 378e12),
+        ("NVIDIA H200", 989e12, 494.5e12),
+        ("NVIDIA B200", 2250e12, 1125e12),
+        ("an abacus", None, None),
+    ],
+)
+def test_peaks_are_those_of_the_data_sheets(kind, bfloat16, float32):
+    assert costs.data_sheet_peak(kind, "bfloat16") == bfloat16
+    assert costs.data_sheet_peak(kind, "float32") == float32
+
+
+def test_a_matmul_runs_below_the_measured_peak_of_the_cpu():
+    """8 devices share the machine; its peak is that of any core that runs today, and no more."""
+    peak = costs.measured_cpu_peak()
+    assert 1e9 < peak < 1e14
+    assert costs.peak_flops(jax.devices()[0], "float32") == peak / 8
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_estimated_memory_is_what_the_compiler_plans_roughly(remat):
+    config = override(RUNS["gated"], {"model.remat": remat, "train.batch_size": 32})
+    params, batch = costs.params_shapes(config), costs.batch_shapes(config)
+    planned = jax.jit(costs.gradient(config)).lower(params, batch).compile().memory_analysis()
+    memory = costs.estimate_bytes(config)
+    assert memory.params == memory.gradients == 4 * costs.count_params(config)
+    assert memory.optimizer == 2 * memory.params
+    assert 0.5 < memory.activations / planned.temp_size_in_bytes < 2
+
+
+def test_memory_is_spread_over_the_mesh():
+    config = RUNS["gated"]
+    whole = costs.estimate_bytes(config)
+    data = costs.estimate_bytes(config, devices=4)
+    assert (data.params, data.activations) == (whole.params, whole.activations / 4)
+    fsdp = costs.estimate_bytes(override(config, {"mesh.fsdp": 4}), devices=4)
+    assert fsdp.total == pytest.approx(whole.total / 4)
+    pieces = costs.estimate_bytes(override(config, {"train.microbatches": 2}))
+    assert pieces.activations == whole.activations / 2
+
+
+def test_remat_keeps_less():
+    kept = [
+        costs.estimate_bytes(
+            override(RUNS["gated"], {"model.remat": r, "model.depth": 12})
+        ).activations
+        for r in ("none", "dots", "full")
+    ]
+    assert kept[0] > 1.5 * kept[1] > 1.5**2 * kept[2]

@@ -1,0 +1,114 @@
+"""Closed formulas against the shapes themselves, and ladders that spend what they are given."""
+
+import dataclasses
+import math
+
+import jax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaling import costs, ladder
+from scaling.config import LENGTHS, DataConfig, RunConfig, TrainConfig, TransformerConfig, override
+from scaling.errors import ConfigError
+from scaling.resolve import resolve_transformer
+
+RECIPE = ladder.Recipe(head_dim=16, batch_exponent=0.5)
+
+
+def resolved(config: RunConfig, vocab: int = 257) -> RunConfig:
+    return dataclasses.replace(config, model=resolve_transformer(config.model, vocab))
+
+
+@st.composite
+def transformers(draw) -> TransformerConfig:
+    kv_heads = draw(st.integers(1, 3))
+    config = TransformerConfig(
+        width=draw(st.integers(1, 40)),
+        depth=draw(st.integers(1, 3)),
+        heads=kv_heads * draw(st.integers(1, 3)),
+        kv_heads=kv_heads,
+        head_dim=2 * draw(st.integers(1, 6)),
+        mlp=draw(st.sampled_from(("gated", "plain"))),
+        mlp_width=draw(st.none() | st.integers(1, 50)),
+        tie_embeddings=draw(st.booleans()),
+        qk_norm=draw(st.booleans()),
+        scan_layers=draw(st.booleans()),
+    )
+    return resolve_transformer(config, vocab=draw(st.integers(1, 60)))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(transformers())
+def test_params_by_formula_are_those_of_the_shapes(model):
+    config = RunConfig(model=model, data=DataConfig(seq_len=4), train=TrainConfig(batch_size=1))
+    shapes = costs.params_shapes(config)
+    size = ladder.size(config)
+    assert size.params == sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    tables = [shapes["embedding"].shape]
+    if not model.tie_embeddings:
+        tables.append(shapes["head"]["w"].shape)
+    assert size.params_non_embedding == size.params - sum(map(math.prod, tables))
+
+
+def test_conventions_of_flops_differ_by_what_their_names_say():
+    config = resolved(RunConfig())
+    model, seq_len, by_name = config.model, config.data.seq_len, ladder.flops_per_token(config)
+    params = ladder.transformer_params(model)
+    scores = 12 * model.depth * model.width * seq_len  # heads x head_dim is the width here
+    assert ladder.size(config).flops_per_token == by_name["matmul"]
+    # Tied: the embedding's parameters are the head's matrix, so only norms do no matmul.
+    assert by_name["palm"] - by_name["matmul"] == 6 * params.norms
+    assert by_name["six_n"] - by_name["kaplan"] == 6 * params.embedding
+    assert by_name["matmul"] - by_name["matmul_causal"] == scores * (seq_len - 1) / (2 * seq_len)
+
+
+@pytest.mark.parametrize("width", range(2, 400, 6))
+def test_a_rung_is_a_run_whatever_its_width(width):
+    base = RunConfig(train=TrainConfig(epochs=1.0))
+    config = resolved(override(base, RECIPE.rung(width)))
+    assert config.model.width == width == config.model.heads * config.model.head_dim
+    assert [n for n in LENGTHS if getattr(config.train, n) is not None] == ["tokens_per_param"]
+    assert math.log2(config.train.batch_size).is_integer()
+
+
+def test_a_rung_grows_as_the_recipe_says():
+    at_base, doubled = RECIPE.rung(128), RECIPE.rung(256)
+    assert (at_base["optim.peak_lr"], at_base["train.batch_size"]) == (RECIPE.lr, 32)
+    assert doubled["optim.peak_lr"] == pytest.approx(RECIPE.lr * 2**RECIPE.lr_exponent)
+    assert RECIPE.rung(512)["train.batch_size"] == 64
+    assert doubled["model.depth"] == 2 * at_base["model.depth"] == 8
+    assert doubled["model.heads"] == 16
+
+
+def test_an_odd_width_is_refused():
+    with pytest.raises(ConfigError, match="width=33"):
+        RECIPE.rung(33)
+
+
+def test_isoflop_runs_all_spend_the_budget():
+    runs = ladder.isoflop(RECIPE, (32, 64, 96), (1e12, 1e13))
+    assert [r["train.flops"] for r in runs] == [1e12] * 3 + [1e13] * 3
+    assert [r["model.width"] for r in runs] == [32, 64, 96] * 2
+    for run in runs:
+        config = override(RunConfig(train=TrainConfig(steps=7)), run)
+        assert [n for n in LENGTHS if getattr(config.train, n) is not None] == ["flops"]
+
+
+def test_chinchilla_runs_take_the_width_of_the_wanted_ratio():
+    budgets = [10.0**e for e in range(12, 19)]
+    runs = ladder.chinchilla(RECIPE, RunConfig(), 257, budgets)
+    widths = [run["model.width"] for run in runs]
+    assert widths == sorted(widths)
+
+    def ratio(width: int, budget: float) -> float:
+        size = ladder.size(resolved(override(RunConfig(), RECIPE.rung(width))))
+        return budget / size.flops_per_token / size.params / RECIPE.tokens_per_param
+
+    for width, budget in zip(widths, budgets, strict=True):
+        chosen = abs(math.log(ratio(width, budget)))
+        for other in (width - RECIPE.head_dim, width + RECIPE.head_dim):
+            if other > 0:
+                assert chosen <= abs(math.log(ratio(other, budget)))
+    with pytest.raises(ConfigError, match="too small"):
+        ladder.chinchilla(RECIPE, RunConfig(), 257, [1e6])
