@@ -1,23 +1,23 @@
-"""Depth alone: one width, one amount of data, one to twelve blocks."""
+"""Depth alone: one width, one amount of data, one to ten blocks."""
 
 from configs import tiny
-from experiments.quickstart import rung
-from scaling.sweep import Study, grid, product, with_seeds
+from scaling.sweep import Study, with_seeds
 
 
 def get_study(arg: str = "") -> Study:
     """Six depths of width 48, two million bytes each, three seeds; the deepest once."""
-    base = tiny.get_config(arg)
-    depths = (1, 2, 3) if arg == "debug" else (1, 2, 3, 4, 6, 10)
-    if arg != "debug":
-        base.train.tokens_per_param = None
-        base.train.tokens = 2e6
+    debug = arg == "debug"
+    depths = (1, 2, 3) if debug else (1, 2, 3, 4, 6, 10)
+    shape = tiny.RECIPE.rung(16 if debug else 48) | {
+        "train.tokens_per_param": None,
+        "train.tokens": 512.0 if debug else 2e6,
+    }
     return Study(
         name="depth",
         question="How does the loss fall with depth when width and data stay the same?",
-        base=base,
+        base=tiny.get_config(arg),
         runs=with_seeds(
-            product([rung(16 if arg == "debug" else 48)], grid({"model.depth": depths})),
+            [shape | {"model.depth": depth} for depth in depths],
             3,
             where=lambda run: run["model.depth"] < max(depths),
         ),

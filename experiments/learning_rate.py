@@ -1,23 +1,26 @@
-"""Which peak learning rate does each width want? The quick start's 0.43 / width comes from here."""
+"""Which peak learning rate does each width want? The 0.43 / width of `configs/tiny.py` is its
+answer.
+"""
 
 from configs import tiny
-from experiments.quickstart import rung
-from scaling.sweep import Study, chain
+from scaling.sweep import Study
 
 
 def get_study(arg: str = "") -> Study:
-    """Half, one and two times the quick start's learning rate at each width."""
+    """Half to two times the recipe's learning rate at each width."""
+    base = tiny.get_config(arg)
     widths = (8, 16) if arg == "debug" else (16, 24, 32, 48, 64)
-    runs = [
-        rung(width) | {"optim.peak_lr": round(factor * 0.43 / width, 6)}
-        for factor in (0.5, 0.71, 1.0, 1.41, 2.0)
-        for width in widths
-    ]
+    length = {"train.tokens_per_param": base.train.tokens_per_param}
+    runs = []
+    for factor in (0.5, 0.71, 1.0, 1.41, 2.0):
+        for width in widths:
+            rung = tiny.RECIPE.rung(width) | length
+            runs.append(rung | {"optim.peak_lr": rung["optim.peak_lr"] * factor})
     return Study(
         name="learning_rate",
         question="Which peak learning rate does each width want?",
-        base=tiny.get_config(arg),
-        runs=chain(runs),
+        base=base,
+        runs=runs,
         x="optim.peak_lr",
         group="model.width",
         holdout=False,

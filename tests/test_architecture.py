@@ -19,7 +19,7 @@ ROOMS = [
     ["records"],
     ["study", "runtime"],
     ["train", "status"],
-    ["executors"],
+    ["executors", "continuation", "check"],
 ]
 # These read tables only. They and the rooms of training do not know each other.
 READERS = [["laws"], ["report"]]

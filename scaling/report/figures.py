@@ -197,7 +197,7 @@ def _bits_axis(axes: Axes, rows: pd.DataFrame) -> None:
 def curves_figure(curves: Mapping[str, pd.DataFrame], frame: pd.DataFrame, x: str) -> Drawn | None:
     """Training loss against tokens seen, one line a run, coloured by `x`; None without any curve.
 
-    Lines are running means over a fiftieth of the run; points are the validation loss.
+    Lines are running means (see `_smooth`); points are the validation loss.
     """
     runs = frame[[n in curves and "loss" in curves[n] for n in frame["name"]]].sort_values(x)
     runs = runs[[not curves[n].empty for n in runs["name"]]]
@@ -214,13 +214,14 @@ def curves_figure(curves: Mapping[str, pd.DataFrame], frame: pd.DataFrame, x: st
             curve = curves[run.name]
             curve = curve[(curve["step"] > 0) & np.isfinite(curve["loss"])]
             train, val = (curve[curve["split"] == split] for split in ("train", "val"))
-            smooth = train["loss"].rolling(max(1, len(train) // 50), min_periods=1).mean()
+            smooth = _smooth(train["tokens"].to_numpy(float), train["loss"].to_numpy(float))
             name = None if value in labelled else shown(value)
             labelled.add(value)
             colour = colour_of[value]
             axes.plot(train["tokens"], smooth, color=colour, lw=1.2, alpha=0.85, label=name)
             axes.plot(val["tokens"], val["loss"], "o", color=colour, ms=4, mec=PAPER, mew=0.5)
-            data.append(curve.assign(run=run.name, smooth=smooth)[_CURVE_COLUMNS])
+            smooth_column = pd.Series(smooth, index=train.index)
+            data.append(curve.assign(run=run.name, smooth=smooth_column)[_CURVE_COLUMNS])
         drawn = pd.concat(data, ignore_index=True)
         _all_losses(axes, drawn)
         axes.set_xlabel("training tokens seen")
@@ -231,6 +232,14 @@ def curves_figure(curves: Mapping[str, pd.DataFrame], frame: pd.DataFrame, x: st
     caption = "Running mean of the training loss (lines) and validation loss (points) of every "
     caption += f"run, dark to light by {label(x)}."
     return Drawn("curves", "Training curves", caption, figure, drawn)
+
+
+def _smooth(tokens: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Mean loss between 0.85 and 1.15 times as many tokens: an even width on a log axis."""
+    sums = np.concatenate([[0.0], np.cumsum(loss)])
+    low = np.searchsorted(tokens, 0.85 * tokens, side="left")
+    high = np.searchsorted(tokens, 1.15 * tokens, side="right")
+    return (sums[high] - sums[low]) / (high - low)
 
 
 _CURVE_COLUMNS = ["run", "step", "tokens", "split", "loss", "smooth"]

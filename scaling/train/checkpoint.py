@@ -23,11 +23,6 @@ class Checkpoints:
 
     def __init__(self, path: epath.PathLike, config: RunConfig):
         self._path, self._config = epath.Path(path), config
-        # A process that was killed in a save leaves its temporary folder; the state in it is
-        # partial.
-        if self._path.exists():
-            for left in self._path.glob("*.orbax-checkpoint-tmp*"):
-                left.rmtree()
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -45,6 +40,14 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self._manager.wait_until_finished()
         self._manager.close()
+
+    def clean(self) -> None:
+        """Remove what a process that was killed in a save left: its temporary folder is partial.
+
+        For the process that holds the run's lock; to another one it may be a save in progress.
+        """
+        for left in self._path.glob("*.orbax-checkpoint-tmp*"):
+            left.rmtree()
 
     def save(self, step: int, state: TrainState) -> None:
         """Start saving; returns when the state may be donated, not when it is on disk."""

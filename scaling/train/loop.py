@@ -5,6 +5,7 @@ evaluation, checkpoints and log lines at fixed steps. The loop never waits for t
 dispatched: metrics are fetched one call late. `launch.py train` and every executor call `train`.
 """
 
+import contextlib
 import dataclasses
 import math
 import threading
@@ -96,7 +97,8 @@ def train(
     run = RunDirectory.open(config, workdir)
     if (ended := run.status()).get("state") in ("done", "diverged"):
         return Outcome(ended["state"], ended["step"], ended.get("reason"))
-    with run.lock():
+    # One process writes: the others of a multi-host run share its directory, not its lock.
+    with run.lock() if jax.process_index() == 0 else contextlib.nullcontext():
         try:
             return _Run(config, run, devices, stop or threading.Event(), quiet).train()
         except Exception as error:
@@ -123,8 +125,7 @@ class _Run:
         if self.writes:
             # First of all, so that a run that fails below can be repeated from its directory.
             kind = {"device_kind": devices[0].device_kind, "device_count": len(devices)}
-            size = dataclasses.asdict(ladder.cost(config))
-            run.start(config, provenance() | kind, size=size)
+            run.start(config, provenance() | kind, dataclasses.asdict(ladder.cost(config)))
         self.mesh = sharding.make_mesh(config.mesh, devices)
         sharding.check_batch(config, self.mesh)
         self.pieces = state_lib.parts(config)
@@ -138,6 +139,8 @@ class _Run:
             Checkpoints(self.run.path / "checkpoints", config) as checkpoints,
             sharding.context(self.mesh),
         ):
+            if self.writes:
+                checkpoints.clean()
             state = checkpoints.restore(self.plan.abstract)
             if state is None:
                 state = state_lib.init(self.pieces, config, self.plan)
@@ -147,6 +150,7 @@ class _Run:
                 self.run.truncate(first or -1)
             recorder = self._recorder(first)
             try:
+                recorder.status("running", first)
                 self._warn(recorder)
                 outcome = self._loop(state, first, checkpoints, recorder)
             except Diverged as problem:

@@ -11,7 +11,7 @@ import tensorboardX
 
 from scaling import ladder
 from scaling.config import RunConfig, run_name
-from scaling.records import RunDirectory
+from scaling.records import RunDirectory, State
 from scaling.train.progress import Progress
 
 _STATUS_EVERY = 1.0  # seconds between writes of status.json
@@ -46,6 +46,7 @@ class Recorder:
         self._progress = Progress(run_name(config), first, self._steps, quiet)
         self._clock, self._clock_step = time.monotonic(), first
         self._status_written = -_STATUS_EVERY
+        self._facts: dict[str, Any] = {}  # of the last line, for the status
         self._events = None
         if writes:
             # Events that an earlier process wrote past the restored step are hidden by the purge.
@@ -72,10 +73,11 @@ class Recorder:
         )
         loss = lines[-1][1]["loss"]
         self._progress.update(last, loss, 1 / step_s, mfu)
+        eta = (self._steps - last) * step_s
+        self._facts = {"loss": loss, "rate": 1 / step_s, "eta": eta, "mfu": mfu}
         if now - self._status_written >= _STATUS_EVERY:
             self._status_written = now
-            eta = (self._steps - last) * step_s
-            self.status("running", last, loss=loss, rate=1 / step_s, eta=eta, mfu=mfu)
+            self.status("running", last)
 
     def evaluation(self, step: int, means: dict[str, dict[str, float]], seconds: float) -> None:
         """Means of every evaluation set after `step` updates, and how long they took."""
@@ -84,10 +86,10 @@ class Recorder:
         self._progress.say(f"step {step}/{self._steps}  evaluated: {losses}")
         self._clock += seconds  # evaluation is not training time
 
-    def status(self, state: Any, step: int, **fields: Any) -> None:
-        """Replace status.json."""
+    def status(self, state: State, step: int, **fields: Any) -> None:
+        """Replace status.json, with what is known of the speed and the loss."""
         if self._writes:
-            self._run.write_status(state, step=step, steps=self._steps, **fields)
+            self._run.write_status(state, step=step, steps=self._steps, **self._facts, **fields)
 
     def say(self, text: str) -> None:
         """A line for the person who watches."""

@@ -1,0 +1,199 @@
+"""The command line, as a person meets it: help, one-line errors, exit codes, and the whole way from
+a study to a report and a generated line."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from scaling.records import find_runs
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+COMMANDS = ("train", "sweep", "status", "report", "fit", "plan", "check", "generate")
+ENVIRONMENT = {
+    "JAX_COMPILATION_CACHE_DIR": str(REPOSITORY / ".cache" / "jax"),
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+}
+
+
+def launch(*arguments: str) -> subprocess.CompletedProcess:
+    """`python launch.py ...` to its end."""
+    return subprocess.run(
+        [sys.executable, "launch.py", *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_lists_every_command():
+    done = launch("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f"  {command}" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_an_example(command):
+    done = launch(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"python launch.py {command}" in done.stdout
+    assert "--" in done.stdout.split("Flags:")[1]
+
+
+DEBUG = "--config=configs/lm.py:debug"
+BAD = {
+    "no such command": (["trian"], 'did you mean "train"'),
+    "no such flag": (["train", "--confg=x"], "confg"),
+    "no such key": (["train", DEBUG, "--config.model.widht=3"], "width"),
+    "wrong type": (["train", DEBUG, "--config.model.width=wide"], "width"),
+    "heads do not divide": (
+        ["train", DEBUG, "--config.model.width=33"],
+        "model.width=33 is not divisible by model.heads=2",
+    ),
+    "mesh does not match": (
+        ["train", DEBUG, "--cpu_devices=8", "--config.mesh.fsdp=3"],
+        "mesh.fsdp=3",
+    ),
+    "axis does not divide": (
+        ["check", DEBUG, "--cpu_devices=8", "--config.mesh.tensor=4", "--config.mesh.data=2"],
+        "mesh.tensor=4",
+    ),
+    "missing data": (
+        ["train", DEBUG, "--config.data.source=text:/nowhere/*.txt"],
+        "/nowhere/*.txt",
+    ),
+    "no such study": (["sweep", "--experiment=experiments/nothing.py"], "is no file"),
+    "nothing to report": (["report", "--workdir=/nowhere"], "/nowhere"),
+    "run that is not there": (["generate", "--run=/nowhere/run"], "/nowhere/run"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line_that_names_it(case, tmp_path):
+    arguments, named = BAD[case]
+    if arguments[0] == "train":
+        arguments = [*arguments, f"--workdir={tmp_path}"]
+    done = launch(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_empty_data_is_named(tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    done = launch("train", DEBUG, f"--config.data.source=text:{tmp_path}/*.txt")
+    assert done.returncode == 2
+    assert "data.source" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A finished debug sweep."""
+    workdir = tmp_path_factory.mktemp("launch")
+    done = launch("sweep", "--experiment=experiments/quickstart.py:debug", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "7 done" in done.stdout
+    assert "index.html" in done.stdout
+    return workdir
+
+
+def test_sweep_writes_the_report(workdir):
+    folder = workdir / "report" / "quickstart"
+    assert (folder / "index.html").exists()
+    for name in ("table.parquet", "table.csv", "figures/loss-params.png"):
+        assert (folder / name).stat().st_size > 100
+
+
+def test_a_second_sweep_trains_nothing(workdir):
+    before = {run.path: run.path.stat().st_mtime_ns for run in find_runs(workdir)}
+    done = launch("sweep", "--experiment=experiments/quickstart.py:debug", f"--workdir={workdir}")
+    assert done.returncode == 0
+    assert "7 runs, 0 to do" in done.stderr
+    assert before == {run.path: run.path.stat().st_mtime_ns for run in find_runs(workdir)}
+
+
+def test_dry_run_says_what_is_done_and_what_it_costs(workdir):
+    done = launch(
+        "sweep",
+        "--experiment=experiments/quickstart.py:debug",
+        f"--workdir={workdir}",
+        "--dry_run",
+    )
+    assert "7 runs, 7 done" in done.stdout
+    for column in ("params", "non-emb", "tokens", "steps", "FLOPs", "batch", "mesh", "bytes/dev"):
+        assert column in done.stdout
+
+
+def test_status_shows_every_run(workdir):
+    done = launch("status", f"--workdir={workdir}")
+    assert done.returncode == 0
+    assert "7 done" in done.stdout
+
+
+def test_generate_continues_the_prompt(workdir):
+    run = find_runs(workdir)[0].path
+    done = launch("generate", f"--run={run}", "--prompt=import ", "--tokens=8", "--seed=1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("import ")
+    again = launch("generate", f"--run={run}", "--prompt=import ", "--tokens=8", "--seed=1")
+    assert again.stdout == done.stdout
+
+
+def test_fit_reads_the_table_of_the_workdir(workdir, tmp_path):
+    done = launch(
+        "fit",
+        f"--workdir={workdir}",
+        "--law=power",
+        "--bootstrap=50",
+        f"--out={tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "fit.json").exists()
+    plan = launch("plan", f"--fit={tmp_path}/fit.json", "--params=1e6")
+    assert plan.returncode in (0, 2), plan.stderr
+    assert "Traceback" not in plan.stderr
+
+
+def test_sigterm_saves_and_says_resume_me(tmp_path):
+    command = [
+        sys.executable,
+        "launch.py",
+        "train",
+        DEBUG,
+        "--config.train.steps=100000",
+        "--config.evals.every=50000",
+        f"--workdir={tmp_path}",
+    ]
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | ENVIRONMENT)
+    while not any(run.metrics() for run in find_runs(tmp_path)):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75
+    (run,) = find_runs(tmp_path)
+    status = run.status()
+    assert status["state"] == "stopped"
+    assert (run.path / "checkpoints" / str(status["step"])).exists()
+
+
+def test_two_processes_on_one_run_are_refused(tmp_path):
+    from scaling.records import RunDirectory
+
+    command = ["train", DEBUG, f"--workdir={tmp_path}"]
+    done = launch(*command)
+    assert done.returncode == 0, done.stderr
+    (run,) = find_runs(tmp_path)
+    (run.path / "status.json").unlink()  # as if it were still to be trained
+    with RunDirectory(run.path).lock():
+        refused = launch(*command)
+    assert refused.returncode == 2
+    assert str(run.path) in refused.stderr
+    assert str(os.getpid()) in refused.stderr
