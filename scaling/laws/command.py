@@ -9,13 +9,13 @@ import json
 import pathlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
 from scaling.errors import UserError
-from scaling.laws import isoflop, plan, registration, selection
+from scaling.laws import isoflop, planning, registration, selection
 from scaling.laws.expressions import assignments, split
 from scaling.laws.extrapolation import Holdout, holdout
 from scaling.laws.fitting import fit
@@ -42,8 +42,8 @@ class Outcome:
     approaches: dict[str, pd.DataFrame] = field(default_factory=dict)
     comparisons: dict[str, pd.DataFrame] = field(default_factory=dict)
     sensitivities: dict[str, pd.DataFrame] = field(default_factory=dict)
-    plan: plan.Plan | None = None
-    design: plan.Design | None = None
+    plan: planning.Plan | None = None
+    design: planning.Design | None = None
     files: tuple[pathlib.Path, ...] = ()
 
 
@@ -148,11 +148,11 @@ def fit_command(
         raise UserError(f"level={level} must lie between 0 and 1")
     if bootstrap < 0 or bootstrap > 1_000_000:
         raise UserError(f"bootstrap={bootstrap} must lie between 0 and 1,000,000")
-    options: dict[str, Any] = dict(
-        objective=objective, delta=delta, tilt=tilt, space=space, sd=sd, method=method,
-        fixed=_numbers(fixed, "--fixed"), bootstrap=bootstrap, cluster=cluster, level=level,
-        seed=seed,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "objective": objective, "delta": delta, "tilt": tilt, "space": space, "sd": sd,
+        "method": method, "fixed": _numbers(fixed, "--fixed"), "bootstrap": bootstrap,
+        "cluster": cluster, "level": level, "seed": seed,
+    }  # fmt: skip
     told = [f"{loaded.source}: {loaded.read} rows", *loaded.notes]
     result = Outcome("")
     files: list[pathlib.Path] = []
@@ -160,6 +160,10 @@ def fit_command(
         folder = pathlib.Path(out) / _safe(name) if out else None
         named = _conventions(loaded, bool(workdir), columns)
         found = fit(rows, law, x=x, loss=loss, conventions=named, **options)
+        if by is None:
+            left_out = tuple(n for n in loaded.notes if "left out" in n)
+            dropped = loaded.read - found.n
+            found = replace(found, dropped=dropped, flags=(*left_out, *found.flags))
         result.fits[name], result.tables[name] = found, rows
         told += [f"\n{by} = {name}" if by else "", str(found)]
         shared = options | {"x": x, "loss": found.loss}
@@ -253,7 +257,7 @@ def plan_command(
         fitted = Fit.from_json(path.read_text())
     except OSError:
         raise UserError(f"{path}: no such fit; `launch.py fit --out=DIR` writes one") from None
-    made = plan.plan(
+    made = planning.plan(
         fitted, flops, inference_tokens=inference_tokens, unique_tokens=unique_tokens, level=level
     )
     told = [
@@ -269,27 +273,27 @@ def plan_command(
             f"loss and save {i['saved']:.1%} of training plus inference"
         )
     told += [f"note: {n}" for n in made.notes]
-    ladder = plan.rungs(fitted, flops, count=rungs, vocab=vocab)
+    ladder = planning.rungs(fitted, flops, count=rungs, vocab=vocab)
     told += ["\nladder", *(json.dumps(r) for r in ladder)]
     proposed = None
     if design:
         if budget is None:
             raise UserError("--design needs --budget, the FLOPs for all new runs together")
-        proposed = plan.design(fitted, flops, budget)
+        proposed = planning.design(fitted, flops, budget)
         told += [f"\n{proposed.sentence}", _show(proposed.runs)]
     files = []
     if out:
         folder = pathlib.Path(out)
-        values: Mapping[str, Any] = plan.summary(made)
+        values: Mapping[str, Any] = planning.summary(made)
         files.append(_write(folder / "plan.json", json.dumps(values, indent=1, default=float)))
         title = f"Compute-optimal runs up to {flops:.3g} FLOPs, planned with {fitted.law}."
-        files.append(_write(folder / "ladder.py", plan.config_file(ladder, base, title)))
+        files.append(_write(folder / "ladder.py", planning.config_file(ladder, base, title)))
         if proposed is not None:
             files.append(_write(folder / "design.csv", proposed.runs.to_csv(index=False)))
     told += [f"wrote {f}" for f in files]
     return Outcome("\n".join(told), {"": fitted}, plan=made, design=proposed, files=tuple(files))
 
 
-def _line(name: str, estimate: plan.Estimate, level: float) -> str:
+def _line(name: str, estimate: planning.Estimate, level: float) -> str:
     low, high = f"{estimate.low:.4g}", f"{estimate.high:.4g}"
     return f"  {name} {estimate.value:.4g}  {level:.0%} interval [{low}, {high}]"

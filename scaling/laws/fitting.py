@@ -127,11 +127,14 @@ def read_rows(
     return Rows(prepared, raw, losses[keep], noise, label, np.flatnonzero(keep), tuple(flags))
 
 
-def _check_enough(rows: Rows, law: Law, free: Sequence[str], loss: str) -> None:
+def _check_enough(
+    rows: Rows, law: Law, free: Sequence[str], x: Mapping[str, str], loss: str
+) -> None:
     for name, values in rows.raw.items():
         if np.ptp(values) == 0 and name not in (*law.optional, *law.labels):
             raise UserError(
-                f"{law.name}: all {len(values)} rows have the same {name} ({values[0]:g}); "
+                f"{law.name}: all {len(values)} rows have the same {x.get(name, name)} "
+                f"({values[0]:g}); "
                 "a law needs several sizes"
             )
     points = int(groups_of(rows.raw).max()) + 1
@@ -209,7 +212,7 @@ def fit(
             raise UserError(f"fixed: {law.name} has no parameter {name}{nearest(name, law.names)}")
     free = tuple(n for n in law.names if n not in fixed)
     rows = read_rows(table, law, names, loss, space, sd, cluster)
-    _check_enough(rows, law, free, loss)
+    _check_enough(rows, law, free, names, loss)
     target = np.log(rows.loss) if space == "log" else rows.loss
     weight = np.ones(len(target))
     if rows.sd is not None:
@@ -413,7 +416,7 @@ class Found:
         free_gradient = minima.gradient[at][live] / np.maximum(length[live], 1e-300)
         value = max(float(minima.objective[at]), 1e-300)
         largest = float(np.max(np.abs(free_gradient), initial=0.0))
-        self.gradient = largest / np.sqrt(value) / min(1.0, np.sqrt(problem.delta))
+        self.gradient = float(largest / np.sqrt(value) / min(1.0, np.sqrt(problem.delta)))
 
     def judge(
         self, intervals: Mapping[str, tuple[float, float]]

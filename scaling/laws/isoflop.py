@@ -139,7 +139,7 @@ def valleys(
         losses = np.bincount(back, loss[rows]) / np.bincount(back)
         at_flops = float(np.exp(np.log(flops[rows]).mean()))
         if len(sizes) < 3:
-            reason = f"{len(sizes)} sizes: a valley needs at least three"
+            reason = "a valley needs at least three sizes"
             out.append(Valley(at_flops, sizes, losses, None, None, 0.0, reason))
             continue
         log_size, log_loss = np.log(sizes), np.log(losses)
@@ -203,7 +203,11 @@ def isoflop(
     found = valleys(c[good], s[good], y[good], method=method, noise=noise, draws=draws, seed=seed)
     kept = [v for v in found if v.best_size is not None]
     refused = [v for v in found if v.best_size is None]
-    notes = [f"budget {v.flops:.3g}: {v.refused}" for v in refused]
+    notes = []
+    for reason in dict.fromkeys(v.refused for v in refused):
+        places = [f"{v.flops:.3g}" for v in refused if v.refused == reason]
+        shown = ", ".join(places[:6]) + (", ..." if len(places) > 6 else "")
+        notes.append(f"{len(places)} budgets refused ({shown}): {reason}")
     if len(kept) < 3:
         raise UserError(
             f"isoflop: only {len(kept)} of {len(found)} budgets have a minimum inside the sizes "

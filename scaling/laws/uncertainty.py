@@ -94,7 +94,7 @@ def _residual_targets(
         return fitted + shift[:, group] + seed * rng.normal(size=(draws, rows))
     residual = problem.target - fitted
     spread = residual * np.sqrt(problem.weight)
-    if noise.dof >= 30:
+    if noise.dof >= CASES_FROM:
         spread = (spread - spread.mean()) / np.sqrt(np.mean((spread - spread.mean()) ** 2))
         change = rng.choice(spread, (draws, rows))
     else:

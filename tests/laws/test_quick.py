@@ -29,12 +29,14 @@ def test_json_round_trip_keeps_predictions() -> None:
     assert again == found
     one, two = found.predict([1e8, 1e9]), again.predict([1e8, 1e9])
     np.testing.assert_allclose(one.low, two.low, rtol=1e-7)
-    assert (one.low < one.mean).all() and (one.mean < one.high).all()
+    assert (one.low < one.mean).all()
+    assert (one.mean < one.high).all()
 
 
 def test_holdout_leaves_the_largest_out() -> None:
     result = holdout(quick_start(2), bootstrap=200)
-    assert result.fit.n == 12 and len(result.held_out) == 1
+    assert result.fit.n == 12
+    assert len(result.held_out) == 1
     assert result.fit.ranges["x"] == (1e5, 3e6)
     assert result.low < result.predicted < result.high
     assert "3.3x" in result.sentence

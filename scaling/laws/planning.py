@@ -18,6 +18,7 @@ from scaling.laws.result import Fit
 FLOPS_PER = 6.0  # training FLOPs a param a token
 INFERENCE = 2.0  # inference FLOPs a param a token
 POINTS = 241  # sizes compared along one budget
+EVEN = 6  # runs of the even grid that a design is compared with
 MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -235,7 +236,7 @@ def design(
       target_flops: compute-optimal run whose loss is wanted.
       budget: FLOPs for all new runs together.
       largest_share: of the budget that one run may take.
-      runs: at most so many.
+      runs: about so many; up to four times as many when that is better.
 
     Raises UserError when the fit has no draws or no noise.
     """
@@ -256,53 +257,57 @@ def design(
     log_target, _ = optimum(fitted, target_flops)
     params = float(np.exp(log_target))
     target = (params, target_flops / FLOPS_PER / params)
-    even_sizes = np.geomspace(wide.min(), wide.max(), 6)
-    share = budget / len(even_sizes)
-    even = [(s, max(share / FLOPS_PER / s, 1.0)) for s in even_sizes]
-    at_params = np.concatenate([wide, [s for s, _ in even], [target[0]]])
-    at_tokens = np.concatenate([long, [t for _, t in even], [target[1]]])
-    slopes, spread = _slopes(fitted, at_params, at_tokens)
-    goal, grid, other = slopes[-1], slopes[: len(wide)], slopes[len(wide) : -1]
+    share = budget / EVEN
+    longest = np.sqrt(share / FLOPS_PER)  # at one token a param
+    even_sizes = np.geomspace(max(wide.min(), longest / 1e3**0.5), longest, EVEN)
+    even = pd.DataFrame({"params": even_sizes, "tokens": share / FLOPS_PER / even_sizes})
+    wide, long = (np.concatenate([a, even[n]]) for a, n in ((wide, "params"), (long, "tokens")))
+    cost = FLOPS_PER * wide * long
+    slopes, covariance = _slopes(fitted, np.append(wide, target[0]), np.append(long, target[1]))
+    goal, offered = slopes[-1], slopes[:-1]
     variance = fitted.noise.sd**2
-    covariance = np.atleast_2d(spread)
-    now = float(goal @ covariance @ goal)
 
-    def add(matrix: np.ndarray, slope: np.ndarray) -> np.ndarray:
-        """Covariance after one more run (Sherman-Morrison)."""
-        gained = matrix @ slope
-        return matrix - np.outer(gained, gained) / (variance + slope @ gained)
+    def after(chosen: list[int]) -> np.ndarray:
+        """Covariance of the parameters after these runs (Sherman-Morrison, run by run)."""
+        known = covariance
+        for slope in offered[chosen]:
+            gained = known @ slope
+            known = known - np.outer(gained, gained) / (variance + slope @ gained)
+        return known
 
-    chosen: list[int] = []
-    left, known = budget, covariance
-    while left > 0 and len(chosen) < runs:
-        gained = grid @ known
-        shrink = (gained @ goal) ** 2 / (variance + np.einsum("rp,rp->r", gained, grid))
-        shrink = np.where(cost <= left, shrink / cost, -np.inf)
-        # A run far cheaper than what is left hardly moves the target; prefer those that count.
-        shrink = np.where(cost >= left / (4 * runs), shrink, -np.inf)
-        at = int(np.argmax(shrink))
-        if not np.isfinite(shrink[at]):
-            break
-        chosen.append(at)
-        known, left = add(known, grid[at]), left - cost[at]
-    even_known = covariance
-    for slope in other:
-        even_known = add(even_known, slope)
+    def greedy(most: int) -> list[int]:
+        """Run after run, the one that gains most per FLOP, none too small to use up the budget."""
+        chosen: list[int] = []
+        while len(chosen) < most:
+            left = budget - cost[chosen].sum()
+            known = after(chosen)
+            gained = offered @ known
+            shrink = (gained @ goal) ** 2 / (variance + np.einsum("rp,rp->r", gained, offered))
+            fits = (cost <= left) & (cost >= left / (2 * (most - len(chosen))))
+            if not fits.any():
+                break
+            chosen.append(int(np.argmax(np.where(fits, shrink / cost, -np.inf))))
+        return chosen
+
+    def spread(chosen: list[int]) -> float:
+        return float(goal @ after(chosen) @ goal)
+
+    on_grid = list(range(len(wide) - EVEN, len(wide)))
+    # Few large runs or many small ones: the better; the even grid itself is one of the offers.
+    offers = [on_grid, *(greedy(most) for most in sorted({3, 6, runs, 2 * runs, 4 * runs}))]
+    chosen = min(offers, key=spread)
     picked = pd.DataFrame({"params": wide[chosen], "tokens": long[chosen], "flops": cost[chosen]})
     picked = picked.groupby(["params", "tokens", "flops"], as_index=False).size()
     picked = picked.rename(columns={"size": "count"}).sort_values("flops")
-    even_runs = pd.DataFrame(even, columns=["params", "tokens"])
-    half = 1.645 * np.sqrt([now, goal @ known @ goal, goal @ even_known @ goal])
+    half = 1.645 * np.sqrt([spread([]), spread(chosen), spread(on_grid)])
     sentence = (
         f"The interval at {target_flops:.3g} FLOPs is ±{100 * half[0]:.2g} % now; "
-        f"{len(chosen)} proposed runs for {budget - left:.3g} FLOPs make it ±{100 * half[1]:.2g} "
-        "%, "
-        f"an even grid of the whole budget ±{100 * half[2]:.2g} %."
+        f"{len(chosen)} proposed runs for {cost[chosen].sum():.3g} FLOPs make it "
+        f"±{100 * half[1]:.2g} %, an even grid of {EVEN} runs for {budget:.3g} FLOPs "
+        f"±{100 * half[2]:.2g} %."
     )
-    return Design(
-        picked, float(half[0]), float(half[1]), float(half[2]),
-        even_runs.assign(flops=FLOPS_PER * even_runs["params"] * even_runs["tokens"]), sentence,
-    )  # fmt: skip
+    even = even.assign(flops=FLOPS_PER * even["params"] * even["tokens"])
+    return Design(picked, float(half[0]), float(half[1]), float(half[2]), even, sentence)
 
 
 def _slopes(fitted: Fit, params: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -335,7 +340,7 @@ def rungs(
     factor `step` apart.
 
     Width and depth by the closed formula 12 depth width^2 + vocab width, depth about width / 64,
-    heads of 64 channels; tokens are what is left of the budget at the size that results.
+    heads of about 64 channels; tokens are what is left of the budget at the size that results.
     """
     _check(fitted)
     out = []
@@ -348,23 +353,27 @@ def rungs(
             )
         width, depth, params = shape_of(float(np.exp(place)), vocab)
         out.append({
-            "model.width": width, "model.depth": depth, "model.heads": max(1, width // 64),
+            "model.width": width, "model.depth": depth, "model.heads": heads_of(width),
             "train.tokens": float(f"{budget / FLOPS_PER / params:.4g}"), "train.steps": None,
         })  # fmt: skip
     return out
 
 
 def shape_of(params: float, vocab: int) -> tuple[int, int, int]:
-    """Width (a multiple of 64, or 16 below that), depth and exact params nearest to `params`."""
-    best = (0, 0, 0)
-    gap = np.inf
-    widths = [*range(16, 64, 16), *range(64, 20_001, 64)]
-    for width in widths:
+    """Width, depth and params of the shape whose params are nearest to `params`."""
+    best, gap = (0, 0, 0), np.inf
+    for width in [*range(16, 64, 16), *range(64, 512, 32), *range(512, 20_001, 64)]:
         for depth in {max(1, round(width / 64 * f)) for f in (0.75, 1.0, 1.25)}:
             count = 12 * depth * width**2 + vocab * width
             if abs(np.log(count / params)) < gap:
                 best, gap = (width, depth, count), abs(np.log(count / params))
     return best
+
+
+def heads_of(width: int) -> int:
+    """Heads of about 64 channels that divide the width into even parts."""
+    wanted = range(max(1, width // 64), 0, -1)
+    return next(h for h in wanted if width % h == 0 and (width // h) % 2 == 0)
 
 
 def config_file(ladder: list[dict[str, Any]], base: str, title: str) -> str:

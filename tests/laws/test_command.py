@@ -1,0 +1,77 @@
+"""The two commands on files: what they write reads back, what is wrong is named."""
+
+import json
+import pathlib
+
+import pytest
+
+from scaling.errors import UserError
+from scaling.laws import Fit
+from scaling.laws.command import fit_command, plan_command
+from tests.laws.conftest import PUBLISHED
+
+CHINCHILLA = {
+    "table": str(PUBLISHED / "chinchilla_epoch.csv"),
+    "law": "chinchilla",
+    "columns": "params=Model Size,flops=Training FLOP,loss=loss",
+    "derive": "tokens=flops/(6*params)",
+    "where": "loss<3.44",
+}
+
+
+def test_fit_then_plan(tmp_path: pathlib.Path) -> None:
+    made = fit_command(**CHINCHILLA, bootstrap=60, out=str(tmp_path))
+    values = json.loads((tmp_path / "fit.json").read_text())
+    for key in (
+        "law", "params", "intervals", "level", "method", "objective", "n", "dropped", "status",
+        "flags",
+    ):  # fmt: skip
+        assert key in values
+    assert values["n"] + values["dropped"] == 245
+    assert all(len(pair) == 2 for pair in values["intervals"].values())
+    assert values["conventions"]["tokens"] == "flops/(6*params)"
+    assert any("left out" in flag for flag in values["flags"])
+    assert Fit.from_json((tmp_path / "fit.json").read_text()) == made.fits[""]
+    planned = plan_command(
+        fit=str(tmp_path), flops=1e21, inference_tokens=1e11, design=True, budget=1e22,
+        out=str(tmp_path / "plan"),
+    )  # fmt: skip
+    assert {p.name for p in planned.files} == {"plan.json", "ladder.py", "design.csv"}
+    assert "90% interval" in planned.text
+    plan = json.loads((tmp_path / "plan" / "plan.json").read_text())
+    assert plan["params"]["low"] < plan["params"]["value"] < plan["params"]["high"]
+
+
+def test_one_fit_for_each_value(tmp_path: pathlib.Path) -> None:
+    made = fit_command(
+        table=str(PUBLISHED / "gemstones_hot.jsonl"), law="power_floor", x="tokens",
+        columns="loss=final_loss", by="width", where="width < 600", bootstrap=0, out=str(tmp_path),
+    )  # fmt: skip
+    assert set(made.fits) == {p.name for p in tmp_path.iterdir()}
+    assert len(made.fits) >= 2
+
+
+def test_preregister_and_score(tmp_path: pathlib.Path) -> None:
+    fit_command(
+        **CHINCHILLA, bootstrap=60, preregister="params=1.618e10,tokens=5.18e10", out=str(tmp_path)
+    )
+    assert (tmp_path / "prediction.json").is_file()
+    options = {k: v for k, v in CHINCHILLA.items() if k not in ("law", "where")}
+    with pytest.raises(UserError, match="no finished run"):
+        fit_command(**options, where="params < 1e9", score=str(tmp_path / "prediction.json"))
+
+
+def test_what_is_wrong_is_named(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="exactly one of --table"):
+        fit_command()
+    with pytest.raises(UserError, match="no such table"):
+        fit_command(table=str(tmp_path / "none.csv"))
+    with pytest.raises(UserError, match=r"launch\.py report"):
+        fit_command(workdir=str(tmp_path))
+    with pytest.raises(UserError, match="no such fit"):
+        plan_command(fit=str(tmp_path), flops=1e21)
+    (tmp_path / "fit.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no fit\.json"):
+        plan_command(fit=str(tmp_path), flops=1e21)
+    with pytest.raises(UserError, match="level"):
+        fit_command(**CHINCHILLA, level=1.5)

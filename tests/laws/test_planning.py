@@ -1,0 +1,129 @@
+"""Plans agree with the closed form, and designs shrink what they promise to shrink."""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.errors import UserError
+from scaling.laws import Fit, fit
+from scaling.laws.isoflop import parametric, side_by_side
+from scaling.laws.planning import config_file, design, plan, rungs, shape_of
+
+
+@pytest.fixture(scope="module")
+def found(chinchilla_240: pd.DataFrame) -> Fit:
+    """The published table, fitted."""
+    return fit(chinchilla_240, "chinchilla", bootstrap=200)
+
+
+def test_plan_is_the_closed_form_optimum(found: Fit) -> None:
+    for flops in (1e19, 1e21, 1e24):
+        made = plan(found, flops)
+        params, tokens = (parametric(found, q).at(flops) for q in ("params", "tokens"))
+        assert made.params.value == pytest.approx(params[0], rel=1e-3)
+        assert made.tokens.value == pytest.approx(tokens[0], rel=1e-3)
+        assert made.params.low == pytest.approx(params[1], rel=1e-2)
+        assert made.params.high == pytest.approx(params[2], rel=1e-2)
+        assert 6 * made.params.value * made.tokens.value == pytest.approx(flops)
+
+
+def test_other_sizes_lose(found: Fit) -> None:
+    other = plan(found, 1e21).other_sizes
+    assert (other.extra_loss >= 0).all()
+    middle = other.params_multiple == 1
+    assert other.flops_wasted[middle].item() == pytest.approx(0, abs=1e-6)
+    # Spending what is not wasted at the optimum gives the same loss.
+    row = other.iloc[0]
+    kept = 1e21 * (1 - row.flops_wasted)
+    assert plan(found, kept).loss.value == pytest.approx(row.loss, rel=1e-4)
+
+
+def test_inference_makes_models_smaller_and_longer_trained(found: Fit) -> None:
+    plain, paid = plan(found, 1e21), plan(found, 1e21, inference_tokens=1e12)
+    assert paid.inference is not None
+    assert paid.inference["params"] < plain.params.value
+    assert paid.inference["tokens"] > plain.tokens.value
+    assert paid.inference["training_flops"] > 1e21
+    assert 0 < paid.inference["saved"] < 1
+    at = {"params": paid.inference["params"], "tokens": paid.inference["tokens"]}
+    assert found.draws(at)[0][0] == pytest.approx(plain.loss.value, rel=1e-4)
+
+
+def test_far_extrapolation_is_said(found: Fit) -> None:
+    assert any("above the runs that were fitted" in note for note in plan(found, 1e26).notes)
+
+
+def test_plan_refuses_a_law_without_tokens(chinchilla_240: pd.DataFrame) -> None:
+    one = fit(chinchilla_240, "compute", bootstrap=0)
+    with pytest.raises(UserError, match="needs a law of params and tokens"):
+        plan(one, 1e21)
+
+
+def test_design_beats_now_and_the_even_grid(found: Fit) -> None:
+    made = design(found, target_flops=1e24, budget=1e22)
+    assert made.designed < made.half_width
+    assert made.designed <= made.even
+    assert (made.runs.flops * made.runs["count"]).sum() <= 1e22 * (1 + 1e-9)
+    assert made.even_runs.flops.sum() == pytest.approx(1e22)
+
+
+def test_designed_runs_do_shrink_the_interval(found: Fit, chinchilla_240: pd.DataFrame) -> None:
+    """Simulate the proposed runs from the fit, refit, and see the interval shrink as promised."""
+    made = design(found, target_flops=1e24, budget=1e23)
+    repeated = made.runs.loc[made.runs.index.repeat(made.runs["count"])]
+    noise = np.random.default_rng(0).normal(size=len(repeated))
+    loss = found.draws(repeated)[0] * np.exp(found.noise.sd * noise)
+    both = pd.concat([chinchilla_240, repeated.assign(loss=loss)], ignore_index=True)
+    after = fit(both, "chinchilla", bootstrap=200)
+    params = parametric(found).at(1e24)[0]
+    target = {"params": params, "tokens": 1e24 / 6 / params}
+
+    def half(one: Fit) -> float:
+        band = one.predict(target, kind="mean")
+        return float((band.high - band.low)[0] / 2 / band.mean[0])
+
+    assert half(after) < half(found)
+    assert half(after) == pytest.approx(made.designed, rel=0.5)
+
+
+def test_rungs_make_a_config_that_loads(found: Fit, tmp_path: pathlib.Path) -> None:
+    ladder = rungs(found, 1e17)
+    path = tmp_path / "ladder.py"
+    path.write_text(config_file(ladder, "configs.lm", "A ladder."))
+    spec = importlib.util.spec_from_file_location("ladder", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    widths = [module.get_config(str(i)).model.width for i in range(len(ladder))]
+    assert widths == sorted(widths)
+    config = module.get_config("3")
+    assert config.train.steps is None
+    assert config.model.width % config.model.heads == 0
+
+
+@pytest.mark.parametrize("params", [3e5, 1e7, 1e9, 1e11])
+def test_shapes_are_near_the_params_asked_for(params: float) -> None:
+    assert shape_of(params, vocab=257)[2] == pytest.approx(params, rel=0.35)
+
+
+def test_three_approaches_side_by_side() -> None:
+    """On runs of a known law in exact isoFLOP slices, every approach finds its exponent."""
+    rows = []
+    truth = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.34, "beta": 0.38}
+    rng = np.random.default_rng(0)
+    for flops in 1e18 * 4.0 ** np.arange(6):
+        ratio = truth["alpha"] * truth["A"] / (truth["beta"] * truth["B"])
+        best = ratio ** (1 / 0.72) * (flops / 6) ** (0.38 / 0.72)
+        for params in best * np.geomspace(1 / 6, 6, 9):
+            tokens = flops / 6 / params
+            loss = 1.8 + 480 * params**-0.34 + 2000 * tokens**-0.38
+            rows.append((params, tokens, flops, loss * np.exp(0.001 * rng.normal())))
+    table = pd.DataFrame(rows, columns=["params", "tokens", "flops", "loss"])
+    found = side_by_side(table, approaches=("2", "2p", "3"))
+    params = found[found.quantity == "params"]
+    np.testing.assert_allclose(params.exponent, 0.38 / 0.72, atol=0.06)
+    assert ((params.low < 0.38 / 0.72) & (params.high > 0.38 / 0.72)).sum() >= 2
