@@ -128,7 +128,10 @@ class Transformer(nn.Module):
         # 1 / sqrt(width): the tied head, fed with a normed vector, starts with logits of about 1.
         init = truncated_normal(1 / math.sqrt(c.width))
         table_VxD = parameter(self, "embedding", init, (vocab, c.width), ("vocab", "embed"))
-        x_BxLxD = constrain(jnp.take(table_VxD, batch["tokens"], axis=0).astype(dtype))
+        # Gathered over fsdp before the lookup: the partitioner has no good plan for looking rows up
+        # in a table that is cut along the width.
+        whole_VxD = nn.with_logical_constraint(table_VxD, ("act_vocab", "act_embed"))
+        x_BxLxD = constrain(jnp.take(whole_VxD, batch["tokens"], axis=0).astype(dtype))
 
         context = {
             "rope": rope_table(batch["positions"], head_dim, c.rope_theta),

@@ -41,10 +41,9 @@ def next_token(config: ObjectiveConfig) -> Objective:
             "accuracy": Sum(masked(correct_BxL.astype(jnp.float32)), tokens_B),
             "z_loss": Sum(z_loss_B, tokens_B),
         }
-        minimised_B = loss_B + config.z_loss * z_loss_B if config.z_loss else loss_B
-        return Rows(minimised_B, sums)
+        return Rows(loss_B, {"z_loss": z_loss_B}, sums)
 
-    return Objective(rows_of)
+    return Objective(rows_of, {"z_loss": config.z_loss} if config.z_loss else {})
 
 
 def target_logits(logits_BxLxV: Array, targets_BxL: Array) -> Array:

@@ -36,6 +36,7 @@ class Rows:
     """What one row (window, image) of the batch contributes; every array is float32 [B]."""
 
     minimised: Array  # what is differentiated, summed over the row's tokens
+    penalties: dict[str, Array]  # added to it, each times its weight in the objective
     sums: dict[str, Sum]  # always with "loss", whose count is what gradients are divided by
 
 
@@ -44,6 +45,7 @@ class Objective:
     """A pure function from outputs and batch to sums, and what follows from it."""
 
     rows_of: Callable[[Mapping[str, Array], Batch], Rows]  # of model outputs and batch
+    weights: Mapping[str, float]  # of the penalties that are on
 
     def rows(self, model: nn.Module, params: Any, batch: Batch) -> dict[str, Sum]:
         """Sums of every row apart, each [B]; without randomness, for evaluation."""
@@ -51,9 +53,22 @@ class Objective:
         return self.rows_of(outputs, batch).sums
 
     def loss(
-        self, model: nn.Module, params: Any, batch: Batch, rng: Array
+        self,
+        model: nn.Module,
+        params: Any,
+        batch: Batch,
+        rng: Array,
+        hparams: Mapping[str, Any] | None = None,
     ) -> tuple[Array, dict[str, Sum]]:
-        """(what is differentiated, sums), both over the whole batch. `rng` is for dropout."""
+        """(what is differentiated, sums), both over the whole batch. `rng` is for dropout.
+
+        The weights of the penalties that are on are taken from `hparams`, where they may be traced:
+        runs that differ in them share one program. None: the config's.
+        """
         outputs = model.apply({"params": params}, batch, rngs={"dropout": rng})
         rows = self.rows_of(cast(Mapping[str, Array], outputs), batch)
-        return rows.minimised.sum(), jax.tree.map(lambda x_B: x_B.sum(), rows.sums)
+        weights = self.weights if hparams is None else hparams
+        total = rows.minimised.sum()
+        for name in self.weights:
+            total += weights[name] * rows.penalties[name].sum()
+        return total, jax.tree.map(lambda x_B: x_B.sum(), rows.sums)

@@ -31,7 +31,7 @@ def gradients(
     leaves the pieces with different counts.
     """
     grad_of_sum = jax.grad(
-        lambda p, piece, key: pieces.objective.loss(pieces.model, p, piece, key),
+        lambda p, piece, key: pieces.objective.loss(pieces.model, p, piece, key, hparams),
         has_aux=True,
     )
     if microbatches == 1:

@@ -67,7 +67,8 @@ def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
     """The pieces have different token counts: the mean must be over all tokens, not of means."""
     config = tiny()
     pieces = state_lib.parts(config)
-    params = sharding.unbox(state_lib.create(pieces, config, np.uint32(0)).params)
+    plan = state_lib.layout(pieces, config, sharding.make_mesh(config.mesh, jax.devices()[:1]))
+    params = jax.device_get(state_lib.init(pieces, config, plan).params)
     batch = data.train_batches(config).batch(0)
     batch["loss_mask"] = (np.arange(8)[:, None] * 2 > np.arange(16)[None, :]).astype(np.float32)
     from scaling.train.step import gradients
