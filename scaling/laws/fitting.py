@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError, nearest
+from scaling.laws.asymptotics import delta_draws, profile
 from scaling.laws.law import Law
 from scaling.laws.minimize import Minima, Problem, minimize, pad, padded, predict, sensitivities
 from scaling.laws.result import Fit
 from scaling.laws.starts import Screen, candidates, thin
+from scaling.laws.uncertainty import Draws, groups_of
 from scaling.laws.uncertainty import bootstrap as resample
-from scaling.laws.uncertainty import groups_of
 
+METHODS = ("auto", "cases", "residual", "delta", "profile")
 OBJECTIVES = ("huber", "squares", "absolute", "asymmetric")
 POLISHED = 16  # starts that are minimised to the end
 FAR_OFF = 6.0  # robust standard deviations from which a row counts as an outlier
@@ -167,6 +169,7 @@ def fit(
     start: Mapping[str, float] | None = None,
     conventions: Mapping[str, str] | None = None,
     checks: bool = True,
+    polished: int = POLISHED,
 ) -> Fit:
     """Fit a law to a table of runs.
 
@@ -178,19 +181,20 @@ def fit(
       loss: column that is predicted; None: the law's own default ("loss" for most).
       objective: sum over rows of "huber", "squares" (r^2 / 2), "absolute" (|r|), or "asymmetric"
         (Huber tilted to a quantile of the residuals).
-      delta: of the Huber loss, in units of the residual (relative when space is log).
-      tilt: the quantile that "asymmetric" aims at.
-      space: "log" (residuals of log loss) or "linear".
-      sd: column with the standard deviation (not the weight) of each row's loss.
-      fixed: parameters (or constants of the law) that are given rather than fitted.
-      bootstrap: resamples; 0: no intervals.
-      method: of the intervals: auto, cases or residual.
+      delta: of the Huber loss, in units of the residual (relative when space is log). tilt: the
+      quantile that "asymmetric" aims at. space: "log" (residuals of log loss) or "linear". sd:
+      column with the standard deviation (not the weight) of each row's loss. fixed: parameters (or
+      constants of the law) that are given rather than fitted. bootstrap: resamples; 0: no
+      intervals. method: of the intervals: cases or residual (bootstrap; auto chooses), delta, or
+      profile (whose
+        predictions are those of delta).
       cluster: column whose equal values mark rows of one run.
       level: of the intervals.
       seed: of the resampling.
       start: one more starting point, natural scale.
       conventions: what the columns count, carried into the result.
       checks: refit without the rows that lie far off, and say whether they decide the fit.
+      polished: starting points of the grid that are minimised to the end.
 
     Raises UserError for a table that the law cannot be fitted to.
     """
@@ -202,7 +206,7 @@ def fit(
         law = LAWS[law]
     _check_choice("objective", objective, OBJECTIVES)
     _check_choice("space", space, ("log", "linear"))
-    _check_choice("method", method, ("auto", "cases", "residual"))
+    _check_choice("method", method, METHODS)
     names = {law.columns[0]: x} if isinstance(x, str) and law.columns == ("x",) else {}
     names = dict(x) if isinstance(x, Mapping) else names
     loss = loss or law.target
@@ -225,7 +229,7 @@ def fit(
     extra = None
     if start is not None:
         extra = problem.coordinates(np.array([[start[n] for n in free]], float))
-    begun, compared = candidates(screen, POLISHED, extra)
+    begun, compared = candidates(screen, polished, extra)
     if not len(begun):
         raise UserError(f"{law.name} is undefined at every starting point on this table")
     minima = polish(problem, begun)
@@ -233,16 +237,21 @@ def fit(
     if objective == "absolute":
         minima.coordinates[at] = to_vertex(problem, minima.coordinates[at])
     found = Found(problem, minima, at, rows, law)
+    bootstrapped = method in ("auto", "cases", "residual")
     draws = resample(
-        problem, minima.coordinates[at], screen, draws=bootstrap, method=method,
-        cluster=rows.cluster, seed=seed,
+        problem, found.coordinates, screen, draws=bootstrap if bootstrapped else 0,
+        method=method, cluster=rows.cluster, seed=seed,
     )  # fmt: skip
-    values = problem.values(minima.coordinates[at])
+    if not bootstrapped and bootstrap and draws.noise.dof > 0:
+        draws = found.asymptotic(draws, method, bootstrap, seed)
+    values = problem.values(found.coordinates)
     tails = [(1 - level) / 2, (1 + level) / 2]
     intervals, errors = {}, {}
     if len(draws.values):
-        low, high = np.quantile(draws.values, tails, axis=0)
-        intervals = {n: (float(low[i]), float(high[i])) for i, n in enumerate(free)}
+        sides = np.quantile(draws.values, tails, axis=0).T
+        if method == "profile":
+            sides = found.profile(level)
+        intervals = {n: (float(sides[i, 0]), float(sides[i, 1])) for i, n in enumerate(free)}
         errors = {n: float(draws.values[:, i].std(ddof=1)) for i, n in enumerate(free)}
     status, unidentified, notes = found.judge(intervals)
     if checks:
@@ -417,6 +426,23 @@ class Found:
         value = max(float(minima.objective[at]), 1e-300)
         largest = float(np.max(np.abs(free_gradient), initial=0.0))
         self.gradient = float(largest / np.sqrt(value) / min(1.0, np.sqrt(problem.delta)))
+
+    def asymptotic(self, draws: Draws, method: str, count: int, seed: int) -> Draws:
+        """Draws of the delta method in the place of a bootstrap's."""
+        values = delta_draws(
+            self.problem, self.coordinates, self.residual, self.jacobian, self.live, draws=count,
+            seed=seed,
+        )  # fmt: skip
+        name = "delta method (multivariate t)"
+        name = f"profile likelihood; predictions by the {name}" if method == "profile" else name
+        return replace(draws, values=self.problem.values(values), method=name)
+
+    def profile(self, level: float) -> np.ndarray:
+        """Profile-likelihood intervals [free, 2], natural scale."""
+        sides = profile(
+            self.problem, self.coordinates, self.residual, self.jacobian, self.live, level=level
+        )
+        return self.problem.values(sides.T).T
 
     def judge(
         self, intervals: Mapping[str, tuple[float, float]]

@@ -162,7 +162,8 @@ def _program(law: Law, free: tuple[str, ...], space: str) -> Callable[..., _Slot
         return jnp.stack(out, -1)
 
     def propose(s: _Slots, low: Any, high: Any) -> Any:
-        held = ((s.at <= low[None]) & (s.gradient > 0)) | ((s.at >= high[None]) & (s.gradient < 0))
+        held = ((s.at <= low) & (s.gradient > 0)) | ((s.at >= high) & (s.gradient < 0))
+        held = held | (low == high)
         diagonal = jnp.abs(jnp.diagonal(s.hessian, axis1=1, axis2=2))
         largest = jnp.max(diagonal, axis=1, keepdims=True)
         scale = jnp.sqrt(jnp.maximum(diagonal, 1e-14 * largest + 1e-300))
@@ -179,7 +180,7 @@ def _program(law: Law, free: tuple[str, ...], space: str) -> Callable[..., _Slot
         longest = jnp.max(jnp.abs(step), axis=1, keepdims=True)
         step = step * jnp.minimum(1.0, LONGEST / jnp.maximum(longest, 1e-300))
         step = jnp.where(s.fresh[:, None] & jnp.isinf(s.value)[:, None], 0.0, step)
-        return jnp.clip(s.at + step, low[None], high[None])
+        return jnp.clip(s.at + step, low, high)
 
     def iterate(
         s: _Slots, target: Any, weight: Any, low: Any, high: Any, tilt: Any, given: Any,
@@ -248,6 +249,7 @@ def minimize(
     targets: np.ndarray | None = None,
     weights: np.ndarray | None = None,
     first_delta: np.ndarray | None = None,
+    held: np.ndarray | None = None,
     iterations: int = 200,
     quorum: float = 1.0,
 ) -> Minima:
@@ -259,6 +261,7 @@ def minimize(
       targets: [tasks, rows] when tasks differ in them (residual bootstrap); None: the problem's.
       weights: [tasks, rows] when tasks differ in them (case bootstrap); None: the problem's.
       first_delta: Huber delta at which each task begins [tasks]; None: the problem's.
+      held: coordinates that stay where they start [tasks, free], bool; None: none.
       iterations: at most so many a task.
       quorum: share of the tasks after which the others are given up (they come back as not
         converged, where they stand).
@@ -268,6 +271,9 @@ def minimize(
     slots = min(SLOTS[tasks > SLOTS[0]], max(1, 2**21 // rows))
     low, high = problem.bounds()
     starts = np.clip(starts, low, high)
+    lows, highs = (np.broadcast_to(b, starts.shape) for b in (low, high))
+    if held is not None:
+        lows, highs = np.where(held, starts, lows), np.where(held, starts, highs)
     goal = min(problem.delta, 1e12)
     begin = np.full(tasks, goal) if first_delta is None else np.maximum(first_delta, goal)
     program = _program(problem.law, problem.free, problem.space)
@@ -288,6 +294,7 @@ def minimize(
         s["done"][slot] = False
         s["converged"][slot] = False
         s["iterations"][slot] = 0
+        slot_low[slot], slot_high[slot] = lows[which], highs[which]
         target[slot, :own] = problem.target if targets is None else targets[which]
         weight[slot, :own] = problem.weight if weights is None else weights[which]
 
@@ -301,11 +308,12 @@ def minimize(
     own = len(problem.target)
     target = np.tile(pad(problem.target, rows)[None], (slots, 1))
     weight = np.zeros((slots, rows))
+    slot_low, slot_high = (np.tile(b, (slots, 1)) for b in (low, high))
     owner = np.full(slots, -1)
     waiting, ended = 0, 0
     with jax.enable_x64(True):
         shared = jax.device_put(
-            (low, high, np.float64(problem.tilt), dict(problem.given),
+            (np.float64(problem.tilt), dict(problem.given),
              {k: pad(np.asarray(v, float), rows) for k, v in problem.columns.items()})
         )  # fmt: skip
         while ended < tasks:
@@ -320,7 +328,8 @@ def minimize(
             enough = idle + max(1, slots // 4) if more else slots
             if quorum < 1:
                 enough = min(enough, idle + max(1, int(np.ceil(quorum * tasks)) - ended))
-            result = program(_Slots(**state), iterations, enough, target, weight, *shared)
+            bounds = (slot_low, slot_high)
+            result = program(_Slots(**state), iterations, enough, target, weight, *bounds, *shared)
             state = {k: np.array(v) for k, v in result._asdict().items()}
             over = (owner >= 0) & (state["done"] | (state["iterations"] >= iterations))
             if ended + np.sum(over) >= quorum * tasks:

@@ -1,0 +1,32 @@
+"""Intervals hold the truth as often as they say, also far beyond the runs."""
+
+import pytest
+
+from benchmarks.law_coverage import DESIGNS, coverage
+
+
+def test_quick_start_intervals_cover() -> None:
+    """A hundred sweeps of the quick start's shape: 90 % intervals, binomial error 3 %."""
+    shares = coverage(DESIGNS["quick start, 13 runs"], simulations=100, bootstrap=200)
+    for quantity, share in shares.items():
+        assert 0.82 <= share <= 0.98, (quantity, shares)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["quick start, 13 runs", "5 budgets x 7 sizes", "8 budgets x 15 sizes"]
+)
+def test_default_intervals_cover(name: str) -> None:
+    """Exponents and predictions at 10 and 100 times the largest budget, 300 simulations each."""
+    shares = coverage(DESIGNS[name], simulations=300)
+    for quantity, share in shares.items():
+        assert 0.85 <= share <= 0.95, (quantity, shares)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quick start, law 0.3 % off", "8 x 15, heavy tails"])
+def test_default_intervals_bend_but_hold(name: str) -> None:
+    """Where the law is off at every point, or the noise has heavy tails."""
+    shares = coverage(DESIGNS[name], simulations=300)
+    for quantity, share in shares.items():
+        assert 0.80 <= share <= 0.97, (quantity, shares)
