@@ -22,7 +22,8 @@ class Checkpoints:
     """The checkpoints of one run, newest last; a context manager that waits for pending saves."""
 
     def __init__(self, path: epath.PathLike, config: RunConfig):
-        self._path, self._config = epath.Path(path), config
+        # Orbax takes absolute paths only.
+        self._path, self._config = epath.Path(path).resolve(), config
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:

@@ -79,7 +79,8 @@ def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
         jax.jit(lambda m=m: gradients(pieces, m, params, batch, hparams, key)[0])() for m in (1, 4)
     )
     for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(pieces_of), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+        # Against the size of the whole leaf: an element may be a small difference of large terms.
+        assert np.linalg.norm(a - b) <= 1e-6 * np.linalg.norm(a)
 
 
 def test_several_steps_a_call_give_the_same_curve(tiny, one_device):
