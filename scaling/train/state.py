@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import models, objectives, optim, sharding
+from scaling import costs, models, objectives, optim, sharding
 from scaling.config import RunConfig
 
 
@@ -47,24 +47,13 @@ def parts(config: RunConfig) -> Parts:
     )
 
 
-def example_batch(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of one global batch, [train.batch_size, data.seq_len]."""
-    shape = (config.train.batch_size, config.data.seq_len)
-    dtypes = {
-        "tokens": np.int32,
-        "targets": np.int32,
-        "positions": np.int32,
-        "segment_ids": np.int32,
-        "loss_mask": np.float32,
-        "target_bytes": np.int32,
-    }
-    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in dtypes.items()}
-
-
 def create(pieces: Parts, config: RunConfig, seed: jax.Array) -> TrainState:
     """The state after 0 updates, with linen's boxes around the parameters and their moments."""
     # Parameters do not depend on the batch's size, so one row of the shapes is enough.
-    row = {name: jnp.zeros((1, *s.shape[1:]), s.dtype) for name, s in example_batch(config).items()}
+    row = {
+        name: jnp.zeros((1, *s.shape[1:]), s.dtype)
+        for name, s in costs.batch_shapes(config).items()
+    }
     params = pieces.model.init(jax.random.key(seed), row)["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -1,0 +1,11 @@
+"""The sub-commands of `launch.py`, by name. Each imports the rooms it needs when it runs."""
+
+from scaling.commands import inspection, laws, runs, tables
+from scaling.commands.command import Command
+
+COMMANDS: dict[str, Command] = {
+    **runs.COMMANDS,
+    **tables.COMMANDS,
+    **laws.COMMANDS,
+    **inspection.COMMANDS,
+}

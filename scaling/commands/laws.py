@@ -1,0 +1,134 @@
+"""`launch.py fit` and `plan`: their flags are the arguments of `scaling/laws/command.py`."""
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from scaling.commands.command import FLAGS, Command
+from scaling.errors import UserError
+
+_DEFINE: dict[type, Callable[..., Any]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_bool,
+}
+
+
+def _define(function: Callable[..., Any], helps: dict[str, str]) -> None:
+    """One flag for each keyword of `function`, of its type and with its default."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        # "float | None" is a float flag that may stay unset.
+        kind = (typing.get_args(parameter.annotation) or (parameter.annotation,))[0]
+        default = None if parameter.default is parameter.empty else parameter.default
+        _DEFINE[kind](name, default, helps[name])
+
+
+def _call(function: Callable[..., Any]) -> Any:
+    """`function` with the flags that `_define` made; those without a default must be given."""
+    values = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        values[name] = FLAGS[name].value
+        if parameter.default is parameter.empty and values[name] is None:
+            raise UserError(f"give --{name}")
+    return function(**values)
+
+
+FIT_HELP = {
+    "table": "CSV, Parquet or JSON lines; or give --workdir",
+    "workdir": "our own runs",
+    "law": "the law; an unknown one lists all",
+    "columns": "names: 'params=Model Size,flops=Training FLOP'",
+    "derive": "columns from others: 'tokens=flops/(6*params)'",
+    "where": "rows to keep: 'loss<5'",
+    "x": "column of a law of one column",
+    "loss": "column of the loss; default: the law's",
+    "objective": "huber, squares, absolute, ...; an unknown one lists all",
+    "delta": "of the Huber loss",
+    "tilt": "of the asymmetric loss, between 0 and 1",
+    "space": "residuals in log or linear",
+    "sd": "column with the noise of each loss",
+    "fixed": "parameters that are given: 'alpha=0.35'",
+    "bootstrap": "resamples; 0: none",
+    "method": "of the intervals",
+    "cluster": "column: rows that share its value are one run",
+    "by": "column: one fit for each of its values",
+    "level": "of the intervals",
+    "seed": "of the resampling",
+    "holdout_by": "column whose largest value is predicted from the rest",
+    "compare": "other laws, compared on the same rows",
+    "sensitivity": "how the answer moves with the choices made",
+    "approaches": "envelope, isoFLOP and parametric exponents side by side",
+    "preregister": "a planned run: 'params=7e10,tokens=1.4e12'; writes OUT/prediction.json",
+    "score": "a prediction.json, scored on this table",
+    "out": "folder of fit.json and the tables",
+}
+PLAN_HELP = {
+    "fit": "fit.json, or its folder",
+    "flops": "training budget of the planned run",
+    "inference_tokens": "tokens read or written after training",
+    "unique_tokens": "for a data-constrained law",
+    "level": "of the intervals; default: the fit's",
+    "design": "propose runs that shrink the interval most",
+    "budget": "FLOPs for those runs",
+    "rungs": "sizes of the ladder config",
+    "base": "module of the config that the ladder changes",
+    "vocab": "its vocabulary",
+    "out": "folder of plan.json, ladder.py and design.csv",
+}
+
+
+def _fit_flags() -> None:
+    from scaling.laws.command import fit_command
+
+    _define(fit_command, FIT_HELP)
+
+
+def _fit() -> int:
+    from scaling import records
+    from scaling.laws.command import fit_command
+
+    if FLAGS.workdir:
+        records.write_table(records.table(FLAGS.workdir), FLAGS.workdir)
+    print(_call(fit_command).text)
+    return 0
+
+
+def _plan_flags() -> None:
+    from scaling.laws.command import plan_command
+
+    _define(plan_command, PLAN_HELP)
+
+
+def _plan() -> int:
+    from scaling.laws.command import plan_command
+
+    print(_call(plan_command).text)
+    return 0
+
+
+COMMANDS = {
+    "fit": Command(
+        "fit a law to a table of runs, with intervals",
+        """Fit a law to a table: our own runs, or anybody's.
+
+  python launch.py fit --workdir=out --law=power_floor --holdout_by=params --out=out/fit
+  python launch.py fit --table=runs.csv --law=chinchilla \\
+    --columns='params=Model Size,flops=Training FLOP' --derive='tokens=flops/(6*params)' \\
+    --where='loss<5' --bootstrap=4000 --out=out/fit""",
+        _fit_flags,
+        _fit,
+    ),
+    "plan": Command(
+        "the compute-optimal run of a budget, from a fit",
+        """Say which model and how much data a budget should buy, with intervals.
+
+  python launch.py plan --fit=out/fit/fit.json --flops=1e21 --out=out/plan
+  python launch.py plan --fit=out/fit --flops=1e21 --design --budget=1e19""",
+        _plan_flags,
+        _plan,
+    ),
+}

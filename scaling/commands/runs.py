@@ -1,0 +1,115 @@
+"""`launch.py train` and `sweep`: runs that are trained."""
+
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from scaling.commands.command import (
+    DIVERGED,
+    FAILED,
+    FLAGS,
+    RESUME_ME,
+    Command,
+    cpu_devices_flag,
+    experiment_flag,
+    stop_on_signals,
+    workdir_flag,
+)
+from scaling.commands.tables import given_study, write_report
+from scaling.errors import UserError
+
+
+def _train_flags() -> None:
+    config_flags.DEFINE_config_file("config", None, "a base config, e.g. configs/lm.py:debug")
+    flags.DEFINE_string("run", None, "go on with a run directory, instead of --config")
+    workdir_flag()
+    cpu_devices_flag()
+
+
+def _train() -> int:
+    from scaling import runtime, study
+    from scaling.records import RunDirectory
+    from scaling.train.loop import train
+
+    runtime.configure(FLAGS.cpu_devices)
+    if (FLAGS.config is None) == (FLAGS.run is None):
+        raise UserError("train: give exactly one of --config and --run")
+    workdir = epath.Path(FLAGS.workdir)
+    if FLAGS.run:
+        stored = RunDirectory(FLAGS.run)
+        config, workdir = study.resolve(stored.config()), stored.path.parent.parent
+    else:
+        config = study.resolve(FLAGS.config)
+    outcome = train(config, workdir, stop=stop_on_signals())
+    print(f"{outcome.status} at step {outcome.step}: {RunDirectory.open(config, workdir).path}")
+    if outcome.reason:
+        print(outcome.reason)
+    return {"done": 0, "stopped": RESUME_ME, "diverged": DIVERGED}[outcome.status]
+
+
+# ---- sweep
+
+
+def _sweep_flags() -> None:
+    experiment_flag()
+    workdir_flag()
+    flags.DEFINE_bool("dry_run", False, "print what would run and what it costs, then stop")
+    flags.DEFINE_enum("executor", "local", ["local"], "where the runs are trained")
+    flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
+    flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
+    flags.DEFINE_integer("devices", None, "--dry_run: devices a run has; default: those here")
+    cpu_devices_flag()
+
+
+def _sweep() -> int:
+    from scaling import runtime, study
+    from scaling.executors import EXECUTORS, preview
+
+    runtime.configure(FLAGS.cpu_devices)
+    plan = given_study()
+    configs = study.runs(plan)
+    if FLAGS.dry_run:
+        print(preview.table(configs, FLAGS.workdir, devices=FLAGS.devices))
+        return 0
+    stop, results = stop_on_signals(), []
+    progress = preview.SweepProgress(configs, FLAGS.workdir)
+    results = EXECUTORS[FLAGS.executor](
+        configs, FLAGS.workdir, workers=FLAGS.workers, stop=stop, on_result=progress.ended
+    )
+    print(preview.summary(results, FLAGS.workdir))
+    if stop.is_set():
+        return RESUME_ME
+    if FLAGS.report:
+        write_report(plan, configs)
+    return FAILED if any(r.status == "failed" for r in results) else 0
+
+
+COMMANDS = {
+    "train": Command(
+        "train one run",
+        """Train one run; start it again and it goes on where it stopped.
+
+  python launch.py train --config=configs/lm.py:debug
+  python launch.py train --config=configs/lm.py --config.model.width=512 --workdir=out
+  python launch.py train --config=configs/lm.py:debug --cpu_devices=8 --config.mesh.fsdp=4
+  python launch.py train --run=out/runs/<run>
+
+Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again; 3 diverged;
+2 bad input.""",
+        _train_flags,
+        _train,
+    ),
+    "sweep": Command(
+        "train every run of a study, then report",
+        """Train every run of a study. Runs that are done are skipped, half-done ones go on.
+
+  python launch.py sweep --experiment=experiments/quickstart.py --dry_run
+  python launch.py sweep --experiment=experiments/quickstart.py
+  python launch.py sweep --experiment=experiments/width.py:debug --workers=1
+
+A run that fails or diverges never stops the others; it is listed with the command that repeats
+it alone.""",
+        _sweep_flags,
+        _sweep,
+    ),
+}

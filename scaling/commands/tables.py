@@ -1,0 +1,87 @@
+"""`launch.py status` and `report`: what the runs of a workdir have come to."""
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+from etils import epath
+
+from scaling.commands.command import FLAGS, Command, experiment_flag, workdir_flag
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from scaling.config import RunConfig
+    from scaling.sweep import Study
+
+
+def given_study() -> "Study":
+    """The study of --experiment."""
+    from scaling import study
+
+    if FLAGS.experiment is None:
+        raise UserError("give --experiment, e.g. --experiment=experiments/quickstart.py")
+    return study.load_study(FLAGS.experiment)
+
+
+def write_report(plan: "Study", configs: "list[RunConfig]") -> None:
+    """The report of a study's runs, below the workdir; prints its path."""
+    from scaling.records import RunDirectory
+    from scaling.report import report
+
+    directories = [RunDirectory.open(config, FLAGS.workdir) for config in configs]
+    page = report(directories, out=epath.Path(FLAGS.workdir) / "report" / plan.name, study=plan)
+    print(f"report: {page}")
+
+
+def _status_flags() -> None:
+    experiment_flag()
+    workdir_flag()
+    flags.DEFINE_bool("watch", False, "refresh until interrupted")
+
+
+def _status() -> int:
+    from scaling import study
+    from scaling.status import show, watch
+
+    planned = study.runs(given_study()) if FLAGS.experiment else None
+    (watch if FLAGS.watch else show)(FLAGS.workdir, planned)
+    return 0
+
+
+def _report_flags() -> None:
+    experiment_flag()
+    workdir_flag()
+
+
+def _report() -> int:
+    from scaling import study
+    from scaling.report import report
+
+    if FLAGS.experiment:
+        plan = given_study()
+        write_report(plan, study.runs(plan))
+    else:
+        page = report(FLAGS.workdir, out=epath.Path(FLAGS.workdir) / "report" / "all")
+        print(f"report: {page}")
+    return 0
+
+
+COMMANDS = {
+    "status": Command(
+        "the runs of a workdir: state, rate, ETA, failures",
+        """Show the runs of a workdir, or of a study (then also those that have not begun).
+
+  python launch.py status
+  python launch.py status --experiment=experiments/quickstart.py --watch""",
+        _status_flags,
+        _status,
+    ),
+    "report": Command(
+        "table, figures and one HTML page of finished runs",
+        """Write table.parquet, table.csv, PNG and SVG figures and one self-contained HTML page.
+
+  python launch.py report --experiment=experiments/quickstart.py
+  python launch.py report --workdir=out""",
+        _report_flags,
+        _report,
+    ),
+}
