@@ -48,8 +48,9 @@ class Published:
     """The published objective: log-sum-exp of (a - alpha log N, b - beta log D, e), Huber 1e-3."""
 
     def __init__(self, table: pd.DataFrame, delta: float = 1e-3):
-        self.log_params, self.log_tokens = np.log(table.params), np.log(table.tokens)
-        self.log_loss, self.delta = np.log(table.loss), delta
+        columns = (table[k].to_numpy(float) for k in ("params", "tokens", "loss"))
+        self.log_params, self.log_tokens, self.log_loss = (np.log(c) for c in columns)
+        self.delta = delta
 
     def __call__(self, x: np.ndarray) -> float:
         """The sum of Huber losses."""
@@ -64,7 +65,7 @@ class Published:
         top = terms.max(axis=0)
         parts = np.exp(terms - top)
         total = parts.sum(axis=0)
-        residual = top + np.log(total) - self.log_loss.to_numpy()
+        residual = top + np.log(total) - self.log_loss
         inner = np.clip(residual, -self.delta, self.delta)
         value = float(np.sum(inner * (residual - inner / 2)))
         share = parts / total * inner
@@ -125,7 +126,9 @@ def main() -> None:
         rows = rng.integers(0, len(table), len(table))
         one = Published(table.iloc[rows])
         start = [0.3473, 0.3672, np.log(1.8172), np.log(477.8), np.log(2143.4)]
-        scipy_minimize(one.with_gradient, start, jac=True, method="BFGS", options={"gtol": 1e-9})
+        # ftol of the objective's own size, 1e-3, would stop at once: both tolerances are tightened.
+        tight = {"gtol": 1e-9, "ftol": 1e-15, "maxiter": 10_000, "maxfun": 100_000}
+        scipy_minimize(one.with_gradient, start, jac=True, method="L-BFGS-B", options=tight)
 
     seconds, _ = timed(lambda: [resample() for _ in range(arguments.resamples)])
     theirs_boot = seconds / arguments.resamples * RESAMPLES

@@ -23,6 +23,7 @@ from scaling.laws.uncertainty import bootstrap as resample
 METHODS = ("auto", "cases", "residual", "delta", "profile")
 OBJECTIVES = ("huber", "squares", "absolute", "asymmetric")
 POLISHED = 16  # starts that are minimised to the end
+LONG_TABLE = 4  # of the ends on some rows of a long table, so many go on with all of them
 FAR_OFF = 6.0  # robust standard deviations from which a row counts as an outlier
 SMOOTHED = 1e-6  # Huber delta that stands for the absolute value, before the last step is exact
 
@@ -258,6 +259,7 @@ def fit(
         notes = (*notes, *outliers(problem, found, begun[:3], intervals))
     given = {n: float(v) for n, v in zip(free, values, strict=True)} | fixed
     best = float(minima.objective[at])
+    reached = int(np.sum(minima.objective <= best * (1 + 1e-6) + 1e-18))
     total = best
     if objective == "absolute":
         total = float(np.sum(weight * np.abs(found.residual)))
@@ -270,7 +272,7 @@ def fit(
         x={c: names.get(c, c) for c in (law.needs or law.columns)}, loss=loss,
         ranges={c: (float(v.min()), float(v.max())) for c, v in rows.raw.items()},
         conventions=dict(conventions or {}), fixed=fixed, noise=draws.noise, starts=compared,
-        polished=len(begun), reached=int(np.sum(minima.objective <= best * (1 + 1e-6) + 1e-18)),
+        polished=len(minima.objective), reached=reached,
         condition=found.condition, gradient=found.gradient, free=free, samples=draws.values,
     )  # fmt: skip
 
@@ -300,12 +302,18 @@ def _loss_function(
 def polish(problem: Problem, starts: np.ndarray) -> Minima:
     """Minimise from every start; every other one begins at a wide delta, which is then lowered.
 
-    Stragglers are given up when most have ended, unless one of them already stands lower.
+    Stragglers are given up when most have ended, unless one of them already stands lower. A long
+    table is first minimised on some of its rows; the best ends go on with all of them.
     """
+    part = thin(problem)
+    if len(part.target) < len(problem.target):
+        first = polish(part, starts)
+        order = np.argsort(first.objective)[:LONG_TABLE]
+        return minimize(problem, first.coordinates[order])
     direct = (np.arange(len(starts)) % 2 == 0) & (problem.delta >= 1e-4)
-    first = np.where(direct, 0.0, 0.1)
+    wide = np.where(direct, 0.0, 0.1)
     iterations = 200 if problem.delta >= 1e-4 else 800
-    minima = minimize(problem, starts, first_delta=first, quorum=0.6, iterations=iterations)
+    minima = minimize(problem, starts, first_delta=wide, quorum=0.6, iterations=iterations)
     best = minima.objective[minima.converged].min(initial=np.inf)
     left = np.flatnonzero(~minima.converged & ~(minima.objective > best))
     if not len(left):

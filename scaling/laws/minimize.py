@@ -7,7 +7,9 @@ Each task is a damped Newton iteration with bounds; for nearly absolute losses (
 below the residuals) the delta is lowered step by step. Called by `fitting.py` and `uncertainty.py`.
 """
 
+import concurrent.futures
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -266,9 +268,38 @@ def minimize(
       quorum: share of the tasks after which the others are given up (they come back as not
         converged, where they stand).
     """
+    own = (targets, weights, first_delta, held)
+    # XLA runs these small programs on one core each, so that shares of the tasks run side by side.
+    shares = min(os.cpu_count() or 1, len(starts) // (4 * SLOTS[1]))
+    if shares < 2:
+        return _minimize(problem, starts, *own, iterations, quorum)
+    parts = np.array_split(np.arange(len(starts)), shares)
+
+    def run(part: np.ndarray) -> Minima:
+        one, two, three, four = (None if v is None else v[part[0] : part[-1] + 1] for v in own)
+        return _minimize(problem, starts[part], one, two, three, four, iterations, quorum)
+
+    with concurrent.futures.ThreadPoolExecutor(shares) as pool:
+        done = list(pool.map(run, parts))
+    return Minima(*(np.concatenate([vars(d)[name] for d in done]) for name in vars(done[0])))
+
+
+def _minimize(
+    problem: Problem,
+    starts: np.ndarray,
+    targets: np.ndarray | None,
+    weights: np.ndarray | None,
+    first_delta: np.ndarray | None,
+    held: np.ndarray | None,
+    iterations: int,
+    quorum: float,
+) -> Minima:
+    """`minimize` on one core."""
     tasks, count = starts.shape
     rows = padded(len(problem.target))
     slots = min(SLOTS[tasks > SLOTS[0]], max(1, 2**21 // rows))
+    if rows > 2**12:
+        slots = min(slots, 1 << (tasks - 1).bit_length())
     low, high = problem.bounds()
     starts = np.clip(starts, low, high)
     lows, highs = (np.broadcast_to(b, starts.shape) for b in (low, high))
