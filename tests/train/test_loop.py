@@ -43,6 +43,34 @@ def test_every_step_is_logged_once_and_evaluations_are_due(whole):
     assert stored["provenance"]["device_kind"] == "cpu"
 
 
+def test_tensorboard_shows_the_same_numbers(whole):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, run = whole
+    events = EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    for split in ("train", "val"):
+        shown = {event.step: event.value for event in events.Scalars(f"{split}/loss")}
+        written = {line["step"]: line["loss"] for line in lines(run) if line["split"] == split}
+        assert shown.keys() == written.keys()
+        assert all(math.isclose(shown[k], written[k], rel_tol=1e-6) for k in shown)
+
+
+def test_the_average_of_the_weights_is_what_is_evaluated(whole, tiny, tmp_path):
+    """Its training is the same; early on, an average that lags behind evaluates worse."""
+    _, run = whole
+    config = tiny(EVERY | {"optim.ema_decay": 0.99, "train.profile_start": 4})
+    train(config, tmp_path, devices=jax.devices()[:1], quiet=True)
+    averaged = RunDirectory.open(config, tmp_path)
+    for ours, theirs in zip(lines(averaged), lines(run), strict=True):
+        if ours["split"] == "train":
+            assert math.isclose(ours["loss"], theirs["loss"], rel_tol=1e-6)
+        else:
+            assert ours["loss"] > theirs["loss"]
+    # The same run was profiled: its trace is there.
+    assert any(pathlib.Path(averaged.path / "profile").rglob("*.xplane.pb"))
+
+
 def test_a_done_run_is_not_trained_again(whole):
     config, run = whole
     before = (run.path / "metrics.jsonl").read_bytes()
