@@ -126,6 +126,8 @@ class Transformer(nn.Module):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         vocab, head_dim = resolved(c.vocab), resolved(c.head_dim)
         # 1 / sqrt(width): the tied head, fed with a normed vector, starts with logits of about 1.
+        # Measured on bytes at width 64: half or twice of it, a constant 0.02 (GPT-2), and an input
+        # multiplied by sqrt(width) all train slower.
         init = truncated_normal(1 / math.sqrt(c.width))
         table_VxD = parameter(self, "embedding", init, (vocab, c.width), ("vocab", "embed"))
         # Gathered over fsdp before the lookup: the partitioner has no good plan for looking rows up
