@@ -1,0 +1,250 @@
+"""Figures of a fitted law: contours, isoFLOP valleys, envelope, residuals, bootstrap cloud,
+choices.
+
+Takes what `scaling.laws.command.fit_command` made (or a Fit and its table) and gives `Drawn`s, as
+`figures.py` does. Called by `launch.py fit --out`. Nothing is fitted here.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from etils import epath
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from scaling.errors import UserError
+from scaling.laws import LAWS, Fit
+from scaling.laws.command import Outcome
+from scaling.laws.isoflop import Optimum, isoflop
+from scaling.laws.planning import FLOPS_PER, optimum
+from scaling.report import style
+from scaling.report.figures import Drawn, save
+from scaling.report.style import BLUE, INK, ORANGE, RED, SKY
+from scaling.units import human
+
+
+def contours(fit: Fit, table: pd.DataFrame) -> Drawn:
+    """Loss over params and tokens, the runs, and the compute-optimal frontier with its band."""
+    columns = {k: table[fit.x[k]].to_numpy(float) for k in ("params", "tokens")}
+    params, tokens = (
+        np.geomspace(v.min() / 2, v.max() * 4, 80) for v in (columns["params"], columns["tokens"])
+    )
+    wide, long = np.meshgrid(params, tokens)
+    loss = fit.draws({"params": wide.ravel(), "tokens": long.ravel()})[0].reshape(wide.shape)
+    flops = np.geomspace(
+        FLOPS_PER * wide.min() * long.min(), FLOPS_PER * wide.max() * long.max(), 24
+    )
+    frontier = []
+    for budget in flops:
+        best, drawn = optimum(fit, budget)
+        inside = drawn[np.isfinite(drawn)]
+        tails = [(1 - fit.level) / 2, (1 + fit.level) / 2]
+        low, high = np.quantile(inside, tails) if len(inside) else (best, best)
+        frontier.append((budget, *np.exp([best, low, high])))
+    line = pd.DataFrame(frontier, columns=["flops", "params", "low", "high"])
+    line["tokens"] = line.flops / FLOPS_PER / line.params
+    with style.styled():
+        figure, (axes, *_) = style.new_figure()
+        levels = np.quantile(loss, np.linspace(0.02, 0.9, 12))
+        lines = axes.contour(wide, long, loss, levels=levels, colors=SKY, linewidths=1)
+        axes.clabel(lines, fmt=lambda v: f"{v:.3g}", fontsize=8)
+        dots = axes.scatter(
+            columns["params"],
+            columns["tokens"],
+            c=table[fit.loss],
+            cmap="viridis_r",
+            s=16,
+            zorder=3,
+        )
+        figure.colorbar(dots, label=f"{fit.loss} of the runs", shrink=0.9)
+        axes.plot(line.params, line.tokens, color=RED, label="compute-optimal")
+        for side, named in (("low", f"{fit.level:.0%} interval"), ("high", None)):
+            length = line.flops / FLOPS_PER / line[side]
+            axes.plot(line[side], length, color=RED, lw=0.9, ls=":", label=named)
+        style.count_axis(axes, params.tolist())
+        axes.set_yscale("log")
+        axes.set_ylim(tokens[0], tokens[-1])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: human(v)))
+        axes.set_xlabel("params")
+        axes.set_ylabel("tokens")
+        axes.set_title("Loss over params and tokens")
+        style.legend_below(figure, axes)
+    return Drawn(
+        "law-contours", "Loss over params and tokens",
+        "Contours of the fitted loss, the runs, and the sizes that are optimal for their compute.",
+        figure, line,
+    )  # fmt: skip
+
+
+def valleys(found: Optimum) -> Drawn:
+    """Loss against size at each budget, with the minima that were taken and those refused."""
+    kept = [v for v in found.valleys if len(v.size) >= 3]
+    data = pd.concat(
+        [pd.DataFrame({"flops": v.flops, "size": v.size, "loss": v.loss,
+                       "refused": v.refused}) for v in kept]
+    )  # fmt: skip
+    with style.styled():
+        figure, (axes, *_) = style.new_figure()
+        for v, colour in zip(kept, style.ramp(len(kept)), strict=True):
+            axes.plot(v.size, v.loss, "o-", color=colour, ms=3, lw=1.2)
+            axes.annotate(f" {human(v.flops)}", (v.size[-1], v.loss[-1]), fontsize=7, color=colour)
+            if v.best_size is None or v.best_loss is None:
+                at = int(np.argmin(v.loss))
+                axes.plot(v.size[at], v.loss[at], "x", color=RED, ms=8, mew=2)
+            else:
+                axes.plot(v.best_size, v.best_loss, "*", color=ORANGE, ms=11, mec=INK, mew=0.6)
+        axes.plot([], [], "*", color=ORANGE, ms=11, mec=INK, mew=0.6, ls="", label="minimum")
+        if any(v.best_size is None for v in kept):
+            axes.plot([], [], "x", color=RED, ms=8, mew=2, ls="", label="refused: at the edge")
+        style.count_axis(axes, data["size"])
+        style.loss_axis(axes, float(data["loss"].min()), float(data["loss"].max()))
+        axes.set_xlabel(found.quantity)
+        axes.set_ylabel("loss")
+        axes.set_title("IsoFLOP valleys (FLOPs at the right end)")
+        style.legend_below(figure, axes)
+    interval = f"[{found.low:.3f}, {found.high:.3f}]"
+    return Drawn(
+        f"law-valleys-{found.quantity}", "IsoFLOP valleys",
+        f"{found.quantity} at the minima grow as FLOPs^{found.exponent:.3f} {interval}; minima at "
+        "the edge of the sizes tried are refused.", figure, data,
+    )  # fmt: skip
+
+
+def envelope_figure(table: pd.DataFrame, loss: str, run: str | None) -> Drawn:
+    """Loss against compute, a line a run (or a size), and the lowest loss reached so far."""
+    key = run or "params"
+    rows = table[[key, "flops", loss]].dropna().sort_values("flops")
+    curves = [part for _, part in rows.groupby(key) if len(part) > 1]
+    low = rows[loss].cummin()
+    with style.styled():
+        figure, (axes, *_) = style.new_figure()
+        ordered = sorted(curves, key=lambda part: float(part["flops"].median()))
+        for part, colour in zip(ordered, style.ramp(len(ordered)), strict=True):
+            axes.plot(part["flops"], part[loss], color=colour, lw=1, alpha=0.8)
+        axes.plot(rows["flops"], low, color=RED, lw=2, label="lowest so far")
+        style.count_axis(axes, rows["flops"])
+        style.loss_axis(axes, float(rows[loss].min()), float(rows[loss].max()))
+        axes.set_xlabel("training FLOPs")
+        axes.set_ylabel(loss)
+        axes.set_title("Envelope of the curves")
+        style.legend_below(figure, axes)
+    return Drawn(
+        "law-envelope", "Envelope of the curves",
+        "Dark to light: curves that reach from little to much compute.", figure,
+        rows.assign(lowest=low),
+    )  # fmt: skip
+
+
+def residuals(fit: Fit, table: pd.DataFrame) -> Drawn:
+    """Measured over predicted loss, against the prediction, with the noise of one run."""
+    measured = table[fit.loss].to_numpy(float)
+    predicted = fit.draws(table)[0]
+    gap = measured / predicted - 1 if fit.space == "log" else measured - predicted
+    data = pd.DataFrame({"predicted": predicted, "measured": measured, "residual": gap})
+    scale = 100 if fit.space == "log" else 1
+    with style.styled():
+        figure, (axes, *_) = style.new_figure()
+        sd = scale * fit.noise.sd
+        axes.axhspan(-sd, sd, color=SKY, alpha=0.25, lw=0, label="± one standard deviation")
+        axes.axhline(0, color=INK, lw=1)
+        axes.plot(predicted, scale * gap, "o", color=BLUE, ms=4, alpha=0.7, ls="")
+        axes.invert_xaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(7))
+        axes.set_xlabel(f"predicted {fit.loss} (better to the right)")
+        unit = "% of the prediction" if fit.space == "log" else fit.loss
+        axes.set_ylabel(f"measured - predicted, {unit}")
+        axes.set_title("Residuals of the fit")
+        style.legend_below(figure, axes)
+    return Drawn(
+        "law-residuals", "Residuals of the fit",
+        "A trend from left to right would say that the law bends away from the runs.", figure, data,
+    )  # fmt: skip
+
+
+def cloud(fit: Fit) -> Drawn:
+    """The draws of two parameters that the data tie together: an exponent and the floor."""
+    law = LAWS[fit.law]
+    exponents = [n for n in law.exponents if n in fit.free]
+    others = [n for n in (law.floor, *law.exponents, *fit.free) if n in fit.free]
+    first = exponents[0] if exponents else fit.free[0]
+    second = next((n for n in others if n != first), None)
+    if second is None or not len(fit.samples):
+        raise UserError("a bootstrap cloud needs two fitted parameters and draws")
+    data = pd.DataFrame(fit.samples, columns=list(fit.free))
+    low, high = data[[first, second]].quantile(0.005), data[[first, second]].quantile(0.995)
+    with style.styled():
+        figure, (axes, *_) = style.new_figure()
+        axes.plot(
+            data[first], data[second], "o", color=BLUE, ms=2.5, alpha=0.25, ls="", label="draws"
+        )
+        axes.plot(fit.params[first], fit.params[second], "*", color=ORANGE, ms=14, mec=INK,
+                  ls="", label="fit")  # fmt: skip
+        for name, draw in ((first, axes.axvspan), (second, axes.axhspan)):
+            draw(*fit.intervals[name], color=SKY, alpha=0.18, lw=0)
+        axes.set_xlim(low[first], high[first])
+        axes.set_ylim(low[second], high[second])
+        axes.set_xlabel(first)
+        axes.set_ylabel(second)
+        axes.set_title(f"Draws of {first} and {second}, {fit.level:.0%} intervals")
+        style.legend_below(figure, axes)
+    return Drawn(
+        "law-cloud", f"Draws of {first} and {second}",
+        f"{len(data)} draws: {fit.method}. A long thin cloud: only a combination is known.",
+        figure, data,
+    )  # fmt: skip
+
+
+def choices(table: pd.DataFrame) -> Drawn:
+    """How the answer moves with choices that the data do not make."""
+    skipped = ("choice", "n", "status", "note")
+    numeric = [c for c in table.columns if c not in skipped]
+    shown = "optimal_params_exponent" if "optimal_params_exponent" in table else numeric[0]
+    rows = table[table[shown].notna()].iloc[::-1]
+    with style.styled():
+        figure, (axes, *_) = style.new_figure()
+        axes.barh(rows["choice"], rows[shown], color=SKY, height=0.6)
+        axes.axvline(float(table[shown].iloc[0]), color=RED, lw=1.4, label="as asked")
+        axes.tick_params(axis="y", labelsize=8)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(shown.replace("_", " "))
+        axes.set_title("The answer under other choices")
+        style.legend_below(figure, axes)
+    return Drawn(
+        "law-choices", "The answer under other choices",
+        "Each bar is a refit with one choice changed.", figure, table,
+    )  # fmt: skip
+
+
+def draw(outcome: Outcome, *, run: str | None = None) -> dict[str, list[Drawn]]:
+    """Every figure that the outcome of a fit allows, by group."""
+    out: dict[str, list[Drawn]] = {}
+    for name, fit in outcome.fits.items():
+        table = outcome.tables.get(name)
+        if table is None:
+            continue
+        table = table[np.isfinite(pd.to_numeric(table[fit.loss], errors="coerce"))]
+        attempts: list[Callable[[], Drawn]] = [lambda f=fit, t=table: residuals(f, t)]  # type: ignore[misc]
+        attempts.append(lambda f=fit: cloud(f))  # type: ignore[misc]
+        if tuple(LAWS[fit.law].columns) == ("params", "tokens") and fit.loss == "loss":
+            attempts.append(lambda f=fit, t=table: contours(f, t))  # type: ignore[misc]
+        if name in outcome.approaches and {"params", "flops"} <= set(table.columns):
+            attempts.append(lambda f=fit, t=table: valleys(isoflop(t, loss=f.loss)))  # type: ignore[misc]
+            attempts.append(lambda f=fit, t=table: envelope_figure(t, f.loss, run))  # type: ignore[misc]
+        if name in outcome.sensitivities:
+            attempts.append(lambda s=outcome.sensitivities[name]: choices(s))  # type: ignore[misc]
+        out[name] = []
+        for attempt in attempts:
+            try:
+                out[name].append(attempt())
+            except UserError:
+                continue  # what the data do not allow was said by the fit itself
+    return out
+
+
+def write(outcome: Outcome, folder: epath.PathLike, *, run: str | None = None) -> list[epath.Path]:
+    """Writes the figures under `folder`, a sub-folder a group; gives their paths."""
+    paths = []
+    for name, drawn in draw(outcome, run=run).items():
+        for one in drawn:
+            paths += save(one, epath.Path(folder) / name if name else epath.Path(folder))
+    return paths

@@ -1,0 +1,41 @@
+"""Every figure is drawn from what a fit command made, with the numbers that are in it."""
+
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.errors import UserError
+from scaling.laws import fit
+from scaling.laws.command import fit_command
+from scaling.laws.isoflop import isoflop, porian_noise
+from scaling.report import laws
+from tests.laws.test_command import CHINCHILLA
+
+
+def test_all_figures_of_a_fit(tmp_path: pathlib.Path) -> None:
+    made = fit_command(**CHINCHILLA, bootstrap=60, approaches=True, sensitivity=True)
+    paths = laws.write(made, tmp_path)
+    names = {p.name.removesuffix(".png") for p in paths if p.suffix == ".png"}
+    assert names == {
+        "law-residuals", "law-cloud", "law-contours", "law-valleys-params", "law-envelope",
+        "law-choices",
+    }  # fmt: skip
+    assert all((tmp_path / f"{n}.svg").stat().st_size > 2000 for n in names)
+    residual = pd.read_csv(tmp_path / "law-residuals.csv")
+    found, table = made.fits[""], made.tables[""]
+    expected = table.loss.to_numpy() / found.draws(table)[0] - 1
+    np.testing.assert_allclose(residual.residual, expected)
+
+
+def test_refused_minima_are_in_the_figure(isoflop_runs: pd.DataFrame) -> None:
+    rows = isoflop_runs.query("warmup == 'long' and param_count == 'standard'")
+    drawn = laws.valleys(isoflop(rows, quantity="n", noise=porian_noise))
+    refused = drawn.data[drawn.data.refused != ""]
+    assert refused.flops.nunique() == 2
+
+
+def test_no_cloud_without_draws(chinchilla_240: pd.DataFrame) -> None:
+    with pytest.raises(UserError, match="two fitted parameters and draws"):
+        laws.cloud(fit(chinchilla_240, "chinchilla", bootstrap=0))
