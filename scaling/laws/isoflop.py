@@ -59,37 +59,51 @@ class Optimum:
         return value, float(low), float(high)
 
 
-def akima_minimum(log_size: np.ndarray, log_loss: np.ndarray) -> tuple[int, float, float]:
-    """Least point of an Akima interpolant: (index of the least knot, log size, log loss)."""
-    if len(log_size) < 3:
-        at = int(np.argmin(log_loss))
-        return at, float(log_size[at]), float(log_loss[at])
-    curve = Akima1DInterpolator(log_size, log_loss)
-    # A cubic per interval: the stationary points of each are roots of a quadratic.
-    cubic, square, linear = 3 * curve.c[0], 2 * curve.c[1], curve.c[2]
+@dataclass(frozen=True)
+class Minimum:
+    """Least points of many interpolated valleys, an entry a valley."""
+
+    knot: np.ndarray  # index of the least measured loss
+    log_size: np.ndarray  # NaN: the interpolant has no minimum
+    log_loss: np.ndarray
+
+
+def akima_minimum(log_size: np.ndarray, log_loss: np.ndarray) -> Minimum:
+    """Least points of the Akima interpolants of log_loss [valleys, sizes] over log_size [sizes]."""
+    knot = np.argmin(log_loss, axis=1)
+    curve = Akima1DInterpolator(log_size, log_loss.T)
+    # A cubic per interval: the stationary points of each are the roots of a quadratic.
+    cubic, square, linear, level = curve.c  # [intervals, valleys] each
     with np.errstate(all="ignore"):
-        root = np.sqrt(square**2 - 4 * cubic * linear)
-        steps = np.stack([(-square + root) / (2 * cubic), (-square - root) / (2 * cubic),
-                          -linear / square])  # fmt: skip
-    inside = np.isfinite(steps) & (steps > 0) & (steps < np.diff(log_size)[None])
-    places = np.concatenate([log_size, (log_size[:-1] + steps)[inside]])
-    values = curve(places)
-    best = float(places[int(np.argmin(values))])
-    return int(np.argmin(log_loss)), best, float(values.min())
+        root = np.sqrt(square**2 - 3 * cubic * linear)
+        steps = np.stack([(-square + root) / (3 * cubic), (-square - root) / (3 * cubic),
+                          -linear / (2 * square)])  # fmt: skip
+    length = np.diff(log_size)[None, :, None]
+    steps = np.where(np.isfinite(steps) & (steps > 0) & (steps < length), steps, 0.0)
+    values = ((cubic * steps + square) * steps + linear) * steps + level
+    places = log_size[:-1][None, :, None] + steps
+    ends = np.stack([log_size[-1] + 0 * log_loss[:, -1], log_loss[:, -1]])
+    places = np.concatenate([places.reshape(-1, len(log_loss)), ends[:1]])
+    values = np.concatenate([values.reshape(-1, len(log_loss)), ends[1:]])
+    at = np.argmin(values, axis=0)[None]
+    return Minimum(knot, *(np.take_along_axis(v, at, axis=0)[0] for v in (places, values)))
 
 
-def parabola_minimum(log_size: np.ndarray, log_loss: np.ndarray) -> tuple[int, float, float]:
-    """Vertex of the parabola through the least point and two neighbours on either side (far from it
-    a valley is no parabola); NaN when it opens downwards.
+def parabola_minimum(log_size: np.ndarray, log_loss: np.ndarray) -> Minimum:
+    """Vertices of the parabolas through the least point and two neighbours on either side (far from
+    it a valley is no parabola); log_loss is [valleys, sizes].
     """
-    at = int(np.argmin(log_loss))
-    near = slice(max(0, at - 2), at + 3)
-    log_size, log_loss = log_size[near], log_loss[near]
-    centre = log_size.mean()
-    a, b, c = np.polyfit(log_size - centre, log_loss, 2)
-    if a <= 0:
-        return at, np.nan, np.nan
-    return at, float(centre - b / (2 * a)), float(c - b * b / (4 * a))
+    knot, width = np.argmin(log_loss, axis=1), min(5, len(log_size))
+    first = np.clip(knot - width // 2, 0, len(log_size) - width)
+    window = first[:, None] + np.arange(width)
+    x, y = log_size[window], np.take_along_axis(log_loss, window, axis=1)
+    centre = x.mean(axis=1, keepdims=True)
+    powers = np.stack([(x - centre) ** 2, x - centre, np.ones_like(x)], axis=2)
+    normal = np.swapaxes(powers, 1, 2)
+    a, b, c = np.linalg.solve(normal @ powers, normal @ y[:, :, None])[:, :, 0].T
+    with np.errstate(all="ignore"):
+        place = np.where(a > 0, centre[:, 0] - b / (2 * a), np.nan)
+        return Minimum(knot, place, np.where(a > 0, c - b * b / (4 * a), np.nan))
 
 
 def porian_noise(loss: np.ndarray) -> np.ndarray:
@@ -143,7 +157,8 @@ def valleys(
             out.append(Valley(at_flops, sizes, losses, None, None, 0.0, reason))
             continue
         log_size, log_loss = np.log(sizes), np.log(losses)
-        at, best, least = finder(log_size, log_loss)
+        found = finder(log_size, log_loss[None])
+        at, best, least = int(found.knot[0]), float(found.log_size[0]), float(found.log_loss[0])
         last = len(sizes) - 1
         outside = not log_size[0] < best < log_size[-1]
         if at in (0, last) or outside or not np.isfinite(best):
@@ -155,8 +170,9 @@ def valleys(
         spread = 0.0
         if np.any(sd > 0):
             drawn = np.log(np.maximum(losses + sd * rng.normal(size=(draws, len(sizes))), 1e-9))
-            places = [(finder(log_size, d)) for d in drawn]
-            kept = [p for k, p, _ in places if k not in (0, last) and np.isfinite(p)]
+            moved = finder(log_size, drawn)
+            inside = (moved.knot > 0) & (moved.knot < last) & np.isfinite(moved.log_size)
+            kept = moved.log_size[inside]
             spread = float(np.std(kept)) if len(kept) > 2 else np.inf
             # The noise cannot place a minimum more finely than the sizes were tried.
             spread = max(spread, 0.1 * float(np.diff(log_size).min()))

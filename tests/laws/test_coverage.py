@@ -6,10 +6,10 @@ from benchmarks.law_coverage import DESIGNS, coverage
 
 
 def test_quick_start_intervals_cover() -> None:
-    """A hundred sweeps of the quick start's shape: 90 % intervals, binomial error 3 %."""
-    shares = coverage(DESIGNS["quick start, 13 runs"], simulations=100, bootstrap=200)
+    """Eighty sweeps of the quick start's shape: 90 % intervals, binomial error 3.4 %."""
+    shares = coverage(DESIGNS["quick start, 13 runs"], simulations=80, bootstrap=150)
     for quantity, share in shares.items():
-        assert 0.82 <= share <= 0.98, (quantity, shares)
+        assert 0.80 <= share <= 0.99, (quantity, shares)
 
 
 @pytest.mark.slow

@@ -40,7 +40,16 @@ TRUE: dict[str, dict[str, float]] = {
         "E": 2.0, "A": 0.5, "B": 300.0, "alpha": 0.5, "C": 2.0, "beta": 0.5, "gamma": 0.6,
     },
 }  # fmt: skip
-SLOW = ("broken_power_2", "data_constrained", "m4", "multi_power", "width_depth_tokens")
+SLOW = (
+    "broken_power",
+    "broken_power_2",
+    "kaplan",
+    "m3",
+    "data_constrained",
+    "m4",
+    "multi_power",
+    "width_depth_tokens",
+)
 
 
 def schedules() -> dict[str, np.ndarray]:

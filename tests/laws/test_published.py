@@ -110,9 +110,9 @@ def test_gemstones_true_minima_at_a_smaller_delta() -> None:
     assert optimal(cool) == pytest.approx(0.6609, abs=5.1e-5)
 
 
-@pytest.mark.parametrize("name", ["hot", "cool_end"])
+@pytest.mark.parametrize("name", ["hot", pytest.param("cool_end", marks=pytest.mark.slow)])
 def test_gemstones_width_and_depth_do_not_identify_the_floor(name: str) -> None:
-    found = fit(gemstones(name), "width_depth_tokens", cluster="run_name", bootstrap=100)
+    found = fit(gemstones(name), "width_depth_tokens", cluster="run_name", bootstrap=60)
     assert "E" in found.unidentified
     assert found.status == "unidentified"
     assert any(flag.startswith("E = ") and "not identified" in flag for flag in found.flags)
@@ -127,7 +127,7 @@ STAGE_1 = {
 
 def test_data_constrained_second_stage() -> None:
     table = published("data_constrained_fit182.csv")
-    found = fit(table, "data_constrained", loss="val_loss", fixed=STAGE_1, bootstrap=200)
+    found = fit(table, "data_constrained", loss="val_loss", fixed=STAGE_1, bootstrap=100)
     assert found.n == 182
     assert found.objective <= 0.0158047
     assert found.params["R_D"] == pytest.approx(95.37, abs=0.01)

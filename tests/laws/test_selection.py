@@ -20,7 +20,7 @@ def with_floor() -> pd.DataFrame:
 
 
 def test_the_true_form_wins() -> None:
-    table = compare(with_floor(), ["power", "power_floor"], bootstrap=100)
+    table = compare(with_floor(), ["power", "power_floor"], bootstrap=50)
     assert table.law[0] == "power_floor"
     assert table.aicc.idxmin() == 0
     assert table.bic.idxmin() == 0
