@@ -14,6 +14,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.model.width = 128
     config.model.depth = 4
     config.model.heads = 4
+    config.model.scan_layers = False  # few blocks: unrolled is faster on a CPU; set it for many
     config.data.seq_len = 256
     config.train.batch_size = 16
     config.train.steps = 1_000

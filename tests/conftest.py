@@ -43,9 +43,14 @@ TINY = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _data_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Corpora are prepared once a test session, apart from the user's own."""
-    pytest.MonkeyPatch().setenv("SCALING_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """For this process and those it starts: corpora are prepared once a session, apart from the
+    user's own; programs are compiled once, and quickly.
+    """
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SCALING_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
+    patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,6 @@ from scaling.records import find_runs
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 COMMANDS = ("train", "sweep", "status", "report", "fit", "plan", "check", "generate")
-ENVIRONMENT = {
-    "JAX_COMPILATION_CACHE_DIR": str(REPOSITORY / ".cache" / "jax"),
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-}
 
 
 def launch(*arguments: str) -> subprocess.CompletedProcess:
@@ -25,7 +21,6 @@ def launch(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "launch.py", *arguments],
         cwd=REPOSITORY,
-        env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -179,7 +174,7 @@ def test_sigterm_saves_and_says_resume_me(tmp_path):
         "--config.evals.every=50000",
         f"--workdir={tmp_path}",
     ]
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | ENVIRONMENT)
+    process = subprocess.Popen(command, cwd=REPOSITORY)
     while not any(run.metrics() for run in find_runs(tmp_path)):
         assert process.poll() is None
         time.sleep(0.05)

@@ -21,10 +21,7 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 SCRIPT = """
 import json, sys
 import jax
-jax.config.update("jax_compilation_cache_dir", sys.argv[3])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-jax.config.update("jax_disable_most_optimizations", True)
 from scaling.config import from_dict
 from scaling.train.loop import train
 train(from_dict(json.loads(sys.argv[1])), sys.argv[2], devices=jax.devices()[:1], quiet=True)
@@ -40,7 +37,6 @@ def start(config, workdir) -> subprocess.Popen:
             SCRIPT,
             json.dumps(to_dict(config)),
             str(workdir),
-            str(REPOSITORY / ".cache" / "jax"),
         ],
         cwd=REPOSITORY,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
