@@ -22,6 +22,7 @@ from scaling.laws.uncertainty import bootstrap as resample
 
 METHODS = ("auto", "cases", "residual", "delta", "profile")
 OBJECTIVES = ("huber", "squares", "absolute", "asymmetric")
+RUN_COLUMNS = ("run", "run_id", "run_name", "fingerprint")  # that tell runs apart
 POLISHED = 16  # starts that are minimised to the end
 LONG_TABLE = 4  # of the ends on some rows of a long table, so many go on with all of them
 FAR_OFF = 6.0  # robust standard deviations from which a row counts as an outlier
@@ -90,6 +91,12 @@ def read_rows(
     copies = _copies(table)
     if copies.any():
         flags.append(f"{int(copies.sum())} rows are exact copies of others and are left out")
+    shared = [c for c in RUN_COLUMNS if c in table.columns and table[c].duplicated().any()]
+    if shared and cluster is None and not law.needs:
+        flags.append(
+            f"several rows share a {shared[0]}: if they are checkpoints of one run, give "
+            f"cluster={shared[0]}, or the intervals are too narrow"
+        )
     needed = law.needs or law.columns
     columns = {
         name: (labels if name in law.labels else numbers)(table, x.get(name, name))

@@ -135,12 +135,28 @@ class Fit:
         if self.status == "not converged":
             raise UserError(f"{self.law}: the fit did not converge, so it predicts nothing")
         mean, drawn = self.draws(at)
+        self._refuse_to_extrapolate(at)
         if not len(self.samples):
             raise UserError("predict: the fit has no draws; fit with bootstrap > 0")
         if kind == "run":
             drawn = self._with_noise(np.repeat(drawn, max(1, 4000 // len(drawn)), axis=0), seed)
         low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return Prediction(mean, np.minimum(low, mean), np.maximum(high, mean), level, kind)
+
+    def _refuse_to_extrapolate(self, at: Any) -> None:
+        """Raises UserError beyond the rows fitted when a parameter other than the floor is free."""
+        law = self._law()
+        unknown = [n for n in self.unidentified if n != law.floor]
+        if not unknown or law.prepare:
+            return
+        for name, values in self.columns_of(at).items():
+            low, high = self.ranges[name]
+            if (values < low * (1 - 1e-9)).any() or (values > high * (1 + 1e-9)).any():
+                raise UserError(
+                    f"{self.law} is not extrapolated to {self.x.get(name, name)} = "
+                    f"{values.max():.3g}: the data do not identify {', '.join(unknown)} "
+                    f"({'; '.join(self.flags)})"
+                )
 
     def _with_noise(self, drawn: np.ndarray, seed: int) -> np.ndarray:
         """One more run at each draw: its seed noise, and the law's own error at its point."""

@@ -15,6 +15,7 @@ from scaling.laws.result import Noise
 from scaling.laws.starts import Screen
 
 CASES_FROM = 60  # residual degrees of freedom from which resampling rows is trusted
+FEW_CLUSTERS = 15  # fewer than this, and resampling them understates the spread
 SIGNIFICANT = 0.2  # of the F test of lack of fit against replicates
 
 
@@ -138,6 +139,8 @@ def bootstrap(
         label = np.arange(rows) if cluster is None else cluster
         kinds = int(label.max()) + 1
         counts = _resampled(kinds, draws, seed)
+        if cluster is not None and kinds < FEW_CLUSTERS:
+            flags += (f"only {kinds} clusters: intervals from so few are too narrow",)
         weights = counts[:, label] * problem.weight
         targets = np.broadcast_to(problem.target, weights.shape)
         name = f"bootstrap of {kinds} " + ("rows" if cluster is None else "clusters")
