@@ -9,6 +9,7 @@ the growth with rows and with starts. All numbers come from one run on one machi
 """
 
 import argparse
+import functools
 import itertools
 import json
 import pathlib
@@ -31,7 +32,7 @@ sys.path.insert(0, {root!r})
 from benchmarks.law_fit import runs
 from scaling.laws import fit
 found = fit(runs(), "chinchilla", bootstrap={bootstrap}, checks=False, seed=42)
-print(time.monotonic() - began, found.objective)
+print(time.monotonic() - began, time.process_time(), found.objective)
 """
 
 
@@ -82,24 +83,26 @@ def published_starts() -> np.ndarray:
     return np.array(list(itertools.product(halves, halves, np.arange(-1, 1.5, 0.5), fives, fives)))
 
 
-def timed(call: Callable[[], object], repeats: int = 1) -> tuple[float, object]:
-    """Least wall seconds of some calls, and what the last returned."""
-    best = np.inf
+def timed(call: Callable[[], object], repeats: int = 1) -> tuple[np.ndarray, object]:
+    """Least wall and CPU seconds of some calls [2], and what the last returned."""
+    best = np.full(2, np.inf)
     for _ in range(repeats):
-        began = time.monotonic()
+        began = np.array([time.monotonic(), time.process_time()])
         result = call()
-        best = min(best, time.monotonic() - began)
+        best = np.minimum(best, np.array([time.monotonic(), time.process_time()]) - began)
     return best, result
 
 
-def cold(bootstrap: int) -> tuple[float, float]:
-    """Seconds and objective of a fit in a fresh process, without a compilation cache."""
+def cold(bootstrap: int) -> tuple[np.ndarray, float]:
+    """Wall and CPU seconds [2] and objective of a fit in a fresh process, without a compilation
+    cache, imports counted.
+    """
     code = COLD.format(root=str(ROOT), bootstrap=bootstrap)
     out = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
     )
-    seconds, objective = out.stdout.split()
-    return float(seconds), float(objective)
+    wall, cpu, objective = map(float, out.stdout.split())
+    return np.array([wall, cpu]), objective
 
 
 def main() -> None:
@@ -110,30 +113,41 @@ def main() -> None:
     arguments = parser.parse_args()
     from scaling.laws import fit
 
-    table, rng, told = runs(), np.random.default_rng(0), {}
+    table, rng = runs(), np.random.default_rng(0)
+    told: dict[str, object] = {}
     objective = Published(table)
     grid = published_starts()
     sample = grid[rng.choice(len(grid), arguments.starts, replace=False)]
-    seconds, ends = timed(
+    spent, ends = timed(
         lambda: [scipy_minimize(objective, s, method="L-BFGS-B").fun for s in sample]
     )
-    theirs = seconds / len(sample) * STARTS
-    best_of_sample = min(ends)  # type: ignore[call-overload]
-    print(f"SciPy, {STARTS} starts, finite differences: {theirs:.0f} s (from {len(sample)}), "
-          f"best of the sample {best_of_sample:.12g}")  # fmt: skip
+    theirs = spent / len(sample) * STARTS
+    print(f"SciPy, {STARTS} starts, finite differences: {theirs[0]:.0f} s wall, "
+          f"{theirs[1]:.0f} s CPU (from {len(sample)}); best of the sample {min(ends):.12g}")  # type: ignore[call-overload]  # fmt: skip
 
-    def resample() -> None:
-        rows = rng.integers(0, len(table), len(table))
-        one = Published(table.iloc[rows])
-        start = [0.3473, 0.3672, np.log(1.8172), np.log(477.8), np.log(2143.4)]
-        # ftol of the objective's own size, 1e-3, would stop at once: both tolerances are tightened.
+    def resample(gradient: bool, begin: list[np.ndarray]) -> None:
+        one = Published(table.iloc[rng.integers(0, len(table), len(table))])
+        # The default ftol, of an objective of 1e-3, would stop beside the start.
         tight = {"gtol": 1e-9, "ftol": 1e-15, "maxiter": 10_000, "maxfun": 100_000}
-        scipy_minimize(one.with_gradient, start, jac=True, method="L-BFGS-B", options=tight)
+        for at in begin:
+            if gradient:
+                scipy_minimize(one.with_gradient, at, jac=True, method="L-BFGS-B", options=tight)
+            else:
+                scipy_minimize(one, at, method="L-BFGS-B")
 
-    seconds, _ = timed(lambda: [resample() for _ in range(arguments.resamples)])
-    theirs_boot = seconds / arguments.resamples * RESAMPLES
-    print(f"SciPy, {RESAMPLES} resamples, gradients: {theirs_boot:.0f} s "
-          f"(from {arguments.resamples})")  # fmt: skip
+    near = np.array([0.3473, 0.3672, np.log(1.8172), np.log(477.8), np.log(2143.4)])
+    other = np.array([0.5, 0.5, 0.5, 10.0, 10.0])
+    boots = {}
+    for name, gradient, begin in (
+        ("2 starts, finite differences", False, [near, other]),
+        ("2 starts, gradients by hand", True, [near, other]),
+        ("1 start, gradients by hand", True, [near]),
+    ):
+        run = functools.partial(resample, gradient, begin)
+        spent, _ = timed(lambda r=run: [r() for _ in range(arguments.resamples)])
+        boots[name] = spent / arguments.resamples * RESAMPLES
+        print(f"SciPy, {RESAMPLES} resamples, {name}: {boots[name][0]:.0f} s wall, "
+              f"{boots[name][1]:.0f} s CPU (from {arguments.resamples})")  # fmt: skip
 
     cold_fit, cold_objective = cold(0)
     cold_boot, _ = cold(RESAMPLES)
@@ -150,17 +164,22 @@ def main() -> None:
     for name, one in (("default", found), ("all 81 to the end", everything)):
         print(f"ours, {name}: objective {one.objective:.12g}; {one.starts} starts compared, "  # type: ignore[attr-defined]
               f"{one.polished} minimised, {one.reached} of them reached it")  # type: ignore[attr-defined]  # fmt: skip
-    ratios = {
-        "fit cold": theirs / cold_fit, "fit warm": theirs / warm_fit,
-        "fit warm, every start to the end": theirs / warm_all,
-        "bootstrap cold": theirs_boot / cold_boot, "bootstrap warm": theirs_boot / warm_boot,
-    }  # fmt: skip
-    ours_seconds = (cold_fit, warm_fit, warm_all, cold_boot, warm_boot)
-    for (name, ratio), s in zip(ratios.items(), ours_seconds, strict=True):
-        print(f"{name}: {s:.3f} s, {ratio:.0f}x")
+    ratios: dict[str, list[float]] = {}
+
+    def tell(name: str, baseline: np.ndarray, spent: np.ndarray) -> None:
+        ratios[name] = [float(r) for r in baseline / spent]
+        print(f"{name}: {spent[0]:.3f} s wall, {spent[1]:.3f} s CPU; "
+              f"{ratios[name][0]:.0f}x by wall, {ratios[name][1]:.0f}x by CPU")  # fmt: skip
+
+    tell("fit, cold", theirs, cold_fit)
+    tell("fit, warm", theirs, warm_fit)
+    tell("fit, warm, all 81 starts to the end", theirs, warm_all)
+    for name, baseline in boots.items():
+        tell(f"bootstrap, cold, against {name}", baseline, cold_boot)
+        tell(f"bootstrap, warm, against {name}", baseline, warm_boot)
     told |= {
-        "ratios": ratios, "warm_fit_ms": 1e3 * warm_fit, "scipy_s": theirs,
-        "scipy_bootstrap_s": theirs_boot, "objective": cold_objective,
+        "ratios_wall_cpu": ratios, "warm_fit_ms": 1e3 * warm_fit[0], "scipy_s": list(theirs),
+        "scipy_bootstrap_s": {k: list(v) for k, v in boots.items()}, "objective": cold_objective,
     }  # fmt: skip
 
     print("growth with rows (warm, one fit)")
@@ -169,11 +188,11 @@ def main() -> None:
         noise = np.exp(0.01 * rng.normal(size=(3, rows)))
         wide = table.iloc[at].reset_index(drop=True)
         wide = wide * noise.T
-        run = lambda t=wide: fit(t, "chinchilla", bootstrap=0, checks=False)  # noqa: E731
-        run()
-        seconds, _ = timed(run)
-        print(f"  {rows:7d} rows {seconds:.3f} s")
-        told[f"rows_{rows}_s"] = seconds
+        one_fit = functools.partial(fit, wide, "chinchilla", bootstrap=0, checks=False)
+        one_fit()
+        spent, _ = timed(one_fit)
+        print(f"  {rows:7d} rows {spent[0]:.3f} s wall, {spent[1]:.3f} s CPU")
+        told[f"rows_{rows}_s"] = list(spent)
     print("growth with starts (warm, all minimised to the end)")
     from scaling.laws.forms import CHINCHILLA
     from scaling.laws.minimize import Problem, minimize
@@ -187,11 +206,12 @@ def main() -> None:
     for starts in (16, 128, 1024, 4500):
         begun = problem.coordinates(values[order[:starts]])
         wide_delta = np.full(starts, 0.1)
-        seconds, minima = timed(lambda b=begun, d=wide_delta: minimize(problem, b, first_delta=d))  # type: ignore[misc]
+        spent, minima = timed(lambda b=begun, d=wide_delta: minimize(problem, b, first_delta=d))  # type: ignore[misc]
         best = minima.objective.min()  # type: ignore[attr-defined]
         share = np.mean(minima.objective <= best * (1 + 1e-6))  # type: ignore[attr-defined]
-        print(f"  {starts:5d} published starts {seconds:.2f} s, {share:.0%} reached {best:.12g}")
-        told[f"starts_{starts}_s"] = seconds
+        print(f"  {starts:5d} published starts {spent[0]:.2f} s wall, {spent[1]:.2f} s CPU, "
+              f"{share:.0%} reached {best:.12g}")  # fmt: skip
+        told[f"starts_{starts}_s"] = list(spent)
     print(json.dumps(told))
 
 
