@@ -143,8 +143,12 @@ def main() -> None:
         ("2 starts, gradients by hand", True, [near, other]),
         ("1 start, gradients by hand", True, [near]),
     ):
-        run = functools.partial(resample, gradient, begin)
-        spent, _ = timed(lambda r=run: [r() for _ in range(arguments.resamples)])
+
+        def several(gradient: bool = gradient, begin: list[np.ndarray] = begin) -> None:
+            for _ in range(arguments.resamples):
+                resample(gradient, begin)
+
+        spent, _ = timed(several)
         boots[name] = spent / arguments.resamples * RESAMPLES
         print(f"SciPy, {RESAMPLES} resamples, {name}: {boots[name][0]:.0f} s wall, "
               f"{boots[name][1]:.0f} s CPU (from {arguments.resamples})")  # fmt: skip

@@ -214,6 +214,12 @@ class Fit:
             f"  {self.level:.0%} intervals: {self.method}; {self.loss_function} = "
             f"{self.objective:.12g}; n = {self.n}, dropped {self.dropped}; {self.status}"
         )
+        lines.append(
+            f"  {self.reached} of {self.polished} starts ended there, chosen among {self.starts}; "
+            f"condition number {self.condition:.2g}"
+        )
+        counted = (f"{name}: {what}" for name, what in self.conventions.items())
+        lines += [f"  {line}" for line in counted]
         return "\n".join([*lines, *(f"  note: {flag}" for flag in self.flags)])
 
 
