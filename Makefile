@@ -11,7 +11,7 @@ demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
 
 test: $(STAMP)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -29,5 +29,5 @@ def get_study(arg: str = "") -> Study:
             where=lambda run: run["data.unique_tokens"] < max(sizes),
         ),
         x="unique_tokens",
-        group="train.epochs",
+        group="epochs",
     )

@@ -99,6 +99,11 @@ def groups(frame: pd.DataFrame, x: str, by: str | None) -> list[tuple[object, pd
     rows = done(frame, x)
     if by is None:
         return [(None, rows)]
+    if rows[by].isna().all() and len(rows):
+        raise UserError(
+            f'group="{by}" has no value in any run (resolving a run empties what it turns into '
+            "steps, such as train.epochs); group by a column of the table, such as epochs"
+        )
     key = _rounded(rows[by])
     return [(value, rows.loc[part.index]) for value, part in rows.groupby(key)]
 
