@@ -10,17 +10,17 @@ from scaling.errors import UserError
 from scaling.laws import fit
 from scaling.laws.command import fit_command
 from scaling.laws.isoflop import isoflop, porian_noise
+from scaling.laws.selection import sensitivity
 from scaling.report import laws
 from tests.laws.test_command import CHINCHILLA
 
 
 def test_all_figures_of_a_fit(tmp_path: pathlib.Path) -> None:
-    made = fit_command(**CHINCHILLA, bootstrap=60, approaches=True, sensitivity=True)
+    made = fit_command(**CHINCHILLA, bootstrap=60, approaches=True)
     paths = laws.write(made, tmp_path)
     names = {p.name.removesuffix(".png") for p in paths if p.suffix == ".png"}
     assert names == {
         "law-residuals", "law-cloud", "law-contours", "law-valleys-params", "law-envelope",
-        "law-choices",
     }  # fmt: skip
     assert all((tmp_path / f"{n}.svg").stat().st_size > 2000 for n in names)
     residual = pd.read_csv(tmp_path / "law-residuals.csv")
@@ -34,6 +34,13 @@ def test_refused_minima_are_in_the_figure(isoflop_runs: pd.DataFrame) -> None:
     drawn = laws.valleys(isoflop(rows, quantity="n", noise=porian_noise))
     refused = drawn.data[drawn.data.refused != ""]
     assert refused.flops.nunique() == 2
+
+
+def test_choices_show_the_exponent(chinchilla_240: pd.DataFrame) -> None:
+    table = sensitivity(chinchilla_240, floors=(), drop_largest=(), drop_smallest_sizes=())
+    drawn = laws.choices(table)
+    assert drawn.data.equals(table)
+    assert drawn.figure.axes[0].get_xlabel() == "optimal params exponent"
 
 
 def test_no_cloud_without_draws(chinchilla_240: pd.DataFrame) -> None:
