@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=30, help="of SciPy's 4,500, timed")
     parser.add_argument("--resamples", type=int, default=10, help="of SciPy's 4,000, timed")
     arguments = parser.parse_args()
-    from scaling.laws import fit
+    from scaling.laws import Fit, fit
 
     table, rng = runs(), np.random.default_rng(0)
     told: dict[str, object] = {}
@@ -156,7 +156,7 @@ def main() -> None:
     cold_fit, cold_objective = cold(0)
     cold_boot, _ = cold(RESAMPLES)
 
-    def ours(polished: int = 16, bootstrap: int = 0):  # type: ignore[no-untyped-def]
+    def ours(polished: int = 16, bootstrap: int = 0) -> Fit:
         return fit(
             table, "chinchilla", bootstrap=bootstrap, polished=polished, checks=False, seed=42
         )

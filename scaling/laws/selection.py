@@ -87,7 +87,7 @@ def sensitivity(
     drop_largest: Sequence[int] = (0, 5, 10),
     drop_smallest_sizes: Sequence[int] = (1, 2),
     floors: Sequence[float] = (0.0, 0.5, 0.9),
-    params_columns: Sequence[str] = (),
+    params_columns: Sequence[str] | None = None,
     at: Mapping[str, float] | float | None = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -100,7 +100,8 @@ def sensitivity(
       drop_largest: so many rows of largest loss left out.
       drop_smallest_sizes: so many of the smallest sizes left out.
       floors: the law's floor fixed at these shares of the least loss.
-      params_columns: other columns that count params (the N convention).
+      params_columns: other columns that count params (the N convention); None: all those whose
+        name begins with params.
       at: where a loss is predicted.
     """
     from scaling.laws import LAWS  # the registry imports this module's neighbours
@@ -131,6 +132,9 @@ def sensitivity(
             fixed = dict(options.get("fixed") or {}) | {form.floor: share * least}
             name = f"{form.floor} fixed at {share:g} of the least loss"
             variants.append((name, table, {"fixed": fixed}))
+    if params_columns is None:
+        counted = (str(c) for c in table.columns if str(c).startswith("params"))
+        params_columns = [c for c in counted if c != size] if "params" in size else []
     for column in params_columns:
         renamed = column if isinstance(x, str) else dict(x) | {"params": column}
         if isinstance(x, str) and form.columns != ("x",):

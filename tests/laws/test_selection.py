@@ -48,6 +48,14 @@ def test_sensitivity_shows_what_the_published_table_shows(chinchilla_240: pd.Dat
     assert table.n["without the 5 largest losses"] == 235
 
 
+def test_the_convention_of_counting_params_is_one_of_the_choices() -> None:
+    table = with_floor()
+    table["params_non_embedding"] = table.params * (1 - 0.5 * (1e5 / table.params) ** 0.3)
+    found = sensitivity(table, "power_floor", floors=(), deltas=(), drop_largest=())
+    moved = found.set_index("choice").alpha
+    assert abs(moved["params counted as params_non_embedding"] - moved["as asked"]) > 0.01
+
+
 def test_prediction_is_scored_and_a_change_is_seen() -> None:
     table = with_floor()
     known = table[table.params < 5e8]
