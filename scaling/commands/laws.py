@@ -93,7 +93,14 @@ def _fit() -> int:
 
     if FLAGS.workdir:
         records.write_table(records.table(FLAGS.workdir), FLAGS.workdir)
-    print(_call(fit_command).text)
+    outcome = _call(fit_command)
+    print(outcome.text)
+    if FLAGS.out and outcome.fits:
+        from scaling.report import laws as figures
+
+        for path in figures.write(outcome, FLAGS.out, run=FLAGS.cluster):
+            if path.suffix == ".png":
+                print(f"wrote {path}")
     return 0
 
 

@@ -157,7 +157,7 @@ def fit_command(
     result = Outcome("")
     files: list[pathlib.Path] = []
     for name, rows in _groups(loaded.rows, by):
-        folder = pathlib.Path(out) / _safe(name) if out else None
+        folder = pathlib.Path(out) / folder_of(name) if out else None
         named = _conventions(loaded, bool(workdir), columns)
         found = fit(rows, law, x=x, loss=loss, conventions=named, **options)
         if by is None:
@@ -212,7 +212,8 @@ def _groups(rows: pd.DataFrame, by: str | None) -> list[tuple[str, pd.DataFrame]
     return [(str(name), part) for name, part in rows.groupby(by, sort=True)]
 
 
-def _safe(name: str) -> str:
+def folder_of(name: str) -> str:
+    """The sub-folder of a group: its name without what a path cannot have; empty for no group."""
     return re.sub(r"[^\w.+-]+", "_", name).strip(".") if name else ""
 
 

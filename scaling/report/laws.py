@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from scaling.errors import UserError
 from scaling.laws import LAWS, Fit
-from scaling.laws.command import Outcome
+from scaling.laws.command import Outcome, folder_of
 from scaling.laws.isoflop import Optimum, isoflop
 from scaling.laws.planning import FLOPS_PER, optimum
 from scaling.report import style
@@ -246,5 +246,5 @@ def write(outcome: Outcome, folder: epath.PathLike, *, run: str | None = None) -
     paths = []
     for name, drawn in draw(outcome, run=run).items():
         for one in drawn:
-            paths += save(one, epath.Path(folder) / name if name else epath.Path(folder))
+            paths += save(one, epath.Path(folder) / folder_of(name))
     return paths
