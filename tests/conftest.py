@@ -28,6 +28,16 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+# The longest files, first: two processes then end at about the same time.
+LONG = ("test_studies.py", "test_launch.py", "test_local.py", "test_loop.py", "test_kill.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order only; nothing depends on it."""
+    rank = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
+
+
 TINY = {
     "model.width": 16,
     "model.heads": 2,
