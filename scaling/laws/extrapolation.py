@@ -13,8 +13,8 @@ import pandas as pd
 
 from scaling.errors import UserError
 from scaling.laws.fitting import fit as fit_law
-from scaling.laws.fitting import numbers
 from scaling.laws.result import Fit
+from scaling.laws.rows import numbers
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import pandas as pd
 from scipy.interpolate import Akima1DInterpolator
 
 from scaling.errors import UserError
-from scaling.laws.fitting import fit, numbers
+from scaling.laws.fitting import fit
 from scaling.laws.result import Fit
+from scaling.laws.rows import numbers
 
 BUDGET = 1.05  # rows whose FLOPs differ by less than this factor share a budget
 

@@ -15,8 +15,8 @@ import pandas as pd
 
 from scaling.errors import UserError
 from scaling.laws.extrapolation import describe
-from scaling.laws.fitting import numbers
 from scaling.laws.result import Fit
+from scaling.laws.rows import numbers
 
 
 def table_hash(table: pd.DataFrame) -> str:

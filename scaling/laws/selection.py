@@ -13,8 +13,9 @@ import pandas as pd
 
 from scaling.errors import UserError
 from scaling.laws.extrapolation import holdout
-from scaling.laws.fitting import fit, numbers
+from scaling.laws.fitting import fit
 from scaling.laws.result import Fit
+from scaling.laws.rows import numbers
 
 
 def compare(

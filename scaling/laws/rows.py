@@ -1,0 +1,146 @@
+"""The rows of a table that a law can be fitted to, as arrays; bad cells are named, not guessed.
+
+Gives `Rows`, and `numbers` and `labels` for single columns. Called by `fitting.py` and by all that
+read a column.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from scaling.errors import UserError, nearest
+from scaling.laws.law import Law
+from scaling.laws.uncertainty import groups_of
+
+RUN_COLUMNS = ("run", "run_id", "run_name", "fingerprint")  # that tell runs apart
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a fit uses of a table."""
+
+    columns: dict[str, np.ndarray]
+    raw: dict[str, np.ndarray]  # before `prepare`
+    loss: np.ndarray
+    sd: np.ndarray | None
+    cluster: np.ndarray | None
+    kept: np.ndarray  # row numbers in the table
+    flags: tuple[str, ...]
+
+
+def numbers(table: pd.DataFrame, name: str) -> np.ndarray:
+    """A column as floats. Raises UserError for a missing column or a cell that is no number."""
+    if name not in table.columns:
+        raise UserError(f"the table has no column {name}{nearest(name, map(str, table.columns))}")
+    column = table[name]
+    values = pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
+    bad = np.isnan(values) & column.notna().to_numpy()
+    if bad.any():
+        bad &= ~column.astype(str).str.strip().str.lower().isin(["", "nan", "na", "none"])
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise UserError(
+            f'column {name} holds "{column.iloc[row]}" in row {row + 1}, which is no number '
+            f"({int(bad.sum())} such cells); correct it, or leave such rows out with --where"
+        )
+    return values
+
+
+def labels(table: pd.DataFrame, name: str) -> np.ndarray:
+    """A column of any values as numbers 0, 1, ... of the distinct ones (empty cells are one)."""
+    if name not in table.columns:
+        raise UserError(f"the table has no column {name}{nearest(name, map(str, table.columns))}")
+    return pd.factorize(table[name].astype(str))[0].astype(float)
+
+
+def _copies(table: pd.DataFrame) -> np.ndarray:
+    """Rows that equal an earlier row in every column [rows]."""
+    try:
+        return table.duplicated().to_numpy()
+    except TypeError:  # a column of lists or dicts
+        return table.astype(str).duplicated().to_numpy()
+
+
+def read_rows(
+    table: pd.DataFrame,
+    law: Law,
+    x: Mapping[str, str],
+    loss: str,
+    space: str,
+    sd: str | None,
+    cluster: str | None,
+) -> Rows:
+    """The rows of a table that a law can be fitted to, and sentences about those left out."""
+    if not len(table):
+        raise UserError("the table has no rows")
+    flags = []
+    copies = _copies(table)
+    if copies.any():
+        flags.append(f"{int(copies.sum())} rows are exact copies of others and are left out")
+    shared = [c for c in RUN_COLUMNS if c in table.columns and table[c].duplicated().any()]
+    if shared and cluster is None and not law.needs:
+        flags.append(
+            f"several rows share a {shared[0]}: if they are checkpoints of one run, give "
+            f"cluster={shared[0]}, or the intervals are too narrow"
+        )
+    needed = law.needs or law.columns
+    columns = {
+        name: (labels if name in law.labels else numbers)(table, x.get(name, name))
+        for name in needed
+    }
+    losses = numbers(table, loss)
+    keep = ~copies
+    lost = ~np.isfinite(losses) & keep
+    if lost.any():
+        flags.append(f"{int(lost.sum())} rows without a finite {loss} are left out")
+    keep &= ~lost
+    for name, values in columns.items():
+        empty = ~np.isfinite(values) & keep
+        if empty.any():
+            flags.append(f"{int(empty.sum())} rows without a finite {x.get(name, name)} left out")
+        keep &= ~empty
+        wrong = keep & ((values < 0) if name in (*law.zeros, *law.labels) else (values <= 0))
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise UserError(
+                f"column {x.get(name, name)} is {values[row]:g} in row {row + 1} "
+                f"({int(wrong.sum())} such rows): {law.name} needs positive values; leave them "
+                f"out with --where='{x.get(name, name)}>0'"
+            )
+    if space == "log" and (keep & (losses <= 0)).any():
+        raise UserError(
+            f"column {loss} has zeros or negative values, which have no logarithm: fit with "
+            "space=linear, or leave those rows out with --where"
+        )
+    if not keep.any():
+        raise UserError(f"no row of the table has a finite {loss} and all of {', '.join(needed)}")
+    raw = {k: v[keep] for k, v in columns.items()}
+    noise = numbers(table, sd)[keep] if sd else None
+    if noise is not None and not (np.isfinite(noise) & (noise > 0)).all():
+        raise UserError(f"column {sd} must hold positive standard deviations of {loss}")
+    label = labels(table[keep], cluster).astype(int) if cluster else None
+    prepared = law.prepare(raw) if law.prepare else raw
+    return Rows(prepared, raw, losses[keep], noise, label, np.flatnonzero(keep), tuple(flags))
+
+
+def check_enough(
+    rows: Rows, law: Law, free: Sequence[str], x: Mapping[str, str], loss: str
+) -> None:
+    """Raises UserError when the rows cannot determine the free parameters."""
+    for name, values in rows.raw.items():
+        if np.ptp(values) == 0 and name not in (*law.optional, *law.labels):
+            raise UserError(
+                f"{law.name}: all {len(values)} rows have the same {x.get(name, name)} "
+                f"({values[0]:g}); "
+                "a law needs several sizes"
+            )
+    points = int(groups_of(rows.raw).max()) + 1
+    if points < len(free):
+        raise UserError(
+            f"{law.name} has {len(free)} free parameters and the table {points} distinct points; "
+            "add runs, fix parameters, or fit a law with fewer"
+        )
+    if np.ptp(rows.loss) <= 1e-12 * np.abs(rows.loss).max():
+        raise UserError(f"all {len(rows.loss)} values of {loss} are equal: there is nothing to fit")
