@@ -18,7 +18,7 @@ def get_study(arg: str = "") -> Study:
         base=tiny.get_config(arg),
         runs=with_seeds(
             [shape | {"model.depth": depth} for depth in depths],
-            3,
+            2 if arg == "debug" else 3,
             where=lambda run: run["model.depth"] < max(depths),
         ),
     )

@@ -21,7 +21,7 @@ def get_study(arg: str = "") -> Study:
         base=base,
         runs=with_seeds(
             [tiny.RECIPE.rung(width) | length for width in widths],
-            3,
+            2 if arg == "debug" else 3,
             where=lambda run: run["model.width"] < max(widths),
         ),
     )

@@ -17,7 +17,7 @@ def get_study(arg: str = "") -> Study:
         base=tiny.get_config(arg),
         runs=with_seeds(
             [tiny.RECIPE.rung(width) | length for width in widths],
-            3,
+            2 if arg == "debug" else 3,
             where=lambda run: run["model.width"] < max(widths),
         ),
     )

@@ -96,7 +96,7 @@ def workdir(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("launch")
     done = launch("sweep", "--experiment=experiments/quickstart.py:debug", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    assert "7 done" in done.stdout
+    assert "5 done" in done.stdout
     assert "index.html" in done.stdout
     return workdir
 
@@ -117,7 +117,7 @@ def test_a_second_sweep_trains_nothing(workdir):
     before = metrics_times(workdir)
     done = launch("sweep", "--experiment=experiments/quickstart.py:debug", f"--workdir={workdir}")
     assert done.returncode == 0
-    assert "7 runs, 0 to do" in done.stderr
+    assert "5 runs, 0 to do" in done.stderr
     assert before == metrics_times(workdir)
 
 
@@ -128,7 +128,7 @@ def test_dry_run_says_what_is_done_and_what_it_costs(workdir):
         f"--workdir={workdir}",
         "--dry_run",
     )
-    assert "7 runs, 7 done" in done.stdout
+    assert "5 runs, 5 done" in done.stdout
     for column in ("params", "non-emb", "tokens", "steps", "FLOPs", "batch", "mesh", "bytes/dev"):
         assert column in done.stdout
 
@@ -136,7 +136,7 @@ def test_dry_run_says_what_is_done_and_what_it_costs(workdir):
 def test_status_shows_every_run(workdir):
     done = launch("status", f"--workdir={workdir}")
     assert done.returncode == 0
-    assert "7 done" in done.stdout
+    assert "5 done" in done.stdout
 
 
 def test_generate_continues_the_prompt(workdir):
