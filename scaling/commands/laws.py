@@ -99,7 +99,7 @@ def _fit() -> int:
         from scaling.report import laws as figures
 
         for path in figures.write(outcome, FLAGS.out, run=FLAGS.cluster):
-            if path.suffix == ".png":
+            if path.suffix in (".png", ".html"):
                 print(f"wrote {path}")
     return 0
 

@@ -12,6 +12,7 @@ import pandas as pd
 from etils import epath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from scaling import files
 from scaling.errors import UserError
 from scaling.laws import LAWS, Fit
 from scaling.laws.command import Outcome, folder_of
@@ -19,6 +20,7 @@ from scaling.laws.isoflop import Optimum, isoflop
 from scaling.laws.planning import FLOPS_PER, optimum
 from scaling.report import style
 from scaling.report.figures import Drawn, save
+from scaling.report.law_page import render_law
 from scaling.report.style import BLUE, INK, ORANGE, RED, SKY
 from scaling.units import human
 
@@ -242,9 +244,14 @@ def draw(outcome: Outcome, *, run: str | None = None) -> dict[str, list[Drawn]]:
 
 
 def write(outcome: Outcome, folder: epath.PathLike, *, run: str | None = None) -> list[epath.Path]:
-    """Writes the figures under `folder`, a sub-folder a group; gives their paths."""
+    """Writes the figures under `folder`, a sub-folder a group, and `index.html` with all of it;
+    gives their paths.
+    """
+    folder, drawn = epath.Path(folder), draw(outcome, run=run)
     paths = []
-    for name, drawn in draw(outcome, run=run).items():
-        for one in drawn:
-            paths += save(one, epath.Path(folder) / folder_of(name))
-    return paths
+    for name, figures in drawn.items():
+        for one in figures:
+            paths += save(one, folder / folder_of(name))
+    page = folder / "index.html"
+    files.write_atomic(page, render_law(outcome, drawn).encode())
+    return [*paths, page]

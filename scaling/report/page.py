@@ -63,20 +63,13 @@ class Entry:
 
 def render(page: Page) -> str:
     """The page as one HTML document that loads nothing."""
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("page.html.jinja")
+    template = template_of("page.html.jinja")
     varying, common = _fields(page.configs)
     return template.render(
         page=page,
         unfitted=_unfitted(page.findings),
         numbers=_numbers(page),
-        figures=[_figure(drawn) for drawn in page.figures],
+        figures=[embedded(drawn) for drawn in page.figures],
         columns=_columns(page.table),
         rows=_rows(page.table),
         troubles=_troubles(page),
@@ -86,8 +79,25 @@ def render(page: Page) -> str:
         methods=sorted({f"{f.fit.level:.0%}: {f.fit.method}" for f in page.findings if f.fit}),
         provenance=_provenance(page),
         table_csv=_data_uri(page.table.to_csv(index=False)),
-        written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        written=now(),
     )
+
+
+def now() -> str:
+    """The time, for the foot of a page."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def template_of(name: str) -> jinja2.Template:
+    """A template of this package; its variables are escaped, and an unknown one is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def _template(name: str) -> str:
@@ -98,8 +108,9 @@ def _data_uri(csv: str) -> str:
     return "data:text/csv;base64," + base64.b64encode(csv.encode()).decode()
 
 
-def _figure(drawn: Drawn) -> dict[str, Any]:
-    image = style.inline_svg(drawn.svg, prefix=drawn.name)
+def embedded(drawn: Drawn, prefix: str = "") -> dict[str, Any]:
+    """A figure as a template shows it; `prefix` keeps ids apart where names occur twice."""
+    image = style.inline_svg(drawn.svg, prefix=prefix + drawn.name)
     return {
         "name": drawn.name,
         "title": drawn.title,

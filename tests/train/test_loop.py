@@ -168,7 +168,7 @@ def _damage(step: pathlib.Path) -> None:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-# The reads of the damaged files that are still under way when orbax gives up end in its closed loop.
+# Reads that are still under way when orbax gives up a damaged checkpoint end in its closed loop.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_truncated_checkpoint_falls_back_to_the_one_before(whole, tiny, tmp_path, caplog):
     config, run = whole
