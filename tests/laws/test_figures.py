@@ -23,6 +23,10 @@ def test_all_figures_of_a_fit(tmp_path: pathlib.Path) -> None:
         "law-residuals", "law-cloud", "law-contours", "law-valleys-params", "law-envelope",
     }  # fmt: skip
     assert all((tmp_path / f"{n}.svg").stat().st_size > 2000 for n in names)
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("<svg") == len(names)
+    assert "chinchilla" in page
+    assert "src=" not in page
     residual = pd.read_csv(tmp_path / "law-residuals.csv")
     found, table = made.fits[""], made.tables[""]
     expected = table.loss.to_numpy() / found.draws(table)[0] - 1
