@@ -45,9 +45,8 @@ ACTIVATION_RULES: Rules = (
     # The partitioner keeps the logits as the output matrix lies: see WHOLE_IF_INDIVISIBLE.
     ("act_vocab", PartitionSpec.UNCONSTRAINED),
 )
-# The tokenizer, not the config, decides the size of these (257 with bytes), so a mesh axis that
-# does
-# not divide it is no error: the array stays whole along it, and the table says so.
+# The tokenizer, not the config, decides the size of these (257 with bytes): a mesh axis that does
+# not divide it is no error, the array stays whole along it, and the table says so.
 WHOLE_IF_INDIVISIBLE = ("vocab",)
 # The config field behind a logical axis, for error messages.
 _FIELDS = {

@@ -1,5 +1,4 @@
-"""Figures of a fitted law: contours, isoFLOP valleys, envelope, residuals, bootstrap cloud,
-choices.
+"""Figures of a law: contours, isoFLOP valleys, envelope, residuals, bootstrap cloud, choices.
 
 Takes what `scaling.laws.command.fit_command` made (or a Fit and its table) and gives `Drawn`s, as
 `figures.py` does. Called by `launch.py fit --out`. Nothing is fitted here.
