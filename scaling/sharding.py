@@ -136,6 +136,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+def stacked_batch_sharding(mesh: Mesh) -> NamedSharding:
+    """As `batch_sharding`, for the batches of several steps stacked on a leading axis."""
+    return NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
+
+
 # ---- the state
 
 

@@ -224,8 +224,7 @@ class _Run:
         missing = self.config.train.steps_per_call - count
         if missing:
             group = {k: np.concatenate([v, v[-1:].repeat(missing, 0)]) for k, v in group.items()}
-        rows = sharding.batch_sharding(self.mesh).spec
-        stacked = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec(None, *rows))
+        stacked = sharding.stacked_batch_sharding(self.mesh)
         return place(group, stacked), place(np.int32(count), sharding.replicated(self.mesh))
 
     def _drain(self, pending: tuple[int, int, Any] | None, recorder: Recorder) -> None:

@@ -107,8 +107,7 @@ def compile_steps(pieces: Parts, config: RunConfig, plan: Layout) -> Callable[..
 
     K is config.train.steps_per_call; K = 1 compiles the plain step.
     """
-    rows, everywhere = sharding.batch_sharding(plan.mesh), sharding.replicated(plan.mesh)
-    stacked = jax.sharding.NamedSharding(plan.mesh, jax.sharding.PartitionSpec(None, *rows.spec))
+    stacked, everywhere = sharding.stacked_batch_sharding(plan.mesh), sharding.replicated(plan.mesh)
     single = config.train.steps_per_call == 1
 
     def call(

@@ -9,7 +9,7 @@ from scaling import data, optim, sharding
 from scaling.config import RunConfig
 from scaling.train import state as state_lib
 from scaling.train.placement import place
-from scaling.train.step import compile_steps
+from scaling.train.step import compile_steps, gradients
 
 
 def curve(config: RunConfig, devices: int, steps: int = 4) -> tuple[np.ndarray, object]:
@@ -17,8 +17,7 @@ def curve(config: RunConfig, devices: int, steps: int = 4) -> tuple[np.ndarray, 
     pieces = state_lib.parts(config)
     mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
     plan = state_lib.layout(pieces, config, mesh)
-    rows, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
-    stacked = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, *rows.spec))
+    stacked, whole = sharding.stacked_batch_sharding(mesh), sharding.replicated(mesh)
     batches = data.train_batches(config)
     size = config.train.steps_per_call
     losses = []
@@ -71,8 +70,6 @@ def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
     params = jax.device_get(state_lib.init(pieces, config, plan).params)
     batch = data.train_batches(config).batch(0)
     batch["loss_mask"] = (np.arange(8)[:, None] * 2 > np.arange(16)[None, :]).astype(np.float32)
-    from scaling.train.step import gradients
-
     hparams = optim.hparams(config)
     key = jax.random.key(0)
     full, pieces_of = (
@@ -94,14 +91,13 @@ def test_seed_and_learning_rate_share_one_compilation(tiny):
     pieces = state_lib.parts(config)
     mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
     plan = state_lib.layout(pieces, config, mesh)
-    rows, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    stacked, whole = sharding.stacked_batch_sharding(mesh), sharding.replicated(mesh)
     batch = data.train_batches(config).batch(0)
     batch = place({k: v[None] for k, v in batch.items()}, sharding.replicated(mesh))
     with sharding.context(mesh):
         run = compile_steps(pieces, config, plan)
         for values in ({}, {"optim.peak_lr": 1.0, "seed": 3, "optim.b1": 0.5, "train.steps": 99}):
             state = state_lib.init(pieces, config, plan)
-            stacked = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, *rows.spec))
             run(
                 state,
                 jax.device_put(batch, stacked),
