@@ -29,6 +29,20 @@ def execution(default: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class MoEConfig:
+    """The mixture of experts in place of every block's MLP (`scaling/models/moe.py`)."""
+
+    experts: int = 0  # routed experts a block; 0: a dense MLP
+    per_token: int = 2  # experts that a token is sent to (expert choice: on average)
+    width: int | None = None  # hidden channels of an expert; None: mlp_width
+    shared: int = 0  # experts that see every token, beside the routed
+    router: Literal["top_k", "expert_choice"] = "top_k"
+    capacity_factor: float | None = (
+        None  # slots an expert / (tokens * per_token / experts); None: dropless
+    )
+
+
+@dataclass(frozen=True)
 class TransformerConfig:
     """The transformer family (`scaling/models/transformer.py`)."""
 
@@ -51,7 +65,19 @@ class TransformerConfig:
     dtype: Literal["float32", "bfloat16"] = (
         "float32"  # of activations and matmuls; parameters stay float32
     )
-    scan_layers: bool = True  # one compiled block, looped; False: unrolled
+    window: int | None = None  # keys a query sees, its own included; None: all up to its own
+    moe: MoEConfig = MoEConfig()
+    attention: Literal["auto", "blockwise", "cudnn", "splash"] = execution(
+        "auto"
+    )  # auto: cudnn on a GPU, splash on a TPU where the shape allows, else blockwise
+    context_parallel: Literal["gather", "ring"] = execution(
+        "gather"
+    )  # how keys reach the queries of other devices along mesh.seq
+    pipeline_microbatches: int | None = execution(
+        None
+    )  # pieces of the batch in the pipeline over mesh.stage; None: as many as stages
+    pipeline_repeats: int = execution(1)  # times a microbatch passes every stage (circular)
+    scan_layers: bool = execution(True)  # one compiled block, looped; False: unrolled
     remat: Literal["none", "dots", "full"] = execution(
         "none"
     )  # what the backward pass computes again
@@ -87,6 +113,11 @@ class ObjectiveConfig:
 
     name: Literal["next_token"] = "next_token"
     z_loss: float = 0.0  # weight of mean(log Z ^ 2), pulls the softmax normaliser to 1
+    load_balance: float = 0.0  # weight of the experts' load balance loss
+    router_z: float = 0.0  # weight of mean(log Z ^ 2) of the router
+    chunk: int | None = execution(
+        None
+    )  # tokens whose logits exist at a time; None: by the vocabulary
 
 
 @dataclass(frozen=True)
@@ -125,6 +156,16 @@ class MeshConfig:
     expert: int = 1  # experts
     stage: int = 1  # pipeline stages
     trial: int = 1  # members of a packed sweep
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    """The processes of one run (`scaling/distributed.py`); None: as Slurm, TPU pod or GKE says."""
+
+    coordinator: str | None = None  # host:port of process 0
+    processes: int | None = None  # how many
+    process: int | None = None  # number of this one
+    timeout: int = 300  # seconds to wait for the others
 
 
 @dataclass(frozen=True)
@@ -181,6 +222,9 @@ class RunConfig:
     objective: ObjectiveConfig = ObjectiveConfig()
     optim: OptimConfig = OptimConfig()
     mesh: MeshConfig = field(default=MeshConfig(), metadata={"execution": True})
+    distributed: DistributedConfig = field(
+        default=DistributedConfig(), metadata={"execution": True}
+    )
     train: TrainConfig = TrainConfig()
     evals: EvalsConfig = EvalsConfig()
     seed: int = 0  # initialisation, dropout, and the order of the data unless data.seed is given

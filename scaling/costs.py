@@ -20,7 +20,7 @@ from scaling.config import RunConfig
 from scaling.ladder import resolved, transformer_params
 from scaling.ledger import Ledger, ledger
 from scaling.models import build
-from scaling.models.layers import keys_per_query
+from scaling.models.attention import keys_per_query
 from scaling.objectives import build as build_objective
 
 

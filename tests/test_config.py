@@ -82,7 +82,9 @@ FIELDS = flat(RunConfig())
 CHANGEABLE = {p: v for p, old in FIELDS.items() if (v := other_value(p, old)) is not None}
 # Written out, not read from the metadata: this list says what may change without a new run.
 EXECUTION = {
-    "model.remat",
+    *("model.remat", "model.scan_layers", "model.attention", "model.context_parallel"),
+    *("model.pipeline_microbatches", "model.pipeline_repeats", "objective.chunk"),
+    *(f"distributed.{name}" for name in ("coordinator", "processes", "process", "timeout")),
     *(
         f"mesh.{a}"
         for a in (["replica", "data", "fsdp", "seq", "tensor", "expert", "stage", "trial"])
@@ -362,9 +364,12 @@ BAD_VALUES: Mapping[Any, list[str]] = {
         *("model.mlp_width", "data.seq_len", "train.batch_size", "train.microbatches"),
         *("train.log_every", "train.checkpoint_every", "train.steps_per_call", "evals.every"),
         *("evals.batches", "mesh.data", "mesh.fsdp", "optim.eps", "optim.clip_norm"),
-        *("model.logit_softcap", "data.validation_fraction"),
+        *("model.logit_softcap", "data.validation_fraction", "model.window", "model.moe.per_token"),
+        *("model.moe.width", "model.moe.capacity_factor", "model.pipeline_microbatches"),
+        *("model.pipeline_repeats", "objective.chunk", "distributed.timeout"),
     ],
     -1: [
+        *("model.moe.experts", "model.moe.shared", "objective.load_balance", "objective.router_z"),
         *("seed", "data.seed", "optim.peak_lr", "optim.weight_decay", "optim.warmup_steps"),
         *("optim.b1", "optim.decay_fraction", "objective.z_loss"),
     ],

@@ -5,7 +5,7 @@ import pytest
 
 from scaling import costs, ladder, models
 from scaling.config import DataConfig, RunConfig, TrainConfig, TransformerConfig, override
-from scaling.models.layers import keys_per_query
+from scaling.models.attention import keys_per_query
 from scaling.resolve import resolve_transformer
 
 

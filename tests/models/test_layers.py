@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.models.layers import RMSNorm, attention, keys_per_query, query_blocks, truncated_normal
+from scaling.models.attention import attention, keys_per_query, query_blocks
+from scaling.models.layers import RMSNorm, truncated_normal
 
 
 def by_definition(q, k, v, q_segments, k_segments):
