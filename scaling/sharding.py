@@ -27,13 +27,13 @@ Rules = tuple[tuple[str, Any], ...]  # logical axis -> mesh axis, several, or No
 
 PARAMETER_RULES: Rules = (
     ("embed", "fsdp"),
-    ("vocab", "tensor"),
+    ("vocab", ("tensor", "stage")),
     ("heads", "tensor"),
     ("kv_heads", "tensor"),
     ("mlp", "tensor"),
     ("head_dim", None),
     ("norm", None),
-    ("layers", None),
+    ("layers", "stage"),
 )
 ACTIVATION_RULES: Rules = (
     ("batch", BATCH_AXES),
@@ -93,7 +93,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def check_batch(config: RunConfig, mesh: Mesh) -> None:
-    """Raises ConfigError if a batch, or a piece of one, does not divide over the mesh."""
+    """Raises ConfigError if a batch, or a piece of one, does not divide over the mesh.
+
+    So it does if the blocks or the microbatches do not fit the pipeline over `stage`.
+    """
     rows = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     over = " x ".join(f"{a}={mesh.shape[a]}" for a in BATCH_AXES if mesh.shape[a] > 1)
     train, evals = config.train, config.evals
@@ -113,6 +116,36 @@ def check_batch(config: RunConfig, mesh: Mesh) -> None:
         raise ConfigError(
             f"data.seq_len={config.data.seq_len} is not divisible by mesh.seq={mesh.shape['seq']}"
         )
+    if mesh.shape["stage"] > 1:
+        _check_pipeline(config, mesh.shape["stage"], rows)
+
+
+def _check_pipeline(config: RunConfig, stages: int, rows: int) -> None:
+    """`rows`: devices that each microbatch is split over."""
+    model, repeats = config.model, config.model.pipeline_repeats
+    microbatches = model.pipeline_microbatches or stages
+    if model.depth % (stages * repeats):
+        raise ConfigError(
+            f"model.depth={model.depth} is not divisible by mesh.stage={stages} x "
+            f"model.pipeline_repeats={repeats}; change any of them"
+        )
+    if repeats > 1 and microbatches < stages:
+        raise ConfigError(
+            f"model.pipeline_microbatches={microbatches} is less than mesh.stage={stages}: with "
+            f"model.pipeline_repeats={repeats} a microbatch would come round before its turn"
+        )
+    pieces = {
+        "train.batch_size / train.microbatches": config.train.batch_size
+        // config.train.microbatches,
+        "evals.batch_size": config.evals.batch_size,
+    }
+    for name, size in pieces.items():
+        if size % (microbatches * rows):
+            raise ConfigError(
+                f"{name} = {size} rows cannot be cut into {microbatches} microbatches of the "
+                f"pipeline (model.pipeline_microbatches; None: mesh.stage={stages}) over {rows} "
+                "devices; change any of them"
+            )
 
 
 @contextlib.contextmanager
@@ -195,7 +228,7 @@ def _spec(
         if size % ways == 0:
             continue
         if name in WHOLE_IF_INDIVISIBLE:
-            spec[i] = None
+            spec[i] = _dividing(spec[i], size, mesh)
             continue
         axes = " x ".join(f"mesh.{a}={mesh.shape[a]}" for a in _axes(spec[i]))
         raise ConfigError(
@@ -210,6 +243,14 @@ def _axes(entry: Any) -> tuple[str, ...]:
     if entry is None:
         return ()
     return (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def _dividing(entry: Any, size: int, mesh: Mesh) -> Any:
+    """The first mesh axes of an entry, as many as divide the size; None: not even one."""
+    axes = _axes(entry)
+    while axes and size % _ways(axes, mesh):
+        axes = axes[:-1]
+    return axes or None
 
 
 def _ways(entry: Any, mesh: Mesh) -> int:

@@ -144,12 +144,12 @@ def test_fsdp_and_tensor_shard_the_axes_that_they_should() -> None:
     s = specs(shardings)
     expected = {
         "embedding": PartitionSpec(None, "fsdp"),  # 257 tokens stay whole over tensor=2
-        "blocks/attention/query/w": PartitionSpec(None, "fsdp", "tensor", None),
-        "blocks/attention/key/w": PartitionSpec(None, "fsdp", "tensor", None),
-        "blocks/attention/out/w": PartitionSpec(None, "tensor", None, "fsdp"),
-        "blocks/mlp/up/w": PartitionSpec(None, "fsdp", "tensor"),
-        "blocks/mlp/down/w": PartitionSpec(None, "tensor", "fsdp"),
-        "blocks/mlp_norm/scale": PartitionSpec(None, None),
+        "blocks/attention/query/w": PartitionSpec("stage", "fsdp", "tensor", None),
+        "blocks/attention/key/w": PartitionSpec("stage", "fsdp", "tensor", None),
+        "blocks/attention/out/w": PartitionSpec("stage", "tensor", None, "fsdp"),
+        "blocks/mlp/up/w": PartitionSpec("stage", "fsdp", "tensor"),
+        "blocks/mlp/down/w": PartitionSpec("stage", "tensor", "fsdp"),
+        "blocks/mlp_norm/scale": PartitionSpec("stage", None),
         "final_norm/scale": PartitionSpec(None),
     }
     for path, spec in expected.items():
@@ -159,7 +159,7 @@ def test_fsdp_and_tensor_shard_the_axes_that_they_should() -> None:
 def test_a_vocabulary_that_divides_is_sharded() -> None:
     model = dataclasses.replace(MODEL, vocab=256)
     _, shardings = plan(sharding.make_mesh(MeshConfig(tensor=2)), model)
-    assert specs(shardings)["params/embedding"] == PartitionSpec("tensor", "fsdp")
+    assert specs(shardings)["params/embedding"] == PartitionSpec(("tensor", "stage"), "fsdp")
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])

@@ -1,4 +1,4 @@
-"""The transformer's block, and how a stack of them is run: scanned or unrolled, with remat.
+"""The transformer's block, and how a stack of them is run: scanned, unrolled or as a pipeline.
 
 The parameters of all blocks lie stacked on a leading axis, "layers", however they are run, so that
 a checkpoint and the random numbers of an initialisation serve every form. Called by
@@ -12,15 +12,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from scaling.config import TransformerConfig
 from scaling.ladder import resolved
 from scaling.models.attention import Attention
 from scaling.models.layers import MLP, Array, RMSNorm, constrain
+from scaling.models.pipeline import run_pipeline, stages_here
 
-# What the backward pass keeps, by name; the rest is computed again (jax.checkpoint).
+# What the backward pass keeps; the rest is computed again (jax.checkpoint).
 _REMAT = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_only_these_names("projection"),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -67,7 +69,7 @@ def init_blocks(config: TransformerConfig) -> nn.Module:
 def run_blocks(
     config: TransformerConfig, params: Any, x_BxLxD: Array, context: Mapping[str, Any], caches: Any
 ) -> tuple[Array, Any, dict[str, Array]]:
-    """All blocks, one after the other.
+    """All blocks, one after the other; as a pipeline where the mesh has stages.
 
     Args:
       params: of all blocks, stacked on the first axis.
@@ -86,28 +88,40 @@ def run_blocks(
         prevent_cse = not config.scan_layers
         block = jax.checkpoint(block, policy=_REMAT[config.remat], prevent_cse=prevent_cse)
 
-    if config.scan_layers:
+    def run(params: Any, x_BxLxD: Array, context: Any, caches: Any) -> Any:
+        """Some of the blocks: as many as `params` holds."""
 
         def body(x_BxLxD: Array, layer: Any) -> tuple[Array, Any]:
             params, cache = layer
-            return block(params, x_BxLxD, context, cache)
+            return block(params, checkpoint_name(x_BxLxD, "stream"), context, cache)
 
-        x_BxLxD, (caches, penalties) = jax.lax.scan(body, x_BxLxD, (params, caches))
+        if config.scan_layers:
+            x_BxLxD, (caches, penalties) = jax.lax.scan(body, x_BxLxD, (params, caches))
+        else:
+            written = []
+            for layer in _split((params, caches)):
+                x_BxLxD, of_layer = body(x_BxLxD, layer)
+                written.append(of_layer)
+            caches, penalties = jax.tree.map(lambda *leaves: jnp.stack(leaves), *written)
         return x_BxLxD, caches, jax.tree.map(lambda p: p.sum(axis=0), penalties)
 
-    written = []
-    layers = zip(_split(params, config.depth), _split(caches, config.depth), strict=True)
-    for layer_params, cache in layers:
-        x_BxLxD, of_layer = block(layer_params, x_BxLxD, context, cache)
-        written.append(of_layer)
-    caches, penalties = jax.tree.map(lambda *leaves: jnp.stack(leaves), *written)
-    return x_BxLxD, caches, jax.tree.map(lambda p: p.sum(axis=0), penalties)
+    # With caches (generation) the blocks run one after the other wherever they lie.
+    if stages_here() == 1 or caches is not None:
+        return run(params, x_BxLxD, context, caches)
+
+    def run_some(params: Any, x_BxLxD: Array, context: Any) -> tuple[Array, dict[str, Array]]:
+        x_BxLxD, _, penalties = run(params, x_BxLxD, context, None)
+        return x_BxLxD, penalties
+
+    x_BxLxD, penalties = run_pipeline(config, run_some, params, x_BxLxD, context)
+    return x_BxLxD, None, penalties
 
 
-def _split(stacked: Any, depth: int) -> list[Any]:
-    """The layers of a stacked tree. The gradient of a split is one concatenation; that of `depth`
-    slices is a sum of `depth` arrays of the whole size.
+def _split(stacked: Any) -> list[Any]:
+    """The layers of a stacked tree. The gradient of a split is one concatenation; that of a slice
+    for each layer is a sum of as many arrays of the whole size.
     """
     leaves, structure = jax.tree.flatten(stacked)
+    depth = leaves[0].shape[0]
     columns = [[part[0] for part in jnp.split(leaf, depth)] for leaf in leaves]
     return [jax.tree.unflatten(structure, [c[i] for c in columns]) for i in range(depth)]

@@ -13,6 +13,7 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 Array = jax.Array
 
@@ -61,9 +62,9 @@ class Projection(nn.Module):
         )
         init = truncated_normal(self.init_scale / math.sqrt(fan_in))
         w = parameter(self, "w", init, self.shape, self.axes)
-        return jnp.einsum(
-            self.spec, x.astype(self.dtype), w.astype(self.dtype), preferred_element_type=accumulate
-        )
+        x, w = x.astype(self.dtype), w.astype(self.dtype)
+        y = jnp.einsum(self.spec, x, w, preferred_element_type=accumulate)
+        return checkpoint_name(y, "projection")  # kept by model.remat="dots"
 
 
 class RMSNorm(nn.Module):
