@@ -9,6 +9,7 @@ below the residuals) the delta is lowered step by step. Called by `fitting.py` a
 
 import concurrent.futures
 import functools
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ import numpy as np
 
 from scaling.laws.law import Law
 
-SLOTS = (16, 128)  # of the program for a few tasks, and of that for many
+SLOTS = 16  # tasks that are iterated together
+BATCH = 512  # tasks that one call of the program works through
 TOLERANCE = 1e-13  # of the objective: the decrease that the quadratic model still promises
 LONGEST = 2.0  # longest step in one coordinate (most are logarithms)
 
@@ -69,20 +71,31 @@ class Minima:
     converged: np.ndarray  # [tasks], bool
 
 
-class _Slots(NamedTuple):
-    """State of the slots; the leading axis of every field is the slot."""
+class _Tasks(NamedTuple):
+    """How far each task has come; the leading axis of every field is the task (or the slot)."""
 
-    at: Any  # coordinates [slots, free]
-    value: Any  # objective there
-    gradient: Any
-    hessian: Any
+    at: Any  # coordinates [tasks, free]
+    gradient: Any  # [tasks, free], there
+    hessian: Any  # [tasks, free, free]
+    value: Any  # [tasks]: objective
     damping: Any
-    delta: Any  # now; falls to goal
-    goal: Any
-    fresh: Any  # bool: nothing is known at `at` yet, take the next point as it is
-    done: Any
-    converged: Any
+    delta: Any  # now; falls to that of the problem
+    fresh: Any  # flag: nothing is known at `at` yet, take the next point as it is
+    done: Any  # flag
+    converged: Any  # flag
     iterations: Any
+
+
+class _Shared(NamedTuple):
+    """What does not change while the tasks run."""
+
+    bounds: Any  # [tasks, 2, free]: low, high
+    target: Any  # [tasks, rows]
+    weight: Any
+    goal: Any  # the problem's delta
+    tilt: Any
+    given: Any
+    columns: Any
 
 
 def huber(residual: Any, delta: Any, tilt: Any) -> Any:
@@ -118,17 +131,25 @@ def sensitivities(law: Law, free: tuple[str, ...], space: str) -> Callable[..., 
     return jax.jit(jax.jacfwd(one))
 
 
-def _where(chosen: Any, new: _Slots, old: _Slots) -> _Slots:
-    """Slot by slot, the new state or the old one."""
+def _pack(tasks: _Tasks, numpy: Any = jnp) -> Any:
+    """All fields side by side in one array [tasks, fields], so that one small kernel moves them."""
+    return numpy.concatenate([numpy.reshape(f, (len(f), -1)) for f in tasks], axis=1, dtype=float)
 
-    def one(a: Any, b: Any) -> Any:
-        return jnp.where(chosen.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
 
-    return jax.tree.map(one, new, old)
+def _unpack(packed: Any, free: int) -> _Tasks:
+    """The fields of `_pack`."""
+    ends = list(itertools.accumulate([free, free, free * free, 1, 1, 1, 1, 1, 1, 1]))
+    parts = [packed[:, i:j] for i, j in itertools.pairwise([0, *ends])]
+    at, gradient, hessian = parts[:3]
+    value, damping, delta, fresh, done, converged, iterations = (p[:, 0] for p in parts[3:])
+    return _Tasks(
+        at, gradient, hessian.reshape(-1, free, free), value, damping, delta, fresh > 0, done > 0,
+        converged > 0, iterations,
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=64)
-def _program(law: Law, free: tuple[str, ...], space: str) -> Callable[..., _Slots]:
+def _program(law: Law, free: tuple[str, ...], space: str) -> Callable[..., _Tasks]:
     count = len(free)
 
     def objective(at, target, weight, delta, tilt, given, columns):
@@ -145,57 +166,46 @@ def _program(law: Law, free: tuple[str, ...], space: str) -> Callable[..., _Slot
     )
 
     def solve(matrix: Any, vector: Any) -> Any:
-        """LDL' with pivots made positive: always a descent direction. Entries are [slots]."""
-        lower: list[list[Any]] = [[None] * count for _ in range(count)]
-        pivot: list[Any] = []
-        for j in range(count):
-            p = matrix[j][j] - sum(lower[j][k] ** 2 * pivot[k] for k in range(j))
-            pivot.append(jnp.maximum(jnp.abs(p), 1e-10))
-            for i in range(j + 1, count):
-                rest = sum(lower[i][k] * lower[j][k] * pivot[k] for k in range(j))
-                lower[i][j] = (matrix[i][j] - rest) / pivot[j]
-        half: list[Any] = []
-        for i in range(count):
-            half.append(vector[i] - sum(lower[i][k] * half[k] for k in range(i)))
-        out: list[Any] = [None] * count
-        for i in reversed(range(count)):
-            later = sum(lower[k][i] * out[k] for k in range(i + 1, count))
-            out[i] = half[i] / pivot[i] - later
-        return jnp.stack(out, -1)
+        """Elimination with pivots made positive (LDL'): always a descent direction. [slots, free],
+        a loop of few operations, because the time to compile grows with their number.
+        """
 
-    def propose(s: _Slots, low: Any, high: Any) -> Any:
+        def eliminate(j: Any, both: Any) -> Any:
+            row, column = both[:, j], both[:, :, j]
+            row = row / jnp.maximum(jnp.abs(row[:, j]), 1e-10)[:, None]
+            return (both - column[:, :, None] * row[:, None, :]).at[:, j].set(row)
+
+        both = jnp.concatenate([matrix, vector[:, :, None]], axis=2)
+        return jax.lax.fori_loop(0, count, eliminate, both)[:, :, count]
+
+    def propose(s: _Tasks, low: Any, high: Any) -> Any:
         held = ((s.at <= low) & (s.gradient > 0)) | ((s.at >= high) & (s.gradient < 0))
         held = held | (low == high)
-        diagonal = jnp.abs(jnp.diagonal(s.hessian, axis1=1, axis2=2))
+        eye = jnp.eye(count)[None]
+        diagonal = jnp.abs(jnp.sum(s.hessian * eye, axis=2))
         largest = jnp.max(diagonal, axis=1, keepdims=True)
         scale = jnp.sqrt(jnp.maximum(diagonal, 1e-14 * largest + 1e-300))
         gradient = jnp.where(held, 0.0, s.gradient / scale)
-
-        def entry(i: int, j: int) -> Any:
-            scaled = s.hessian[:, i, j] / (scale[:, i] * scale[:, j])
-            if i == j:
-                return jnp.where(held[:, i], 1.0, scaled + s.damping)
-            return jnp.where(held[:, i] | held[:, j], 0.0, scaled)
-
-        matrix = [[entry(i, j) for j in range(count)] for i in range(count)]
-        step = -solve(matrix, [gradient[:, i] for i in range(count)]) / scale
+        matrix = s.hessian / (scale[:, :, None] * scale[:, None, :])
+        matrix = matrix + s.damping[:, None, None] * eye
+        matrix = jnp.where(held[:, :, None] | held[:, None, :], eye, matrix)
+        step = -solve(matrix, gradient) / scale
         longest = jnp.max(jnp.abs(step), axis=1, keepdims=True)
         step = step * jnp.minimum(1.0, LONGEST / jnp.maximum(longest, 1e-300))
         step = jnp.where(s.fresh[:, None] & jnp.isinf(s.value)[:, None], 0.0, step)
         return jnp.clip(s.at + step, low, high)
 
-    def iterate(
-        s: _Slots, target: Any, weight: Any, low: Any, high: Any, tilt: Any, given: Any,
-        columns: Any,
-    ) -> _Slots:  # fmt: skip
-        trial = propose(s, low, high)
+    def iterate(s: _Tasks, own: _Shared) -> _Tasks:
+        trial = propose(s, own.bounds[:, 0], own.bounds[:, 1])
         step = trial - s.at
         curved = jnp.einsum("sij,sj->si", s.hessian, step)
         promised = -jnp.sum(step * (s.gradient + 0.5 * curved), axis=1)
-        hessian, (value, gradient) = second(trial, target, weight, s.delta, tilt, given, columns)
+        hessian, (value, gradient) = second(
+            trial, own.target, own.weight, s.delta, own.tilt, own.given, own.columns
+        )
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(hessian), axis=(1, 2))
         gained = s.value - value
-        small = promised <= TOLERANCE * value + 1e-26 * jnp.sum(weight, axis=1)
+        small = promised <= TOLERANCE * value + 1e-26 * jnp.sum(own.weight, axis=1)
         taken = finite & (s.fresh | (gained > 0) | (small & (gained >= -1e-12 * s.value)))
         ratio = jnp.where(s.fresh, 0.5, gained / jnp.maximum(promised, 1e-300))
         eased = jnp.where(s.damping < 1e-5, 0.0, 0.1 * s.damping)
@@ -203,33 +213,45 @@ def _program(law: Law, free: tuple[str, ...], space: str) -> Callable[..., _Slot
         damping = jnp.where(taken, damping, 8 * jnp.maximum(s.damping, 1e-3))
         # Nearly a minimum at this delta: lower it, and take the next point as it comes.
         near = taken & ~s.fresh & (promised <= 1e-2 * value) & (s.damping <= 0.1)
-        lower = near & (s.delta > s.goal)
-        ended = ~s.fresh & (s.delta <= s.goal) & small & (s.damping <= 1.0)
-        stuck = ~taken & (s.damping > 1e9) & (s.delta <= s.goal)
-        escape = ~taken & (s.damping > 1e9) & (s.delta > s.goal)
-        delta = jnp.where(lower | escape, jnp.maximum(s.goal, 0.2 * s.delta), s.delta)
+        lower = near & (s.delta > own.goal)
+        ended = ~s.fresh & (s.delta <= own.goal) & small & (s.damping <= 1.0)
+        stuck = ~taken & (s.damping > 1e9) & (s.delta <= own.goal)
+        escape = ~taken & (s.damping > 1e9) & (s.delta > own.goal)
+        delta = jnp.where(lower | escape, jnp.maximum(own.goal, 0.2 * s.delta), s.delta)
         damping = jnp.where(escape, 1e-3, damping)
-        new = _where(
-            taken, s._replace(at=trial, value=value, gradient=gradient, hessian=hessian), s
-        )
-        new = new._replace(
+        return _Tasks(
+            jnp.where(taken[:, None], trial, s.at),
+            jnp.where(taken[:, None], gradient, s.gradient),
+            jnp.where(taken[:, None, None], hessian, s.hessian),
+            jnp.where(taken, value, s.value),
             damping=damping, delta=delta, fresh=(s.fresh & ~taken) | lower | escape,
-            done=s.done | ended | stuck, converged=s.converged | ended,
-            iterations=s.iterations + 1,
+            done=ended | stuck, converged=ended, iterations=s.iterations + 1,
         )  # fmt: skip
-        return _where(~s.done, new, s)
 
-    @jax.jit
-    def run(s, rounds, enough, *shared):
-        """At most `rounds` iterations; ends as soon as `enough` slots are done."""
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(slots, tasks, shared, count, enough, rounds):
+        """The first `count` tasks, at most `rounds` iterations each, until `enough` are done."""
 
         def go(carry: Any) -> Any:
-            return (carry[0] < rounds) & (jnp.sum(carry[1].done) < enough)
+            return carry[0] < enough
 
         def body(carry: Any) -> Any:
-            return carry[0] + 1, iterate(carry[1], *shared)
+            ended, waiting, which, tasks = carry
+            packed = tasks[which]
+            old = _unpack(packed, len(free))
+            own = {k: getattr(shared, k)[which] for k in ("bounds", "target", "weight")}
+            new = iterate(old, shared._replace(**own))
+            new = new._replace(done=new.done | (new.iterations >= rounds))
+            tasks = tasks.at[which].set(jnp.where(old.done[:, None], packed, _pack(new)))
+            # Slots whose task is done take the next one that waits; when none does, they idle.
+            done = old.done | new.done
+            following = waiting + jnp.cumsum(done) - 1
+            taken = done & (following < count)
+            ended = ended + jnp.sum(done & ~old.done)
+            return ended, waiting + jnp.sum(taken), jnp.where(taken, following, which), tasks
 
-        return jax.lax.while_loop(go, body, (0, s))[1]
+        begin = (jnp.int64(0), jnp.minimum(slots, count), jnp.arange(slots), tasks)
+        return jax.lax.while_loop(go, body, begin)[-1]
 
     return run
 
@@ -268,114 +290,51 @@ def minimize(
       quorum: share of the tasks after which the others are given up (they come back as not
         converged, where they stand).
     """
-    own = (targets, weights, first_delta, held)
-    # XLA runs these small programs on one core each, so that shares of the tasks run side by side.
-    shares = min(os.cpu_count() or 1, len(starts) // (4 * SLOTS[1]))
-    if shares < 2:
-        return _minimize(problem, starts, *own, iterations, quorum)
-    parts = np.array_split(np.arange(len(starts)), shares)
-
-    def run(part: np.ndarray) -> Minima:
-        one, two, three, four = (None if v is None else v[part[0] : part[-1] + 1] for v in own)
-        return _minimize(problem, starts[part], one, two, three, four, iterations, quorum)
-
-    with concurrent.futures.ThreadPoolExecutor(shares) as pool:
-        done = list(pool.map(run, parts))
-    return Minima(*(np.concatenate([vars(d)[name] for d in done]) for name in vars(done[0])))
-
-
-def _minimize(
-    problem: Problem,
-    starts: np.ndarray,
-    targets: np.ndarray | None,
-    weights: np.ndarray | None,
-    first_delta: np.ndarray | None,
-    held: np.ndarray | None,
-    iterations: int,
-    quorum: float,
-) -> Minima:
-    """`minimize` on one core."""
     tasks, count = starts.shape
-    rows = padded(len(problem.target))
-    slots = min(SLOTS[tasks > SLOTS[0]], max(1, 2**21 // rows))
-    if rows > 2**12:
-        slots = min(slots, 1 << (tasks - 1).bit_length())
+    rows, own = padded(len(problem.target)), len(problem.target)
+    # A batch and its slots shrink as the rows grow, so that memory does not.
+    slots = min(SLOTS, max(1, 2**21 // rows))
+    batch = min(BATCH, max(slots, 2**17 // rows))
     low, high = problem.bounds()
     starts = np.clip(starts, low, high)
-    lows, highs = (np.broadcast_to(b, starts.shape) for b in (low, high))
+    bounds = np.broadcast_to(np.stack([low, high]), (tasks, 2, count))
     if held is not None:
-        lows, highs = np.where(held, starts, lows), np.where(held, starts, highs)
+        bounds = np.where(held[:, None], starts[:, None], bounds)
     goal = min(problem.delta, 1e12)
     begin = np.full(tasks, goal) if first_delta is None else np.maximum(first_delta, goal)
     program = _program(problem.law, problem.free, problem.space)
-    out = Minima(
-        starts.copy(), np.full(tasks, np.inf), np.zeros((tasks, count)),
-        np.zeros((tasks, count, count)), np.zeros(tasks, int), np.zeros(tasks, bool),
-    )  # fmt: skip
+    columns = {k: pad(np.asarray(v, float), rows) for k, v in problem.columns.items()}
 
-    def fresh(which: np.ndarray, s: dict[str, np.ndarray], slot: np.ndarray) -> None:
-        s["at"][slot] = starts[which]
-        s["value"][slot] = np.inf
-        s["gradient"][slot] = 0.0
-        s["hessian"][slot] = np.eye(count)
-        s["damping"][slot] = 1e-3
-        s["delta"][slot] = begin[which]
-        s["goal"][slot] = goal
-        s["fresh"][slot] = True
-        s["done"][slot] = False
-        s["converged"][slot] = False
-        s["iterations"][slot] = 0
-        slot_low[slot], slot_high[slot] = lows[which], highs[which]
-        target[slot, :own] = problem.target if targets is None else targets[which]
-        weight[slot, :own] = problem.weight if weights is None else weights[which]
-
-    state = {
-        "at": np.tile(starts[:1], (slots, 1)), "value": np.zeros(slots),
-        "gradient": np.zeros((slots, count)), "hessian": np.tile(np.eye(count), (slots, 1, 1)),
-        "damping": np.zeros(slots), "delta": np.ones(slots), "goal": np.ones(slots),
-        "fresh": np.zeros(slots, bool), "done": np.ones(slots, bool),
-        "converged": np.zeros(slots, bool), "iterations": np.zeros(slots, np.int64),
-    }  # fmt: skip
-    own = len(problem.target)
-    target = np.tile(pad(problem.target, rows)[None], (slots, 1))
-    weight = np.zeros((slots, rows))
-    slot_low, slot_high = (np.tile(b, (slots, 1)) for b in (low, high))
-    owner = np.full(slots, -1)
-    waiting, ended = 0, 0
-    with jax.enable_x64(True):
-        shared = jax.device_put(
-            (np.float64(problem.tilt), dict(problem.given),
-             {k: pad(np.asarray(v, float), rows) for k, v in problem.columns.items()})
+    def run(first: int) -> np.ndarray:
+        """One batch [live, fields]."""
+        part = slice(first, first + batch)
+        live = len(starts[part])
+        target, weight = np.zeros((2, batch, rows))
+        target[:live, :own] = problem.target if targets is None else targets[part]
+        weight[:live, :own] = problem.weight if weights is None else weights[part]
+        shared = _Shared(
+            pad(bounds[part], batch), target, weight, np.float64(goal), np.float64(problem.tilt),
+            dict(problem.given), columns,
         )  # fmt: skip
-        while ended < tasks:
-            free_slots = np.flatnonzero(owner < 0)[: tasks - waiting]
-            which = np.arange(waiting, waiting + len(free_slots))
-            if len(which):
-                fresh(which, state, free_slots)
-                owner[free_slots] = which
-                waiting += len(which)
-            idle = int(np.sum(owner < 0))
-            more = waiting < tasks
-            enough = idle + max(1, slots // 4) if more else slots
-            if quorum < 1:
-                enough = min(enough, idle + max(1, int(np.ceil(quorum * tasks)) - ended))
-            bounds = (slot_low, slot_high)
-            result = program(_Slots(**state), iterations, enough, target, weight, *bounds, *shared)
-            state = {k: np.array(v) for k, v in result._asdict().items()}
-            over = (owner >= 0) & (state["done"] | (state["iterations"] >= iterations))
-            if ended + np.sum(over) >= quorum * tasks:
-                over = owner >= 0
-            mine = owner[over]
-            out.coordinates[mine] = state["at"][over]
-            out.objective[mine] = state["value"][over]
-            out.gradient[mine] = state["gradient"][over]
-            out.hessian[mine] = state["hessian"][over]
-            out.iterations[mine] = state["iterations"][over]
-            out.converged[mine] = state["converged"][over]
-            state["done"][over] = True
-            owner[over] = -1
-            ended += len(mine)
-    return out
+        state = _Tasks(
+            pad(starts[part], batch), np.zeros((batch, count)),
+            np.tile(np.eye(count), (batch, 1, 1)), np.full(batch, np.inf), np.full(batch, 1e-3),
+            pad(begin[part], batch), fresh=np.ones(batch), done=np.arange(batch) >= live,
+            converged=np.zeros(batch), iterations=np.zeros(batch),
+        )  # fmt: skip
+        enough = int(np.ceil(quorum * live))
+        with jax.enable_x64(True):
+            out = program(slots, _pack(state, np), shared, live, enough, iterations)
+            return np.asarray(out)[:live]
+
+    # XLA runs this program on one core, so that batches run side by side.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = list(pool.map(run, range(0, tasks, batch)))
+    found = _unpack(np.concatenate(done), count)
+    return Minima(
+        found.at, found.value, found.gradient, found.hessian, found.iterations.astype(int),
+        found.converged,
+    )  # fmt: skip
 
 
 def predict(problem: Problem, coordinates: np.ndarray, columns: Mapping[str, Any]) -> np.ndarray:

@@ -8,7 +8,7 @@ grid on that resample), all in the same compiled program as the fit. Called by `
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from scaling.laws.minimize import Problem, minimize, predict
 from scaling.laws.result import Noise
@@ -62,7 +62,7 @@ def estimate_noise(
         flag = "as many parameters as distinct points: lack of fit cannot be seen"
         return Noise(pure**0.5, pure_dof, **replicate), (flag,)
     lack = float(np.sum(size * centre**2)) / lack_dof
-    if pure > 0 and scipy.stats.f.sf(lack / pure, lack_dof, pure_dof) > SIGNIFICANT:
+    if pure > 0 and scipy.special.fdtrc(lack_dof, pure_dof, lack / pure) > SIGNIFICANT:
         return Noise(pooled**0.5, dof, **replicate), ()
     typical = points / float(np.sum(1 / size))
     between = max(0.0, (lack - pure) / typical) ** 0.5
