@@ -15,6 +15,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -30,9 +31,9 @@ COLD = """
 import sys, time
 began = time.monotonic()
 sys.path.insert(0, {root!r})
-from benchmarks.law_fit import runs
+import pandas as pd
 from scaling.laws import fit
-found = fit(runs(), "chinchilla", bootstrap={bootstrap}, checks=False, seed=42)
+found = fit(pd.read_csv({table!r}), "chinchilla", bootstrap={bootstrap}, checks=False, seed=42)
 print(time.monotonic() - began, time.process_time(), found.objective)
 """
 
@@ -103,10 +104,12 @@ def cold(bootstrap: int) -> tuple[np.ndarray, float]:
     """Wall and CPU seconds [2] and objective of a fit in a fresh process, without a compilation
     cache, imports counted.
     """
-    code = COLD.format(root=str(ROOT), bootstrap=bootstrap)
-    out = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
-    )
+    with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+        runs().to_csv(file.name, index=False)
+        code = COLD.format(root=str(ROOT), table=file.name, bootstrap=bootstrap)
+        out = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
+        )
     wall, cpu, objective = map(float, out.stdout.split())
     return np.array([wall, cpu]), objective
 

@@ -346,5 +346,8 @@ def predict(problem: Problem, coordinates: np.ndarray, columns: Mapping[str, Any
     with jax.enable_x64(True):
         padded_columns = {k: pad(np.asarray(v, float), wide) for k, v in columns.items()}
         run = predictor(problem.law, problem.free)
-        out = run(pad(coordinates, padded(draws)), dict(problem.given), padded_columns)
+        # On short tables one point costs as little as many: one compiled program for all.
+        least = min(128, 2**16 // wide)
+        many = pad(coordinates, max(padded(draws), least))
+        out = run(many, dict(problem.given), padded_columns)
         return np.asarray(out)[:draws, :rows]
