@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scaling.config import LENGTHS
 from scaling.errors import UserError
 from scaling.laws.result import Fit
 
@@ -354,7 +355,9 @@ def rungs(
         width, depth, params = shape_of(float(np.exp(place)), vocab)
         out.append({
             "model.width": width, "model.depth": depth, "model.heads": heads_of(width),
-            "train.tokens": float(f"{budget / FLOPS_PER / params:.4g}"), "train.steps": None,
+            # Whatever length the base config gives, this one takes its place.
+            **{f"train.{name}": None for name in LENGTHS},
+            "train.tokens": float(f"{budget / FLOPS_PER / params:.4g}"),
         })  # fmt: skip
     return out
 

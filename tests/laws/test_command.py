@@ -2,12 +2,16 @@
 
 import json
 import pathlib
+import runpy
+import subprocess
+import sys
 
 import pytest
 
 from scaling.errors import UserError
 from scaling.laws import Fit
 from scaling.laws.command import fit_command, plan_command
+from scaling.records import find_runs
 from tests.laws.conftest import PUBLISHED
 
 CHINCHILLA = {
@@ -40,6 +44,29 @@ def test_fit_then_plan(tmp_path: pathlib.Path) -> None:
     assert "90% interval" in planned.text
     plan = json.loads((tmp_path / "plan" / "plan.json").read_text())
     assert plan["params"]["low"] < plan["params"]["value"] < plan["params"]["high"]
+
+
+@pytest.mark.parametrize("base", ["configs.lm", "configs.tiny"])
+def test_the_planned_ladder_trains(base: str, tmp_path: pathlib.Path) -> None:
+    """From a fit to a plan of a few steps to a trained run, as at the command line."""
+    fit_command(**CHINCHILLA, bootstrap=40, out=str(tmp_path))
+    for command in (
+        ["plan", f"--fit={tmp_path}", "--flops=1e8", "--rungs=2", f"--base={base}",
+         f"--out={tmp_path}"],
+        ["train", f"--config={tmp_path}/ladder.py:1", f"--workdir={tmp_path}",
+         "--config.data.seq_len=32", "--config.train.batch_size=8", "--config.evals.batches=1"],
+    ):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "launch.py", *command],
+            cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    (run,) = find_runs(tmp_path)
+    rung = runpy.run_path(str(tmp_path / "ladder.py"))["RUNGS"][1]
+    assert run.status()["state"] == "done"
+    assert run.config().model.width == rung["model.width"]
+    # Whole steps of 8 x 32 tokens.
+    assert run.status()["step"] == pytest.approx(rung["train.tokens"] / 256, abs=1)
 
 
 def test_one_fit_for_each_value(tmp_path: pathlib.Path) -> None:
