@@ -22,6 +22,7 @@ from scaling.ledger import Ledger, ledger
 from scaling.models import build
 from scaling.models.attention import keys_per_query
 from scaling.objectives import build as build_objective
+from scaling.objectives import cross_entropy
 
 
 def batch_shapes(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
@@ -45,13 +46,8 @@ def count_params(config: RunConfig) -> int:
 
 
 def forward_ledger(config: RunConfig) -> Ledger:
-    """Counts of the model's forward pass over one training batch."""
-    model = build(config.model)
-
-    def forward(params: Any, batch: Any) -> Any:
-        return model.apply({"params": params}, batch)
-
-    return ledger(forward, params_shapes(config), batch_shapes(config))
+    """Counts of the model's forward pass, head and loss included, over one training batch."""
+    return ledger(forward(config), params_shapes(config), batch_shapes(config))
 
 
 def train_ledger(config: RunConfig) -> Ledger:
@@ -59,6 +55,12 @@ def train_ledger(config: RunConfig) -> Ledger:
     some ten FLOPs a parameter and step.
     """
     return ledger(gradient(config), params_shapes(config), batch_shapes(config))
+
+
+def forward(config: RunConfig) -> Callable[[Any, Any], Any]:
+    """(params, batch) -> sums of every row, of a resolved run."""
+    model, objective = build(config.model), build_objective(config.objective)
+    return lambda params, batch: objective.rows(model, params, batch)
 
 
 def gradient(config: RunConfig) -> Callable[[Any, Any], Any]:
@@ -161,14 +163,16 @@ def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
     params = 4.0 * transformer_params(model).total
     params /= mesh.fsdp * mesh.tensor * mesh.expert * mesh.stage
     copies = _MOMENTS[config.optim.name] + (config.optim.ema_decay is not None)
-    tokens = train.batch_size / train.microbatches * config.data.seq_len
-    tokens /= mesh.replica * data * mesh.fsdp * mesh.seq
-    activations = tokens * _activation_bytes(config) / mesh.stage
+    rows = train.batch_size / train.microbatches / (mesh.replica * data * mesh.fsdp)
+    length, vocab = config.data.seq_len / mesh.seq, resolved(model.vocab)
+    chunks = cross_entropy.pieces(math.ceil(rows), math.ceil(length), vocab, config.objective.chunk)
+    logits = 3 * 4 * vocab / mesh.tensor / chunks  # they, their softmax, their gradient
+    activations = rows * length * (_activation_bytes(config) / mesh.stage + logits)
     return Memory(params, params, copies * params, activations)
 
 
 def _activation_bytes(config: RunConfig) -> float:
-    """Bytes a token that the forward pass leaves for the backward pass."""
+    """Bytes a token that the blocks' forward pass leaves for the backward pass."""
     model, tensor = config.model, config.mesh.tensor
     size = jnp.dtype(model.dtype).itemsize
     heads, kv_heads, head_dim = model.heads, resolved(model.kv_heads), resolved(model.head_dim)
@@ -181,5 +185,4 @@ def _activation_bytes(config: RunConfig) -> float:
     block = residual * 2 + kept_inside / tensor
     kept = {"none": block, "dots": residual + size * matmuls / tensor, "full": residual / 2}
     live = 0 if model.remat == "none" else block  # one block at a time is computed again
-    logits = 3 * 4 * resolved(model.vocab) / tensor  # logits, their softmax, their gradient
-    return model.depth * kept[model.remat] + live + logits
+    return model.depth * kept[model.remat] + live

@@ -15,6 +15,7 @@ from scaling.config import TransformerConfig
 from scaling.errors import UserError
 from scaling.models import build
 from scaling.models.transformer import Params, init_cache
+from scaling.objectives.cross_entropy import logits
 
 Array = jax.Array
 
@@ -75,7 +76,8 @@ def _generate(
             "segment_ids": jnp.ones_like(tokens_BxL),
         }
         outputs = cast(dict[str, Any], model.apply({"params": params}, batch, cache))
-        return outputs["logits"][:, -1], outputs["cache"]
+        outputs["hidden"] = outputs["hidden"][:, -1:]
+        return logits(outputs)[:, 0], outputs["cache"]
 
     def step(carry: tuple[Array, dict], rng: Array) -> tuple[tuple[Array, dict], Array]:
         logits_BxV, cache = carry

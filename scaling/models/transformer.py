@@ -1,10 +1,12 @@
 """The transformer: pre-norm blocks, rotary positions, grouped-query attention.
 
 Takes a resolved TransformerConfig and a batch (tokens, positions, segment_ids: int32 [B, L]) and
-gives {"logits": float32 [B, L, V]}; with a cache (`init_cache`) it also gives the cache with the
-new keys and values in it, for `scaling/generate.py`. Objectives call it; it calls `blocks.py`.
+gives the hidden states and the output matrix that make the logits; with a cache (`init_cache`) it
+also gives the cache with the new keys and values in it, for `scaling/generate.py`. Objectives call
+it; it calls `blocks.py`.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +20,6 @@ from scaling.ladder import resolved
 from scaling.models.blocks import init_blocks, run_blocks
 from scaling.models.layers import (
     Array,
-    Projection,
     RMSNorm,
     constrain,
     parameter,
@@ -30,7 +31,7 @@ Params = Any  # nested dict of arrays
 
 
 class Transformer(nn.Module):
-    """Decoder: tokens to next-token logits."""
+    """Decoder: tokens to what next-token logits are made of."""
 
     config: TransformerConfig
 
@@ -45,8 +46,11 @@ class Transformer(nn.Module):
           cache: from `init_cache` or from the call before; the batch continues it.
 
         Returns:
-          logits: float32 [B, L, V]; penalties: what the blocks add to the loss, float32 [B] by
-          name, if they do; cache: the cache with L more slots, if one was given.
+          hidden: behind the final norm, [B, L, D] in the compute dtype; head: output matrix,
+          float32 [V, D]; softcap: of the logits, if there is one (the logits themselves are made
+          where they are needed: `objectives/cross_entropy.py`); penalties: what the blocks add to
+          the loss, float32 [B] by name, if they do; cache: the cache with L more slots, if one was
+          given.
         """
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         vocab, head_dim = resolved(c.vocab), resolved(c.head_dim)
@@ -55,10 +59,7 @@ class Transformer(nn.Module):
         # multiplied by sqrt(width) all train slower.
         init = truncated_normal(1 / math.sqrt(c.width))
         table_VxD = parameter(self, "embedding", init, (vocab, c.width), ("vocab", "embed"))
-        # Gathered over fsdp before the lookup: the partitioner has no good plan for looking rows up
-        # in a table that is cut along the width.
-        whole_VxD = nn.with_logical_constraint(table_VxD, ("act_vocab", "act_embed"))
-        x_BxLxD = constrain(jnp.take(whole_VxD, batch["tokens"], axis=0).astype(dtype))
+        x_BxLxD = constrain(lookup(table_VxD, batch["tokens"], dtype))
 
         context = {
             "rope": rope_table(batch["positions"], head_dim, c.rope_theta),
@@ -79,19 +80,12 @@ class Transformer(nn.Module):
             x_BxLxD, layers, penalties = run_blocks(c, blocks, x_BxLxD, context, layers)
 
         x_BxLxD = RMSNorm(c.norm_eps, dtype, name="final_norm")(x_BxLxD)
-        if c.tie_embeddings:
-            logits_BxLxV = jnp.einsum(
-                "BLD,VD->BLV", x_BxLxD, table_VxD.astype(dtype), preferred_element_type=jnp.float32
-            )
-        else:
-            shape, axes = (c.width, vocab), ("embed", "vocab")
-            head = Projection("BLD,DV->BLV", shape, axes, dtype, name="head")
-            logits_BxLxV = head(x_BxLxD, accumulate=jnp.float32)
+        head_VxD = table_VxD
+        if not c.tie_embeddings:
+            head_VxD = parameter(self, "head", init, (vocab, c.width), ("vocab", "embed"))
+        outputs: dict[str, Any] = {"hidden": constrain(x_BxLxD), "head": head_VxD}
         if c.logit_softcap is not None:
-            logits_BxLxV = c.logit_softcap * jnp.tanh(logits_BxLxV / c.logit_softcap)
-        outputs = {
-            "logits": nn.with_logical_constraint(logits_BxLxV, ("batch", "seq", "act_vocab"))
-        }
+            outputs["softcap"] = c.logit_softcap
         if penalties:
             outputs["penalties"] = penalties
         if cache is not None:
@@ -101,6 +95,31 @@ class Transformer(nn.Module):
                 "length": cache["length"] + batch["tokens"].shape[1],
             }
         return outputs
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def lookup(table_VxD: Array, tokens_BxL: Array, dtype: Any) -> Array:
+    """Rows of the float32 table in the compute dtype, [B, L, D].
+
+    The table is cast, then gathered over fsdp, then looked up: the partitioner has no good plan
+    for looking rows up in a table that is cut along the width. The gradient is summed in float32,
+    since a frequent token adds up thousands of small terms.
+    """
+    whole_VxD = nn.with_logical_constraint(table_VxD.astype(dtype), ("act_vocab", "act_embed"))
+    return jnp.take(whole_VxD, tokens_BxL, axis=0)
+
+
+def _lookup_forward(table_VxD: Array, tokens_BxL: Array, dtype: Any) -> tuple[Array, Any]:
+    return lookup(table_VxD, tokens_BxL, dtype), (table_VxD, tokens_BxL)
+
+
+def _lookup_backward(dtype: Any, kept: Any, of_BxLxD: Array) -> tuple[Array, None]:
+    table_VxD, tokens_BxL = kept  # of the table only the shape
+    sum_VxD = jnp.zeros_like(table_VxD).at[tokens_BxL].add(of_BxLxD.astype(table_VxD.dtype))
+    return nn.with_logical_constraint(sum_VxD, ("act_vocab", "act_embed")), None
+
+
+lookup.defvjp(_lookup_forward, _lookup_backward)
 
 
 def init_cache(config: TransformerConfig, batch_size: int, slots: int) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """Next-token cross-entropy in nats, with bits per byte, accuracy and z-loss.
 
-Takes logits [B, L, V] and a batch with targets (int32), loss_mask (0 or 1) and target_bytes (bytes
-that the target token stands for), each [B, L]; gives `Rows`. Everything is float32.
+Takes a model's outputs (`hidden` [B, L, D], `head` [V, D]) and a batch with targets (int32),
+loss_mask (0 or 1) and target_bytes (bytes that the target token stands for), each [B, L]; gives
+`Rows`, float32.
 """
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from scaling.config import ObjectiveConfig
+from scaling.objectives.cross_entropy import cross_entropy
 from scaling.objectives.objective import Array, Batch, Objective, Rows, Sum
 
 
@@ -21,31 +23,28 @@ def next_token(config: ObjectiveConfig) -> Objective:
     what is minimised, not of the reported loss.
     """
 
-    def rows_of(outputs: Mapping[str, Array], batch: Batch) -> Rows:
-        logits_BxLxV = outputs["logits"].astype(jnp.float32)
+    def rows_of(outputs: Mapping[str, Any], batch: Batch) -> Rows:
         mask_BxL = batch["loss_mask"].astype(jnp.float32)
-        log_z_BxL = jax.nn.logsumexp(logits_BxLxV, axis=-1)
-        target_BxL = target_logits(logits_BxLxV, batch["targets"])
-        nats_BxL = log_z_BxL - target_BxL
-        # The target wins if no logit is larger; argmax would read the logits a second time.
-        correct_BxL = target_BxL >= logits_BxLxV.max(axis=-1)
+        scores = cross_entropy(
+            outputs["hidden"],
+            outputs["head"],
+            batch["targets"],
+            outputs.get("softcap"),
+            config.chunk,
+        )
+        nats_BxL = scores.log_z - scores.target
 
         def masked(x_BxL: Array) -> Array:
             return jnp.sum(x_BxL * mask_BxL, axis=1)
 
-        tokens_B, loss_B, z_loss_B = mask_BxL.sum(axis=1), masked(nats_BxL), masked(log_z_BxL**2)
+        tokens_B, loss_B, z_loss_B = mask_BxL.sum(axis=1), masked(nats_BxL), masked(scores.log_z**2)
         bytes_B = masked(batch["target_bytes"].astype(jnp.float32))
         sums = {
             "loss": Sum(loss_B, tokens_B),
             "bits_per_byte": Sum(loss_B / math.log(2), bytes_B),
-            "accuracy": Sum(masked(correct_BxL.astype(jnp.float32)), tokens_B),
+            "accuracy": Sum(masked(scores.correct.astype(jnp.float32)), tokens_B),
             "z_loss": Sum(z_loss_B, tokens_B),
         }
         return Rows(loss_B, {"z_loss": z_loss_B}, sums)
 
     return Objective(rows_of, {"z_loss": config.z_loss} if config.z_loss else {})
-
-
-def target_logits(logits_BxLxV: Array, targets_BxL: Array) -> Array:
-    """The logit of each target, [B, L]."""
-    return jnp.take_along_axis(logits_BxLxV, targets_BxL[..., None], axis=-1)[..., 0]

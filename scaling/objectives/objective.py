@@ -44,12 +44,12 @@ class Rows:
 class Objective:
     """A pure function from outputs and batch to sums, and what follows from it."""
 
-    rows_of: Callable[[Mapping[str, Array], Batch], Rows]  # of model outputs and batch
+    rows_of: Callable[[Mapping[str, Any], Batch], Rows]  # of model outputs and batch
     weights: Mapping[str, float]  # of the penalties that are on
 
     def rows(self, model: nn.Module, params: Any, batch: Batch) -> dict[str, Sum]:
         """Sums of every row apart, each [B]; without randomness, for evaluation."""
-        outputs = cast(Mapping[str, Array], model.apply({"params": params}, batch))
+        outputs = cast(Mapping[str, Any], model.apply({"params": params}, batch))
         return self.rows_of(outputs, batch).sums
 
     def loss(
@@ -66,7 +66,7 @@ class Objective:
         runs that differ in them share one program. None: the config's.
         """
         outputs = model.apply({"params": params}, batch, rngs={"dropout": rng})
-        rows = self.rows_of(cast(Mapping[str, Array], outputs), batch)
+        rows = self.rows_of(cast(Mapping[str, Any], outputs), batch)
         weights = self.weights if hparams is None else hparams
         total = rows.minimised.sum()
         for name in self.weights:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from scaling import models
 from scaling.config import TransformerConfig
+from scaling.objectives.cross_entropy import logits
 from scaling.resolve import resolve_transformer
 
 VOCAB = 140
@@ -44,7 +45,7 @@ def init(config: TransformerConfig, seed: int = 0) -> Any:
 def logits_of(config: TransformerConfig) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
     """(params, batch) -> logits, compiled once for each config."""
     model = models.build(config)
-    return jax.jit(lambda params, batch: model.apply({"params": params}, batch)["logits"])
+    return jax.jit(lambda params, batch: logits(model.apply({"params": params}, batch)))
 
 
 def tokens_of(seed: int, rows: int = 2, length: int = LENGTH) -> jax.Array:

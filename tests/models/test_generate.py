@@ -10,6 +10,7 @@ from scaling import models
 from scaling.errors import UserError
 from scaling.generate import generate, sample
 from scaling.models.transformer import init_cache
+from scaling.objectives.cross_entropy import logits
 
 BASE = small()
 KEY = jax.random.key(0)
@@ -29,13 +30,13 @@ def test_cached_decoding_is_the_full_forward_pass(config):
     model, batch = models.build(config), batch_of(tokens)
     wanted = logits_of(config)(params, batch)
     read = jax.jit(lambda batch, cache: model.apply({"params": params}, batch, cache))
-    cache, logits = init_cache(config, 2, 16), []
+    cache, pieces = init_cache(config, 2, 16), []
     for piece in (slice(0, 5), *(slice(i, i + 1) for i in range(5, 16))):
         outputs = read({name: x[:, piece] for name, x in batch.items()}, cache)
         cache = outputs["cache"]
-        logits.append(outputs["logits"])
+        pieces.append(logits(outputs))
     # The same sums over 16 slots instead of as many as there are yet.
-    np.testing.assert_allclose(jnp.concatenate(logits, axis=1), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_greedy_generation_takes_the_most_likely_token_each_time():

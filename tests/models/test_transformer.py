@@ -50,7 +50,7 @@ def test_causality_by_gradient():
 
     def logits_L(table):
         outputs = model.apply({"params": params | {"embedding": table}}, batch_of(tokens))
-        return outputs["logits"].sum(axis=(0, 2))
+        return objectives.cross_entropy.logits(outputs).sum(axis=(0, 2))
 
     jacobian_LxVxD = jax.jit(jax.jacrev(logits_L))(params["embedding"])
     influence_LxL = np.abs(np.asarray(jacobian_LxVxD))[:, np.asarray(tokens[0])].sum(axis=2)
