@@ -9,8 +9,8 @@ import sys
 from absl import flags
 
 from scaling.commands import COMMANDS
-from scaling.commands.command import BAD_INPUT, FLAGS
-from scaling.errors import UserError, nearest
+from scaling.commands.command import FLAGS
+from scaling.errors import BAD_INPUT, UserError, nearest
 
 
 def main(argv: list[str]) -> int:

@@ -9,6 +9,10 @@ that is raised is a defect of ours and keeps its traceback.
 import difflib
 from collections.abc import Iterable
 
+# Exit codes. 75 is sysexits' "temporary failure": everything is saved, the same command goes on
+# from there.
+FAILED, BAD_INPUT, DIVERGED, RESUME_ME = 1, 2, 3, 75
+
 
 class UserError(Exception):
     """Bad input; the message names the field or file and what to do."""

@@ -18,7 +18,7 @@ ROOMS = [
     ["ledger"],
     ["costs", "generate"],
     ["records"],
-    ["study", "runtime"],
+    ["study", "runtime", "distributed"],
     ["train", "status"],
     ["executors", "continuation", "check"],
     ["commands"],

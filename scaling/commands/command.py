@@ -1,4 +1,4 @@
-"""What a sub-command of `launch.py` is, the flags that several share, and the exit codes."""
+"""What a sub-command of `launch.py` is, and the flags that several share."""
 
 import signal
 import threading
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from absl import flags
 
 FLAGS = flags.FLAGS
-# 75 is sysexits' "temporary failure": everything is saved, the same command goes on from there.
-FAILED, BAD_INPUT, DIVERGED, RESUME_ME = 1, 2, 3, 75
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from scaling.commands.command import (
-    DIVERGED,
-    FAILED,
     FLAGS,
-    RESUME_ME,
     Command,
     cpu_devices_flag,
     experiment_flag,
@@ -16,7 +13,7 @@ from scaling.commands.command import (
     workdir_flag,
 )
 from scaling.commands.tables import given_study, write_report
-from scaling.errors import UserError
+from scaling.errors import DIVERGED, FAILED, RESUME_ME, UserError
 
 
 def _train_flags() -> None:
@@ -27,7 +24,10 @@ def _train_flags() -> None:
 
 
 def _train() -> int:
-    from scaling import runtime, study
+    import jax
+
+    from scaling import distributed, runtime, study
+    from scaling.config import from_dict
     from scaling.records import RunDirectory
     from scaling.train.loop import train
 
@@ -37,13 +37,20 @@ def _train() -> int:
     workdir = epath.Path(FLAGS.workdir)
     if FLAGS.run:
         stored = RunDirectory(FLAGS.run)
-        config, workdir = study.resolve(stored.config()), stored.path.parent.parent
+        given, workdir = stored.config(), stored.path.parent.parent
     else:
-        config = study.resolve(FLAGS.config)
-    outcome = train(config, workdir, stop=stop_on_signals())
-    print(f"{outcome.status} at step {outcome.step}: {RunDirectory.open(config, workdir).path}")
-    if outcome.reason:
-        print(outcome.reason)
+        given = from_dict(FLAGS.config)
+    with distributed.session(given.distributed):
+        stop = stop_on_signals()
+        with distributed.together(), distributed.one_first():
+            config = distributed.without_addresses(study.resolve(given))
+        distributed.check_same(config)
+        outcome = train(config, workdir, stop=stop)
+        if jax.process_index() == 0:
+            run = RunDirectory.open(config, workdir)
+            print(f"{outcome.status} at step {outcome.step}: {run.path}")
+            if outcome.reason:
+                print(outcome.reason)
     return {"done": 0, "stopped": RESUME_ME, "diverged": DIVERGED}[outcome.status]
 
 
@@ -93,6 +100,11 @@ COMMANDS = {
   python launch.py train --config=configs/lm.py --config.model.width=512 --workdir=out
   python launch.py train --config=configs/lm.py:debug --cpu_devices=8 --config.mesh.fsdp=4
   python launch.py train --run=out/runs/<run>
+
+Several hosts run the same command, each with a number of its own (none under Slurm or on a TPU):
+
+  python launch.py train --config=configs/lm.py --config.distributed.coordinator=10.0.0.1:1234 \
+    --config.distributed.processes=4 --config.distributed.process=0
 
 Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again; 3 diverged;
 2 bad input.""",

@@ -15,6 +15,7 @@ from scaling.data.corpus import Corpus
 from scaling.data.order import permutation
 
 Batch = dict[str, np.ndarray]
+Rows = slice | np.ndarray | None  # of a batch: a range, or their numbers; None: all
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Batches:
         """The epoch that the first row of a step belongs to."""
         return step * self.batch_size // self.num_windows
 
-    def batch(self, step: int, rows: slice | None = None) -> Batch:
+    def batch(self, step: int, rows: Rows = None) -> Batch:
         """The batch of a step, or some rows of it (a host's): a dict of arrays [rows, L].
 
         `tokens`, `targets`: int32 ids. `positions`: int32, from 0 at the start of the window and,
@@ -103,7 +104,7 @@ class Batches:
         `target_bytes`: int32, bytes of text that the target stands for, 0 for the separator and
         where the mask is 0; bits per byte = sum of nats / ln 2 / sum of target_bytes.
         """
-        row = np.arange(self.batch_size)[rows or slice(None)]
+        row = np.arange(self.batch_size)[slice(None) if rows is None else rows]
         example = step * self.batch_size + row
         if self.seed is None:
             counts = example < self.num_windows
@@ -126,7 +127,7 @@ class Batches:
         self,
         start: int,
         stop: int,
-        rows: slice | None = None,
+        rows: Rows = None,
         workers: int = 0,
         prefetch: int = 2,
         group: Callable[[int], int] | None = None,
@@ -173,7 +174,7 @@ class _Items:
 
     batches: Batches
     groups: list[tuple[int, int]]
-    rows: slice | None
+    rows: Rows
     stacked: bool
     # Between processes an item goes as bytes: grain would put each array into a shared-memory
     # segment of its own, which costs ten times more, and loses track of some at the end.

@@ -8,10 +8,12 @@ by `scaling/generate.py`'s caller.
 import logging
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
 from scaling.config import RunConfig, fingerprint, to_dict
+from scaling.distributed import gather, peer_lost
 from scaling.errors import CheckpointError
 from scaling.train.state import TrainState
 
@@ -38,7 +40,9 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and peer_lost(error):
+            return  # a save that waits for a process that is gone would never end
         self._manager.wait_until_finished()
         self._manager.close()
 
@@ -73,35 +77,47 @@ class Checkpoints:
         before it is tried: the steps between them are computed again. Raises CheckpointError when
         the checkpoint is another model's.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        # What process 0 sees, and what one of the processes cannot read, hold for all of them.
+        steps = gather(sorted(self._manager.all_steps(), reverse=True))[0]
         for step in steps:
+            state, problem = None, None
             try:
-                identity = self._manager.restore(
-                    step, args=ocp.args.Composite(identity=ocp.args.JsonRestore())
-                )["identity"]
-                check_identity(self._path / str(step), identity, self._config)
-                return self._manager.restore(
-                    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-                )["state"]
+                state = self._restore(step, abstract)
             except CheckpointError:
                 raise
             except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-                bad = self._path / f"{step}.unreadable"
-                log.warning(
-                    "checkpoint %s cannot be read (%s: %s); set aside as %s, trying the one before",
-                    self._path / str(step),
-                    type(error).__name__,
-                    str(error).splitlines()[0] if str(error) else "",
-                    bad.name,
-                )
-                if bad.exists():
-                    bad.rmtree()
-                (self._path / str(step)).rename(bad)
+                lines = str(error).splitlines() or [""]
+                problem = f"{type(error).__name__}: {lines[0]}"
+            problems = [p for p in gather(problem) if p is not None]
+            if not problems:
+                return state
+            self._set_aside(step, problems[0])
         if steps:
             self._manager.close()
             self._manager = self._open()
             log.warning("no checkpoint in %s can be read; starting from step 0", self._path)
         return None
+
+    def _restore(self, step: int, abstract: TrainState) -> TrainState:
+        args = ocp.args.Composite(identity=ocp.args.JsonRestore())
+        identity = self._manager.restore(step, args=args)["identity"]
+        check_identity(self._path / str(step), identity, self._config)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self._manager.restore(step, args=args)["state"]
+
+    def _set_aside(self, step: int, problem: str) -> None:
+        bad = self._path / f"{step}.unreadable"
+        log.warning(
+            "checkpoint %s cannot be read (%s); set aside as %s, trying the one before",
+            self._path / str(step),
+            problem,
+            bad.name,
+        )
+        if jax.process_index() == 0:
+            if bad.exists():
+                bad.rmtree()
+            (self._path / str(step)).rename(bad)
+        gather(None)
 
 
 def check_identity(path: epath.Path, identity: dict[str, Any], config: RunConfig) -> None:

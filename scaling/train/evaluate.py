@@ -14,7 +14,7 @@ import numpy as np
 from scaling import sharding
 from scaling.data import Batches
 from scaling.objectives import Sum
-from scaling.train.placement import place
+from scaling.train.placement import host_rows, place_rows
 from scaling.train.state import Layout, Parts
 
 
@@ -31,9 +31,12 @@ def evaluate(
     rows_of: Callable[..., Any], params: Any, batches: Batches, mesh: jax.sharding.Mesh
 ) -> dict[str, float]:
     """loss (nats a token), its standard error, and every other mean that the objective gives."""
-    pending = []
-    for _, batch in batches.stream(0, len(batches)):
-        pending.append(rows_of(params, place(batch, sharding.batch_sharding(mesh))))
+    where, size = sharding.batch_sharding(mesh), batches.batch_size
+    rows = host_rows(size, mesh)
+    pending = [
+        rows_of(params, place_rows(batch, where, rows, size, axis=0))
+        for _, batch in batches.stream(0, len(batches), rows)
+    ]
     gathered = jax.device_get(pending)
     names = gathered[0].keys()
     return summarise({name: _join([g[name] for g in gathered]) for name in names})

@@ -8,6 +8,7 @@ dispatched: metrics are fetched one call late. `launch.py train` and every execu
 import contextlib
 import dataclasses
 import math
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -18,14 +19,15 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import costs, data, ladder, optim, sharding
+from scaling import costs, data, distributed, ladder, optim, sharding
 from scaling.config import RunConfig
+from scaling.errors import UserError
 from scaling.provenance import provenance
-from scaling.records import RunDirectory
+from scaling.records import RunDirectory, State
 from scaling.train import state as state_lib
 from scaling.train.checkpoint import Checkpoints
 from scaling.train.evaluate import compile_rows, evaluate
-from scaling.train.placement import host_rows, place
+from scaling.train.placement import host_rows, place, place_rows
 from scaling.train.recorder import Recorder
 from scaling.train.state import TrainState
 from scaling.train.step import compile_steps
@@ -94,17 +96,38 @@ def train(
     Raises UserError for what a person can mend: mesh, sizes, data, directory, lock. The reason of
     whatever is raised is in status.json first.
     """
-    run = RunDirectory.open(config, workdir)
-    if (ended := run.status()).get("state") in ("done", "diverged"):
+    run, first = RunDirectory.open(config, workdir), jax.process_index() == 0
+    ended = distributed.gather(run.status())[0]  # as process 0 sees it
+    if ended.get("state") in ("done", "diverged"):
         return Outcome(ended["state"], ended["step"], ended.get("reason"))
-    # One process writes: the others of a multi-host run share its directory, not its lock.
-    with run.lock() if jax.process_index() == 0 else contextlib.nullcontext():
+    with contextlib.ExitStack() as held:
+        # One process writes: the others of the run share its directory, not its lock.
+        with distributed.together():
+            if first:
+                held.enter_context(run.lock())
         try:
-            return _Run(config, run, devices, stop or threading.Event(), quiet).train()
+            with distributed.together():
+                work = _Run(config, run, devices, stop or threading.Event(), quiet)
+            with distributed.together():
+                _check_shared(run)
+            return work.train()
         except Exception as error:
-            if jax.process_index() == 0:
-                run.write_status("failed", reason=f"{type(error).__name__}: {error}")
+            if first:
+                state: State = "stopped" if distributed.peer_lost(error) else "failed"
+                run.write_status(state, reason=f"{type(error).__name__}: {error}")
             raise
+
+
+def _check_shared(run: RunDirectory) -> None:
+    """Raise UserError unless this process sees the directory that process 0 has begun."""
+    until = time.monotonic() + 60  # network file systems remember for a while what was not there
+    while not (run.path / "config.json").exists():
+        if time.monotonic() > until:
+            raise UserError(
+                f"{run.path} is not there on {socket.gethostname()}, though process 0 has made it; "
+                "give a --workdir on a file system that all hosts share"
+            )
+        time.sleep(0.5)
 
 
 class _Run:
@@ -128,6 +151,7 @@ class _Run:
             run.start(config, provenance() | kind, dataclasses.asdict(ladder.cost(config)))
         self.mesh = sharding.make_mesh(config.mesh, devices)
         sharding.check_batch(config, self.mesh)
+        self.rows = host_rows(config.train.batch_size, self.mesh)
         self.pieces = state_lib.parts(config)
         self.plan = state_lib.layout(self.pieces, config, self.mesh)
         self.batches = data.train_batches(config)
@@ -172,7 +196,7 @@ class _Run:
             first,
             writes=self.writes,
             peak=peak * self.mesh.size if peak else None,
-            quiet=self.quiet,
+            quiet=self.quiet or not self.writes,
         )
 
     def _warn(self, recorder: Recorder) -> None:
@@ -190,9 +214,10 @@ class _Run:
         stream = self.batches.stream(
             first,
             self.steps,
-            host_rows(config.train.batch_size),
+            self.rows,
             group=lambda step: next_edge(step, config) - step,
         )
+        vote = distributed.StopVote(self.stop, self.mesh)
         pending: tuple[int, int, Any] | None = None
         for start, group in stream:
             edge = next_edge(start, config)
@@ -200,11 +225,12 @@ class _Run:
             batches_K, count = self._to_device(group, edge - start)
             with jax.transfer_guard("disallow"):
                 state, metrics_K = run_steps(state, batches_K, count, hparams)
+            vote.cast()
             self._drain(pending, recorder)
             pending = (start, edge, metrics_K)
 
             evaluates = edge == self.steps or _due(edge, config.evals.every)
-            stops = self.stop.is_set() and edge < self.steps
+            stops = edge < self.steps and vote.passed()
             saves = edge == self.steps or _due(edge, config.train.checkpoint_every) or stops
             if evaluates or saves:
                 # What a checkpoint's step implies must be on disk before the checkpoint is.
@@ -224,8 +250,9 @@ class _Run:
         missing = self.config.train.steps_per_call - count
         if missing:
             group = {k: np.concatenate([v, v[-1:].repeat(missing, 0)]) for k, v in group.items()}
-        stacked = sharding.stacked_batch_sharding(self.mesh)
-        return place(group, stacked), place(np.int32(count), sharding.replicated(self.mesh))
+        stacked, size = sharding.stacked_batch_sharding(self.mesh), self.config.train.batch_size
+        batches_K = place_rows(group, stacked, self.rows, size, axis=1)
+        return batches_K, place(np.int32(count), sharding.replicated(self.mesh))
 
     def _drain(self, pending: tuple[int, int, Any] | None, recorder: Recorder) -> None:
         """Fetch the metrics of an earlier call, log what is due, stop at what is not finite."""
@@ -257,8 +284,8 @@ class _Run:
         recorder.evaluation(step, means, time.monotonic() - started)
 
     def _profile(self, step: int) -> None:
-        """Start or stop the profiler's trace, in `<run directory>/profile`."""
-        trace = _trace(self.config)
+        """Start or stop the profiler's trace of process 0, in `<run directory>/profile`."""
+        trace = _trace(self.config) if self.writes else None
         if trace and step == trace[0]:
             jax.profiler.start_trace(str(self.run.path / "profile"))
         elif trace and step == trace[1]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from scaling import costs, models, objectives, optim, sharding
 from scaling.config import RunConfig
+from scaling.train.placement import place
 
 
 @flax.struct.dataclass
@@ -96,5 +97,5 @@ def init(pieces: Parts, config: RunConfig, plan: Layout) -> TrainState:
         return sharding.unbox(create(pieces, config, seed))
 
     with sharding.context(plan.mesh):
-        seed = jax.device_put(np.uint32(config.seed), sharding.replicated(plan.mesh))
+        seed = place(np.uint32(config.seed), sharding.replicated(plan.mesh))
         return jax.jit(make, out_shardings=plan.shardings)(seed)
