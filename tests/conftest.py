@@ -74,9 +74,15 @@ def text_files(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(text_files: pathlib.Path):
+def tiny_fields(text_files: pathlib.Path) -> dict[str, object]:
+    """What the tiny run changes of configs/lm.py."""
+    return TINY | {"data.source": f"text:{text_files}/*.txt"}
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_fields: dict[str, object]):
     """`tiny(**overrides)`: a resolved run of twelve steps on the small text files."""
-    base = override(from_dict(lm.get_config()), TINY | {"data.source": f"text:{text_files}/*.txt"})
+    base = override(from_dict(lm.get_config()), tiny_fields)
 
     def make(overrides: dict[str, object] | None = None) -> RunConfig:
         return study.resolve(override(base, overrides or {}))

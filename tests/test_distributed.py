@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from conftest import TINY
 
 from scaling import distributed, sharding
 from scaling.config import DistributedConfig, MeshConfig
@@ -38,15 +37,15 @@ def free_port() -> int:
 class Launcher:
     """Starts `launch.py train` of the tiny run, and ends what a failed test left."""
 
-    def __init__(self, text_files: pathlib.Path, workdir: pathlib.Path):
-        self.workdir, self._source = workdir, f"text:{text_files}/*.txt"
+    def __init__(self, base: Mapping[str, object], workdir: pathlib.Path):
+        self.workdir, self._base = workdir, base
         self._all: list[subprocess.Popen] = []
 
     def start(
         self, fields: Mapping[str, Any], devices: int = 1, **where: object
     ) -> subprocess.Popen:
         """One process; `where` are fields of `distributed`."""
-        values = TINY | {"data.source": self._source} | dict(fields)
+        values = {**self._base, **fields}
         values |= {f"distributed.{name}": value for name, value in where.items()}
         flags = [f"--config.{name}={value}" for name, value in values.items()]
         command = [sys.executable, "launch.py", "train", "--config=configs/lm.py", *flags]
@@ -76,8 +75,8 @@ class Launcher:
 
 
 @pytest.fixture
-def launcher(text_files, tmp_path):
-    launcher = Launcher(text_files, tmp_path)
+def launcher(tiny_fields, tmp_path):
+    launcher = Launcher(tiny_fields, tmp_path)
     yield launcher
     launcher.close()
 
