@@ -65,6 +65,9 @@ class TransformerConfig:
     dtype: Literal["float32", "bfloat16"] = (
         "float32"  # of activations and matmuls; parameters stay float32
     )
+    matmul: Literal["default", "int8", "fp8"] = (
+        "default"  # of the blocks' projections; 8 bits: rounded operands (extra `quantized`)
+    )
     window: int | None = None  # keys a query sees, its own included; None: all up to its own
     moe: MoEConfig = MoEConfig()
     attention: Literal["auto", "blockwise", "cudnn", "splash"] = execution(

@@ -49,7 +49,8 @@ class Block(nn.Module):
         y_BxLxD, cache = Attention(c, out_scale, name="attention")(h_BxLxD, context, cache)
         x_BxLxD = constrain(x_BxLxD + y_BxLxD)
         h_BxLxD = RMSNorm(c.norm_eps, dtype, name="mlp_norm")(x_BxLxD)
-        y_BxLxD = MLP(mlp_width, c.mlp == "gated", dtype, out_scale, name="mlp")(h_BxLxD)
+        gated = c.mlp == "gated"
+        y_BxLxD = MLP(mlp_width, gated, dtype, out_scale, c.matmul, name="mlp")(h_BxLxD)
         return constrain(x_BxLxD + y_BxLxD), (cache, {})
 
 

@@ -8,12 +8,14 @@ activations: batch, seq, act_embed, act_heads, act_kv_heads, act_mlp, act_vocab.
 """
 
 import math
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+
+from scaling.models import quantized
 
 Array = jax.Array
 
@@ -52,10 +54,10 @@ class Projection(nn.Module):
     axes: tuple[str, ...]  # logical axes of w
     dtype: Any
     init_scale: float = 1.0
+    matmul: Literal["default", "int8", "fp8"] = "default"
 
     @nn.compact
-    def __call__(self, x: Array, accumulate: Any = None) -> Array:
-        """`accumulate`: dtype of the result (None: the compute dtype)."""
+    def __call__(self, x: Array) -> Array:
         names, out = self.spec.split(",")[1].split("->")
         fan_in = math.prod(
             size for name, size in zip(names, self.shape, strict=True) if name not in out
@@ -63,7 +65,10 @@ class Projection(nn.Module):
         init = truncated_normal(self.init_scale / math.sqrt(fan_in))
         w = parameter(self, "w", init, self.shape, self.axes)
         x, w = x.astype(self.dtype), w.astype(self.dtype)
-        y = jnp.einsum(self.spec, x, w, preferred_element_type=accumulate)
+        if self.matmul == "default":
+            y = jnp.einsum(self.spec, x, w)
+        else:
+            y = quantized.einsum(self.spec, x, w, self.matmul)
         return checkpoint_name(y, "projection")  # kept by model.remat="dots"
 
 
@@ -112,6 +117,7 @@ class MLP(nn.Module):
     gated: bool
     dtype: Any
     out_scale: float = 1.0  # multiplies the initial std of the output projection
+    matmul: Literal["default", "int8", "fp8"] = "default"
 
     @nn.compact
     def __call__(self, x_BxLxD: Array) -> Array:
@@ -119,7 +125,9 @@ class MLP(nn.Module):
 
         def into(name: str) -> Array:
             shape, axes = (d, self.width), ("embed", "mlp")
-            y = Projection("BLD,DF->BLF", shape, axes, self.dtype, name=name)(x_BxLxD)
+            y = Projection("BLD,DF->BLF", shape, axes, self.dtype, 1.0, self.matmul, name=name)(
+                x_BxLxD
+            )
             return nn.with_logical_constraint(y, ("batch", "seq", "act_mlp"))
 
         if self.gated:
@@ -127,7 +135,9 @@ class MLP(nn.Module):
         else:
             h_BxLxF = nn.gelu(into("up"))
         shape, axes = (self.width, d), ("mlp", "embed")
-        down = Projection("BLF,FD->BLD", shape, axes, self.dtype, self.out_scale, name="down")
+        down = Projection(
+            "BLF,FD->BLD", shape, axes, self.dtype, self.out_scale, self.matmul, name="down"
+        )
         return down(h_BxLxF)
 
 
