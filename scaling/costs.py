@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from scaling import sharding
 from scaling.config import RunConfig
 from scaling.ladder import resolved, transformer_params
 from scaling.ledger import Ledger, ledger
@@ -37,7 +37,7 @@ def params_shapes(config: RunConfig) -> Any:
     """The parameters' shapes, as nested dicts of `jax.ShapeDtypeStruct`; allocates nothing."""
     model, batch = build(config.model), batch_shapes(config)
     boxed = jax.eval_shape(model.init, jax.random.key(0), batch)
-    return nn.unbox(boxed)["params"]
+    return sharding.unbox(boxed)["params"]
 
 
 def count_params(config: RunConfig) -> int:

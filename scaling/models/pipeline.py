@@ -101,15 +101,15 @@ def run_pipeline(
         arrived_S = jax.tree.map(lambda y_S: jnp.roll(y_S, 1, axis=0), left_S)
         # Every stage stores what arrives and only stage 0 reads it: nobody asks what another has.
         slot, used = (t - stages + 1) % microbatches, t >= stages - 1
-        stored_S = _where(used, arrived_S, _at(waiting_SxM, slot, axis=1))
-        waiting_SxM = jax.tree.map(
-            lambda w, a: jax.lax.dynamic_update_index_in_dim(w, a, slot, axis=1),
-            waiting_SxM,
-            stored_S,
-        )
+
+        def store(waiting_SxM: Array, arrived_S: Array) -> Array:
+            kept_S = jax.lax.select(used, arrived_S, _at(waiting_SxM, slot, axis=1))
+            return jax.lax.dynamic_update_index_in_dim(waiting_SxM, kept_S, slot, axis=1)
+
+        waiting_SxM = _by_stage(jax.tree.map(store, waiting_SxM, arrived_S))
         entering_S = _at(waiting_SxM, (t + 1) % microbatches, axis=1)
-        stream_S = _by_stage(_where(_first(stages), entering_S, arrived_S))
-        return (_by_stage(waiting_SxM), stream_S), None
+        stream_S = _by_stage(jax.tree.map(_first_of, entering_S, arrived_S))
+        return (waiting_SxM, stream_S), None
 
     one = jax.tree.map(lambda a: a[0], (_at(params_SxRxP, 0), x_MxBxLxD, context_MxB))
     _, penalties = jax.eval_shape(run, *one)
@@ -123,9 +123,7 @@ def run_pipeline(
     turns = jnp.arange(microbatches * repeats + stages - 1)
     (waiting_SxM, _), _ = jax.lax.scan(iterate, carry, turns, unroll=not config.scan_layers)
     # A sum with zeros, not a slice: the partitioner would gather all stages' arrays to cut one out.
-    zeros_SxM = jax.tree.map(jnp.zeros_like, waiting_SxM)
-    done_SxM = _where(_first(stages), waiting_SxM, zeros_SxM)
-    return jax.tree.map(lambda y: _join(y.sum(axis=0)), done_SxM)
+    return jax.tree.map(lambda y: _join(_first_of(y, jnp.zeros_like(y)).sum(axis=0)), waiting_SxM)
 
 
 def _by_stage(tree: Any) -> Any:
@@ -144,19 +142,10 @@ def _at(tree: Any, index: Array | int, axis: int = 0) -> Any:
     return jax.tree.map(lambda x: pick(x, index, axis, keepdims=False), tree)
 
 
-def _where(condition: Array, tree: Any, other: Any) -> Any:
-    """jnp.where on every array; `condition` is a scalar or goes with the first axis."""
-
-    def choose(x: Array, y: Array) -> Array:
-        return jnp.where(
-            condition.reshape(condition.shape + (1,) * (x.ndim - condition.ndim)), x, y
-        )
-
-    return jax.tree.map(choose, tree, other)
-
-
-def _first(stages: int) -> Array:
-    return jnp.arange(stages) == 0
+def _first_of(x_S: Array, others_S: Array) -> Array:
+    """`x_S` on stage 0, `others_S` on the others."""
+    first_S = jnp.arange(x_S.shape[0]) == 0
+    return jnp.where(first_S.reshape(-1, *(1,) * (x_S.ndim - 1)), x_S, others_S)
 
 
 def _cut(x_B: Array, microbatches: int) -> Array:
