@@ -46,7 +46,11 @@ def count_params(config: RunConfig) -> int:
 
 
 def forward_ledger(config: RunConfig) -> Ledger:
-    """Counts of the model's forward pass, head and loss included, over one training batch."""
+    """Counts of the model's forward pass, head and loss included, over one training batch.
+
+    Inside `sharding.context`, this and `train_ledger` count what the whole mesh executes: with
+    stages, the blocks also compute the pipeline's bubble (`pipeline_overhead`).
+    """
     return ledger(forward(config), params_shapes(config), batch_shapes(config))
 
 
@@ -55,6 +59,17 @@ def train_ledger(config: RunConfig) -> Ledger:
     some ten FLOPs a parameter and step.
     """
     return ledger(gradient(config), params_shapes(config), batch_shapes(config))
+
+
+def pipeline_overhead(config: RunConfig) -> float:
+    """What the blocks execute over what counts: (M R + S - 1) / (M R) with S stages, M microbatches
+    and R repeats (`scaling/models/pipeline.py`). 1 without stages.
+
+    The closed formulas, and so MFU, have the FLOPs that count.
+    """
+    stages, repeats = config.mesh.stage, config.model.pipeline_repeats
+    visits = (config.model.pipeline_microbatches or stages) * repeats
+    return (visits + stages - 1) / visits if stages > 1 else 1.0
 
 
 def forward(config: RunConfig) -> Callable[[Any, Any], Any]:
@@ -153,8 +168,8 @@ def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
     """Memory of one of `devices` devices, by closed formula; compiles nothing.
 
     Parameters, gradients and moments are float32 and spread over the mesh axes fsdp, tensor, expert
-    and stage; microbatches are spread over replica, data, fsdp and seq, their heads, channels and
-    vocabulary over tensor. Activations count what each operation of a block keeps for its backward
+    and stage; microbatches are spread over replica, data, fsdp and seq, their heads and channels
+    over tensor, the vocabulary over tensor and stage. Activations count what each operation of a block keeps for its backward
     pass, without what the compiler fuses away or keeps beside it.
     """
     mesh, model, train = config.mesh, config.model, config.train
@@ -166,7 +181,7 @@ def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
     rows = train.batch_size / train.microbatches / (mesh.replica * data * mesh.fsdp)
     length, vocab = config.data.seq_len / mesh.seq, resolved(model.vocab)
     chunks = cross_entropy.pieces(math.ceil(rows), math.ceil(length), vocab, config.objective.chunk)
-    logits = 3 * 4 * vocab / mesh.tensor / chunks  # they, their softmax, their gradient
+    logits = 3 * 4 * vocab / (mesh.tensor * mesh.stage) / chunks  # they, their softmax, their gradient
     activations = rows * length * (_activation_bytes(config) / mesh.stage + logits)
     return Memory(params, params, copies * params, activations)
 
@@ -185,4 +200,4 @@ def _activation_bytes(config: RunConfig) -> float:
     block = residual * 2 + kept_inside / tensor
     kept = {"none": block, "dots": residual + size * matmuls / tensor, "full": residual / 2}
     live = 0 if model.remat == "none" else block  # one block at a time is computed again
-    return model.depth * kept[model.remat] + live
+    return model.depth * kept[model.remat] * pipeline_overhead(config) + live

@@ -58,8 +58,8 @@ _TRANSCENDENTAL = {
 _ELEMENTWISE = {
     "abs", "add", "add_any", "and", "ceil", "clamp", "convert_element_type", "div", "eq", "floor",
     "ge", "gt", "is_finite", "le", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or",
-    "rem", "round", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical",
-    "sign", "square", "sub", "xor",
+    "reduce_precision", "rem", "round", "select_n", "shift_left", "shift_right_arithmetic",
+    "shift_right_logical", "sign", "square", "sub", "xor",
 }
 _REDUCTION = {
     "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_and",

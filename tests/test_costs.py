@@ -3,10 +3,11 @@
 import jax
 import pytest
 
-from scaling import costs, ladder
+from scaling import costs, ladder, sharding
 from scaling.config import DataConfig, RunConfig, TrainConfig, TransformerConfig, override
 from scaling.models.attention import keys_per_query
 from scaling.resolve import resolve_transformer
+from scaling.train import state as state_lib
 
 
 def run(seq_len: int, **model) -> RunConfig:
@@ -60,6 +61,51 @@ def test_flops_are_within_2_percent_of_the_compilers(config):
     ):
         compiler = function.lower(params, batch).compile().cost_analysis()["flops"]
         assert abs(counted.flops / compiler - 1) < 0.02
+
+
+PIPELINES = {
+    "2 stages": {},
+    "4 microbatches": {"model.pipeline_microbatches": 4, "model.remat": "dots"},
+    "circular": {"model.pipeline_repeats": 2, "model.remat": "full"},
+}
+
+
+@pytest.mark.parametrize("fields", PIPELINES.values(), ids=PIPELINES)
+def test_a_pipeline_executes_its_bubble_and_nothing_more(fields):
+    config = override(
+        run(32, width=32, depth=4, heads=2), fields | {"mesh.stage": 2, "mesh.data": 1}
+    )
+    mesh = sharding.make_mesh(config.mesh, jax.devices()[:2])
+    tokens = config.data.seq_len * config.train.batch_size
+    head = tokens * ladder.transformer_flops(config.model, config.data.seq_len).head
+    for count, passes in ((costs.forward_ledger, 1), (costs.train_ledger, 3)):
+        useful = count(config).matmul - passes * head
+        with sharding.context(mesh):
+            executed = count(config).matmul - passes * head
+        assert executed == useful * costs.pipeline_overhead(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model", [{"width": 128, "depth": 2}, {"depth": 4, "pipeline_repeats": 2, "remat": "full"}]
+)
+def test_flops_of_a_pipeline_are_within_2_percent_of_the_compilers(model):
+    """Unrolled: the compiler counts a loop's body once. A device's share is a half."""
+    config = without_scan(run(64, **{"width": 64, "heads": 4} | model))
+    config = override(config, {"mesh.stage": 2, "mesh.data": 1, "model.vocab": 256})
+    pieces = state_lib.parts(config)
+    mesh = sharding.make_mesh(config.mesh, jax.devices()[:2])
+    placed = state_lib.layout(pieces, config, mesh).shardings.params
+    with sharding.context(mesh):
+        params, batch = costs.params_shapes(config), costs.batch_shapes(config)
+        step = jax.jit(
+            costs.gradient(config),
+            in_shardings=(placed, sharding.batch_sharding(mesh)),
+            out_shardings=(None, placed),
+        )
+        compiler = 2 * step.lower(params, batch).compile().cost_analysis()["flops"]
+        counted = costs.train_ledger(config).flops
+    assert abs(counted / compiler - 1) < 0.02
 
 
 @pytest.mark.parametrize(

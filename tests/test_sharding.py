@@ -113,6 +113,26 @@ def test_a_batch_that_does_not_divide_names_the_fields() -> None:
         check(seq_len=7)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"depth": 6}, r"model.depth=6 .*mesh.stage=2 x model.pipeline_repeats=2"),
+        ({"pipeline_microbatches": 1}, r"model.pipeline_microbatches=1 .*mesh.stage=2: "),
+        ({"pipeline_microbatches": 3}, r"train.batch_size .* 8 rows .* 3 .* over 2 devices"),
+        ({"pipeline_microbatches": 4, "evals": 4}, r"evals.batch_size = 4 rows .* 4 microbatches"),
+    ],
+)
+def test_a_pipeline_that_does_not_divide_names_the_fields(
+    fields: dict[str, int], message: str
+) -> None:
+    mesh = sharding.make_mesh(MeshConfig(data=2, stage=2), jax.devices()[:4])
+    evals = EvalsConfig(batch_size=fields.pop("evals", 8))
+    model = TransformerConfig(**{"depth": 4, "pipeline_repeats": 2} | fields)  # type: ignore
+    train = TrainConfig(batch_size=8)
+    with pytest.raises(ConfigError, match=message):
+        sharding.check_batch(RunConfig(model=model, train=train, evals=evals), mesh)
+
+
 @pytest.mark.parametrize("shape", [(8,), (16, 4), (8, 2, 3)])
 def test_a_batch_of_any_rank_is_split_by_rows(shape: tuple[int, ...]) -> None:
     mesh = sharding.make_mesh(MeshConfig(replica=2, fsdp=2, tensor=2))
@@ -158,9 +178,13 @@ def test_fsdp_and_tensor_shard_the_axes_that_they_should() -> None:
 
 
 def test_a_vocabulary_that_divides_is_sharded() -> None:
-    model = dataclasses.replace(MODEL, vocab=256)
-    _, shardings = plan(sharding.make_mesh(MeshConfig(tensor=2)), model)
-    assert specs(shardings)["params/embedding"] == PartitionSpec(("tensor", "stage"), "fsdp")
+    model = dataclasses.replace(MODEL, vocab=258)
+    for config, axes in (
+        (MeshConfig(tensor=2), ("tensor", "stage")),
+        (MeshConfig(tensor=2, stage=2), ("tensor",)),  # not by 4
+    ):
+        _, shardings = plan(sharding.make_mesh(config), model)
+        assert specs(shardings)["params/embedding"] == PartitionSpec(axes, "fsdp")
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])
