@@ -169,8 +169,8 @@ def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
 
     Parameters, gradients and moments are float32 and spread over the mesh axes fsdp, tensor, expert
     and stage; microbatches are spread over replica, data, fsdp and seq, their heads and channels
-    over tensor, the vocabulary over tensor and stage. Activations count what each operation of a block keeps for its backward
-    pass, without what the compiler fuses away or keeps beside it.
+    over tensor, the vocabulary over tensor and stage. Activations count what each operation of a
+    block keeps for its backward pass, without what the compiler fuses away or keeps beside it.
     """
     mesh, model, train = config.mesh, config.model, config.train
     others = mesh.replica * mesh.fsdp * mesh.seq * mesh.tensor * mesh.expert * mesh.stage
@@ -181,7 +181,9 @@ def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
     rows = train.batch_size / train.microbatches / (mesh.replica * data * mesh.fsdp)
     length, vocab = config.data.seq_len / mesh.seq, resolved(model.vocab)
     chunks = cross_entropy.pieces(math.ceil(rows), math.ceil(length), vocab, config.objective.chunk)
-    logits = 3 * 4 * vocab / (mesh.tensor * mesh.stage) / chunks  # they, their softmax, their gradient
+    logits = (
+        3 * 4 * vocab / (mesh.tensor * mesh.stage) / chunks
+    )  # they, their softmax, their gradient
     activations = rows * length * (_activation_bytes(config) / mesh.stage + logits)
     return Memory(params, params, copies * params, activations)
 
