@@ -31,7 +31,8 @@ class Attention(nn.Module):
 
         def into(name: str, heads: int, axis: str) -> Array:
             shape, axes = (c.width, heads, head_dim), ("embed", axis, "head_dim")
-            y = Projection("BLD,DHK->BHLK", shape, axes, dtype, 1.0, c.matmul, name=name)(x_BxLxD)
+            y = Projection("BLD,DHK->BLHK", shape, axes, dtype, 1.0, c.matmul, name=name)(x_BxLxD)
+            y = jnp.swapaxes(y, 1, 2)
             if c.qk_norm and name != "value":
                 y = RMSNorm(c.norm_eps, dtype, name=f"{name}_norm")(y)
             if name != "value":
@@ -51,8 +52,8 @@ class Attention(nn.Module):
             q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments, context["key_segments"], start
         )
         shape, axes = (c.heads, head_dim, c.width), ("heads", "head_dim", "embed")
-        out = Projection("BHLK,HKD->BLD", shape, axes, dtype, self.out_scale, c.matmul, name="out")
-        return out(out_BxHxLxK), cache
+        out = Projection("BLHK,HKD->BLD", shape, axes, dtype, self.out_scale, c.matmul, name="out")
+        return out(jnp.swapaxes(out_BxHxLxK, 1, 2)), cache
 
 
 def attention(
