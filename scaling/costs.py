@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import sharding
+from scaling import chips, sharding
 from scaling.config import RunConfig
 from scaling.ladder import resolved, transformer_params
 from scaling.ledger import Ledger, ledger
@@ -90,22 +90,6 @@ def gradient(config: RunConfig) -> Callable[[Any, Any], Any]:
 
 # ---- of a device
 
-# Dense bfloat16 matmul FLOP/s of one device as JAX names it (`device_kind`); the first name that
-# `device_kind` contains counts. From the vendors' data sheets: cloud.google.com/tpu/docs (system
-# architecture, per chip), and NVIDIA's for A100, H100, H200 and DGX B200 (half of the sparse rate).
-_PEAK_BF16 = {
-    "TPU v6": 918e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v4": 275e12,
-    "B200": 2250e12,
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-}
-
 
 def peak_flops(device: jax.Device, dtype: str) -> float | None:
     """FLOP/s that one device can at most do in matmuls of `dtype`: the denominator of MFU.
@@ -116,15 +100,8 @@ def peak_flops(device: jax.Device, dtype: str) -> float | None:
     """
     if device.platform == "cpu":
         return measured_cpu_peak() / jax.local_device_count("cpu")
-    return data_sheet_peak(device.device_kind, dtype)
-
-
-def data_sheet_peak(device_kind: str, dtype: str) -> float | None:
-    """`peak_flops` of an accelerator by its name; None if the table does not have it."""
-    for name, peak in _PEAK_BF16.items():
-        if name in device_kind:
-            return peak / 2 if dtype == "float32" and not name.startswith("TPU") else peak
-    return None
+    chip = chips.of_device(device.device_kind)
+    return None if chip is None else chip.peak(dtype)
 
 
 @functools.cache

@@ -12,7 +12,10 @@ from scaling import data, ladder
 from scaling import resolve as resolve_lib
 from scaling.config import RunConfig, fingerprint, from_dict
 from scaling.errors import ConfigError
+from scaling.resolve import CorpusFacts
 from scaling.sweep import Study
+
+PLANNED = "planned"  # in the place of a corpus's content hash
 
 
 def resolve(config: Any) -> RunConfig:
@@ -20,6 +23,26 @@ def resolve(config: Any) -> RunConfig:
     if not isinstance(config, RunConfig):
         config = from_dict(config)
     return resolve_lib.resolve(config, data.describe, ladder.size)
+
+
+def resolve_planned(config: Any) -> RunConfig:
+    """As `resolve`, but a config that gives `model.vocab` is taken at its word, and no corpus is
+    read: a run that is planned, and not trained here.
+
+    Raises ConfigError for a length in epochs of a corpus that nobody has read.
+    """
+    if not isinstance(config, RunConfig):
+        config = from_dict(config)
+    if config.model.vocab is None:
+        return resolve(config)
+    if config.train.epochs is not None:
+        raise ConfigError(
+            f"train.epochs={config.train.epochs} is a length in passes over a corpus, which is not "
+            "read when model.vocab is given; leave model.vocab unset, or give another length"
+        )
+    endless = 10**18
+    facts = CorpusFacts(PLANNED, config.model.vocab, endless, endless)
+    return resolve_lib.resolve(config, lambda data, train: facts, ladder.size)
 
 
 def load(spec: str, function: str) -> Any:
@@ -48,10 +71,10 @@ def load_config(spec: str) -> RunConfig:
     return from_dict(load(spec, "get_config"))
 
 
-def runs(study: Study) -> list[RunConfig]:
-    """The study's runs, resolved, each once, in the study's order."""
+def runs(study: Study, planned: bool = False) -> list[RunConfig]:
+    """The study's runs, resolved, each once, in the study's order; `planned`: by `resolve_planned`."""
     unique: dict[str, RunConfig] = {}
     for config in study.configs():
-        resolved = resolve(config)
+        resolved = resolve_planned(config) if planned else resolve(config)
         unique.setdefault(fingerprint(resolved), resolved)
     return list(unique.values())

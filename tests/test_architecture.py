@@ -10,7 +10,7 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 # one line do not know each other.
 ROOMS = [
     ["errors", "units", "ledger"],
-    ["files"],
+    ["files", "chips"],
     ["config", "provenance"],
     ["resolve"],
     ["sweep", "ladder"],

@@ -108,26 +108,6 @@ def test_flops_of_a_pipeline_are_within_2_percent_of_the_compilers(model):
     assert abs(counted / compiler - 1) < 0.02
 
 
-@pytest.mark.parametrize(
-    ("kind", "bfloat16", "float32"),
-    [
-        ("TPU v4", 275e12, 275e12),
-        ("TPU v5 lite", 197e12, 197e12),
-        ("TPU v5p", 459e12, 459e12),
-        ("TPU v6 lite", 918e12, 918e12),
-        ("NVIDIA A100-SXM4-80GB", 312e12, 156e12),
-        ("NVIDIA H100 80GB HBM3", 989e12, 494.5e12),
-        ("NVIDIA H100 PCIe", 756e12, 378e12),
-        ("NVIDIA H200", 989e12, 494.5e12),
-        ("NVIDIA B200", 2250e12, 1125e12),
-        ("an abacus", None, None),
-    ],
-)
-def test_peaks_are_those_of_the_data_sheets(kind, bfloat16, float32):
-    assert costs.data_sheet_peak(kind, "bfloat16") == bfloat16
-    assert costs.data_sheet_peak(kind, "float32") == float32
-
-
 def test_a_matmul_runs_below_the_measured_peak_of_the_cpu():
     """8 devices share the machine; its peak is that of any core that runs today, and no more."""
     peak = costs.measured_cpu_peak()

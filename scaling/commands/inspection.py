@@ -1,26 +1,71 @@
 """`launch.py check` and `generate`: a run before it is trained, and a model after."""
 
+import sys
+
 from absl import flags
 from ml_collections import config_flags
 
-from scaling.commands.command import FLAGS, Command, cpu_devices_flag
+from scaling.commands.command import FAILED, FLAGS, Command
+from scaling.commands.target import checker, target_flags, write_json
 from scaling.errors import UserError
 
 
 def _check_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "a base config, e.g. configs/lm.py")
-    cpu_devices_flag()
+    target_flags()
+    flags.DEFINE_alias("devices", "cpu_devices")
+    flags.DEFINE_bool("propose", True, "if it does not fit, look for what would")
 
 
 def _check() -> int:
-    from scaling import runtime, study
-    from scaling.check import check
+    from scaling.check import target as target_lib
 
-    runtime.configure(FLAGS.cpu_devices)
+    topology = target_lib.prepare(FLAGS.topology)
+    from scaling import study
+    from scaling.check.propose import Attempt, propose
+    from scaling.check.report import as_dict
+    from scaling.check.text import text, verdict
+
     if FLAGS.config is None:
         raise UserError("check: give --config, e.g. --config=configs/lm.py")
-    print(check(study.resolve(FLAGS.config)))
-    return 0
+    check = checker(topology)
+    config = study.resolve_planned(FLAGS.config)
+    report = check(config)
+    human = sys.stderr if FLAGS.json == "-" else sys.stdout
+    print(text(report), file=human)
+    if config.data.corpus == study.PLANNED:
+        print(f"(vocabulary as model.vocab={config.model.vocab} says; no corpus read)", file=human)
+
+    tried: list[Attempt] = []
+
+    def on_try(attempt: Attempt) -> None:
+        tried.append(attempt)
+        print(f"tried {attempt.flags}: {verdict(attempt.report)}", file=human, flush=True)
+
+    found = None
+    if not report.fits and FLAGS.propose:
+        print("looking for what would fit ...", file=human, flush=True)
+        found = propose(report, check, on_try)
+        if found is None:
+            print("nothing that was tried fits; give it more devices", file=human)
+        else:
+            print(f"WOULD FIT with {found.flags}", file=human)
+    if FLAGS.json:
+        values = as_dict(report) | {
+            "tried": [
+                {
+                    "changes": a.changes,
+                    "fits": a.report.fits,
+                    "bytes_needed": a.report.compiled.needs,
+                }
+                for a in tried
+            ],
+            "proposal": None
+            if found is None
+            else {"changes": found.changes, "flags": found.flags, "report": as_dict(found.report)},
+        }
+        write_json(values)
+    return 0 if report.fits else FAILED
 
 
 def _generate_flags() -> None:
@@ -53,7 +98,7 @@ def _generate() -> int:
 
 COMMANDS = {
     "check": Command(
-        "sharding, parameters, FLOPs and memory of a run, before it is trained",
+        "does a run fit, on devices that need not be here; memory, collectives, time",
         """Say how a run lies on its mesh and what it costs; trains nothing.
 
   python launch.py check --config=configs/lm.py

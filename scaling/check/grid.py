@@ -1,0 +1,108 @@
+"""Every run of a sweep, checked: each distinct program is compiled once.
+
+Runs that differ only in hyper-parameters, seeds or length are one program. Takes resolved runs and a
+target; gives a row a run. Called by `launch.py sweep --check`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scaling.check.report import Report, as_dict
+from scaling.check.text import binary, milliseconds
+from scaling.config import EvalsConfig, OptimConfig, RunConfig, run_name
+from scaling.errors import UserError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of the sweep."""
+
+    config: RunConfig
+    report: Report | None  # of its program, perhaps compiled for an earlier run
+    shared: bool  # with an earlier run
+    problem: str | None  # why there is no report
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run can start."""
+        return self.report is not None and self.report.fits
+
+
+# Values that the step takes as arguments, or that only the loop around it sees.
+_TRACED = ("peak_lr", "warmup_steps", "warmup_fraction", "decay_fraction", "final_lr_fraction")
+_TRACED += ("b1", "b2", "eps", "weight_decay")
+
+
+def shape_of(config: RunConfig) -> RunConfig:
+    """What is left of a run when everything that its program does not depend on is set aside.
+
+    A field that is not known here counts as part of the program: then it is compiled once more than
+    needed.
+    """
+    default = OptimConfig()
+    same: dict[str, Any] = {name: getattr(default, name) for name in _TRACED}
+    # Whether these are on is part of the program; their value is not.
+    for name in ("clip_norm", "ema_decay"):
+        same[name] = None if getattr(config.optim, name) is None else 1.0
+    return dataclasses.replace(
+        config,
+        optim=dataclasses.replace(config.optim, **same),
+        objective=dataclasses.replace(
+            config.objective, z_loss=1.0 if config.objective.z_loss else 0.0
+        ),
+        data=dataclasses.replace(config.data, unique_tokens=None, seed=0),
+        evals=EvalsConfig(batch_size=config.evals.batch_size),
+        train=dataclasses.replace(config.train, steps=1),
+        seed=0,
+    )
+
+
+def check_all(configs: Sequence[RunConfig], check: Callable[[RunConfig], Report]) -> Iterator[Row]:
+    """A row for every run, in order; a program that was seen before is not compiled again.
+
+    A mesh or batch that does not divide is a row's problem, not the end.
+    """
+    # RunConfig holds mappings, so it has no hash.
+    known: list[tuple[RunConfig, Report | None, str | None]] = []
+    for config in configs:
+        shape = shape_of(config)
+        for other, report, problem in known:
+            if other == shape:
+                yield Row(config, report, True, problem)
+                break
+        else:
+            found, why = None, None
+            try:
+                found = check(config)
+            except UserError as error:
+                why = str(error)
+            known.append((shape, found, why))
+            yield Row(config, found, False, why)
+
+
+def line(row: Row) -> str:
+    """One line of the table."""
+    name = run_name(row.config)
+    if row.report is None:
+        return f"REFUSED       {name}  {row.problem}"
+    report = row.report
+    word = "fits" if report.fits else "DOES NOT FIT"
+    times = ""
+    if report.roofline is not None:
+        step = report.roofline.overlapped
+        mfu = report.mfu(step)
+        times = f"  step {milliseconds(step)}" + (f"  MFU {mfu:.0%}" if mfu else "")
+    how = "same program" if row.shared else f"compiled in {report.compiled.seconds:.0f} s"
+    how = "from the cache" if report.cached and not row.shared else how
+    size = f"{binary(report.compiled.needs)} of {binary(report.limit)}"
+    return f"{word:13s} {name}  {size}{times}  ({how})"
+
+
+def row_dict(row: Row) -> dict[str, Any]:
+    """JSON values of a row."""
+    own = {"run": run_name(row.config), "fits": row.fits, "shared": row.shared}
+    if row.report is None:
+        return own | {"problem": row.problem}
+    return as_dict(row.report) | own

@@ -1,0 +1,204 @@
+"""Everything that `launch.py check` says of one run on one target, as a dataclass.
+
+Takes a resolved run and a `Target`; compiles the step (or takes the result of an equal program from
+the cache) and adds the sharding table, the counts by every convention and the roofline. `text.py`
+prints it, `as_dict` is its JSON. Called by `propose.py`, `grid.py` and `scaling/commands`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scaling import costs, ladder, sharding
+from scaling.check import compiled as compiled_lib
+from scaling.check import roofline as roofline_lib
+from scaling.check.cache import Cache
+from scaling.check.compiled import Compiled
+from scaling.check.target import Target
+from scaling.config import RunConfig, run_name
+from scaling.errors import ConfigError
+from scaling.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run on one target."""
+
+    config: RunConfig
+    target: Target
+    mesh: dict[str, int]  # axis -> devices
+    table: Sequence[sharding.Row]
+    ledger: Ledger  # of a step over all devices, without the optimizer
+    compiled: Compiled
+    cached: bool  # the compiler's numbers are those of an earlier, equal program
+    limit: float | None  # bytes that a device may use
+    peak: float | None  # FLOP/s of a device
+    traffic: Sequence[roofline_lib.Traffic]
+    roofline: roofline_lib.Roofline | None  # None: the step does not fit
+
+    @property
+    def fits(self) -> bool:
+        """Whether the compiler found a plan within the memory."""
+        if self.compiled.memory is None:
+            return False
+        return self.limit is None or self.compiled.needs <= self.limit
+
+    @property
+    def devices(self) -> int:
+        """Of the mesh."""
+        return len(self.target.devices)
+
+    @property
+    def tokens(self) -> int:
+        """A step."""
+        return self.config.train.batch_size * self.config.data.seq_len
+
+    def mfu(self, seconds: float | None) -> float | None:
+        """Model FLOPs utilization of a step that takes `seconds`: `ladder.size`'s FLOPs, which
+        count attention in full and no recomputation, over the devices' peak in the run's dtype.
+        """
+        if not seconds or not self.peak:
+            return None
+        flops = ladder.size(self.config).flops_per_token * self.tokens
+        return flops / (seconds * self.peak * self.devices)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What should be read although the step fits."""
+        found = [row.warning for row in self.table if row.warning]
+        program = self.compiled.program
+        if program is not None and program.open_loops:
+            found.append(f"{program.open_loops} loops of unknown length: their body counts once")
+        return found
+
+
+def check_mesh(config: RunConfig, target: Target) -> Any:
+    """The run's mesh over the target's devices.
+
+    Raises ConfigError for a mesh that does not fill the target, slices that the replica axis does
+    not span, a batch that does not divide.
+    """
+    if target.slices > 1 and target.shape and config.mesh.replica % target.slices:
+        raise ConfigError(
+            f"mesh.replica={config.mesh.replica} must be a multiple of the {target.slices} slices: "
+            "only that axis runs over the network between them; give --config.mesh.replica="
+            f"{target.slices}"
+        )
+    mesh = sharding.make_mesh(config.mesh, target.devices)
+    sharding.check_batch(config, mesh)
+    return mesh
+
+
+def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Report:
+    """Compile the step of a resolved run for a target and say what it needs.
+
+    Raises ConfigError when the run does not fit the mesh, or the mesh the target.
+    """
+    mesh = check_mesh(config, target)
+    lowered = compiled_lib.lower(config, mesh, target)
+    found = cache.get(lowered.key) if cache else None
+    compiled = found or compiled_lib.compile(lowered, mesh.size)
+    if cache and not found:
+        cache.put(lowered.key, compiled)
+    counts = costs.train_ledger(config)
+    peak = target.chip.peak(config.model.dtype) if target.chip else None
+    if peak is None:
+        peak = costs.peak_flops(target.devices[0], config.model.dtype)
+    rows: list[roofline_lib.Traffic] = []
+    roofline = None
+    if compiled.program is not None:
+        rows = roofline_lib.traffic(compiled.program.collectives, mesh, target)
+        flops = (counts.matmul + counts.convolution) / mesh.size
+        roofline = roofline_lib.roofline(flops, peak, compiled.program, rows, target.chip)
+    limits = [x for x in (compiled.limit, target.hbm_bytes) if x is not None]
+    return Report(
+        config=config,
+        target=target,
+        mesh=dict(mesh.shape),
+        table=sharding.check(lowered.plan.boxed, lowered.plan.shardings, mesh),
+        ledger=counts,
+        compiled=compiled,
+        cached=found is not None,
+        limit=min(limits, default=None),
+        peak=peak,
+        traffic=rows,
+        roofline=roofline,
+    )
+
+
+def model_flops(config: RunConfig) -> dict[str, float]:
+    """Training FLOPs a token by kind of matmul, in closed form: forward and twice that backward."""
+    forward = ladder.transformer_flops(config.model, config.data.seq_len)
+    return {name: 3 * flops for name, flops in dataclasses.asdict(forward).items()}
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """The report as JSON values; docs/check.md says what each field is."""
+    config, roofline = report.config, report.roofline
+    cost = ladder.cost(config)
+    used = {axis: size for axis, size in report.mesh.items() if size > 1}
+    values: dict[str, Any] = {
+        "run": run_name(config),
+        "fits": report.fits,
+        "target": report.target.name,
+        "devices": report.devices,
+        "mesh": used,
+        "bytes_needed": report.compiled.needs,
+        "bytes_limit": report.limit,
+        "memory": None
+        if report.compiled.memory is None
+        else dataclasses.asdict(report.compiled.memory),
+        "compiler_message": report.compiled.reason,
+        "compile_seconds": report.compiled.seconds,
+        "cached": report.cached,
+        "params": {
+            "total": cost.params,
+            "non_embedding": cost.params_non_embedding,
+        },
+        "tokens_per_step": report.tokens,
+        "flops_per_token": ladder.flops_per_token(config),
+        "model_flops_per_token": model_flops(config),
+        "program_flops_per_step": {
+            name: getattr(report.ledger, name)
+            for name in ("matmul", "convolution", "elementwise", "reduction", "transcendental")
+        },
+        "sharding": [
+            {
+                "path": row.path,
+                "shape": list(row.shape),
+                "axes": list(row.axes),
+                "spec": [list(_listed(entry)) for entry in row.spec],
+                "bytes_per_device": row.bytes_per_device,
+                "replicated": row.replicated,
+            }
+            for row in report.table
+        ],
+        "largest_replicated_bytes": max(
+            (row.bytes_per_device for row in report.table if row.replicated), default=0
+        ),
+        "collectives": [dataclasses.asdict(row) for row in report.traffic],
+        "warnings": report.warnings,
+    }
+    if roofline is not None and report.compiled.program is not None:
+        values["memory_traffic_bytes"] = report.compiled.program.memory_traffic
+        values["seconds"] = {
+            "compute": roofline.compute,
+            "memory": roofline.memory,
+            "links": roofline.links,
+            "network": roofline.network,
+            "overlapped": roofline.overlapped,
+            "serial": roofline.serial,
+        }
+        values["bound"] = roofline.bound
+        values["mfu"] = {
+            "overlapped": report.mfu(roofline.overlapped),
+            "serial": report.mfu(roofline.serial),
+        }
+    return values
+
+
+def _listed(entry: Any) -> Sequence[str]:
+    if entry is None:
+        return ()
+    return (entry,) if isinstance(entry, str) else tuple(entry)

@@ -1,0 +1,144 @@
+"""A report as text: what a person reads before paying for a pod."""
+
+import math
+from collections.abc import Sequence
+
+from scaling import ladder, sharding
+from scaling.check.report import Report, model_flops
+from scaling.config import run_name
+from scaling.units import human
+
+
+def binary(count: float | None) -> str:
+    """Bytes in GiB or MiB, as memories are sold: "15.75 GiB"."""
+    if count is None:
+        return "-"
+    unit = "GiB" if count >= 2**30 else "MiB"
+    return f"{count / (2**30 if unit == 'GiB' else 2**20):.4g} {unit}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Three digits: "12.3 ms"; "-" for None."""
+    return "-" if seconds is None else f"{1e3 * seconds:.3g} ms"
+
+
+def text(report: Report) -> str:
+    """The whole report."""
+    parts = [_head(report), sharding.table(report.table), _counts(report), _memory(report)]
+    if report.roofline is not None:
+        parts += [_collectives(report), _time(report)]
+    return "\n\n".join([*parts, verdict(report)])
+
+
+def _head(report: Report) -> str:
+    used = " x ".join(f"{axis} {n}" for axis, n in report.mesh.items() if n > 1) or "one device"
+    source = "from the cache" if report.cached else "compiled now"
+    return "\n".join(
+        [
+            run_name(report.config),
+            f"target: {report.target.name}, {report.devices} devices; mesh: {used}",
+            f"compiler: {report.compiled.seconds:.0f} s ({source})",
+        ]
+    )
+
+
+def _counts(report: Report) -> str:
+    config, ledger = report.config, report.ledger
+    cost = ladder.cost(config)
+    conventions = "  ".join(f"{k} {human(v)}" for k, v in ladder.flops_per_token(config).items())
+    kinds = "  ".join(f"{k} {human(v)}" for k, v in model_flops(config).items() if v)
+    classes = ("matmul", "elementwise", "reduction", "transcendental")
+    program = "  ".join(f"{name} {human(getattr(ledger, name))}" for name in classes)
+    return "\n".join(
+        [
+            f"params: {cost.params:,} total, {cost.params_non_embedding:,} without embeddings",
+            f"training: {config.train.steps:,} steps, {human(cost.tokens)} tokens, "
+            f"{cost.flops:.3g} FLOPs; a step: {report.tokens:,} tokens",
+            f"FLOPs a token, by convention: {conventions}",
+            f"FLOPs a token, by matmul:     {kinds}",
+            f"FLOPs a step, by the program: {program}",
+        ]
+    )
+
+
+def _memory(report: Report) -> str:
+    memory, limit = report.compiled.memory, report.limit
+    lines = ["memory a device, by the compiler:"]
+    if memory is None:
+        return "\n".join([*lines, f"  {report.compiled.reason}"])
+    share = f", {memory.total / limit:.0%} of {binary(limit)}" if limit else ""
+    lines.append(
+        f"  arguments {binary(memory.arguments)} + temporaries {binary(memory.temporaries)} + "
+        f"output {binary(memory.output)} - aliased {binary(memory.aliased)} + code "
+        f"{binary(memory.generated_code)}"
+    )
+    return "\n".join([*lines, f"  = {binary(memory.total)}{share}"])
+
+
+def _collectives(report: Report) -> str:
+    if not report.traffic:
+        return "collectives: none"
+    rows = [("collective", "over", "group", "count", "bytes", "links", "network")]
+    for row in report.traffic:
+        rows.append(
+            (
+                row.kind,
+                "+".join(row.axes) or "-",
+                str(row.devices),
+                str(row.count),
+                binary(row.bytes),
+                milliseconds(row.link_seconds),
+                milliseconds(row.network_seconds) if row.network_seconds else "-",
+            )
+        )
+    return f"collectives of a step, a device:\n{_aligned(rows)}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _time(report: Report) -> str:
+    roofline = report.roofline
+    assert roofline is not None
+    program = report.compiled.program
+    assert program is not None
+    pieces = [f"matmuls {milliseconds(roofline.compute)}"]
+    if roofline.memory is not None:
+        traffic = binary(program.memory_traffic)
+        pieces.append(f"memory {milliseconds(roofline.memory)} ({traffic})")
+    pieces += [f"links over {axes} {milliseconds(t)}" for axes, t in roofline.links.items()]
+    if roofline.network is not None:
+        pieces.append(f"network {milliseconds(roofline.network)}")
+    lines = [f"time of a step, each resource at its peak: {', '.join(pieces)}"]
+    for name, seconds in (
+        ("if all overlap ", roofline.overlapped),
+        ("if none overlap", roofline.serial),
+    ):
+        mfu = report.mfu(seconds)
+        if seconds and mfu is not None:
+            rate = report.tokens / seconds
+            lines.append(
+                f"  {name}: {milliseconds(seconds)}, {human(rate)} tokens/s "
+                f"({human(rate / report.devices)} a device), MFU {mfu:.0%}"
+            )
+    return "\n".join([*lines, f"  bound by {roofline.bound}"])
+
+
+def verdict(report: Report) -> str:
+    """One line."""
+    limit, needs = report.limit, report.compiled.needs
+    where = f"on {report.target.name}"
+    if report.fits:
+        free = "" if limit is None else f", {binary(limit - needs)} free a device"
+        return f"FITS {where}: {binary(needs)} a device{free}"
+    over = math.nan if limit is None else needs - limit
+    at_least = "at least " if report.compiled.memory is None else ""
+    return (
+        f"DOES NOT FIT {where}: {at_least}{binary(needs)} a device of {binary(limit)}, "
+        f"{binary(over)} too much"
+    )

@@ -1,0 +1,54 @@
+"""The flags of a target, shared by `check` and `sweep --check`, and the check that they ask for."""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from scaling.commands.command import FLAGS, cpu_devices_flag
+
+if TYPE_CHECKING:
+    from scaling.check.report import Report
+    from scaling.chips import Topology
+    from scaling.config import RunConfig
+
+
+def target_flags() -> None:
+    """--topology, --slices, --cpu_devices, --hbm, --json."""
+    flags.DEFINE_string("topology", None, "a TPU slice that is not here, e.g. v5e:16x16")
+    flags.DEFINE_integer("slices", 1, "of that topology, joined by the network", lower_bound=1)
+    flags.DEFINE_float("hbm", None, "bytes a device may use; default: the chip's", lower_bound=1)
+    flags.DEFINE_string("json", None, "write the numbers to this file; -: to stdout")
+    cpu_devices_flag()
+
+
+def checker(topology: "Topology | None") -> "Callable[[RunConfig], Report]":
+    """The check of one run on the target of the flags; `target.prepare` gave the topology."""
+    from scaling import data, runtime
+    from scaling.check import target as target_lib
+    from scaling.check.cache import Cache
+    from scaling.check.report import check
+    from scaling.errors import UserError
+
+    if topology is not None and FLAGS.cpu_devices is not None:
+        raise UserError("give --topology or --devices, not both")
+    if topology is None and FLAGS.slices > 1:
+        raise UserError(f"--slices={FLAGS.slices} needs --topology, e.g. --topology=v5e:16x16")
+    runtime.configure(FLAGS.cpu_devices)
+    if topology is None:
+        target, cache = target_lib.of_devices(hbm_bytes=FLAGS.hbm), None
+    else:
+        target = target_lib.of_topology(topology, FLAGS.slices, FLAGS.hbm)
+        cache = Cache(data.data_dir() / "check")
+    return lambda config: check(config, target, cache)
+
+
+def write_json(values: Any) -> None:
+    """To the file of --json, or to stdout."""
+    text = json.dumps(values, indent=1)
+    if FLAGS.json == "-":
+        print(text)
+    else:
+        pathlib.Path(FLAGS.json).write_text(text + "\n")
