@@ -23,7 +23,7 @@ class Chip:
     bfloat16: float  # FLOP/s
     int8: float | None  # operations/s
     fp8: float | None  # FLOP/s; None: not in hardware
-    hbm_bytes: float
+    hbm_bytes: float  # that a program may use
     hbm_bandwidth: float
     link_bandwidth: float  # of one link of the interconnect, one way
     links: int  # of a chip: two a torus dimension (TPU); 1: a switch that joins all (GPU)
@@ -69,10 +69,11 @@ def _cubes(most: int) -> tuple[str, ...]:
     )
 
 
-# TPU: cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e (compute, HBM, slices, network a pod or chip);
-# links: "How to Scale Your Model" (jax-ml.github.io/scaling-book), chapter 2, which gives what a
-# link carries, some 10 % below the data sheet. v5e and v6e have 4 links, v4 and v5p have 6; a v5e
-# or v6e dimension is a ring at 16 chips, a v4 or v5p dimension at every multiple of 4.
+# TPU: cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e (compute, HBM bandwidth, slices, network a pod
+# or chip). HBM is what the compiler of libtpu 0.0.42 lets a program use, a little less than is
+# built in. Links: "How to Scale Your Model" (jax-ml.github.io/scaling-book), chapter 2, which gives
+# what a link carries, some 10 % below the data sheet. v5e and v6e have 4 links, v4 and v5p have 6;
+# a v5e or v6e dimension is a ring at 16 chips, a v4 or v5p dimension at every multiple of 4.
 # GPU: NVIDIA's data sheets of A100 80GB SXM, H100 SXM and PCIe, H200 SXM, DGX B200; dense rates are
 # half of the sparse ones; NVLink one way is half of what is advertised; the network is one port of
 # 200 (A100) or 400 Gbit/s a GPU.
@@ -83,7 +84,7 @@ CHIPS = (
         bfloat16=918e12,
         int8=1836e12,
         fp8=None,
-        hbm_bytes=32 * GIB,
+        hbm_bytes=31.25 * GIB,
         hbm_bandwidth=1638e9,
         link_bandwidth=90e9,
         links=4,
@@ -98,7 +99,7 @@ CHIPS = (
         bfloat16=197e12,
         int8=393e12,
         fp8=None,
-        hbm_bytes=16 * GIB,
+        hbm_bytes=15.75 * GIB,
         hbm_bandwidth=819e9,
         link_bandwidth=45e9,
         links=4,
@@ -113,7 +114,7 @@ CHIPS = (
         bfloat16=459e12,
         int8=918e12,
         fp8=None,
-        hbm_bytes=95 * GIB,
+        hbm_bytes=95.74 * GIB,
         hbm_bandwidth=2765e9,
         link_bandwidth=90e9,
         links=6,
@@ -128,7 +129,7 @@ CHIPS = (
         bfloat16=275e12,
         int8=275e12,
         fp8=None,
-        hbm_bytes=32 * GIB,
+        hbm_bytes=30.75 * GIB,
         hbm_bandwidth=1228e9,
         link_bandwidth=45e9,
         links=6,

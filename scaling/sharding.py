@@ -14,10 +14,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from scaling.config import MeshConfig, RunConfig, to_dict
 from scaling.errors import ConfigError
+from scaling.units import binary
 
 # All of them are always there. `replica` is the outermost: its neighbours are the farthest apart.
 AXES = ("replica", "data", "fsdp", "seq", "tensor", "expert", "stage", "trial")
@@ -84,11 +86,26 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             "use those that the other axes leave, or change the mesh"
         )
     # Auto: under Explicit axes, linen's logical constraints are refused.
-    return jax.make_mesh(
-        tuple(fixed[axis] for axis in AXES),
-        AXES,
-        axis_types=(AxisType.Auto,) * len(AXES),
-        devices=devices,
+    types = (AxisType.Auto,) * len(AXES)
+    shape = tuple(fixed[axis] for axis in AXES)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    return Mesh(_over_slices(shape, slices, devices), AXES, axis_types=types)
+
+
+def _over_slices(shape: tuple[int, ...], slices: int, devices: Sequence[Any]) -> Any:
+    """Devices of several slices, [*shape]: the replica axis, which is the first, and only it, runs
+    over the network between slices.
+    """
+    replica, *others = shape
+    if replica % slices:
+        raise ConfigError(
+            f"mesh.replica={replica} must be a multiple of the {slices} slices, for only this axis "
+            f"runs over the network between them; set mesh.replica={slices}"
+        )
+    return mesh_utils.create_hybrid_device_mesh(
+        (replica // slices, *others), (slices, *(1,) * len(others)), devices
     )
 
 
@@ -290,7 +307,7 @@ def check(abstract: Any, shardings: Any, mesh: Mesh) -> list[Row]:
         warning = None
         if ways == 1 and could and size > max(_LARGE_BYTES, _LARGE_SHARE * total):
             warning = (
-                f"{_name(path)} ({_bytes(size)}, {size / total:.0%} of the state) lies whole on "
+                f"{_name(path)} ({binary(size)}, {size / total:.0%} of the state) lies whole on "
                 f"every device: no rule shards it over {' or '.join(could)}"
             )
         rows.append(
@@ -320,19 +337,11 @@ def table(rows: Sequence[Row]) -> str:
                 "x".join(map(str, row.shape)) or "scalar",
                 " ".join(names) or "-",
                 "whole" if row.replicated else " ".join(spec),
-                _bytes(row.bytes_per_device),
+                binary(row.bytes_per_device),
             )
         )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in cells]
     total = sum(row.bytes_per_device for row in rows)
-    lines.append(f"state: {_bytes(total)} a device, {len(rows)} leaves")
+    lines.append(f"state: {binary(total)} a device, {len(rows)} leaves")
     return "\n".join(lines + [f"WARNING: {row.warning}" for row in rows if row.warning])
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.4g} {unit}"
-        count /= 1024
-    return f"{count:.4g} TiB"

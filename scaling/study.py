@@ -72,7 +72,9 @@ def load_config(spec: str) -> RunConfig:
 
 
 def runs(study: Study, planned: bool = False) -> list[RunConfig]:
-    """The study's runs, resolved, each once, in the study's order; `planned`: by `resolve_planned`."""
+    """The study's runs, resolved, each once, in the study's order; with `planned` no corpus is read
+    where the model's vocabulary is given (`resolve_planned`).
+    """
     unique: dict[str, RunConfig] = {}
     for config in study.configs():
         resolved = resolve_planned(config) if planned else resolve(config)

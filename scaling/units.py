@@ -21,6 +21,17 @@ def human(count: float | None, digits: int = 3) -> str:
     return ("0" if text == "-0" else text) + PREFIXES[step]
 
 
+def binary(count: float | None) -> str:
+    """Bytes in steps of 1024, as memories are sold: "15.75 GiB"; "-" for None."""
+    if count is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
+
+
 def duration(seconds: float | None) -> str:
     """200 -> "3 min 20 s"; the two largest units; "-" for None and NaN."""
     if seconds is None or not math.isfinite(seconds):

@@ -4,6 +4,7 @@ A review then shows which hyper-parameter moved, and where. `make golden` rewrit
 corpus is a stand-in of fixed size, so that they do not depend on the Python that runs them.
 """
 
+import dataclasses
 import pathlib
 
 from scaling import ladder, study
@@ -21,7 +22,8 @@ def files(folder: str) -> list[pathlib.Path]:
 
 
 def _resolve(config: RunConfig) -> dict[str, str]:
-    facts = resolve(config, lambda data, train: STAND_IN, ladder.size)
+    stand_in = dataclasses.replace(STAND_IN, vocab=config.model.vocab or STAND_IN.vocab)
+    facts = resolve(config, lambda data, train: stand_in, ladder.size)
     return {name: repr(value) for name, value in flat(facts).items()}
 
 

@@ -85,7 +85,7 @@ def lower(config: RunConfig, mesh: jax.sharding.Mesh, target: Target) -> Lowered
     return Lowered(key, plan, lowered)
 
 
-def compile(lowered: Lowered, devices: int) -> Compiled:
+def compile(lowered: Lowered, target: Target) -> Compiled:
     """Compile for real. A program that does not fit is no error: its numbers are in the result."""
     begin = time.perf_counter()
     try:
@@ -107,7 +107,8 @@ def compile(lowered: Lowered, devices: int) -> Compiled:
         aliased=stats.alias_size_in_bytes,
         generated_code=stats.generated_code_size_in_bytes,
     )
-    program = hlo.read(compiled.as_text(), devices)
+    slices = target.slices if target.shape else 1
+    program = hlo.read(compiled.as_text(), len(target.devices), slices)
     return Compiled(memory, memory.total, None, program, seconds)
 
 

@@ -1,7 +1,7 @@
 """Every run of a sweep, checked: each distinct program is compiled once.
 
-Runs that differ only in hyper-parameters, seeds or length are one program. Takes resolved runs and a
-target; gives a row a run. Called by `launch.py sweep --check`.
+Runs that differ only in hyper-parameters, seeds or length are one program. Takes resolved runs and
+a target; gives a row a run. Called by `launch.py sweep --check`.
 """
 
 import dataclasses
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling.check.report import Report, as_dict
-from scaling.check.text import binary, milliseconds
+from scaling.check.text import short
 from scaling.config import EvalsConfig, OptimConfig, RunConfig, run_name
 from scaling.errors import UserError
+from scaling.units import binary
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class Row:
 
 
 # Values that the step takes as arguments, or that only the loop around it sees.
-_TRACED = ("peak_lr", "warmup_steps", "warmup_fraction", "decay_fraction", "final_lr_fraction")
-_TRACED += ("b1", "b2", "eps", "weight_decay")
+_TRACED = (
+    *("peak_lr", "warmup_steps", "warmup_fraction", "decay_fraction", "final_lr_fraction"),
+    *("b1", "b2", "eps", "weight_decay"),
+)
 
 
 def shape_of(config: RunConfig) -> RunConfig:
@@ -93,7 +96,7 @@ def line(row: Row) -> str:
     if report.roofline is not None:
         step = report.roofline.overlapped
         mfu = report.mfu(step)
-        times = f"  step {milliseconds(step)}" + (f"  MFU {mfu:.0%}" if mfu else "")
+        times = f"  step {short(step)}" + (f"  MFU {mfu:.0%}" if mfu else "")
     how = "same program" if row.shared else f"compiled in {report.compiled.seconds:.0f} s"
     how = "from the cache" if report.cached and not row.shared else how
     size = f"{binary(report.compiled.needs)} of {binary(report.limit)}"

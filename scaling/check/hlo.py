@@ -1,9 +1,9 @@
 """What a compiled program does, read off its optimized HLO text: collectives and memory traffic.
 
-The compiler's own cost analysis counts the body of a loop once and says nothing of collectives; here
-every instruction counts as often as its loops run. Takes the text of `compiled.as_text()`; gives a
-`Program`. The forms of replica groups are those of XLA's `hlo/ir/replica_group.h`. Pure; called by
-`compiled.py`.
+The compiler's own cost analysis counts the body of a loop once and says nothing of collectives;
+here every instruction counts as often as its loops run. Takes the text of `compiled.as_text()`;
+gives a `Program`. The forms of replica groups are those of XLA's `hlo/ir/replica_group.h`. Pure;
+called by `compiled.py`.
 """
 
 import functools
@@ -83,10 +83,17 @@ class _Computation:
         return found
 
 
-def read(text: str, devices: int) -> Program:
-    """The program of a module's text; `devices` take part in a collective without groups."""
+def read(text: str, devices: int, slices: int = 1) -> Program:
+    """The program of a module's text.
+
+    Args:
+      text: as the compiler prints it.
+      devices: of the mesh; with several slices, slice by slice.
+      slices: of TPUs, joined by a network. Each has a program of its own then, whose devices are
+        numbered from 0, and what crosses slices is sent by the hosts.
+    """
     computations, entry = _parse(text)
-    walk = _Walk(computations, devices)
+    walk = _Walk(computations, devices, slices)
     walk.visit(entry, 1)
     found = (*walk.collectives, *walk.in_pieces.values())
     return Program(found, walk.traffic, walk.open_loops)
@@ -186,6 +193,9 @@ def groups(attributes: str, devices: int) -> list[tuple[int, ...]]:
     return [tuple(range(devices))]
 
 
+_MESH_GROUPS = re.compile(r"@?mesh[\[<]([^\]>]*)[\]>](?:, device_ids=\(([^{]*)\))? \{([^}]*)\}")
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in text.split(",") if n)
 
@@ -203,11 +213,9 @@ def _mesh_groups(mesh: str, order: str | None, axes: str) -> list[tuple[int, ...
     """mesh['a'=4,'b'=2] {'b'}: the devices along b of a 4x2 mesh are a group. An axis may be a part
     of one, a:(2)4, the 4 in the middle of an `a` cut into 2, 4 and the rest.
     """
-    names, sizes = [], []
-    for part in mesh.split(","):
-        name, size = part.split("=")
-        names.append(name.strip("'\""))
-        sizes.append(int(size))
+    entries = [entry.split("=") for entry in mesh.split(",")]
+    names = [name.strip("'\"") for name, _ in entries]
+    sizes = [int(size) for _, size in entries]
     if order is None:
         numbers = np.arange(math.prod(sizes))
     elif order.startswith("["):
@@ -216,21 +224,20 @@ def _mesh_groups(mesh: str, order: str | None, axes: str) -> list[tuple[int, ...
         numbers = _iota(flat)
     else:
         numbers = np.array(_numbers(order))
-    wanted: dict[str, list[tuple[int, int]]] = {}
-    for axis in re.findall(r"'?\"?([^,'\":{}]+)'?\"?(?::\((\d+)\)(\d+))?", axes):
-        name, before, size = axis
+    wanted: dict[str, list[tuple[int, int]]] = {}  # axis -> parts: (size before it, its size)
+    for name, before, part in re.findall(r"'?\"?([^,'\":{}]+)'?\"?(?::\((\d+)\)(\d+))?", axes):
         whole = sizes[names.index(name)]
-        wanted.setdefault(name, []).append((int(before or 1), int(size or whole)))
+        wanted.setdefault(name, []).append((int(before or 1), int(part or whole)))
     shape: list[int] = []
     moved: list[int] = []  # dimensions that run inside a group
     for name, size in zip(names, sizes, strict=True):
         cut = 1
-        for before, part in sorted(wanted.get(name, [])):
-            if before > cut:
-                shape.append(before // cut)
+        for start, length in sorted(wanted.get(name, [])):
+            if start > cut:
+                shape.append(start // cut)
             moved.append(len(shape))
-            shape.append(part)
-            cut = before * part
+            shape.append(length)
+            cut = start * length
         shape.append(size // cut)
     still = [i for i in range(len(shape)) if i not in moved]
     grid = numbers.reshape(shape).transpose(still + moved)
@@ -260,8 +267,9 @@ _FREE = {
 class _Walk:
     """Adds up what a module does, computation by computation."""
 
-    def __init__(self, computations: dict[str, _Computation], devices: int):
-        self._computations, self._devices = computations, devices
+    def __init__(self, computations: dict[str, _Computation], devices: int, slices: int):
+        self._computations, self._slices = computations, slices
+        self._devices = devices // slices  # of a slice
         self.collectives: list[Collective] = []
         self.in_pieces: dict[tuple[str, str], Collective] = {}  # by kind and channel, see `_fused`
         self.traffic = 0.0
@@ -298,6 +306,8 @@ class _Walk:
         self, where: _Computation, instruction: _Instruction, times: int
     ) -> Collective | None:
         kind = instruction.opcode.removesuffix("-start")
+        if kind == "send":
+            return self._across(where, instruction, times)
         if kind not in KINDS:
             return None
         operands = [where.instructions[o] for o in instruction.operands if o in where.instructions]
@@ -311,6 +321,20 @@ class _Walk:
         if kind == "all-gather":
             size *= len(group)
         return Collective(kind, times, size, group) if len(group) > 1 else None
+
+    def _across(self, where: _Computation, send: _Instruction, times: int) -> Collective | None:
+        """A collective between slices: the host takes the array (`send`) and returns the result
+        (`recv`). Each device of a slice works with its twins in the others.
+        """
+        match = re.search(r'_xla_megascale_transfer_type="(\w+)"', send.attributes)
+        if match is None:
+            return None
+        kind = match[1].lower().replace("_", "-")
+        size = array_bytes(where.instructions[send.operands[0]].shape)
+        twins = tuple(slice_ * self._devices for slice_ in range(self._slices))
+        if kind not in KINDS:  # from one slice to one other
+            return Collective("collective-permute", times, size, twins[:2], ((twins[0], twins[1]),))
+        return Collective(kind, times, size * (len(twins) if kind == "all-gather" else 1), twins)
 
     def _fused(self, fused: _Computation, times: int) -> None:
         """Collectives that a TPU runs in pieces, in fusions beside other work. The pieces of one
@@ -377,9 +401,8 @@ class _Walk:
         read, and of one that is updated in place, the update is written.
         """
         opcode = instruction.opcode
-        shapes = [
-            where.instructions[o].shape for o in instruction.operands if o in where.instructions
-        ]
+        operands = (where.instructions.get(name) for name in instruction.operands)
+        shapes = [operand.shape for operand in operands if operand is not None]
 
         def size(shape: str) -> float:
             return array_bytes(shape, main_memory=True)

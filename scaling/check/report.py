@@ -17,7 +17,6 @@ from scaling.check.cache import Cache
 from scaling.check.compiled import Compiled
 from scaling.check.target import Target
 from scaling.config import RunConfig, run_name
-from scaling.errors import ConfigError
 from scaling.ledger import Ledger
 
 
@@ -73,32 +72,16 @@ class Report:
         return found
 
 
-def check_mesh(config: RunConfig, target: Target) -> Any:
-    """The run's mesh over the target's devices.
-
-    Raises ConfigError for a mesh that does not fill the target, slices that the replica axis does
-    not span, a batch that does not divide.
-    """
-    if target.slices > 1 and target.shape and config.mesh.replica % target.slices:
-        raise ConfigError(
-            f"mesh.replica={config.mesh.replica} must be a multiple of the {target.slices} slices: "
-            "only that axis runs over the network between them; give --config.mesh.replica="
-            f"{target.slices}"
-        )
-    mesh = sharding.make_mesh(config.mesh, target.devices)
-    sharding.check_batch(config, mesh)
-    return mesh
-
-
 def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Report:
     """Compile the step of a resolved run for a target and say what it needs.
 
     Raises ConfigError when the run does not fit the mesh, or the mesh the target.
     """
-    mesh = check_mesh(config, target)
+    mesh = sharding.make_mesh(config.mesh, target.devices)
+    sharding.check_batch(config, mesh)
     lowered = compiled_lib.lower(config, mesh, target)
     found = cache.get(lowered.key) if cache else None
-    compiled = found or compiled_lib.compile(lowered, mesh.size)
+    compiled = found or compiled_lib.compile(lowered, target)
     if cache and not found:
         cache.put(lowered.key, compiled)
     counts = costs.train_ledger(config)

@@ -1,7 +1,7 @@
 """The devices that a run is compiled for: those here, virtual CPU devices, or TPUs that are not.
 
-Takes what the flags say; gives a `Target`. The TPU compiler (`jax[tpu]`, the extra `tpu`) works on a
-machine without a TPU; `prepare` must then have been called before jax touches a device. Called by
+Takes what the flags say; gives a `Target`. The TPU compiler (`jax[tpu]`, the extra `tpu`) works on
+a machine without a TPU; `prepare` must then have been called before jax touches a device. Called by
 `scaling/commands` and by tests.
 """
 

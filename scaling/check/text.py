@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from scaling import ladder, sharding
 from scaling.check.report import Report, model_flops
 from scaling.config import run_name
-from scaling.units import human
+from scaling.units import binary, human
 
 
-def binary(count: float | None) -> str:
-    """Bytes in GiB or MiB, as memories are sold: "15.75 GiB"."""
-    if count is None:
+def short(seconds: float | None) -> str:
+    """Three digits of s, ms or µs; "-" for None."""
+    if seconds is None:
         return "-"
-    unit = "GiB" if count >= 2**30 else "MiB"
-    return f"{count / (2**30 if unit == 'GiB' else 2**20):.4g} {unit}"
-
-
-def milliseconds(seconds: float | None) -> str:
-    """Three digits: "12.3 ms"; "-" for None."""
-    return "-" if seconds is None else f"{1e3 * seconds:.3g} ms"
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{1e6 * seconds:.3g} µs"
 
 
 def text(report: Report) -> str:
@@ -87,8 +84,8 @@ def _collectives(report: Report) -> str:
                 str(row.devices),
                 str(row.count),
                 binary(row.bytes),
-                milliseconds(row.link_seconds),
-                milliseconds(row.network_seconds) if row.network_seconds else "-",
+                short(row.link_seconds),
+                short(row.network_seconds) if row.network_seconds else "-",
             )
         )
     return f"collectives of a step, a device:\n{_aligned(rows)}"
@@ -103,27 +100,27 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _time(report: Report) -> str:
-    roofline = report.roofline
+    roofline, program = report.roofline, report.compiled.program
     assert roofline is not None
-    program = report.compiled.program
     assert program is not None
-    pieces = [f"matmuls {milliseconds(roofline.compute)}"]
+    pieces = [f"matmuls {short(roofline.compute)}"]
     if roofline.memory is not None:
         traffic = binary(program.memory_traffic)
-        pieces.append(f"memory {milliseconds(roofline.memory)} ({traffic})")
-    pieces += [f"links over {axes} {milliseconds(t)}" for axes, t in roofline.links.items()]
+        pieces.append(f"memory {short(roofline.memory)} ({traffic})")
+    pieces += [f"links over {axes} {short(t)}" for axes, t in roofline.links.items()]
     if roofline.network is not None:
-        pieces.append(f"network {milliseconds(roofline.network)}")
+        pieces.append(f"network {short(roofline.network)}")
     lines = [f"time of a step, each resource at its peak: {', '.join(pieces)}"]
-    for name, seconds in (
-        ("if all overlap ", roofline.overlapped),
-        ("if none overlap", roofline.serial),
-    ):
+    times = {"if all overlap ": roofline.overlapped, "if none overlap": roofline.serial}
+    if report.target.chip is None:
+        lines[0] += "; other resources of this device are not in the table of chips"
+        times = {"at the least": roofline.compute}
+    for name, seconds in times.items():
         mfu = report.mfu(seconds)
         if seconds and mfu is not None:
             rate = report.tokens / seconds
             lines.append(
-                f"  {name}: {milliseconds(seconds)}, {human(rate)} tokens/s "
+                f"  {name}: {short(seconds)}, {human(rate)} tokens/s "
                 f"({human(rate / report.devices)} a device), MFU {mfu:.0%}"
             )
     return "\n".join([*lines, f"  bound by {roofline.bound}"])

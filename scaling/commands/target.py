@@ -40,6 +40,10 @@ def checker(topology: "Topology | None") -> "Callable[[RunConfig], Report]":
     if topology is None:
         target, cache = target_lib.of_devices(hbm_bytes=FLAGS.hbm), None
     else:
+        import jax
+
+        # It writes what it cannot read again without a device; ours keeps what the compiler said.
+        jax.config.update("jax_enable_compilation_cache", False)
         target = target_lib.of_topology(topology, FLAGS.slices, FLAGS.hbm)
         cache = Cache(data.data_dir() / "check")
     return lambda config: check(config, target, cache)

@@ -5,7 +5,6 @@ dispatch, over K batches already on the device: for small models the dispatch co
 step. Called by the loop; the packed executor vmaps the same function.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -102,7 +101,7 @@ def train_steps(
     return jax.lax.fori_loop(0, count, body, (state, zeros))
 
 
-def compile_steps(pieces: Parts, config: RunConfig, plan: Layout) -> Callable[..., Any]:
+def compile_steps(pieces: Parts, config: RunConfig, plan: Layout) -> jax.stages.Wrapped:
     """`(state, batches_K, count, hparams) -> (state, metrics_K)`, sharded, the state donated.
 
     K is config.train.steps_per_call; K = 1 compiles the plain step.
