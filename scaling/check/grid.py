@@ -93,7 +93,7 @@ def line(row: Row) -> str:
     report = row.report
     word = "fits" if report.fits else "DOES NOT FIT"
     times = ""
-    if report.roofline is not None:
+    if report.roofline is not None and report.target.chip is not None:
         step = report.roofline.overlapped
         mfu = report.mfu(step)
         times = f"  step {short(step)}" + (f"  MFU {mfu:.0%}" if mfu else "")
@@ -103,9 +103,23 @@ def line(row: Row) -> str:
     return f"{word:13s} {name}  {size}{times}  ({how})"
 
 
-def row_dict(row: Row) -> dict[str, Any]:
-    """JSON values of a row."""
-    own = {"run": run_name(row.config), "fits": row.fits, "shared": row.shared}
-    if row.report is None:
-        return own | {"problem": row.problem}
-    return as_dict(row.report) | own
+def summary(rows: Sequence[Row]) -> str:
+    """The last line: "12 runs, 3 programs; 2 do not fit"."""
+    programs = sum(not row.shared for row in rows)
+    failing = sum(not row.fits for row in rows)
+    verdict = f"{failing} do not fit" if failing else "all fit"
+    return f"{len(rows)} runs, {programs} programs; {verdict}"
+
+
+def as_list(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """JSON values: a report for each program; runs that share it name that run."""
+    out: list[dict[str, Any]] = []
+    for row in rows:
+        own = {"run": run_name(row.config), "fits": row.fits}
+        if row.report is None:
+            out.append(own | {"problem": row.problem})
+        elif row.shared:
+            out.append(own | {"same_program_as": run_name(row.report.config)})
+        else:
+            out.append(as_dict(row.report) | own)
+    return out

@@ -5,9 +5,9 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from scaling.commands.command import FAILED, FLAGS, Command
+from scaling.commands.command import FLAGS, Command
 from scaling.commands.target import checker, target_flags, write_json
-from scaling.errors import UserError
+from scaling.errors import FAILED, UserError
 
 
 def _check_flags() -> None:

@@ -13,6 +13,7 @@ from scaling.commands.command import (
     workdir_flag,
 )
 from scaling.commands.tables import given_study, write_report
+from scaling.commands.target import checker, target_flags, write_json
 from scaling.errors import DIVERGED, FAILED, RESUME_ME, UserError
 
 
@@ -65,10 +66,35 @@ def _sweep_flags() -> None:
     flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
     flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
     flags.DEFINE_integer("devices", None, "--dry_run: devices a run has; default: those here")
-    cpu_devices_flag()
+    flags.DEFINE_bool("check", False, "compile every run for a target, say what fits, then stop")
+    target_flags()
+
+
+def _check() -> int:
+    """Every run of the study on the target of the flags."""
+    from scaling.check import target
+
+    topology = target.prepare(FLAGS.topology)
+    from scaling import study
+    from scaling.check import grid
+
+    check = checker(topology)
+    configs = study.runs(given_study(), planned=True)
+    rows = []
+    for row in grid.check_all(configs, check):
+        rows.append(row)
+        if FLAGS.json != "-":
+            print(grid.line(row), flush=True)
+    if FLAGS.json != "-":
+        print(grid.summary(rows))
+    if FLAGS.json:
+        write_json(grid.as_list(rows))
+    return 0 if all(row.fits for row in rows) else FAILED
 
 
 def _sweep() -> int:
+    if FLAGS.check:
+        return _check()
     from scaling import runtime, study
     from scaling.executors import EXECUTORS, preview
 
@@ -116,6 +142,7 @@ Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again
         """Train every run of a study. Runs that are done are skipped, half-done ones go on.
 
   python launch.py sweep --experiment=experiments/quickstart.py --dry_run
+  python launch.py sweep --experiment=experiments/width.py --check --topology=v5e:2x4
   python launch.py sweep --experiment=experiments/quickstart.py
   python launch.py sweep --experiment=experiments/width.py:debug --workers=1
 

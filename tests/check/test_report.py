@@ -1,0 +1,196 @@
+"""A tiny run checked on eight CPU devices: what fits, what would, and the numbers' sums."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from scaling.check import compiled, grid, target
+from scaling.check.cache import Cache
+from scaling.check.propose import Attempt, candidates, propose
+from scaling.check.report import Report, as_dict, check
+from scaling.check.text import text
+from scaling.config import RunConfig, override
+from scaling.errors import ConfigError, UserError
+from scaling.sharding import make_mesh
+from scaling.study import resolve_planned
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    """Data parallel, eight ways; its vocabulary is stated, so no corpus is read."""
+    base = {"model.width": 32, "model.heads": 2, "model.depth": 2, "model.vocab": 64}
+    lengths = {"data.seq_len": 16, "train.batch_size": 16, "evals.batch_size": 16, "train.steps": 9}
+    return resolve_planned(override(RunConfig(), base | lengths | {"mesh.data": 8}))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("check"))
+
+
+@pytest.fixture(scope="module")
+def report(config, cache) -> Report:
+    return check(config, target.of_devices(), cache)
+
+
+def test_memory_is_the_state_and_what_the_compiler_adds(report):
+    memory = report.compiled.memory
+    state = sum(row.bytes_per_device for row in report.table)
+    batch = 6 * 2 * 16 * 4  # six arrays, two rows a device
+    assert state + batch <= memory.arguments < state + batch + 200  # and the hyper-parameters
+    assert state - 200 < memory.aliased <= state  # donated
+    assert report.compiled.needs == memory.total > memory.arguments
+    assert report.fits  # nothing limits a CPU
+
+
+def test_gradients_are_reduced_over_data_and_nothing_else_is_large(report):
+    gradients = sum(r.bytes_per_device for r in report.table if r.path.startswith("params/"))
+    over_data = [t for t in report.traffic if t.axes == ("data",)]
+    assert {t.kind for t in report.traffic} == {t.kind for t in over_data} == {"all-reduce"}
+    # The tied embedding has two gradients; the sums behind loss and metrics are a few bytes.
+    twice = gradients + 4 * 64 * 32
+    assert gradients <= sum(t.bytes for t in over_data) < twice + 200
+
+
+def test_the_json_says_what_the_text_says(report):
+    values = json.loads(json.dumps(as_dict(report)))
+    assert values["fits"] is True
+    assert values["mesh"] == {"data": 8}
+    assert values["bytes_needed"] == report.compiled.needs
+    assert values["params"]["total"] == sum(
+        math.prod(row["shape"]) for row in values["sharding"] if row["path"].startswith("params/")
+    )
+    assert f"{values['params']['total']:,} total" in text(report)
+    assert text(report).splitlines()[-1].startswith("FITS on 8 x cpu")
+
+
+def test_what_does_not_fit_is_proposed_another_way_to_run(config, report, cache):
+    limit = report.compiled.needs - 1
+    small = target.of_devices(hbm_bytes=limit)
+    over = check(config, small, cache)
+    assert over.cached  # the same program, another limit
+    assert not over.fits
+    assert "DOES NOT FIT" in text(over)
+    tried: list[Attempt] = []
+    found = propose(over, lambda c: check(c, small, cache), tried.append)
+    assert found is tried[-1]
+    assert found.changes == {"mesh.data": 1, "mesh.fsdp": 8}
+    assert found.flags == "--config.mesh.data=1 --config.mesh.fsdp=8"
+    assert found.report.compiled.needs <= limit
+    assert found.report.fits
+
+
+def test_proposals_keep_the_run_and_fill_the_mesh(config, report):
+    changes = list(candidates(report))
+    assert changes[0] == {"mesh.data": 1, "mesh.fsdp": 8}
+    assert changes[-1]["train.microbatches"] == 2  # two rows a device are all there are
+    for change in changes:
+        changed = override(config, change)
+        assert (
+            dataclasses.replace(changed, mesh=config.mesh, train=config.train, model=config.model)
+            == config
+        )
+        assert make_mesh(changed.mesh).size == 8
+
+
+def test_what_cannot_fit_ends_without_a_proposal(report):
+    def hopeless(config: RunConfig) -> Report:
+        return dataclasses.replace(report, config=config, limit=1.0)
+
+    tried: list[Attempt] = []
+    assert propose(hopeless(report.config), hopeless, tried.append) is None
+    assert len(tried) == len(list(candidates(report)))
+
+
+def test_the_compilers_overflow_is_read():
+    early = (
+        "Ran out of memory on HBM, the total memory required for HLO temporaries (16.48G) exceeds"
+    )
+    message = f"RESOURCE_EXHAUSTED: {early} available HBM (15.75G)."
+    assert compiled._overflow(message) == (16.48 * 2**30, 15.75 * 2**30)
+    late = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 17.5G of 15.75G hbm."
+    assert compiled._overflow(late) == (17.5 * 2**30, 15.75 * 2**30)
+    assert compiled._overflow("INTERNAL: something else") is None
+
+
+# ---- the sweep
+
+
+def key(config: RunConfig) -> str:
+    """Of the program that the compiler would be given."""
+    devices = target.of_devices()
+    return compiled.lower(config, make_mesh(config.mesh), devices).key
+
+
+# Everything that is set aside by `shape_of`, each changed.
+SAME_PROGRAM = {
+    "optim.peak_lr": 0.1,
+    "optim.warmup_steps": 3,
+    "optim.decay_fraction": 0.5,
+    "optim.final_lr_fraction": 0.2,
+    "optim.b1": 0.8,
+    "optim.b2": 0.99,
+    "optim.eps": 1e-5,
+    "optim.weight_decay": 0.3,
+    "optim.clip_norm": 0.5,
+    "train.steps": 17,
+    "data.seed": 3,
+    "data.unique_tokens": 1_024,
+    "evals.every": 2,
+    "seed": 5,
+}
+OTHER_PROGRAM = {"optim.clip_norm": None, "optim.schedule": "wsd", "model.width": 48}
+
+
+def test_runs_of_one_program_are_compiled_once(config, report):
+    others = [override(config, {name: value}) for name, value in SAME_PROGRAM.items()]
+    different = [override(config, {name: value}) for name, value in OTHER_PROGRAM.items()]
+    asked = []
+
+    def once(config: RunConfig) -> Report:
+        asked.append(config)
+        return report
+
+    rows = list(grid.check_all([config, *others, *different, different[0]], once))
+    assert asked == [config, *different]
+    assert [row.shared for row in rows] == [False] + [True] * len(others) + [False] * 3 + [True]
+    assert grid.summary(rows) == f"{len(rows)} runs, 4 programs; all fit"
+    assert len(grid.as_list(rows)) == len(rows)
+
+
+def test_runs_of_one_program_really_have_one(config):
+    assert key(override(config, SAME_PROGRAM)) == key(config)
+    assert key(override(config, OTHER_PROGRAM)) != key(config)
+
+
+def test_a_run_that_cannot_be_placed_is_a_row_of_the_sweep(config, report):
+    def refuse(config: RunConfig) -> Report:
+        if config.mesh.data == 3:
+            raise ConfigError("mesh.data=3 needs 3 devices")
+        return report
+
+    rows = list(grid.check_all([config, override(config, {"mesh.data": 3})], refuse))
+    assert [row.fits for row in rows] == [True, False]
+    assert "mesh.data=3 needs 3 devices" in grid.line(rows[1])
+    assert grid.summary(rows).endswith("1 do not fit")
+
+
+# ---- bad input
+
+
+def test_without_the_tpu_compiler_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(target.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install '\.\[tpu\]'"):
+        target.prepare("v5e:2x4")
+
+
+def test_an_unknown_slice_is_refused_before_anything_else():
+    with pytest.raises(ConfigError, match='did you mean "v5e:16x16"'):
+        target.prepare("v5e:16x15")
+
+
+def test_a_mesh_that_does_not_fill_the_devices_is_refused_with_both_numbers(config):
+    with pytest.raises(ConfigError, match="needs 4 devices, 8 are there"):
+        check(override(config, {"mesh.data": 4}), target.of_devices())
