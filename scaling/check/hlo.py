@@ -6,6 +6,7 @@ gives a `Program`. The forms of replica groups are those of XLA's `hlo/ir/replic
 called by `compiled.py`.
 """
 
+import dataclasses
 import functools
 import math
 import re
@@ -339,11 +340,13 @@ class _Walk:
     def _fused(self, fused: _Computation, times: int) -> None:
         """Collectives that a TPU runs in pieces, in fusions beside other work. The pieces of one
         share its channel; some lie in a loop that only hides them, so it runs as often as the
-        rarest of them.
+        rarest of them. A reduce-scatter is written as an all-reduce of which a slice is taken.
         """
         for inner in fused.instructions.values():
             found = self._collective(fused, inner, times)
             if found is not None:
+                if found.kind == "all-reduce" and _only_sliced(fused, inner):
+                    found = dataclasses.replace(found, kind="reduce-scatter")
                 channel = re.search(r"channel_id=(\d+)", inner.attributes)
                 key = (found.kind, channel[1] if channel else inner.name)
                 known = self.in_pieces.get(key, found)
@@ -423,6 +426,13 @@ class _Walk:
     def _fusion_traffic(self, fused: _Computation) -> float:
         written = sum(_written(fused, name) for name in _results(fused))
         return written + sum(_read(fused, name) for name in fused.parameters.values())
+
+
+def _only_sliced(fused: _Computation, instruction: _Instruction) -> bool:
+    users = fused.users.get(instruction.name, [])
+    while users and all(user.opcode == "bitcast" for user in users):
+        users = [u for user in users for u in fused.users.get(user.name, [])]
+    return bool(users) and all(user.opcode == "dynamic-slice" for user in users)
 
 
 def _results(fused: _Computation) -> Iterator[str]:

@@ -135,6 +135,13 @@ TPU = """HloModule step
   ROOT %g2 = bf16[32,8]{1,0} all-gather(%q), channel_id=7, replica_groups=[1,8]<=[8], dimensions={0}
 }
 
+%all-reduce-scatter (s: f32[32,8]) -> f32[4,8] {
+  %s = f32[32,8]{1,0} parameter(0)
+  %sum = f32[32,8]{1,0} all-reduce(%s), channel_id=8, replica_groups=[1,8]<=[8]
+  %place = s32[] constant(0)
+  ROOT %share = f32[4,8]{1,0} dynamic-slice(%sum, %place, %place), dynamic_slice_sizes={4,8}
+}
+
 %body (t: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
   %t = (s32[], bf16[4,8]{1,0}) parameter(0)
   %i = s32[] get-tuple-element(%t), index=0
@@ -156,6 +163,8 @@ TPU = """HloModule step
 ENTRY %main (a: bf16[4,8]) -> bf16[4,8] {
   %a = bf16[4,8]{1,0} parameter(0)
   %start = bf16[32,8]{1,0} fusion(%a), kind=kCustom, calls=%piece.1
+  %grads = f32[32,8]{1,0} convert(%start)
+  %shares = f32[4,8]{1,0} fusion(%grads), kind=kCustom, calls=%all-reduce-scatter
   %zero = s32[] constant(2)
   %init = (s32[], bf16[4,8]{1,0}) tuple(%zero, %a)
   %loop = (s32[], bf16[4,8]{1,0}) while(%init), condition=%condition, body=%body
@@ -172,7 +181,7 @@ def tpu_program() -> dict[str, hlo.Collective]:
     program = hlo.read(TPU, devices=16, slices=2)
     assert program.open_loops == 0
     found = {(c.kind, len(c.group), c.group[-1]): c for c in program.collectives}
-    assert len(found) == len(program.collectives) == 3
+    assert len(found) == len(program.collectives) == 4
     return {f"{kind} to {last}": c for (kind, _, last), c in found.items()}
 
 
@@ -180,6 +189,12 @@ def test_a_collective_in_pieces_that_a_loop_only_hides_runs_once():
     gather = tpu_program()["all-gather to 7"]
     assert gather.count == 1
     assert gather.bytes == 2 * 32 * 8
+
+
+def test_an_all_reduce_of_which_a_slice_is_taken_is_a_reduce_scatter():
+    scatter = tpu_program()["reduce-scatter to 7"]
+    assert scatter.count == 1
+    assert scatter.bytes == 4 * 32 * 8  # before it is scattered
 
 
 def test_a_loop_runs_from_its_start_to_the_limit_of_its_condition():
