@@ -84,7 +84,8 @@ def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Repo
     compiled = found or compiled_lib.compile(lowered, target)
     if cache and not found:
         cache.put(lowered.key, compiled)
-    counts = costs.train_ledger(config)
+    with sharding.context(mesh):  # a pipeline's program depends on its stages
+        counts = costs.train_ledger(config)
     peak = target.chip.peak(config.model.dtype) if target.chip else None
     if peak is None:
         peak = costs.peak_flops(target.devices[0], config.model.dtype)
