@@ -1,0 +1,127 @@
+"""Every mesh gives the curve of one device: each axis alone, and products of them.
+
+Five steps in float32 of four blocks on eight CPU devices, from one state and on the same batches.
+Most meshes are slow tests: a program each to compile.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+import pytest
+
+from scaling import data, optim, sharding
+from scaling.config import RunConfig, override, to_dict
+from scaling.train import state as state_lib
+from scaling.train.placement import place
+from scaling.train.step import compile_steps
+
+STEPS = 5
+VOCAB = 264  # the tokenizer's 257, and enough to divide over the meshes
+MODELS = {"dense": {}}
+CIRCULAR = {"model.pipeline_repeats": 2}
+RING = {"model.context_parallel": "ring"}
+
+AXES = {
+    "replica": {"mesh.replica": 4},
+    "data": {"mesh.data": 8},
+    "fsdp": {"mesh.fsdp": 8},
+    "tensor": {"mesh.tensor": 2},
+    "seq": {"mesh.seq": 4},
+    "stage": {"mesh.stage": 4},
+    "stage, circular": {"mesh.stage": 2} | CIRCULAR,
+}
+PRODUCTS = {
+    "replica data fsdp": {"mesh.replica": 2, "mesh.data": 2, "mesh.fsdp": 2},
+    "replica fsdp stage": {"mesh.replica": 2, "mesh.fsdp": 2, "mesh.stage": 2},
+    "data fsdp tensor": {"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2},
+    "data tensor stage": {"mesh.data": 2, "mesh.tensor": 2, "mesh.stage": 2},
+    "fsdp tensor": {"mesh.fsdp": 4, "mesh.tensor": 2},
+    "fsdp tensor stage": {"mesh.fsdp": 2, "mesh.tensor": 2, "mesh.stage": 2} | CIRCULAR,
+    "data seq tensor": {"mesh.data": 2, "mesh.seq": 2, "mesh.tensor": 2},
+    "fsdp seq stage": {"mesh.fsdp": 2, "mesh.seq": 2, "mesh.stage": 2},
+    "seq tensor stage": {"mesh.seq": 2, "mesh.tensor": 2, "mesh.stage": 2} | CIRCULAR,
+}
+FAST = ("data", "stage", "data fsdp tensor", "fsdp tensor stage")
+
+
+CASES = [
+    pytest.param(
+        model,
+        fields,
+        id=f"{name}, {model}",
+        marks=() if name in FAST else pytest.mark.slow,
+    )
+    for name, fields in (AXES | PRODUCTS).items()
+    for model in MODELS
+]
+
+
+class Runs:
+    """The first steps of a model: its state before them and its batches, made once."""
+
+    def __init__(self, config: RunConfig):
+        self.config, self.pieces = config, state_lib.parts(config)
+        batches = data.train_batches(config)
+        self.batches = [batches.batch(i) for i in range(STEPS)]
+        plan = self.plan(config)
+        self.state = jax.device_get(state_lib.init(self.pieces, config, plan))
+
+    def plan(self, config: RunConfig) -> state_lib.Layout:
+        """Layout of the state on the config's mesh, over as many devices as it needs."""
+        sizes = [size or 1 for size in to_dict(config.mesh).values()]
+        mesh = sharding.make_mesh(config.mesh, jax.devices()[: math.prod(sizes)])
+        sharding.check_batch(config, mesh)
+        return state_lib.layout(self.pieces, config, mesh)
+
+    def curve(self, config: RunConfig) -> tuple[np.ndarray, object]:
+        """Losses of the steps and the parameters after them, by a config's execution fields."""
+        plan = self.plan(config)
+        rows, whole = sharding.stacked_batch_sharding(plan.mesh), sharding.replicated(plan.mesh)
+        losses = []
+        with sharding.context(plan.mesh):
+            run = compile_steps(state_lib.parts(config), config, plan)
+            state = place(self.state, plan.shardings)
+            hparams = place(optim.hparams(config), whole)
+            for batch in self.batches:
+                batch = place({name: x[None] for name, x in batch.items()}, rows)
+                state, metrics = run(state, batch, place(np.int32(1), whole), hparams)
+                losses.append(metrics["loss"])
+        return np.concatenate(jax.device_get(losses)), jax.device_get(state.params)
+
+
+@pytest.fixture(scope="module")
+def configure(tiny):
+    """A resolved run of a model by name, on one device unless `fields` say otherwise."""
+
+    def of(model: str, fields: Mapping[str, object] | None = None) -> RunConfig:
+        config = tiny({"model.depth": 4, "mesh.data": 1} | MODELS[model] | dict(fields or {}))
+        return override(config, {"model.vocab": VOCAB})
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def references(configure):
+    """A model's `Runs` and its curve on one device."""
+
+    @functools.cache
+    def of(model: str):
+        runs = Runs(configure(model))
+        return runs, runs.curve(runs.config)
+
+    return of
+
+
+@pytest.mark.parametrize(("model", "fields"), CASES)
+def test_every_mesh_gives_the_same_curve(configure, references, model: str, fields):
+    runs, (expected, expected_params) = references(model)
+    losses, params = runs.curve(configure(model, fields))
+    # Float32 sums in another order: 1e-5 relative is what the design promises.
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert losses[-1] < losses[0]
+    for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(expected_params), strict=True):
+        # Adam divides by the root of tiny second moments, which enlarges rounding.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
