@@ -258,6 +258,11 @@ def to_dict(config: Any) -> dict[str, Any]:
     return _plain(config, identity=False)
 
 
+def to_identity(config: Any) -> dict[str, Any]:
+    """`to_dict` without the fields of how a run is executed: what it computes."""
+    return _plain(config, identity=True)
+
+
 @functools.cache
 def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
@@ -420,7 +425,7 @@ def fingerprint(config: RunConfig) -> str:
         raise ConfigError(
             "fingerprint: the config is not resolved; call scaling.study.resolve first"
         )
-    canonical = json.dumps(_plain(config, identity=True), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(to_identity(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 

@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from scaling.config import RunConfig, fingerprint, to_dict
+from scaling.config import RunConfig, fingerprint, to_identity
 from scaling.distributed import gather, peer_lost
 from scaling.errors import CheckpointError
 from scaling.train.state import TrainState
@@ -58,7 +58,10 @@ class Checkpoints:
         """Start saving; returns when the state may be donated, not when it is on disk."""
         if step in self._manager.all_steps():
             return
-        identity = {"fingerprint": fingerprint(self._config), "model": to_dict(self._config.model)}
+        identity = {
+            "fingerprint": fingerprint(self._config),
+            "model": to_identity(self._config.model),
+        }
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -122,12 +125,11 @@ class Checkpoints:
 
 def check_identity(path: epath.Path, identity: dict[str, Any], config: RunConfig) -> None:
     """Raise CheckpointError, naming the fields, when a checkpoint is not this model's."""
-    theirs, ours = identity["model"], to_dict(config.model)
-    # How it is computed may differ (remat); what is computed may not.
+    theirs, ours = identity["model"], to_identity(config.model)
     differ = [
         f"model.{key} is {theirs.get(key)!r} there and {ours[key]!r} here"
         for key in ours
-        if theirs.get(key) != ours[key] and key != "remat"
+        if theirs.get(key) != ours[key]
     ]
     if differ:
         raise CheckpointError(

@@ -109,6 +109,26 @@ def test_another_mesh_continues_the_same_curve(whole, tiny, tmp_path):
         assert math.isclose(ours["loss"], theirs["loss"], rel_tol=1e-5)
 
 
+@pytest.mark.slow
+def test_a_run_moves_from_mesh_to_mesh(tiny, tmp_path):
+    """Pipeline, then sharded, then one device: parameters lie stacked the same on all of them."""
+    config = tiny(EVERY | {"model.depth": 4, "mesh.data": 1})
+    train(config, tmp_path / "whole", devices=jax.devices()[:1], quiet=True)
+    stop = threading.Event()
+    stop.set()  # each stops after one step
+    for fields in (
+        {"mesh.stage": 2, "mesh.data": 2, "model.pipeline_repeats": 2},
+        {"mesh.fsdp": 2, "mesh.tensor": 2},
+    ):
+        moved, devices = override(config, fields), jax.devices()[:4]
+        assert train(moved, tmp_path, devices=devices, stop=stop, quiet=True).status == "stopped"
+    assert train(config, tmp_path, devices=jax.devices()[:1], quiet=True).status == "done"
+    whole, again = (RunDirectory.open(config, path) for path in (tmp_path / "whole", tmp_path))
+    for ours, theirs in zip(lines(again), lines(whole), strict=True):
+        assert (ours["step"], ours["split"]) == (theirs["step"], theirs["split"])
+        assert math.isclose(ours["loss"], theirs["loss"], rel_tol=1e-5)
+
+
 def test_steps_per_call_changes_no_line(whole, tiny, tmp_path):
     """Five steps a call do not divide the rhythms of four and six: calls end where those do."""
     config, run = whole

@@ -1,5 +1,7 @@
-"""The step is one function: cut into pieces, repeated in one call or spread over a mesh, it gives
-the same curve."""
+"""The step is one function: cut into pieces or repeated in one call, it gives the same curve.
+
+`tests/test_meshes.py` spreads it over meshes.
+"""
 
 import jax
 import numpy as np
@@ -12,10 +14,10 @@ from scaling.train.placement import place
 from scaling.train.step import compile_steps, gradients
 
 
-def curve(config: RunConfig, devices: int, steps: int = 4) -> tuple[np.ndarray, object]:
-    """Losses of the first steps, and the parameters after them, on the first devices."""
+def curve(config: RunConfig, steps: int = 4) -> np.ndarray:
+    """Losses of the first steps on one device."""
     pieces = state_lib.parts(config)
-    mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
+    mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
     plan = state_lib.layout(pieces, config, mesh)
     stacked, whole = sharding.stacked_batch_sharding(mesh), sharding.replicated(mesh)
     batches = data.train_batches(config)
@@ -30,36 +32,17 @@ def curve(config: RunConfig, devices: int, steps: int = 4) -> tuple[np.ndarray, 
             batch = place({k: np.stack([b[k] for b in taken]) for k in taken[0]}, stacked)
             state, metrics = run(state, batch, place(np.int32(size), whole), hparams)
             losses += list(jax.device_get(metrics)["loss"])
-    return np.array(losses), jax.device_get(state.params)
+    return np.array(losses)
 
 
 @pytest.fixture(scope="module")
 def one_device(tiny):
-    return curve(tiny(), 1)
-
-
-# Float32 sums in another order: 1e-5 relative is what the design promises.
-MESHES = {
-    "data 8": {},
-    "fsdp 8": {"mesh.fsdp": 8},
-    "fsdp 4 x tensor 2": {"mesh.fsdp": 4, "mesh.tensor": 2},
-    "data 2 x fsdp 2 x tensor 2": {"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2},
-}
-
-
-@pytest.mark.parametrize("mesh", MESHES)
-def test_every_mesh_gives_the_same_curve(tiny, one_device, mesh):
-    losses, params = curve(tiny(MESHES[mesh]), 8)
-    np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
-    assert losses[-1] < losses[0]
-    for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(one_device[1]), strict=True):
-        # Adam divides by the root of tiny second moments, which enlarges rounding.
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    return curve(tiny())
 
 
 def test_microbatches_equal_the_full_batch(tiny, one_device):
-    losses, _ = curve(tiny({"train.microbatches": 4}), 1)
-    np.testing.assert_allclose(losses, one_device[0], rtol=1e-6)
+    losses = curve(tiny({"train.microbatches": 4}))
+    np.testing.assert_allclose(losses, one_device, rtol=1e-6)
 
 
 def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
@@ -81,8 +64,8 @@ def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
 
 
 def test_several_steps_a_call_give_the_same_curve(tiny, one_device):
-    losses, _ = curve(tiny({"train.steps_per_call": 4}), 1)
-    np.testing.assert_allclose(losses, one_device[0], rtol=1e-6)
+    losses = curve(tiny({"train.steps_per_call": 4}))
+    np.testing.assert_allclose(losses, one_device, rtol=1e-6)
 
 
 def test_seed_and_learning_rate_share_one_compilation(tiny):
