@@ -1,14 +1,14 @@
 """A decoder-only transformer as Flax's own layers give it, for `train_step.py` to compare with.
 
 `nn.MultiHeadDotProductAttention`, `nn.Dense` and `nn.RMSNorm` in blocks under `nn.scan`, learned
-positions, SwiGLU, tied embedding, optax's AdamW: what a first version of a JAX code base looks like.
+positions, SwiGLU, tied embedding, optax's AdamW: what a first version of a JAX code base looks
+like.
 """
 
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 
 
@@ -43,7 +43,9 @@ class GPT(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """int32 tokens to float32 logits."""
         embed = nn.Embed(self.vocab, self.width)
-        positions = self.param("positions", nn.initializers.normal(0.02), (tokens.shape[1], self.width))
+        positions = self.param(
+            "positions", nn.initializers.normal(0.02), (tokens.shape[1], self.width)
+        )
         x = embed(tokens) + positions[None]
         blocks = nn.scan(
             Block,

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).parent.parent
 SHAPES = "64x2x128x16,128x4x256x16,256x6x256x16"  # width, depth, length, batch
-VOCAB, HEAD_DIM = 257, 32  # bytes and a separator
+VOCAB, HEAD_DIM = 257, 32  # as in ours.py, which cannot be imported before the flags are read
 COMPETITORS = ("ours", "plain Flax", "PyTorch")
 SECONDS = 1.0  # a turn
 
@@ -34,53 +34,10 @@ def ours(shape: tuple[int, ...], devices: int) -> Callable[[], float]:
     import jax
 
     jax.config.update("jax_num_cpu_devices", devices)
-    import numpy as np
+    from benchmarks.ours import Step, config_of
 
-    from scaling import optim, sharding
-    from scaling.config import from_dict
-    from scaling.train import state as state_lib
-    from scaling.train.placement import place
-    from scaling.train.step import compile_steps
-
-    width, depth, length, batch = shape
-    config = from_dict(
-        {
-            "model": {
-                **{"width": width, "depth": depth, "heads": width // HEAD_DIM, "vocab": VOCAB},
-                **{"kv_heads": width // HEAD_DIM, "head_dim": HEAD_DIM, "scan_layers": False},
-                "mlp_width": mlp_width(width),
-            },
-            "data": {"seq_len": length, "corpus": "random"},
-            "optim": {"warmup_steps": 0, "warmup_fraction": None},
-            "train": {"batch_size": batch, "steps": 10_000},
-        }
-    )
-    mesh = sharding.make_mesh(config.mesh)
-    pieces = state_lib.parts(config)
-    plan = state_lib.layout(pieces, config, mesh)
-    tokens, targets = random_tokens(shape)
-    ones = np.ones((1, batch, length), np.float32)
-    arrays = {
-        "tokens": tokens[None].astype(np.int32),
-        "targets": targets[None].astype(np.int32),
-        "positions": np.broadcast_to(np.arange(length, dtype=np.int32), (1, batch, length)),
-        "segment_ids": np.ones((1, batch, length), np.int32),
-        "loss_mask": ones,
-        "target_bytes": ones,
-    }
-    with sharding.context(mesh):
-        state = [state_lib.init(pieces, config, plan)]
-        hparams = place(optim.hparams(config), sharding.replicated(mesh))
-        batches = place(arrays, sharding.stacked_batch_sharding(mesh))
-        count = place(np.int32(1), sharding.replicated(mesh))
-        run = compile_steps(pieces, config, plan)
-        run = run.lower(state[0], batches, count, hparams).compile()
-
-    def step() -> float:
-        state[0], metrics = run(state[0], batches, count, hparams)
-        return float(metrics["loss"][0])
-
-    return step
+    step = Step(config_of(*shape), random_tokens(shape))
+    return lambda: float(step()["loss"][0])
 
 
 def plain_flax(shape: tuple[int, ...]) -> Callable[[], float]:
