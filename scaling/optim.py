@@ -46,6 +46,8 @@ def hparams(config: RunConfig) -> dict[str, np.generic]:
         "clip_norm": optim.clip_norm,
         "ema_decay": optim.ema_decay,
         "z_loss": config.objective.z_loss,
+        "load_balance": config.objective.load_balance,
+        "router_z": config.objective.router_z,
     }
     floats = {name: np.float32(value) for name, value in values.items() if value is not None}
     return floats | {"seed": np.uint32(config.seed)}

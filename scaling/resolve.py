@@ -16,6 +16,7 @@ from scaling.config import (
     DataConfig,
     EvalSetConfig,
     MeshConfig,
+    MoEConfig,
     OptimConfig,
     RunConfig,
     TransformerConfig,
@@ -147,6 +148,12 @@ def _check_ranges(config: RunConfig) -> None:
             f"train.batch_size={config.train.batch_size} is not divisible by train.microbatches="
             f"{config.train.microbatches}"
         )
+    for name in ("load_balance", "router_z"):
+        if values[f"objective.{name}"] and not config.model.moe.experts:
+            raise ConfigError(
+                f"objective.{name}={values[f'objective.{name}']} needs experts; give "
+                "model.moe.experts, or set it to 0"
+            )
 
 
 def resolve_transformer(model: TransformerConfig, vocab: int) -> TransformerConfig:
@@ -178,7 +185,26 @@ def resolve_transformer(model: TransformerConfig, vocab: int) -> TransformerConf
         kv_heads=kv_heads,
         head_dim=head_dim,
         mlp_width=model.mlp_width or default_mlp,
+        moe=_resolve_moe(model.moe, model.mlp_width or default_mlp),
     )
+
+
+def _resolve_moe(moe: MoEConfig, mlp_width: int) -> MoEConfig:
+    if not moe.experts:
+        if moe.shared:
+            raise ConfigError(
+                f"model.moe.shared={moe.shared} needs routed experts beside them; give "
+                "model.moe.experts, or a larger model.mlp_width"
+            )
+        return moe
+    if moe.per_token > moe.experts:
+        raise ConfigError(
+            f"model.moe.per_token={moe.per_token} is more than model.moe.experts={moe.experts}"
+        )
+    factor = moe.capacity_factor
+    if moe.router == "expert_choice" and factor is None:
+        factor = 1.0  # every token has per_token experts on average
+    return dataclasses.replace(moe, width=moe.width or mlp_width, capacity_factor=factor)
 
 
 def _resolve_data(data: DataConfig, facts: CorpusFacts, run_seed: int) -> DataConfig:

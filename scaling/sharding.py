@@ -23,12 +23,16 @@ from scaling.units import binary
 
 # All of them are always there. `replica` is the outermost: its neighbours are the farthest apart.
 AXES = ("replica", "data", "fsdp", "seq", "tensor", "expert", "stage", "trial")
-BATCH_AXES = ("replica", "data", "fsdp")  # each device along these has other rows of the batch
+BATCH_AXES = ("replica", "data", "fsdp", "expert")  # each device along these has other rows of the batch
 
 Rules = tuple[tuple[str, Any], ...]  # logical axis -> mesh axis, several, or None: whole
 
 PARAMETER_RULES: Rules = (
+    ("expert", "expert"),
+    # What is no expert's is split over `expert` too, as over `fsdp`: both have other rows.
+    ("embed", ("fsdp", "expert")),
     ("embed", "fsdp"),
+    ("router", None),
     ("vocab", ("tensor", "stage")),
     ("heads", "tensor"),
     ("kv_heads", "tensor"),
@@ -56,6 +60,7 @@ _FIELDS = {
     "heads": "model.heads",
     "kv_heads": "model.kv_heads",
     "mlp": "model.mlp_width",
+    "expert": "model.moe.experts",
 }
 
 

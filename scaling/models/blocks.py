@@ -18,6 +18,7 @@ from scaling.config import TransformerConfig
 from scaling.ladder import resolved
 from scaling.models.attention import Attention
 from scaling.models.layers import MLP, Array, RMSNorm, constrain
+from scaling.models.moe import MoE
 from scaling.models.pipeline import run_pipeline, stages_here
 
 # What the backward pass keeps; the rest is computed again (jax.checkpoint).
@@ -28,12 +29,13 @@ _REMAT = {
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)).
+    """x + attention(norm(x)), then x + mlp(norm(x)), or a mixture of experts in its place.
 
     The two output projections start smaller by 1 / sqrt(2 depth), so that the sum of all blocks'
     outputs has the same variance at every depth (Radford et al. 2019, GPT-2, section 2.3).
 
-    Gives the stream, the cache, and penalties: what its parts add to the loss, each float32 [B].
+    Gives the stream, the cache, and penalties: what its parts add to the loss or report, float32
+    [B] each.
     """
 
     config: TransformerConfig
@@ -43,15 +45,19 @@ class Block(nn.Module):
         self, x_BxLxD: Array, context: Mapping[str, Any], cache: Mapping[str, Array] | None
     ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
         c, dtype = self.config, jnp.dtype(self.config.dtype)
-        mlp_width = resolved(c.mlp_width)
         out_scale = 1 / math.sqrt(2 * c.depth)
         h_BxLxD = RMSNorm(c.norm_eps, dtype, name="attention_norm")(x_BxLxD)
         y_BxLxD, cache = Attention(c, out_scale, name="attention")(h_BxLxD, context, cache)
         x_BxLxD = constrain(x_BxLxD + y_BxLxD)
         h_BxLxD = RMSNorm(c.norm_eps, dtype, name="mlp_norm")(x_BxLxD)
-        gated = c.mlp == "gated"
-        y_BxLxD = MLP(mlp_width, gated, dtype, out_scale, c.matmul, name="mlp")(h_BxLxD)
-        return constrain(x_BxLxD + y_BxLxD), (cache, {})
+        penalties: dict[str, Array] = {}
+        if c.moe.experts:
+            moe = MoE(c, out_scale, name="moe")
+            y_BxLxD, penalties = moe(h_BxLxD, decoding=cache is not None)
+        else:
+            mlp_width, gated = resolved(c.mlp_width), c.mlp == "gated"
+            y_BxLxD = MLP(mlp_width, gated, dtype, out_scale, c.matmul, name="mlp")(h_BxLxD)
+        return constrain(x_BxLxD + y_BxLxD), (cache, penalties)
 
 
 def init_blocks(config: TransformerConfig) -> nn.Module:

@@ -45,6 +45,11 @@ def next_token(config: ObjectiveConfig) -> Objective:
             "accuracy": Sum(masked(scores.correct.astype(jnp.float32)), tokens_B),
             "z_loss": Sum(z_loss_B, tokens_B),
         }
-        return Rows(loss_B, {"z_loss": z_loss_B}, sums)
+        # What the blocks measure are means over a window's tokens: times those that count, a
+        # window that is there to fill up the batch has no part in them.
+        measured = {n: m_B * tokens_B for n, m_B in outputs.get("penalties", {}).items()}
+        sums |= {name: Sum(total_B, tokens_B) for name, total_B in measured.items()}
+        return Rows(loss_B, measured | {"z_loss": z_loss_B}, sums)
 
-    return Objective(rows_of, {"z_loss": config.z_loss} if config.z_loss else {})
+    weights = {name: getattr(config, name) for name in ("z_loss", "load_balance", "router_z")}
+    return Objective(rows_of, {name: weight for name, weight in weights.items() if weight})
