@@ -145,8 +145,8 @@ def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
     """Memory of one of `devices` devices, by closed formula; compiles nothing.
 
     Parameters, gradients and moments are float32 and spread over the mesh axes fsdp, tensor, expert
-    and stage; microbatches are spread over replica, data, fsdp and seq, their heads and channels
-    over tensor, the vocabulary over tensor and stage. Activations count what each operation of a
+    and stage; microbatches are spread over replica, data, fsdp, expert and seq, their heads and
+    channels over tensor, the vocabulary over tensor and stage. Activations count what each operation of a
     block keeps for its backward pass, without what the compiler fuses away or keeps beside it.
     """
     mesh, model, train = config.mesh, config.model, config.train
@@ -155,7 +155,8 @@ def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
     params = 4.0 * transformer_params(model).total
     params /= mesh.fsdp * mesh.tensor * mesh.expert * mesh.stage
     copies = _MOMENTS[config.optim.name] + (config.optim.ema_decay is not None)
-    rows = train.batch_size / train.microbatches / (mesh.replica * data * mesh.fsdp)
+    rows = train.batch_size / train.microbatches
+    rows /= mesh.replica * data * mesh.fsdp * mesh.expert
     length, vocab = config.data.seq_len / mesh.seq, resolved(model.vocab)
     chunks = cross_entropy.pieces(math.ceil(rows), math.ceil(length), vocab, config.objective.chunk)
     logits = (
@@ -171,12 +172,17 @@ def _activation_bytes(config: RunConfig) -> float:
     size = jnp.dtype(model.dtype).itemsize
     heads, kv_heads, head_dim = model.heads, resolved(model.kv_heads), resolved(model.head_dim)
     matmuls = (heads + 2 * kv_heads) * head_dim + heads * head_dim  # q, k, v, attention's output
-    matmuls += resolved(model.mlp_width) * (2 if model.mlp == "gated" else 1)
+    hidden, slots = resolved(model.mlp_width), 0.0
+    if model.moe.experts:
+        slots = model.moe.per_token * (model.moe.capacity_factor or 1.0)  # of a token
+        hidden = resolved(model.moe.width) * (slots + model.moe.shared)
+    matmuls += hidden * (2 if model.mlp == "gated" else 1)
     weights = heads * keys_per_query(config.data.seq_len) * (4 + (size if size < 4 else 0))
     turned = (heads + kv_heads) * head_dim * (2 if model.qk_norm else 1)
-    kept_inside = size * (matmuls + turned + resolved(model.mlp_width)) + weights
+    kept_inside = size * (matmuls + turned + hidden) + weights
     residual = 2 * model.width * size  # the stream before each half of the block
-    block = residual * 2 + kept_inside / tensor
+    # What goes into the slots and what comes out of them is not split over tensor.
+    block = residual * 2 + kept_inside / tensor + size * slots * 2 * model.width
     kept = {"none": block, "dots": residual + size * matmuls / tensor, "full": residual / 2}
     live = 0 if model.remat == "none" else block  # one block at a time is computed again
     return model.depth * kept[model.remat] * pipeline_overhead(config) + live

@@ -29,7 +29,11 @@ class Params:
     embedding: int  # token embedding
     head: int  # output head, 0 when tied
     attention: int  # the four projections of every block
-    mlp: int  # the two or three matrices of every block
+    mlp: int  # the two or three matrices of every block, 0 with experts
+    router: int  # of every block, 0 without experts
+    experts: int  # matrices of all routed experts
+    experts_active: int  # matrices of those that a token is sent to
+    shared_experts: int  # matrices of the experts that every token sees
     norms: int  # every norm's scale
 
     @property
@@ -40,7 +44,18 @@ class Params:
     @property
     def non_embedding(self) -> int:
         """Without the token embedding and without the head."""
-        return self.attention + self.mlp + self.norms
+        mlp = self.mlp + self.router + self.experts + self.shared_experts
+        return self.attention + mlp + self.norms
+
+    @property
+    def active(self) -> int:
+        """Those that a token meets: of the routed experts only its own."""
+        return self.total - self.experts + self.experts_active
+
+    @property
+    def active_non_embedding(self) -> int:
+        """Likewise, without the token embedding and without the head."""
+        return self.non_embedding - self.experts + self.experts_active
 
 
 @dataclass(frozen=True)
@@ -50,12 +65,16 @@ class ForwardFlops:
     attention: float  # the four projections
     attention_scores: float  # queries times keys, and weights times values
     mlp: float
+    router: float
+    experts: float  # `per_token` of them, whatever the capacity: see `flops_with_keys`
+    shared_experts: float
     head: float  # logits; computed whether or not its matrix is tied
 
     @property
     def total(self) -> float:
         """All matmuls. Elementwise work, norms and softmax are not counted, nor is the lookup."""
-        return self.attention + self.attention_scores + self.mlp + self.head
+        mlp = self.mlp + self.router + self.experts + self.shared_experts
+        return self.attention + self.attention_scores + mlp + self.head
 
 
 def transformer_params(model: TransformerConfig) -> Params:
@@ -63,13 +82,18 @@ def transformer_params(model: TransformerConfig) -> Params:
     width, depth, head_dim = model.width, model.depth, resolved(model.head_dim)
     embedding = resolved(model.vocab) * width
     all_heads = 2 * model.heads + 2 * resolved(model.kv_heads)  # query and output, key and value
-    matrices = 3 if model.mlp == "gated" else 2
+    moe, matrices = model.moe, 3 if model.mlp == "gated" else 2
+    expert = depth * width * matrices * resolved(moe.width) if moe.experts else 0
     qk_norms = 2 * head_dim if model.qk_norm else 0
     return Params(
         embedding=embedding,
         head=0 if model.tie_embeddings else embedding,
         attention=depth * width * head_dim * all_heads,
-        mlp=depth * width * resolved(model.mlp_width) * matrices,
+        mlp=0 if moe.experts else depth * width * resolved(model.mlp_width) * matrices,
+        router=depth * width * moe.experts,
+        experts=moe.experts * expert,
+        experts_active=moe.per_token * expert,
+        shared_experts=moe.shared * expert,
         norms=depth * (2 * width + qk_norms) + width,
     )
 
@@ -83,13 +107,20 @@ def transformer_flops(
 
 
 def flops_with_keys(model: TransformerConfig, keys: float) -> ForwardFlops:
-    """Forward matmul FLOPs a token when a query meets `keys` keys on average."""
+    """Forward matmul FLOPs a token when a query meets `keys` keys on average.
+
+    A token is charged for `moe.per_token` experts. With a capacity the program computes all slots,
+    capacity_factor times as many, those that stay empty too.
+    """
     params = transformer_params(model)
     head_channels = model.heads * resolved(model.head_dim)
     return ForwardFlops(
         attention=2 * params.attention,
         attention_scores=model.depth * 2 * (2 * head_channels * keys),
         mlp=2 * params.mlp,
+        router=2 * params.router,
+        experts=2 * params.experts_active,
+        shared_experts=2 * params.shared_experts,
         head=2 * params.embedding,
     )
 
@@ -104,11 +135,13 @@ def size(config: RunConfig) -> ModelSize:
     """
     params = transformer_params(config.model)
     forward = transformer_flops(config.model, config.data.seq_len)
-    return ModelSize(params.total, params.non_embedding, 3 * forward.total)
+    return ModelSize(params.total, params.non_embedding, params.active, 3 * forward.total)
 
 
 def flops_per_token(config: RunConfig) -> dict[str, float]:
     """Training FLOPs a token by every convention in use, so that numbers of others compare.
+
+    Of experts, only a token's own count, in every convention.
 
     Returns:
       kaplan: 6 x parameters without embeddings (Kaplan et al. 2020, section 2.1).
@@ -121,9 +154,9 @@ def flops_per_token(config: RunConfig) -> dict[str, float]:
     params = transformer_params(model)
     scores = 12 * model.depth * model.heads * resolved(model.head_dim) * seq_len
     return {
-        "kaplan": 6 * params.non_embedding,
-        "six_n": 6 * params.total,
-        "palm": 6 * params.total + scores,
+        "kaplan": 6 * params.active_non_embedding,
+        "six_n": 6 * params.active,
+        "palm": 6 * params.active + scores,
         "matmul": 3 * transformer_flops(model, seq_len, "full").total,
         "matmul_causal": 3 * transformer_flops(model, seq_len, "causal").total,
     }
@@ -142,6 +175,7 @@ class RunCost:
 
     params: int  # all
     params_non_embedding: int  # see ModelSize
+    params_active: int  # see ModelSize
     flops_per_token: float  # of training
     tokens: int  # of training, repeats counted
     flops: float  # of training
@@ -154,6 +188,7 @@ def cost(config: RunConfig) -> RunCost:
     return RunCost(
         params=counts.params,
         params_non_embedding=counts.params_non_embedding,
+        params_active=counts.params_active,
         flops_per_token=counts.flops_per_token,
         tokens=tokens,
         flops=tokens * counts.flops_per_token,

@@ -85,6 +85,8 @@ def _count_equation(eqn: core.JaxprEqn) -> Ledger:
         body = _count(params["body_jaxpr"].jaxpr) + _count(params["cond_jaxpr"].jaxpr)
         return body + Ledger(open_loops=1)
     if name == "cond":
+        if params.get("branches_platforms"):  # forms of the same for different platforms
+            return _count(params["branches"][0].jaxpr)
         return max((_count(b.jaxpr) for b in params["branches"]), key=lambda count: count.flops)
     if name == "shard_map":  # its body is what one device does
         return _count(params["jaxpr"]) * params["mesh"].size
@@ -102,6 +104,14 @@ def _count_equation(eqn: core.JaxprEqn) -> Ledger:
         (contracted, _), _ = params["dimension_numbers"]
         lhs = shape(eqn.invars[0])
         return Ledger(matmul=2 * out * math.prod(lhs[i] for i in contracted), bytes=moved)
+    if name == "ragged_dot_general":
+        dims = params["ragged_dot_dimension_numbers"]
+        (contracted, _), _ = dims.dot_dimension_numbers
+        lhs, groups = shape(eqn.invars[0]), shape(eqn.invars[2])[-1]
+        flops = 2 * out * math.prod(lhs[i] for i in contracted)
+        # Each row meets one group's matrix, or adds to one group's result.
+        ragged = dims.lhs_ragged_dimensions[0]
+        return Ledger(matmul=flops / groups if ragged in contracted else flops, bytes=moved)
     if name == "conv_general_dilated":
         kernel = shape(eqn.invars[1])
         out_channels = kernel[params["dimension_numbers"].rhs_spec[0]]
@@ -116,6 +126,8 @@ def _count_equation(eqn: core.JaxprEqn) -> Ledger:
         return Ledger(elementwise=out, bytes=moved)
     if name in _REDUCTION:
         return Ledger(reduction=math.prod(shape(eqn.invars[0])), bytes=moved)
+    if name == "sort":  # by comparisons
+        return Ledger(elementwise=out * math.ceil(math.log2(max(out, 1))), bytes=moved)
     if name.startswith("scatter"):
         return Ledger(elementwise=math.prod(shape(eqn.invars[2])), bytes=moved)
     return Ledger(bytes=moved)

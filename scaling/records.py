@@ -32,6 +32,7 @@ CONVENTIONS = {
     "bits_per_byte": "loss / ln 2 * tokens / bytes of the evaluated text",
     "params": "all trained parameters, token embedding and an untied head included",
     "params_non_embedding": "params without the token embedding and without an untied head",
+    "params_active": "params without the routed experts that a token is not sent to",
     "tokens": "training tokens: steps * batch_size * seq_len, repeats counted",
     "unique_tokens": "distinct training tokens that the run could draw from",
     "epochs": "tokens / unique_tokens",
@@ -114,8 +115,8 @@ class RunDirectory:
         Args:
           config: resolved.
           provenance: `provenance()` and the devices.
-          size: counts for the table: params, params_non_embedding, flops_per_token, tokens, flops;
-            unique_tokens when the whole train split is trained on.
+          size: counts for the table: params, params_non_embedding, params_active,
+            flops_per_token, tokens, flops; unique_tokens when the whole train split is trained on.
 
         Raises UserError if the directory holds another run, or cannot be written.
         """
@@ -268,7 +269,7 @@ def _runs(source: epath.PathLike | Iterable[RunDirectory]) -> list[RunDirectory]
 def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     """One row a run, of a workdir or of the runs given, in the order of size, then seed.
 
-    Columns: fingerprint, name, status, reason, params, params_non_embedding, tokens,
+    Columns: fingerprint, name, status, reason, params, params_non_embedding, params_active, tokens,
     unique_tokens, epochs, flops, loss, loss_se, bits_per_byte, train_loss, width, depth, seed,
     `loss/<set>`, `loss_se/<set>` and `bits_per_byte/<set>` of every further evaluation set, every
     config field that differs between the runs under its dotted name, seconds, corpus, commit,
@@ -299,7 +300,10 @@ def _sortable(column: pd.Series) -> pd.Series:
     return column if pd.api.types.is_numeric_dtype(column) else column.map(str)
 
 
-SIZES = ("params", "params_non_embedding", "tokens", "unique_tokens", "epochs", "flops")
+SIZES = (
+    *("params", "params_non_embedding", "params_active"),
+    *("tokens", "unique_tokens", "epochs", "flops"),
+)
 
 
 def _row(run: RunDirectory) -> dict[str, Any]:

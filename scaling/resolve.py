@@ -43,6 +43,7 @@ class ModelSize:
 
     params: int  # all parameters
     params_non_embedding: int  # without the token embedding (and without an untied head)
+    params_active: int  # all but the experts that a token is not sent to
     flops_per_token: (
         float  # training: forward and backward, the attention included, at data.seq_len
     )

@@ -24,7 +24,7 @@ from scaling.units import duration, human
 def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | None = None) -> str:
     """One line a run, and totals; trains nothing.
 
-    Params are all parameters, then those without embeddings; FLOPs are of training, by the closed
+    Params are all parameters, those without embeddings, and those that a token meets; FLOPs are of training, by the closed
     formula; bytes are an estimate a device (`costs.estimate_bytes`).
     """
     devices = devices or len(jax.devices())
@@ -35,6 +35,7 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
             "run": run_name(config),
             "params": human(cost.params),
             "non-emb": human(cost.params_non_embedding),
+            "active": human(cost.params_active),
             "tokens": human(cost.tokens),
             "steps": config.train.steps,
             "FLOPs": f"{cost.flops:.2e}",

@@ -13,6 +13,7 @@ from scaling.units import human
 LABELS = {
     "params": "parameters",
     "params_non_embedding": "non-embedding parameters",
+    "params_active": "active parameters",
     "tokens": "training tokens",
     "unique_tokens": "unique training tokens",
     "epochs": "epochs",
@@ -24,7 +25,10 @@ LABELS = {
     "train.batch_size": "batch size (windows)",
 }
 # What a model has or gets more of: loss should fall with it.
-COUNTS = ("params", "params_non_embedding", "tokens", "unique_tokens", "epochs", "flops")
+COUNTS = (
+    *("params", "params_non_embedding", "params_active"),
+    *("tokens", "unique_tokens", "epochs", "flops"),
+)
 SEEDS = ("seed", "data.seed")  # fields that only choose among equal runs
 _SAME = 1.01  # counts closer than this are one count, rounded to whole steps
 

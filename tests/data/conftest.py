@@ -57,7 +57,7 @@ def resolved(files: Path, root: Path) -> Resolver:
             "evals.batch_size": 8,
             **overrides,
         }
-        size = ModelSize(params=1000, params_non_embedding=1000, flops_per_token=6000.0)
+        size = ModelSize(1000, 1000, 1000, flops_per_token=6000.0)
         return resolve(
             override(RunConfig(), fields),
             lambda of, train: data.describe(of, train, root),
