@@ -172,7 +172,7 @@ def _activation_bytes(config: RunConfig) -> float:
     size = jnp.dtype(model.dtype).itemsize
     heads, kv_heads, head_dim = model.heads, resolved(model.kv_heads), resolved(model.head_dim)
     matmuls = (heads + 2 * kv_heads) * head_dim + heads * head_dim  # q, k, v, attention's output
-    hidden, slots = resolved(model.mlp_width), 0.0
+    hidden, slots = float(resolved(model.mlp_width)), 0.0
     if model.moe.experts:
         slots = model.moe.per_token * (model.moe.capacity_factor or 1.0)  # of a token
         hidden = resolved(model.moe.width) * (slots + model.moe.shared)

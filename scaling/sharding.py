@@ -23,7 +23,12 @@ from scaling.units import binary
 
 # All of them are always there. `replica` is the outermost: its neighbours are the farthest apart.
 AXES = ("replica", "data", "fsdp", "seq", "tensor", "expert", "stage", "trial")
-BATCH_AXES = ("replica", "data", "fsdp", "expert")  # each device along these has other rows of the batch
+BATCH_AXES = (
+    "replica",
+    "data",
+    "fsdp",
+    "expert",
+)  # each device along these has other rows of the batch
 
 Rules = tuple[tuple[str, Any], ...]  # logical axis -> mesh axis, several, or None: whole
 

@@ -4,7 +4,14 @@ import jax
 import pytest
 
 from scaling import costs, ladder, sharding
-from scaling.config import DataConfig, RunConfig, TrainConfig, TransformerConfig, override
+from scaling.config import (
+    DataConfig,
+    MoEConfig,
+    RunConfig,
+    TrainConfig,
+    TransformerConfig,
+    override,
+)
 from scaling.models.attention import keys_per_query
 from scaling.resolve import resolve_transformer
 from scaling.train import state as state_lib
@@ -20,6 +27,8 @@ PLAIN = run(96, width=48, depth=2, kv_heads=2, mlp="plain", mlp_width=161, tie_e
 RUNS = {
     "gated": run(64, width=64, depth=2, heads=4),
     "plain, untied, shared keys": PLAIN,
+    # Slots for just as many tokens as there are, so that the program has no empty ones.
+    "experts": run(64, width=48, depth=2, moe=MoEConfig(experts=8, shared=1, capacity_factor=1.0)),
     "blocks of queries": run(128, width=32, depth=3, heads=2, qk_norm=False, logit_softcap=9.0),
 }
 
@@ -39,6 +48,23 @@ def test_matmul_flops_of_the_program_are_the_closed_formula(config, scan):
     assert costs.train_ledger(config).matmul == tokens * 3 * forward
     if keys_per_query(seq_len) == seq_len:  # attention in one block is the full convention
         assert ladder.size(config).flops_per_token == 3 * forward
+
+
+def test_dropless_experts_cost_what_their_own_tokens_cost():
+    """Whatever a platform makes of it: the count is that of the ragged product."""
+    config = override(RUNS["experts"], {"model.moe.capacity_factor": None})
+    for ledger in (costs.forward_ledger, costs.train_ledger):
+        dropless, slots = ledger(config), ledger(RUNS["experts"])
+        assert (dropless.matmul, dropless.open_loops) == (slots.matmul, 0)
+
+
+def test_capacity_costs_its_slots():
+    """The formula charges a token for its own experts, the program computes empty slots too."""
+    config = override(RUNS["experts"], {"model.moe.capacity_factor": 1.5})
+    tokens = config.data.seq_len * config.train.batch_size
+    counted = costs.train_ledger(config).matmul - costs.train_ledger(RUNS["experts"]).matmul
+    experts = ladder.transformer_flops(config.model, config.data.seq_len).experts
+    assert counted == 0.5 * tokens * 3 * experts
 
 
 def test_remat_costs_one_more_forward_pass_of_the_blocks():

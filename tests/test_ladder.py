@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling import costs, ladder
-from scaling.config import LENGTHS, DataConfig, RunConfig, TrainConfig, TransformerConfig, override
+from scaling.config import (
+    LENGTHS,
+    DataConfig,
+    MoEConfig,
+    RunConfig,
+    TrainConfig,
+    TransformerConfig,
+    override,
+)
 from scaling.errors import ConfigError
 from scaling.resolve import resolve_transformer
 
@@ -22,7 +30,14 @@ def resolved(config: RunConfig, vocab: int = 257) -> RunConfig:
 
 @st.composite
 def transformers(draw) -> TransformerConfig:
-    kv_heads = draw(st.integers(1, 3))
+    kv_heads, experts = draw(st.integers(1, 3)), draw(st.sampled_from((0, 0, 1, 3)))
+    moe = MoEConfig(
+        experts=experts,
+        per_token=draw(st.integers(1, max(experts, 1))),
+        width=draw(st.none() | st.integers(1, 20)),
+        shared=draw(st.integers(0, 2)) if experts else 0,
+        capacity_factor=draw(st.sampled_from((None, 1.0))),
+    )
     config = TransformerConfig(
         width=draw(st.integers(1, 40)),
         depth=draw(st.integers(1, 3)),
@@ -34,6 +49,7 @@ def transformers(draw) -> TransformerConfig:
         tie_embeddings=draw(st.booleans()),
         qk_norm=draw(st.booleans()),
         scan_layers=draw(st.booleans()),
+        moe=moe,
     )
     return resolve_transformer(config, vocab=draw(st.integers(1, 60)))
 
@@ -49,6 +65,11 @@ def test_params_by_formula_are_those_of_the_shapes(model):
     if not model.tie_embeddings:
         tables.append(shapes["head"]["w"].shape)
     assert size.params_non_embedding == size.params - sum(map(math.prod, tables))
+    # Of the routed experts' matrices, per_token of `experts` are active.
+    moe = shapes["blocks"].get("moe", {})
+    routed = sum(math.prod(moe[name].shape) for name in ("gate", "up", "down") if name in moe)
+    idle = routed * (1 - model.moe.per_token / model.moe.experts) if moe else 0
+    assert size.params_active == pytest.approx(size.params - idle, rel=1e-12)
 
 
 def test_conventions_of_flops_differ_by_what_their_names_say():

@@ -88,6 +88,31 @@ def test_convolution_is_the_matmul_it_stands_for():
     assert ledger(convolve, image, kernel).convolution == 2 * (2 * 7 * 7) * (3 * 3 * 3) * 5
 
 
+def test_a_ragged_product_counts_each_row_once_forward_and_backward():
+    rows, groups = jax.ShapeDtypeStruct((12, 8), jnp.float32), 3
+    w = jax.ShapeDtypeStruct((groups, 8, 5), jnp.float32)
+    sizes = jnp.array([2, 10, 0])
+
+    def product(x, w):
+        return jax.lax.ragged_dot(x, w, sizes)
+
+    once = 2 * 12 * 8 * 5
+    assert ledger(product, rows, w).matmul == once
+    gradient = jax.grad(lambda x, w: (product(x, w) ** 2).sum(), argnums=(0, 1))
+    assert ledger(gradient, rows, w).matmul == 3 * once
+
+
+def test_of_forms_for_several_platforms_the_first_is_counted():
+    def choose(x, w):
+        return jax.lax.platform_dependent(x, w, tpu=step, default=lambda x, w: step(step(x, w), w))
+
+    assert ledger(choose, X, W).matmul == MATMUL
+
+
+def test_a_sort_is_its_comparisons():
+    assert ledger(jnp.sort, jax.ShapeDtypeStruct((64,), jnp.float32)).elementwise == 64 * 6
+
+
 def test_combiners_are_no_programs():
     """A scatter's addition is one an element, not its jaxpr's one in all."""
     index = jax.ShapeDtypeStruct((6,), jnp.int32)

@@ -24,8 +24,8 @@ from scaling.units import duration, human
 def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | None = None) -> str:
     """One line a run, and totals; trains nothing.
 
-    Params are all parameters, those without embeddings, and those that a token meets; FLOPs are of training, by the closed
-    formula; bytes are an estimate a device (`costs.estimate_bytes`).
+    Params are all parameters, those without embeddings, and those that a token meets; FLOPs are of
+    training, by the closed formula; bytes are an estimate a device (`costs.estimate_bytes`).
     """
     devices = devices or len(jax.devices())
     states = [RunDirectory.open(c, workdir).status().get("state", "to do") for c in configs]

@@ -58,7 +58,7 @@ def first_come(
 
 def taken(weight_BxExC: Array, token_BxExC: Array, length: int, mesh: Mesh) -> Plan:
     """Every slot names its token, by its place in the window."""
-    rows, experts, slots = token_BxExC.shape
+    rows, _, slots = token_BxExC.shape
     first, here = _own_slots(slots, mesh)
     nowhere = rows * length
     token_BxExC += (jnp.arange(rows) * length)[:, None, None]
@@ -95,8 +95,7 @@ def _by_assignment(weight_TxJ: Array, slot_A: Array, assignment_S: Array) -> Pla
     def combine(y_SxD: Array) -> Array:
         y_AxD = _move(y_SxD, slot_A, assignment_S[:, None])
         y_TxJxD = y_AxD.reshape(*weight_TxJ.shape, -1)
-        weight = weight_TxJ.astype(y_SxD.dtype)
-        return jnp.einsum("TJD,TJ->TD", y_TxJxD, weight, preferred_element_type=y_SxD.dtype)
+        return jnp.sum(y_TxJxD * weight_TxJ.astype(y_SxD.dtype)[..., None], axis=1)
 
     return Plan(lambda x_TxD: _move(x_TxD, assignment_S // per_token, slot_TxJ), combine)
 
@@ -189,7 +188,6 @@ def in_groups(
       experts: (rows [A, D] in groups, sizes of the groups) -> [A, D].
       count: E.
     """
-    per_token = weight_BxLxJ.shape[-1]
     x_TxD, weight_TxJ, expert_TxJ = (
         a.reshape(-1, a.shape[-1]) for a in (x_BxLxD, weight_BxLxJ, expert_BxLxJ)
     )

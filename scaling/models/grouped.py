@@ -105,7 +105,7 @@ def _by_platform(ragged: Callable[..., Array], blocks: Callable[..., Array], *ar
 def _over_blocks(
     add: Callable[..., Array], out: Array, sizes_E: Array, rows: int, exact: bool
 ) -> Array:
-    """`add(out, group, at, counts)` for every block: rows `at` and on, those that `counts` names."""
+    """`add(out, group, at, counts)` for every block: rows `at` and on that `counts` marks."""
     size = min(_BLOCK, rows)
     blocks_E = -(-sizes_E // size)
     last_E, ends_E = jnp.cumsum(blocks_E), jnp.cumsum(sizes_E)

@@ -15,6 +15,7 @@ the rows of the batch are split too: `dispatch.py`, and docs/sharding.md for wha
 import functools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -128,7 +129,42 @@ def _on_mesh(
         return _layer(moe, decoding, x_BxLxD, weights, dict(mesh.shape))
 
     specs = (stream, {name: lie[name] for name in weights})
-    return jax.shard_map(layer, in_specs=specs, out_specs=(stream, batch))(x_BxLxD, weights)
+    return _for_stages(layer, specs, (stream, batch))(x_BxLxD, weights)
+
+
+def _for_stages(layer: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    """`jax.shard_map`, to which the pipeline's mapping over stages adds the mesh axis `stage`.
+
+    JAX would add it by itself, and map what is inside: gathers and loops of traced length do not
+    bear that. A device has one stage, so there is nothing to map.
+    """
+    plain = jax.shard_map(layer, in_specs=in_specs, out_specs=out_specs)
+    if jax.sharding.get_abstract_mesh().shape["stage"] == 1:
+        return plain
+    run = jax.custom_batching.custom_vmap(plain)
+
+    def staged(specs: Any) -> Any:
+        def add(spec: PartitionSpec) -> PartitionSpec:
+            return PartitionSpec("stage", *spec)
+
+        return jax.tree.map(add, specs, is_leaf=lambda s: isinstance(s, PartitionSpec))
+
+    def one(*args: Any) -> Any:
+        outputs = layer(*jax.tree.map(lambda x_S: x_S[0], args))
+        return jax.tree.map(lambda y: y[None], outputs)
+
+    @run.def_vmap
+    def _(stages: int, mapped: Any, *args: Any) -> tuple[Any, Any]:
+        args = jax.tree.map(
+            lambda x, m: x if m else jnp.broadcast_to(x[None], (stages, *x.shape)),
+            args,
+            tuple(mapped),
+        )
+        run = jax.shard_map(one, in_specs=staged(in_specs), out_specs=staged(out_specs))
+        outputs = run(*args)
+        return outputs, jax.tree.map(lambda _: True, outputs)
+
+    return run
 
 
 # ---- on one device; `mesh` has the sizes of the axes, or is None: there is none, all is here
