@@ -146,8 +146,9 @@ def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
 
     Parameters, gradients and moments are float32 and spread over the mesh axes fsdp, tensor, expert
     and stage; microbatches are spread over replica, data, fsdp, expert and seq, their heads and
-    channels over tensor, the vocabulary over tensor and stage. Activations count what each operation of a
-    block keeps for its backward pass, without what the compiler fuses away or keeps beside it.
+    channels over tensor, the vocabulary over tensor and stage. Activations count what each
+    operation of a block keeps for its backward pass, without what the compiler fuses away or keeps
+    beside it.
     """
     mesh, model, train = config.mesh, config.model, config.train
     others = mesh.replica * mesh.fsdp * mesh.seq * mesh.tensor * mesh.expert * mesh.stage
@@ -171,7 +172,7 @@ def _activation_bytes(config: RunConfig) -> float:
     model, tensor = config.model, config.mesh.tensor
     size = jnp.dtype(model.dtype).itemsize
     heads, kv_heads, head_dim = model.heads, resolved(model.kv_heads), resolved(model.head_dim)
-    matmuls = (heads + 2 * kv_heads) * head_dim + heads * head_dim  # q, k, v, attention's output
+    matmuls = 2.0 * (heads + kv_heads) * head_dim  # queries, keys, values, attention's output
     hidden, slots = float(resolved(model.mlp_width)), 0.0
     if model.moe.experts:
         slots = model.moe.per_token * (model.moe.capacity_factor or 1.0)  # of a token

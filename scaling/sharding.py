@@ -249,7 +249,7 @@ def _spec(
     for name in names:
         if name is not None and name not in known:
             raise ValueError(f"{path}: no rule for the logical axis {name!r}")
-    spec: list[Any] = list(nn.logical_to_mesh_axes(names, rules) or ())
+    spec: list[Any] = [_used(entry, mesh) for entry in nn.logical_to_mesh_axes(names, rules) or ()]
     for i, (name, size) in enumerate(zip(names, shape, strict=True)):
         ways = _ways(spec[i], mesh)
         if size % ways == 0:
@@ -263,6 +263,12 @@ def _spec(
             f"{_FIELDS.get(str(name), 'the model')} or the mesh"
         )
     return PartitionSpec(*spec)
+
+
+def _used(entry: Any, mesh: Mesh) -> Any:
+    """An entry of a PartitionSpec without the mesh axes of size 1."""
+    axes = tuple(axis for axis in _axes(entry) if mesh.shape[axis] > 1)
+    return axes if len(axes) > 1 else axes[0] if axes else None
 
 
 def _axes(entry: Any) -> tuple[str, ...]:

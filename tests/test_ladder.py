@@ -63,7 +63,7 @@ def test_params_by_formula_are_those_of_the_shapes(model):
     assert size.params == sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     tables = [shapes["embedding"].shape]
     if not model.tie_embeddings:
-        tables.append(shapes["head"]["w"].shape)
+        tables.append(shapes["head"].shape)
     assert size.params_non_embedding == size.params - sum(map(math.prod, tables))
     # Of the routed experts' matrices, per_token of `experts` are active.
     moe = shapes["blocks"].get("moe", {})

@@ -20,6 +20,7 @@ from scaling.config import (
     DataConfig,
     EvalsConfig,
     MeshConfig,
+    MoEConfig,
     OptimConfig,
     RunConfig,
     TrainConfig,
@@ -165,12 +166,12 @@ def test_fsdp_and_tensor_shard_the_axes_that_they_should() -> None:
     s = specs(shardings)
     expected = {
         "embedding": PartitionSpec(None, "fsdp"),  # 257 tokens stay whole over tensor=2
-        "blocks/attention/query/w": PartitionSpec("stage", "fsdp", "tensor", None),
-        "blocks/attention/key/w": PartitionSpec("stage", "fsdp", "tensor", None),
-        "blocks/attention/out/w": PartitionSpec("stage", "tensor", None, "fsdp"),
-        "blocks/mlp/up/w": PartitionSpec("stage", "fsdp", "tensor"),
-        "blocks/mlp/down/w": PartitionSpec("stage", "tensor", "fsdp"),
-        "blocks/mlp_norm/scale": PartitionSpec("stage", None),
+        "blocks/attention/query/w": PartitionSpec(None, "fsdp", "tensor", None),
+        "blocks/attention/key/w": PartitionSpec(None, "fsdp", "tensor", None),
+        "blocks/attention/out/w": PartitionSpec(None, "tensor", None, "fsdp"),
+        "blocks/mlp/up/w": PartitionSpec(None, "fsdp", "tensor"),
+        "blocks/mlp/down/w": PartitionSpec(None, "tensor", "fsdp"),
+        "blocks/mlp_norm/scale": PartitionSpec(None, None),
         "final_norm/scale": PartitionSpec(None),
     }
     for path, spec in expected.items():
@@ -180,11 +181,21 @@ def test_fsdp_and_tensor_shard_the_axes_that_they_should() -> None:
 def test_a_vocabulary_that_divides_is_sharded() -> None:
     model = dataclasses.replace(MODEL, vocab=258)
     for config, axes in (
-        (MeshConfig(tensor=2), ("tensor", "stage")),
-        (MeshConfig(tensor=2, stage=2), ("tensor",)),  # not by 4
+        (MeshConfig(tensor=2), "tensor"),
+        (MeshConfig(tensor=2, stage=2), "tensor"),  # not by 4
     ):
         _, shardings = plan(sharding.make_mesh(config), model)
-        assert specs(shardings)["params/embedding"] == PartitionSpec(axes, "fsdp")
+        assert specs(shardings)["params/embedding"] == PartitionSpec(axes, None)
+
+
+def test_experts_lie_along_expert_and_the_rest_is_split_over_it_too() -> None:
+    model = dataclasses.replace(MODEL, moe=MoEConfig(experts=4, width=8))
+    _, shardings = plan(sharding.make_mesh(MeshConfig(expert=2, fsdp=2, tensor=2)), model)
+    s = specs(shardings)
+    assert s["params/blocks/moe/up"] == PartitionSpec(None, "expert", "fsdp", "tensor")
+    assert s["params/blocks/moe/down"] == PartitionSpec(None, "expert", "tensor", "fsdp")
+    assert s["params/blocks/moe/router"] == PartitionSpec(None, ("fsdp", "expert"), None)
+    assert s["params/blocks/attention/query/w"][1] == ("fsdp", "expert")
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])

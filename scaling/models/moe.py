@@ -48,6 +48,8 @@ class MoE(nn.Module):
     depends on later tokens. A next-token loss may be lower than prediction can make it, and the
     model cannot generate.
 
+    Routed experts multiply in the compute dtype, whatever `matmul` says of projections.
+
     Matrices start with the std of any projection, by the fan-in of one expert. The shared experts
     are one MLP with the channels of all of them.
     """
@@ -91,7 +93,8 @@ class MoE(nn.Module):
         run = _layer if self.is_initializing() else _on_mesh
         y_BxLxD, measures = run(moe, decoding, x_BxLxD.astype(dtype), weights)
         if moe.shared:
-            shared = MLP(moe.shared * inner, gated, dtype, self.out_scale, name="shared")
+            width = moe.shared * inner
+            shared = MLP(width, gated, dtype, self.out_scale, c.matmul, name="shared")
             y_BxLxD += shared(x_BxLxD)
         return y_BxLxD, {name: m_B / c.depth for name, m_B in measures.items()}
 
@@ -113,11 +116,11 @@ def _on_mesh(
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return _layer(moe, decoding, x_BxLxD, weights)
-    stream = nn.logical_to_mesh_axes(("batch", "seq", None))
-    (rows,) = batch = nn.logical_to_mesh_axes(("batch",))
+    stream = nn.logical_to_mesh_axes(("batch", "seq", None)) or PartitionSpec()
+    batch = PartitionSpec(stream[0])
     inward, outward = PartitionSpec("expert", None, "tensor"), PartitionSpec("expert", "tensor")
     lie = {"router": PartitionSpec(), "gate": inward, "up": inward, "down": outward}
-    others = tuple(axis for axis in (*rows, "seq") if axis != "expert")
+    others = tuple(axis for axis in (*stream[0], "seq") if axis != "expert")
 
     def layer(x_BxLxD: Array, weights: Weights) -> tuple[Array, Measures]:
         # Devices with the same experts have other tokens: what `grouped_matmul` must know of both

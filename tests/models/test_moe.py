@@ -217,17 +217,17 @@ def with_targets(tokens: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
     return batch_of(tokens) | {"targets": targets, "loss_mask": mask, "target_bytes": mask}
 
 
-def penalised(moe: MoEConfig) -> Parts:
+def penalised(config: TransformerConfig) -> Parts:
     return Parts(
-        models.build(small(moe=moe)),
+        models.build(config),
         objectives.build(ObjectiveConfig(load_balance=0.5, router_z=0.1)),
         optim.build(OptimConfig()),
     )
 
 
 def test_penalties_count_the_tokens_of_the_loss() -> None:
-    moe, mask = MoEConfig(experts=4, width=8), jnp.ones((2, 16)).at[1].set(0)
-    pieces, params = penalised(moe), init(small(moe=moe))
+    config, mask = small(moe=MoEConfig(experts=4, width=8)), jnp.ones((2, 16)).at[1].set(0)
+    pieces, params = penalised(config), init(config)
     batch = with_targets(tokens_of(1, length=16), mask)
     rows = jax.jit(lambda p: pieces.objective.rows(pieces.model, p, batch))(params)
     for name in ("load_balance", "router_z", "expert_load", "dropped"):
@@ -239,8 +239,8 @@ def test_penalties_count_the_tokens_of_the_loss() -> None:
 
 
 def test_microbatches_with_penalties_are_the_full_batch() -> None:
-    moe = dataclasses.replace(FORMS["capacity"], width=8)
-    pieces, params = penalised(moe), init(small(moe=moe))
+    config = config_of(FORMS["capacity"])
+    pieces, params = penalised(config), init(config)
     mask = (np.arange(4)[:, None] * 3 <= np.arange(16)[None]).astype(np.float32)
     batch = with_targets(tokens_of(1, rows=4, length=16), jnp.asarray(mask))
     hparams = {"load_balance": jnp.float32(0.5), "router_z": jnp.float32(0.1)}
@@ -331,16 +331,16 @@ def test_experts_that_do_not_divide_are_refused() -> None:
 def test_generation_with_a_cache_is_the_full_forward_pass() -> None:
     """With a capacity, too: a prompt and its continuation drop nothing."""
     moe = MoEConfig(experts=4, width=8)
-    config, prompt = small(moe=moe), tokens_of(1, length=6)
+    config, prompt = config_of(moe), tokens_of(1, length=6)
     params = init(config)
-    tight = small(moe=dataclasses.replace(moe, capacity_factor=0.25))
+    tight = config_of(dataclasses.replace(moe, capacity_factor=0.25))
     tokens = generate(tight, params, prompt, 6, jax.random.key(0), temperature=0)
     logits = logits_of(config)(params, batch_of(tokens))
     np.testing.assert_array_equal(tokens[:, 6:], logits[:, 5:-1].argmax(axis=-1))
 
 
 def test_expert_choice_cannot_generate() -> None:
-    config = small(moe=MoEConfig(experts=4, width=8, router="expert_choice"))
+    config = config_of(FORMS["expert choice"])
     with pytest.raises(UserError, match=r"router=expert_choice cannot generate.*router=top_k"):
         generate(config, init(config), tokens_of(1, length=6), 2, jax.random.key(0))
 
