@@ -139,6 +139,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "params": {
             "total": cost.params,
             "non_embedding": cost.params_non_embedding,
+            "active": cost.params_active,
         },
         "tokens_per_step": report.tokens,
         "flops_per_token": ladder.flops_per_token(config),

@@ -48,7 +48,8 @@ def _counts(report: Report) -> str:
     program = "  ".join(f"{name} {human(getattr(ledger, name))}" for name in classes)
     return "\n".join(
         [
-            f"params: {cost.params:,} total, {cost.params_non_embedding:,} without embeddings",
+            f"params: {cost.params:,} total, {cost.params_non_embedding:,} without embeddings, "
+            f"{cost.params_active:,} active",
             f"training: {config.train.steps:,} steps, {human(cost.tokens)} tokens, "
             f"{cost.flops:.3g} FLOPs; a step: {report.tokens:,} tokens",
             f"FLOPs a token, by convention: {conventions}",
