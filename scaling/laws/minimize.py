@@ -1,8 +1,8 @@
 """Many minimisations of one law at once, in float64, with exact gradients and Hessians.
 
-Takes tasks (a starting point, targets and row weights each) and gives a minimum for each. All run
-in one compiled program of a fixed number of slots; when tasks end, their slots take the next ones,
-so that 30 starts, 4,000 bootstrap resamples and 100,000 rows share the same few compilations.
+Takes tasks (a starting point, targets and row weights each) and gives a minimum for each. One
+compiled program works through a batch of them in a fixed number of slots; a slot whose task has
+ended takes the next by itself, so that 30 starts and 4,000 resamples share one compilation.
 Each task is a damped Newton iteration with bounds; for nearly absolute losses (a Huber delta far
 below the residuals) the delta is lowered step by step. Called by `fitting.py` and `uncertainty.py`.
 """
@@ -292,8 +292,11 @@ def minimize(
     """
     tasks, count = starts.shape
     rows, own = padded(len(problem.target)), len(problem.target)
-    # A batch and its slots shrink as the rows grow, so that memory does not.
+    # A batch and its slots shrink as the rows grow, so that memory does not; where rows are many,
+    # idle slots cost more than one more compilation.
     slots = min(SLOTS, max(1, 2**21 // rows))
+    if rows > 2**12:
+        slots = min(slots, 1 << (tasks - 1).bit_length())
     batch = min(BATCH, max(slots, 2**17 // rows))
     low, high = problem.bounds()
     starts = np.clip(starts, low, high)
