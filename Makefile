@@ -3,18 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TPU_VENV ?= $(VENV)-tpu
+TPU_STAMP := $(TPU_VENV)/.installed
 WORKDIR ?= out
 
-.PHONY: demo test test-slow lint format golden ci clean
+.PHONY: demo test test-slow test-tpu lint format golden ci clean
 
 demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
 
 test: $(STAMP)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not tpu" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow -n 2
+	$(BIN)/python -m pytest -m "slow and not tpu" -n 2
+
+test-tpu: $(TPU_STAMP)  ## programs for TPUs, compiled without one; an environment of 2 GB of its own
+	$(TPU_VENV)/bin/python -m pytest -m tpu
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -28,7 +33,7 @@ format: $(STAMP)
 golden: $(STAMP)  ## rewrite the stored resolved configs; read the diff
 	$(BIN)/python tests/golden.py
 
-ci: lint test test-slow
+ci: lint test test-slow test-tpu
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed; give one with make PYTHON=...')"
@@ -37,5 +42,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	touch $(STAMP)
 
+$(TPU_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(TPU_VENV)
+	$(TPU_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(TPU_VENV)/bin/python -m pip install --quiet --editable '.[tpu,dev]' --constraint constraints.txt
+	touch $(TPU_STAMP)
+
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TPU_VENV) .cache .mypy_cache .pytest_cache .ruff_cache

@@ -36,7 +36,8 @@ def batch_shapes(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
 def params_shapes(config: RunConfig) -> Any:
     """The parameters' shapes, as nested dicts of `jax.ShapeDtypeStruct`; allocates nothing."""
     model, batch = build(config.model), batch_shapes(config)
-    boxed = jax.eval_shape(model.init, jax.random.key(0), batch)
+    # The key is made while tracing: the context's mesh may be of devices that are not here.
+    boxed = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch), batch)
     return sharding.unbox(boxed)["params"]
 
 

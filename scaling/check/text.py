@@ -10,8 +10,8 @@ from scaling.units import binary, human
 
 
 def short(seconds: float | None) -> str:
-    """Three digits of s, ms or µs; "-" for None."""
-    if seconds is None:
+    """Three digits of s, ms or µs; "-" for None and 0."""
+    if not seconds:
         return "-"
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
@@ -86,7 +86,7 @@ def _collectives(report: Report) -> str:
                 str(row.count),
                 binary(row.bytes),
                 short(row.link_seconds),
-                short(row.network_seconds) if row.network_seconds else "-",
+                short(row.network_seconds),
             )
         )
     return f"collectives of a step, a device:\n{_aligned(rows)}"
