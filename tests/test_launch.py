@@ -1,6 +1,7 @@
 """The command line, as a person meets it: help, one-line errors, exit codes, and the whole way from
 a study to a report and a generated line."""
 
+import json
 import os
 import pathlib
 import signal
@@ -199,3 +200,39 @@ def test_two_processes_on_one_run_are_refused(tmp_path):
     assert refused.returncode == 2
     assert str(run.path) in refused.stderr
     assert str(os.getpid()) in refused.stderr
+
+
+# ---- check
+
+
+def test_check_gives_json_to_a_program_and_text_to_a_person():
+    done = launch("check", DEBUG, "--devices=2", "--config.mesh.fsdp=2", "--json=-")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["mesh"] == {"fsdp": 2}
+    assert values["fits"] is True
+    assert f"{values['params']['total']:,} total" in done.stderr
+
+
+@pytest.mark.slow
+def test_sweep_check_says_what_fits_and_trains_nothing(tmp_path):
+    study = "--experiment=experiments/learning_rate.py:debug"
+    flags = ("--devices=1", f"--workdir={tmp_path}", f"--json={tmp_path / 'check.json'}")
+    done = launch("sweep", study, "--check", *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "6 runs, 2 programs; all fit"
+    values = json.loads((tmp_path / "check.json").read_text())
+    needs = [row["bytes_needed"] for row in values if "bytes_needed" in row]
+    assert [path.name for path in tmp_path.iterdir()] == ["check.json"]
+
+    refused = launch("sweep", study, "--check", *flags, f"--hbm={max(needs) - 1}")
+    assert refused.returncode == 1
+    assert "DOES NOT FIT" in refused.stdout
+
+
+def test_a_topology_that_is_not_there_is_one_line():
+    done = launch("check", DEBUG, "--topology=v5e:16x15")
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        'error: --topology=v5e:16x15 is no TPU slice (did you mean "v5e:16x16"?)'
+    )

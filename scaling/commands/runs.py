@@ -65,7 +65,7 @@ def _sweep_flags() -> None:
     flags.DEFINE_enum("executor", "local", ["local"], "where the runs are trained")
     flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
     flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
-    flags.DEFINE_integer("devices", None, "--dry_run: devices a run has; default: those here")
+    flags.DEFINE_integer("devices", None, "that a run has, for --dry_run and --check")
     flags.DEFINE_bool("check", False, "compile every run for a target, say what fits, then stop")
     target_flags()
 

@@ -32,11 +32,12 @@ def checker(topology: "Topology | None") -> "Callable[[RunConfig], Report]":
     from scaling.check.report import check
     from scaling.errors import UserError
 
-    if topology is not None and FLAGS.cpu_devices is not None:
+    cpu_devices = FLAGS.cpu_devices or FLAGS.devices
+    if topology is not None and cpu_devices is not None:
         raise UserError("give --topology or --devices, not both")
     if topology is None and FLAGS.slices > 1:
         raise UserError(f"--slices={FLAGS.slices} needs --topology, e.g. --topology=v5e:16x16")
-    runtime.configure(FLAGS.cpu_devices)
+    runtime.configure(cpu_devices)
     if topology is None:
         target, cache = target_lib.of_devices(hbm_bytes=FLAGS.hbm), None
     else:
