@@ -81,9 +81,9 @@ class TransformerConfig:
     )  # pieces of the batch in the pipeline over mesh.stage; None: as many as stages
     pipeline_repeats: int = execution(1)  # times a microbatch passes every stage (circular)
     scan_layers: bool = execution(True)  # one compiled block, looped; False: unrolled
-    remat: Literal["none", "dots", "full"] = execution(
+    remat: Literal["none", "dots", "attention", "offload", "full"] = execution(
         "none"
-    )  # what the backward pass computes again
+    )  # what the backward pass computes again (`scaling/models/blocks.py`)
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ class OptimConfig:
     ema_decay: float | None = (
         None  # of an average of the weights, which is then what is evaluated; None: off
     )
+    offload: bool = execution(False)  # the moments lie in host memory between updates
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,9 @@ class TrainConfig:
         None
     )  # steps; None: at the end only (and when told to stop)
     keep_checkpoints: int = execution(2)  # newest that are kept
+    xla_flags: Literal["none", "overlap", "sparse_core"] = execution(
+        "none"
+    )  # a preset of compiler flags (`scaling/xla_flags.py`)
     profile_start: int | None = execution(None)  # first step of a profiler trace; None: off
     profile_steps: int = execution(5)  # steps of the trace
 

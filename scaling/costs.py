@@ -156,14 +156,14 @@ def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
     data = mesh.data or max(1, devices // (others * mesh.trial))
     params = 4.0 * transformer_params(model).total
     params /= mesh.fsdp * mesh.tensor * mesh.expert * mesh.stage
-    copies = _MOMENTS[config.optim.name] + (config.optim.ema_decay is not None)
+    moments = 0.0 if config.optim.offload else _MOMENTS[config.optim.name]
+    copies = moments + (config.optim.ema_decay is not None)
     rows = train.batch_size / train.microbatches
     rows /= mesh.replica * data * mesh.fsdp * mesh.expert
     length, vocab = config.data.seq_len / mesh.seq, resolved(model.vocab)
     chunks = cross_entropy.pieces(math.ceil(rows), math.ceil(length), vocab, config.objective.chunk)
-    logits = (
-        3 * 4 * vocab / (mesh.tensor * mesh.stage) / chunks
-    )  # they, their softmax, their gradient
+    # They, their softmax and their gradient.
+    logits = 3 * 4 * vocab / (mesh.tensor * mesh.stage) / chunks
     activations = rows * length * (_activation_bytes(config) / mesh.stage + logits)
     return Memory(params, params, copies * params, activations)
 
@@ -185,6 +185,12 @@ def _activation_bytes(config: RunConfig) -> float:
     residual = 2 * model.width * size  # the stream before each half of the block
     # What goes into the slots and what comes out of them is not split over tensor.
     block = residual * 2 + kept_inside / tensor + size * slots * 2 * model.width
-    kept = {"none": block, "dots": residual + size * matmuls / tensor, "full": residual / 2}
+    kept = {
+        "none": block,
+        "dots": residual + size * matmuls / tensor,
+        "attention": residual / 2 + (size * head_dim + 4) * heads / tensor,
+        "offload": residual / 2,
+        "full": residual / 2,
+    }
     live = 0 if model.remat == "none" else block  # one block at a time is computed again
     return model.depth * kept[model.remat] * pipeline_overhead(config) + live

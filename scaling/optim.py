@@ -143,6 +143,7 @@ class Optimizer:
     schedule: str  # see `schedule`
     clip: bool  # clip by hparams["clip_norm"]
     independent_weight_decay: bool
+    offload: bool = False  # between updates the moments lie in the host's memory
 
     def _transform(self, h: Hparams) -> optax.GradientTransformation:
         clip = [optax.clip_by_global_norm(h["clip_norm"])] if self.clip else []
@@ -165,6 +166,8 @@ class Optimizer:
         lr = hparams["peak_lr"] * factor
         # What multiplies weight_decay * p. Not lr / peak_lr: the peak may be 0.
         shrink = factor if self.independent_weight_decay else lr
+        if self.offload:
+            opt_state = _moved(opt_state, jax.memory.Space.Device)
         directions, opt_state = self._transform(hparams).update(grads, opt_state, params)
 
         def change(path: tuple[Any, ...], u: jax.Array, p: jax.Array) -> jax.Array:
@@ -177,7 +180,19 @@ class Optimizer:
             "update_norm": optax.tree.norm(changes),
             "lr": lr,
         }
+        if self.offload:
+            opt_state = _moved(opt_state, jax.memory.Space.Host)
         return optax.apply_updates(params, changes), opt_state, info
+
+
+def offloads(leaf: Any) -> bool:
+    """Whether a leaf of the optimizer's state is one that offloading moves: any but a counter."""
+    return leaf.ndim > 0
+
+
+def _moved(opt_state: optax.OptState, space: Any) -> optax.OptState:
+    """The state with its arrays in a `jax.memory.Space`."""
+    return jax.tree.map(lambda x: jax.device_put(x, space) if offloads(x) else x, opt_state)
 
 
 def build(config: OptimConfig) -> Optimizer:
@@ -187,6 +202,7 @@ def build(config: OptimConfig) -> Optimizer:
         schedule=config.schedule,
         clip=config.clip_norm is not None,
         independent_weight_decay=config.independent_weight_decay,
+        offload=config.offload,
     )
 
 

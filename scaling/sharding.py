@@ -186,6 +186,20 @@ def context(mesh: Mesh) -> Iterator[None]:
         yield
 
 
+HOST = "pinned_host"  # memory of the host that a device reads and writes by itself
+
+
+def check_host_memory(mesh: Mesh, field: str) -> None:
+    """Raises ConfigError, naming `field` and what there is, if the devices have no HOST memory."""
+    device = mesh.devices.flat[0]
+    kinds = [memory.kind for memory in device.addressable_memories()]
+    if HOST not in kinds:
+        raise ConfigError(
+            f"{field} needs devices with {HOST} memory; {device.device_kind} has "
+            f"{', '.join(kinds) or 'none that is named'}: leave it unset"
+        )
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same array on every device."""
     return NamedSharding(mesh, PartitionSpec())
@@ -305,6 +319,7 @@ class Row:
     axes: tuple[str | None, ...]  # logical names; () if it has none
     spec: PartitionSpec
     bytes_per_device: int
+    host: bool  # lies in the host's memory between steps
     replicated: bool  # every device along fsdp, tensor, expert and stage has all of it
     warning: str | None  # a large leaf that is replicated although the mesh could shard it
 
@@ -312,14 +327,14 @@ class Row:
 def check(abstract: Any, shardings: Any, mesh: Mesh) -> list[Row]:
     """One row a leaf of the boxed, abstract state, in tree order."""
     leaves = jax.tree_util.tree_leaves_with_path(abstract, is_leaf=_is_box)
-    specs = [sharding.spec for sharding in jax.tree.leaves(shardings)]
+    places = jax.tree.leaves(shardings)
     arrays = [unbox(leaf) for _, leaf in leaves]
     total = sum(array.size * array.dtype.itemsize for array in arrays)
     could = [a for a in ("fsdp", "tensor", "expert", "stage") if mesh.shape[a] > 1]
     rows = []
-    for (path, leaf), array, spec in zip(leaves, arrays, specs, strict=True):
+    for (path, leaf), array, place in zip(leaves, arrays, places, strict=True):
         size = array.size * array.dtype.itemsize
-        ways = math.prod(_ways(entry, mesh) for entry in spec)
+        ways = math.prod(_ways(entry, mesh) for entry in place.spec)
         warning = None
         if ways == 1 and could and size > max(_LARGE_BYTES, _LARGE_SHARE * total):
             warning = (
@@ -331,8 +346,9 @@ def check(abstract: Any, shardings: Any, mesh: Mesh) -> list[Row]:
                 path=_name(path),
                 shape=tuple(array.shape),
                 axes=_names(leaf) or (),
-                spec=spec,
+                spec=place.spec,
                 bytes_per_device=size // ways,
+                host=place.memory_kind == HOST,
                 replicated=ways == 1,
                 warning=warning,
             )
@@ -352,12 +368,15 @@ def table(rows: Sequence[Row]) -> str:
                 row.path,
                 "x".join(map(str, row.shape)) or "scalar",
                 " ".join(names) or "-",
-                "whole" if row.replicated else " ".join(spec),
+                ("whole" if row.replicated else " ".join(spec)) + (" (host)" if row.host else ""),
                 binary(row.bytes_per_device),
             )
         )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in cells]
-    total = sum(row.bytes_per_device for row in rows)
+    total = sum(row.bytes_per_device for row in rows if not row.host)
     lines.append(f"state: {binary(total)} a device, {len(rows)} leaves")
+    if any(row.host for row in rows):
+        away = sum(row.bytes_per_device for row in rows if row.host)
+        lines.append(f"in host memory: {binary(away)} a device")
     return "\n".join(lines + [f"WARNING: {row.warning}" for row in rows if row.warning])

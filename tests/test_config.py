@@ -96,6 +96,8 @@ EXECUTION = {
     "train.keep_checkpoints",
     "train.profile_start",
     "train.profile_steps",
+    "train.xla_flags",
+    "optim.offload",
 }
 
 

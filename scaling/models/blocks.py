@@ -20,12 +20,7 @@ from scaling.models.attention import Attention
 from scaling.models.layers import MLP, Array, RMSNorm, constrain
 from scaling.models.moe import MoE
 from scaling.models.pipeline import run_pipeline, stages_here
-
-# What the backward pass keeps; the rest is computed again (jax.checkpoint).
-_REMAT = {
-    "dots": jax.checkpoint_policies.save_only_these_names("projection"),
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
+from scaling.models.remat import policy
 
 
 class Block(nn.Module):
@@ -93,7 +88,7 @@ def run_blocks(
     if config.remat != "none":
         # Inside a scan the loop already keeps the compiler from undoing the remat.
         prevent_cse = not config.scan_layers
-        block = jax.checkpoint(block, policy=_REMAT[config.remat], prevent_cse=prevent_cse)
+        block = jax.checkpoint(block, policy=policy(config.remat), prevent_cse=prevent_cse)
 
     def run(params: Any, x_BxLxD: Array, context: Any, caches: Any) -> Any:
         """Some of the blocks: as many as `params` holds."""

@@ -71,8 +71,8 @@ class Projection(nn.Module):
             contracted = sum(name not in out for name in names)
             y = contract(contracted, dtype, x.astype(dtype), w)
         else:
-            y = quantized.einsum(self.spec, x.astype(dtype), w.astype(dtype), self.matmul)
-        return checkpoint_name(y, "projection")  # kept by model.remat="dots"
+            y = quantized.einsum(self.spec, x.astype(dtype), w, self.matmul)
+        return checkpoint_name(y, "projection")  # see remat.py
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

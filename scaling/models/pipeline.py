@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec
 
 from scaling.config import TransformerConfig
 from scaling.models.layers import Array
+from scaling.models.remat import policy
 
 # (parameters of P blocks, stream, context) -> (stream, penalties, each [B])
 RunBlocks = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
@@ -37,12 +38,13 @@ _CHEAP = frozenset(
         "transpose",
     ]
 )
-# What the backward pass keeps of a visit: what its blocks keep (`blocks.py`), and their inputs.
-_POLICY: dict[str, Callable[..., bool]] = {
-    "none": lambda primitive, *_, **__: primitive.name not in _CHEAP,
-    "dots": jax.checkpoint_policies.save_only_these_names("stream", "projection"),
-    "full": jax.checkpoint_policies.save_only_these_names("stream"),
-}
+
+
+def _kept(remat: str) -> Callable[..., bool]:
+    """What the backward pass keeps of a visit: what its blocks keep, and their inputs."""
+    if remat == "none":
+        return lambda primitive, *_, **__: primitive.name not in _CHEAP
+    return policy(remat, "stream")
 
 
 def stages_here() -> int:
@@ -92,7 +94,7 @@ def run_pipeline(
         return x_BxLxD, jax.tree.map(jnp.add, penalties, more)
 
     prevent_cse = not config.scan_layers  # as in blocks.py
-    visit = jax.checkpoint(visit, policy=_POLICY[config.remat], prevent_cse=prevent_cse)
+    visit = jax.checkpoint(visit, policy=_kept(config.remat), prevent_cse=prevent_cse)
     visits = jax.vmap(visit, spmd_axis_name="stage")
 
     def iterate(carry: tuple[Any, Any], t: Array) -> tuple[tuple[Any, Any], None]:

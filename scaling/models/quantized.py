@@ -22,7 +22,7 @@ _TYPES = {"int8": (jnp.int8, jnp.int8), "fp8": (jnp.float8_e4m3fn, jnp.float8_e5
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def einsum(spec: str, x: Array, w: Array, matmul: Matmul) -> Array:
-    """einsum(spec, x, w) of operands rounded to 8 bits, in the dtype of `x`.
+    """einsum(spec, x, w) of operands rounded to 8 bits, in the dtype of `x`; `w` is float32.
 
     Each operand is scaled by its largest magnitude over the axes that the sum runs over. The
     gradient of `x` is such a product too; that of `w`, a sum over all tokens, is not rounded and
@@ -44,7 +44,8 @@ def _backward(
     (x, w), (kind, gradient_kind) = kept, _TYPES[matmul]
     x_axes, w_axes, out = _axes(spec)
     of_x = _product(f"{out},{w_axes}->{x_axes}", g, w, gradient_kind, kind).astype(x.dtype)
-    return of_x, jnp.einsum(f"{x_axes},{out}->{w_axes}", x, g)
+    of_w = jnp.einsum(f"{x_axes},{out}->{w_axes}", x, g, preferred_element_type=jnp.float32)
+    return of_x, of_w
 
 
 einsum.defvjp(_forward, _backward)

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import costs, data, distributed, ladder, optim, sharding
+from scaling import costs, data, distributed, ladder, optim, sharding, xla_flags
 from scaling.config import RunConfig
 from scaling.errors import UserError
 from scaling.provenance import provenance
@@ -175,7 +175,7 @@ class _Run:
             recorder = self._recorder(first)
             try:
                 recorder.status("running", first)
-                self._warn(recorder)
+                self._announce(recorder)
                 outcome = self._loop(state, first, checkpoints, recorder)
             except Diverged as problem:
                 outcome = Outcome("diverged", problem.step, str(problem))
@@ -199,7 +199,10 @@ class _Run:
             quiet=self.quiet or not self.writes,
         )
 
-    def _warn(self, recorder: Recorder) -> None:
+    def _announce(self, recorder: Recorder) -> None:
+        preset = self.config.train.xla_flags
+        if preset != "none":
+            recorder.say(xla_flags.text(preset, self.mesh.devices.flat[0].platform))
         for row in sharding.check(self.plan.boxed, self.plan.shardings, self.mesh):
             if row.warning:
                 recorder.say(f"WARNING: {row.warning}")

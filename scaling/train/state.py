@@ -84,10 +84,23 @@ class Layout:
 
 
 def layout(pieces: Parts, config: RunConfig, mesh: jax.sharding.Mesh) -> Layout:
-    """Plan the state on the mesh; raises ConfigError where an axis does not divide."""
+    """Plan the state on the mesh; raises ConfigError where an axis does not divide, and where the
+    optimizer's state is to lie in host memory that the devices do not have.
+    """
     with sharding.context(mesh):
         boxed = jax.eval_shape(lambda seed: create(pieces, config, seed), np.uint32(config.seed))
-    return Layout(mesh, boxed, sharding.state_shardings(boxed, mesh))
+    shardings = sharding.state_shardings(boxed, mesh)
+    if config.model.remat == "offload":
+        sharding.check_host_memory(mesh, "model.remat=offload")
+    if config.optim.offload:
+        sharding.check_host_memory(mesh, "optim.offload=True")
+        moved = jax.tree.map(
+            lambda leaf, s: s.with_memory_kind(sharding.HOST) if optim.offloads(leaf) else s,
+            sharding.unbox(boxed).opt_state,
+            shardings.opt_state,
+        )
+        shardings = shardings.replace(opt_state=moved)
+    return Layout(mesh, boxed, shardings)
 
 
 def init(pieces: Parts, config: RunConfig, plan: Layout) -> TrainState:

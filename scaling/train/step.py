@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import optim, sharding
+from scaling import optim, sharding, xla_flags
 from scaling.config import RunConfig
 from scaling.objectives import Sum
 from scaling.train.state import Layout, Parts, TrainState
@@ -124,4 +124,7 @@ def compile_steps(pieces: Parts, config: RunConfig, plan: Layout) -> jax.stages.
         in_shardings=(plan.shardings, stacked, everywhere, everywhere),
         out_shardings=(plan.shardings, everywhere),
         donate_argnums=0,
+        compiler_options=xla_flags.options(
+            config.train.xla_flags, plan.mesh.devices.flat[0].platform
+        ),
     )

@@ -110,7 +110,7 @@ def test_scanned_is_unrolled():
 
 
 @pytest.mark.parametrize("scan_layers", [True, False])
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize("remat", ["dots", "attention", "offload", "full"])
 def test_remat_changes_nothing(remat, scan_layers):
     plain = dataclasses.replace(BASE, scan_layers=scan_layers)
     params = init(BASE)
