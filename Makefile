@@ -19,7 +19,7 @@ test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not tpu" -n 2
 
 test-tpu: $(TPU_STAMP)  ## programs for TPUs, compiled without one; an environment of 2 GB of its own
-	$(TPU_VENV)/bin/python -m pytest -m tpu
+	$(TPU_VENV)/bin/python -m pytest -m tpu tests/check
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
