@@ -14,7 +14,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jax.experimental import mesh_utils
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from scaling.config import MeshConfig, RunConfig, to_dict
@@ -95,28 +95,39 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             f"{wanted} needs {product} devices, {len(devices)} are there; leave mesh.data unset to "
             "use those that the other axes leave, or change the mesh"
         )
+    slices = _slices(devices)
+    if fixed["replica"] % len(slices):
+        raise ConfigError(
+            f"mesh.replica={fixed['replica']} must be a multiple of the {len(slices)} slices, for "
+            "only this axis runs over the network between them; set mesh.replica="
+            f"{len(slices)}"
+        )
+    shape = (fixed["replica"] // len(slices), *(fixed[axis] for axis in AXES[1:]))
     # Auto: under Explicit axes, linen's logical constraints are refused.
     types = (AxisType.Auto,) * len(AXES)
-    shape = tuple(fixed[axis] for axis in AXES)
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if slices == 1:
-        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
-    return Mesh(_over_slices(shape, slices, devices), AXES, axis_types=types)
+    return Mesh(np.concatenate([_within(s, shape) for s in slices]), AXES, axis_types=types)
 
 
-def _over_slices(shape: tuple[int, ...], slices: int, devices: Sequence[Any]) -> Any:
-    """Devices of several slices, [*shape]: the replica axis, which is the first, and only it, runs
-    over the network between slices.
-    """
-    replica, *others = shape
-    if replica % slices:
+def _slices(devices: list[Any]) -> list[list[Any]]:
+    """The devices of each TPU slice, in the order of the slices; other devices all in one list."""
+    slices: dict[int, list[Any]] = {}
+    for device in devices:
+        slices.setdefault(device.slice_index if device.platform == "tpu" else 0, []).append(device)
+    sizes = sorted({len(members) for members in slices.values()})
+    if len(sizes) > 1:
         raise ConfigError(
-            f"mesh.replica={replica} must be a multiple of the {slices} slices, for only this axis "
-            f"runs over the network between them; set mesh.replica={slices}"
+            f"the devices lie in {len(slices)} slices of different sizes, {sizes}; a mesh needs "
+            "slices of one size"
         )
-    return mesh_utils.create_hybrid_device_mesh(
-        (replica // slices, *others), (slices, *(1,) * len(others)), devices
-    )
+    return [slices[index] for index in sorted(slices)]
+
+
+def _within(devices: list[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """The devices of one slice as a mesh of this shape, neighbours along the last axes."""
+    if devices[0].platform == "tpu":
+        return jax.make_mesh(shape, AXES, devices=devices).devices  # knows the links of the chips
+    # By number: the devices of a process, and the processes of a machine, follow one another.
+    return np.asarray(sorted(devices, key=lambda device: device.id)).reshape(shape)
 
 
 def check_batch(config: RunConfig, mesh: Mesh) -> None:
