@@ -88,8 +88,10 @@ def _count_equation(eqn: core.JaxprEqn) -> Ledger:
         if params.get("branches_platforms"):  # forms of the same for different platforms
             return _count(params["branches"][0].jaxpr)
         return max((_count(b.jaxpr) for b in params["branches"]), key=lambda count: count.flops)
-    if name == "shard_map":  # its body is what one device does
-        return _count(params["jaxpr"]) * params["mesh"].size
+    if name == "shard_map":  # its body is done at each place along the axes that it maps
+        sizes = params["mesh"].shape
+        axes = params.get("newly_manual_axes") or params.get("manual_axes") or sizes
+        return _count(params["jaxpr"]) * math.prod(sizes[axis] for axis in axes)
     if not name.startswith(_COMBINERS):
         inner = list(_inner(params))
         if inner:

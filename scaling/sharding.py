@@ -211,6 +211,29 @@ def check_host_memory(mesh: Mesh, field: str) -> None:
         )
 
 
+def groups() -> tuple[tuple[str, ...], int]:
+    """The axes of the context's mesh along which devices differ in their rows alone, and how many
+    groups of devices that makes: each could compute the gradients of its rows by itself.
+    """
+    shape = jax.sharding.get_abstract_mesh().shape
+    axes = tuple(axis for axis in ("replica", "data") if shape.get(axis, 1) > 1)
+    return axes, math.prod(shape[axis] for axis in axes)
+
+
+@contextlib.contextmanager
+def within(axes: tuple[str, ...]) -> Iterator[None]:
+    """For a function mapped over these mesh axes: its arrays are cut along the others only."""
+
+    def rest(entry: Any) -> Any:
+        if entry is PartitionSpec.UNCONSTRAINED:
+            return entry
+        return tuple(axis for axis in _axes(entry) if axis not in axes) or None
+
+    rules = [(name, rest(entry)) for name, entry in nn.get_logical_axis_rules()]
+    with nn.logical_axis_rules(rules):
+        yield
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same array on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -77,6 +77,15 @@ def test_shard_map_counts_all_devices():
     assert ledger(split, X, W).matmul == MATMUL
 
 
+def test_shard_map_over_some_axes_counts_what_the_others_share():
+    mesh = jax.make_mesh((2, 2), ("data", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    rows, whole = jax.P("data"), jax.P()
+    split = jax.shard_map(
+        step, mesh=mesh, in_specs=(rows, whole), out_specs=rows, axis_names={"data"}
+    )
+    assert ledger(split, X, W).matmul == MATMUL
+
+
 def test_convolution_is_the_matmul_it_stands_for():
     image = jax.ShapeDtypeStruct((2, 9, 9, 3), jnp.float32)
     kernel = jax.ShapeDtypeStruct((3, 3, 3, 5), jnp.float32)

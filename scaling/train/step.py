@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from scaling import optim, sharding, xla_flags
 from scaling.config import RunConfig
@@ -36,19 +37,50 @@ def gradients(
     if microbatches == 1:
         grads, sums = grad_of_sum(params, batch, rng)
     else:
+        grads, sums = _accumulate(grad_of_sum, microbatches, params, batch, rng)
+    count = jnp.maximum(sums["loss"].count, 1.0)
+    return jax.tree.map(lambda g: g / count, grads), sums
+
+
+def _accumulate(
+    grad_of_sum: Callable[..., Any], microbatches: int, params: Any, batch: Batch, rng: jax.Array
+) -> Any:
+    """The sum of `grad_of_sum` over the pieces of the batch.
+
+    The gradients of the devices along `replica` and `data` meet once, after the last piece: left to
+    itself, the partitioner adds them up after each, over the slow links between slices too.
+    """
+
+    def accumulate(params: Any, batch: Batch, keys_GxM: jax.Array) -> Any:
         pieces_MxB = jax.tree.map(lambda x: _cut(x, microbatches), batch)
 
         def body(carry: Any, piece: tuple[Batch, jax.Array]) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, carry, grad_of_sum(params, *piece)), None
 
-        keys = jax.random.split(rng, microbatches)
+        keys_M = keys_GxM[0]
         shapes = jax.eval_shape(
-            grad_of_sum, params, jax.tree.map(lambda x: x[0], pieces_MxB), keys[0]
+            grad_of_sum, params, jax.tree.map(lambda x: x[0], pieces_MxB), keys_M[0]
         )
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        (grads, sums), _ = jax.lax.scan(body, zeros, (pieces_MxB, keys))
-    count = jnp.maximum(sums["loss"].count, 1.0)
-    return jax.tree.map(lambda g: g / count, grads), sums
+        return jax.lax.scan(body, zeros, (pieces_MxB, keys_M))[0]
+
+    axes, groups = sharding.groups()
+    keys_GxM = jax.random.split(rng, (groups, microbatches))
+    if groups == 1:
+        return accumulate(params, batch, keys_GxM)
+
+    def of_group(params: Any, batch: Batch, keys_1xM: jax.Array) -> Any:
+        with sharding.within(axes):
+            return jax.lax.psum(accumulate(params, batch, keys_1xM), axes)
+
+    whole, rows = PartitionSpec(), PartitionSpec(axes)
+    return jax.shard_map(
+        of_group,
+        in_specs=(whole, rows, rows),
+        out_specs=whole,
+        axis_names=set(axes),
+        check_vma=False,
+    )(params, batch, keys_GxM)
 
 
 def _cut(x_B: jax.Array, microbatches: int) -> jax.Array:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scaling import data, optim, sharding
-from scaling.config import RunConfig
+from scaling.config import MeshConfig, RunConfig
 from scaling.train import state as state_lib
 from scaling.train.placement import place
 from scaling.train.step import compile_steps, gradients
@@ -55,12 +55,17 @@ def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
     batch["loss_mask"] = (np.arange(8)[:, None] * 2 > np.arange(16)[None, :]).astype(np.float32)
     hparams = optim.hparams(config)
     key = jax.random.key(0)
-    full, pieces_of = (
-        jax.jit(lambda m=m: gradients(pieces, m, params, batch, hparams, key)[0])() for m in (1, 4)
-    )
-    for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(pieces_of), strict=True):
+
+    def compute(microbatches: int):
+        return jax.jit(lambda: gradients(pieces, microbatches, params, batch, hparams, key)[0])()
+
+    full, cut = compute(1), compute(4)
+    with sharding.context(sharding.make_mesh(MeshConfig(replica=2, data=2), jax.devices()[:4])):
+        of_groups = compute(2)
+    for a, b, c in zip(*map(jax.tree.leaves, (full, cut, of_groups)), strict=True):
         # Against the size of the whole leaf: an element may be a small difference of large terms.
         assert np.linalg.norm(a - b) <= 1e-6 * np.linalg.norm(a)
+        assert np.linalg.norm(a - c) <= 1e-6 * np.linalg.norm(a)
 
 
 def test_several_steps_a_call_give_the_same_curve(tiny, one_device):
