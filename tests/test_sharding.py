@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
@@ -93,6 +94,20 @@ def test_a_mesh_that_does_not_fit_names_fields_and_numbers() -> None:
         sharding.make_mesh(MeshConfig(data=2, fsdp=2))
     with pytest.raises(ConfigError, match=r"a mesh of size 1 needs 1 devices, 8 are there"):
         sharding.make_mesh(MeshConfig(data=1))
+
+
+def test_slices_that_do_not_match_the_replicas_name_both() -> None:
+    def slices(*sizes: int) -> list[Any]:
+        return [
+            SimpleNamespace(platform="tpu", slice_index=i)
+            for i, n in enumerate(sizes)
+            for _ in range(n)
+        ]
+
+    with pytest.raises(ConfigError, match=r"mesh.replica=1 must be a multiple of the 2 slices"):
+        sharding.make_mesh(MeshConfig(fsdp=8), slices(4, 4))
+    with pytest.raises(ConfigError, match=r"2 slices of different sizes, \[2, 6\]"):
+        sharding.make_mesh(MeshConfig(replica=2, fsdp=4), slices(2, 6))
 
 
 def test_a_batch_that_does_not_divide_names_the_fields() -> None:

@@ -5,6 +5,7 @@ dispatch, over K batches already on the device: for small models the dispatch co
 step. Called by the loop; the packed executor vmaps the same function.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scaling import data, optim, sharding
+from scaling.check import hlo
 from scaling.config import MeshConfig, RunConfig
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -66,6 +67,23 @@ def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
         # Against the size of the whole leaf: an element may be a small difference of large terms.
         assert np.linalg.norm(a - b) <= 1e-6 * np.linalg.norm(a)
         assert np.linalg.norm(a - c) <= 1e-6 * np.linalg.norm(a)
+
+
+def test_gradients_of_microbatches_meet_once_a_step(tiny):
+    """What is sent between replicas is one gradient, however many pieces it was made of."""
+    config = tiny({"mesh.replica": 2, "train.microbatches": 4})
+    pieces, mesh = state_lib.parts(config), sharding.make_mesh(config.mesh, jax.devices()[:2])
+    plan = state_lib.layout(pieces, config, mesh)
+    batch = data.train_batches(config).batch(0)
+    batch = {name: values[None] for name, values in batch.items()}
+    with sharding.context(mesh):
+        lowered = compile_steps(pieces, config, plan).lower(
+            plan.abstract, batch, np.int32(1), optim.hparams(config)
+        )
+    program = hlo.read(lowered.compile().as_text(), devices=2)
+    sent = sum(c.count * c.bytes for c in program.collectives)
+    gradient = sum(4 * leaf.size for leaf in jax.tree.leaves(plan.abstract.params))
+    assert gradient <= sent <= 1.01 * gradient  # beside it: sums of the loss and its like
 
 
 def test_several_steps_a_call_give_the_same_curve(tiny, one_device):
