@@ -44,6 +44,16 @@ PRODUCTS = {
     "fsdp seq stage": {"mesh.fsdp": 2, "mesh.seq": 2, "mesh.stage": 2},
     "seq tensor stage": {"mesh.seq": 2, "mesh.tensor": 2, "mesh.stage": 2} | CIRCULAR,
 }
+# Each group of devices along replica and data adds up its own pieces of the batch.
+PIECES = {
+    "replica fsdp tensor, in pieces": {"mesh.replica": 2, "mesh.fsdp": 2, "mesh.tensor": 2},
+    "replica data seq, in pieces": {"mesh.replica": 2, "mesh.data": 2, "mesh.seq": 2},
+    "replica data tensor, in pieces and chunks": {
+        **{"mesh.replica": 2, "mesh.data": 2, "mesh.tensor": 2, "objective.chunk": 8}
+    },
+    "data tensor stage, in pieces": {"mesh.data": 2, "mesh.tensor": 2, "mesh.stage": 2},
+}
+PRODUCTS |= {name: axes | {"train.microbatches": 2} for name, axes in PIECES.items()}
 FAST = ("data", "stage", "data fsdp tensor", "fsdp tensor stage")
 
 

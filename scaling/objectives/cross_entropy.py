@@ -144,9 +144,19 @@ def _capped(product: Array, softcap: float | None) -> Array:
 
 def _scores(logits: Array, targets: Array) -> Scores:
     log_z = jax.nn.logsumexp(logits, axis=-1)
-    target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    target = _at(logits, targets)
     # The target wins if no logit is larger; argmax would read the logits a second time.
     return Scores(log_z, target, target >= logits.max(axis=-1))
+
+
+def _at(logits: Array, targets: Array) -> Array:
+    """The logit of each target."""
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    # In a function that is mapped over some mesh axes (`train/step.py`) the partitioner fails to
+    # look up along an axis that another one cuts. This sum has one term.
+    number = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+    return jnp.where(number == targets[..., None], logits, 0).sum(axis=-1)
 
 
 # ---- piece after piece: the backward pass computes the logits of each again
