@@ -17,11 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from scaling import costs, optim, sharding
-from scaling.check import hlo
+from scaling.check import program as program_lib
 from scaling.check.target import Target
 from scaling.config import RunConfig
 from scaling.train import state as state_lib
 from scaling.train.step import compile_steps
+
+_FORMAT = 1  # of what is stored by `Lowered.key`; raise it when programs are read in another way
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Memory:
     output: float
     aliased: float  # of the output, what takes the place of arguments (the state is donated)
     generated_code: float
+    host: float = 0.0  # in the host's memory: what is offloaded
 
     @property
     def total(self) -> float:
@@ -47,7 +50,7 @@ class Compiled:
     memory: Memory | None  # None: it does not fit, see `needs`
     needs: float  # bytes that a device must have
     limit: float | None  # bytes that the compiler lets it have, where it said so
-    program: hlo.Program | None
+    program: program_lib.Program | None
     seconds: float  # that the compiler took
     reason: str | None = None  # the compiler's words when it gave up
 
@@ -80,7 +83,14 @@ def lower(config: RunConfig, mesh: jax.sharding.Mesh, target: Target) -> Lowered
         steps = compile_steps(pieces, config, plan)
         lowered = steps.lower(plan.abstract, batches, count, hparams)
     sizes = list(mesh.shape.items())
-    identity = [lowered.as_text(), target.name, sizes, jax.__version__, _compiler_version()]
+    identity = [
+        _FORMAT,
+        lowered.as_text(),
+        target.name,
+        sizes,
+        jax.__version__,
+        _compiler_version(),
+    ]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     return Lowered(key, plan, lowered)
 
@@ -106,9 +116,10 @@ def compile(lowered: Lowered, target: Target) -> Compiled:
         output=stats.output_size_in_bytes,
         aliased=stats.alias_size_in_bytes,
         generated_code=stats.generated_code_size_in_bytes,
+        host=stats.host_argument_size_in_bytes + stats.host_temp_size_in_bytes,
     )
     slices = target.slices if target.shape else 1
-    program = hlo.read(compiled.as_text(), len(target.devices), slices)
+    program = program_lib.read(compiled.as_text(), len(target.devices), slices)
     return Compiled(memory, memory.total, None, program, seconds)
 
 
@@ -150,12 +161,12 @@ def from_json(values: dict[str, Any]) -> Compiled:
     memory, program = values["memory"], values["program"]
     if program is not None:
         collectives = tuple(
-            hlo.Collective(
+            program_lib.Collective(
                 **c | {"group": tuple(c["group"]), "pairs": tuple(map(tuple, c["pairs"]))}
             )
             for c in program["collectives"]
         )
-        program = hlo.Program(**program | {"collectives": collectives})
+        program = program_lib.Program(**program | {"collectives": collectives})
     return Compiled(
         **values | {"memory": None if memory is None else Memory(**memory), "program": program}
     )

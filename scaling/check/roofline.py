@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.check import hlo
+from scaling.check import program as program_lib
 from scaling.check.target import Target
 
 
@@ -25,7 +25,7 @@ class Traffic:
     axes: tuple[str, ...]  # mesh axes along which the devices of a group differ
     devices: int  # of a group
     count: int  # a step
-    bytes: float  # of the arrays, a step and device: see `hlo.Collective.bytes`
+    bytes: float  # of the arrays, a step and device: see `program_lib.Collective.bytes`
     link_seconds: float | None  # on the links inside a slice; None: bandwidth not known
     network_seconds: float | None  # between slices or hosts
 
@@ -66,7 +66,11 @@ class Roofline:
 
 
 def roofline(
-    flops: float, peak: float | None, program: hlo.Program, traffic: Sequence[Traffic], chip: Any
+    flops: float,
+    peak: float | None,
+    program: program_lib.Program,
+    traffic: Sequence[Traffic],
+    chip: Any,
 ) -> Roofline:
     """Of one device: `flops` a step at `peak` FLOP/s, and what the compiled program moves."""
     links: dict[str, float] = {}
@@ -89,10 +93,12 @@ def roofline(
 _PASSES = {"all-reduce": 2.0}
 
 
-def traffic(collectives: Sequence[hlo.Collective], mesh: Any, target: Target) -> list[Traffic]:
+def traffic(
+    collectives: Sequence[program_lib.Collective], mesh: Any, target: Target
+) -> list[Traffic]:
     """Collectives by kind and mesh axes, with their seconds; largest first."""
     found: dict[tuple[str, tuple[str, ...]], Traffic] = {}
-    one_way: dict[tuple[hlo.Pair, ...], Traffic] = {}
+    one_way: dict[tuple[program_lib.Pair, ...], Traffic] = {}
     for collective in collectives:
         new = _traffic(collective, mesh, target)
         if collective.pairs:
@@ -115,7 +121,7 @@ def traffic(collectives: Sequence[hlo.Collective], mesh: Any, target: Target) ->
     return sorted(found.values(), key=lambda row: -row.bytes)
 
 
-def _traffic(collective: hlo.Collective, mesh: Any, target: Target) -> Traffic:
+def _traffic(collective: program_lib.Collective, mesh: Any, target: Target) -> Traffic:
     members = collective.pairs or (collective.group,)
     # [group, mesh axis, member]: an axis is crossed if members differ along it.
     places = np.array([np.unravel_index(group, tuple(mesh.shape.values())) for group in members])
@@ -150,7 +156,7 @@ def _add(one: Traffic, other: Traffic) -> Traffic:
 
 
 def _seconds(
-    collective: hlo.Collective, devices: Sequence[Any], target: Target
+    collective: program_lib.Collective, devices: Sequence[Any], target: Target
 ) -> tuple[float | None, float | None]:
     """(on links, on the network between slices) of one run of a collective.
 

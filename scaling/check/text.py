@@ -70,7 +70,8 @@ def _memory(report: Report) -> str:
         f"output {binary(memory.output)} - aliased {binary(memory.aliased)} + code "
         f"{binary(memory.generated_code)}"
     )
-    return "\n".join([*lines, f"  = {binary(memory.total)}{share}"])
+    host = f"; {binary(memory.host)} of the host's" if memory.host else ""
+    return "\n".join([*lines, f"  = {binary(memory.total)}{share}{host}"])
 
 
 def _collectives(report: Report) -> str:

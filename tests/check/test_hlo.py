@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling import sharding
 from scaling.check import hlo, roofline
+from scaling.check import program as program_lib
 from scaling.check.target import of_devices
 from scaling.config import MeshConfig
 
@@ -22,7 +23,7 @@ def collectives(mesh: jax.sharding.Mesh, function, *arrays, out=None) -> list[ro
     return roofline.traffic(program.collectives, mesh, of_devices())
 
 
-def read(mesh: jax.sharding.Mesh, function, *arrays, out=None) -> hlo.Program:
+def read(mesh: jax.sharding.Mesh, function, *arrays, out=None) -> program_lib.Program:
     avals = [
         jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
         for shape, spec in arrays
@@ -30,7 +31,7 @@ def read(mesh: jax.sharding.Mesh, function, *arrays, out=None) -> hlo.Program:
     shardings = None if out is None else NamedSharding(mesh, out)
     with jax.set_mesh(mesh):
         compiled = jax.jit(function, out_shardings=shardings).lower(*avals).compile()
-    return hlo.read(compiled.as_text(), mesh.size)
+    return program_lib.read(compiled.as_text(), mesh.size)
 
 
 def loss(w, x):
@@ -177,8 +178,8 @@ frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
 
 
 @functools.cache
-def tpu_program() -> dict[str, hlo.Collective]:
-    program = hlo.read(TPU, devices=16, slices=2)
+def tpu_program() -> dict[str, program_lib.Collective]:
+    program = program_lib.read(TPU, devices=16, slices=2)
     assert program.open_loops == 0
     found = {(c.kind, len(c.group), c.group[-1]): c for c in program.collectives}
     assert len(found) == len(program.collectives) == 4

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from scaling import chips
-from scaling.check import hlo, roofline
+from scaling.check import program as program_lib
+from scaling.check import roofline
 from scaling.check.target import Target
 
 V5E = chips.topology("v5e:16x16")
@@ -37,7 +38,7 @@ def mesh(target: Target, **axes: int) -> SimpleNamespace:
     return SimpleNamespace(shape=axes, devices=grid.reshape(tuple(axes.values())))
 
 
-def row(collective: hlo.Collective, where: Target, **axes: int) -> roofline.Traffic:
+def row(collective: program_lib.Collective, where: Target, **axes: int) -> roofline.Traffic:
     (found,) = roofline.traffic([collective], mesh(where, **axes), where)
     return found
 
@@ -47,7 +48,7 @@ def row(collective: hlo.Collective, where: Target, **axes: int) -> roofline.Traf
 )
 def test_a_ring_sends_each_share_past_every_other_device(kind, passes):
     one_second = 16 / 15 * 2 * LINK  # a dimension of 16 is a ring: two links
-    found = row(hlo.Collective(kind, 3, one_second, GROUP_X), target(), data=16, fsdp=16)
+    found = row(program_lib.Collective(kind, 3, one_second, GROUP_X), target(), data=16, fsdp=16)
     assert found.axes == ("data",)
     assert found.count == 3
     assert found.bytes == 3 * one_second
@@ -57,20 +58,24 @@ def test_a_ring_sends_each_share_past_every_other_device(kind, passes):
 
 def test_a_group_over_both_dimensions_has_all_links():
     everyone = tuple(range(256))
-    found = row(hlo.Collective("all-gather", 1, 256 / 255 * 4 * LINK, everyone), target(), fsdp=256)
+    found = row(
+        program_lib.Collective("all-gather", 1, 256 / 255 * 4 * LINK, everyone), target(), fsdp=256
+    )
     assert found.link_seconds == pytest.approx(1)
 
 
 def test_an_open_line_has_one_link():
     small = target(topology=chips.topology("v5e:2x4"))
-    found = row(hlo.Collective("all-gather", 1, 4 / 3 * LINK, (0, 1, 2, 3)), small, data=2, fsdp=4)
+    found = row(
+        program_lib.Collective("all-gather", 1, 4 / 3 * LINK, (0, 1, 2, 3)), small, data=2, fsdp=4
+    )
     assert found.link_seconds == pytest.approx(1)
 
 
 def test_opposite_rings_share_no_link():
     right = tuple((i, (i + 1) % 16) for i in range(16))
     left = tuple((b, a) for a, b in right)
-    both = [hlo.Collective("collective-permute", 2, LINK, p[0], p) for p in (right, left)]
+    both = [program_lib.Collective("collective-permute", 2, LINK, p[0], p) for p in (right, left)]
     where = target()
     (found,) = roofline.traffic(both, mesh(where, data=16, seq=16), where)
     assert (found.count, found.bytes, found.axes) == (4, 4 * LINK, ("seq",))
@@ -82,11 +87,13 @@ def test_opposite_rings_share_no_link():
 def test_between_slices_each_device_sends_its_share_over_the_network():
     two = target(slices=2)
     axes = {"replica": 2, "fsdp": 256}
-    found = row(hlo.Collective("all-reduce", 1, NETWORK, (0, 256)), two, **axes)
+    found = row(program_lib.Collective("all-reduce", 1, NETWORK, (0, 256)), two, **axes)
     assert found.axes == ("replica",)
     assert found.link_seconds == 0
     assert found.network_seconds == pytest.approx(2 * 1 / 2)  # half of it, there and back
-    whole = row(hlo.Collective("all-reduce", 1, 256 * NETWORK, tuple(range(512))), two, **axes)
+    whole = row(
+        program_lib.Collective("all-reduce", 1, 256 * NETWORK, tuple(range(512))), two, **axes
+    )
     assert whole.network_seconds == pytest.approx(1)
     assert whole.link_seconds == pytest.approx(2 * 255 / 256 * 256 * NETWORK / (4 * LINK))
 
@@ -97,7 +104,7 @@ def test_a_step_takes_between_the_longest_resource_and_their_sum():
         roofline.Traffic("reduce-scatter", ("fsdp",), 16, 1, 0.0, 0.25, 0.0),
         roofline.Traffic("all-reduce", ("replica",), 2, 1, 0.0, 0.0, 0.125),
     ]
-    program = hlo.Program((), memory_traffic=2 * 819e9, open_loops=0)
+    program = program_lib.Program((), memory_traffic=2 * 819e9, open_loops=0)
     found = roofline.roofline(3 * 197e12, 197e12, program, rows, V5E.chip)
     assert (found.compute, found.memory, found.network) == (3.0, 2.0, 0.125)
     assert found.links == {"fsdp": 0.75}
@@ -108,8 +115,8 @@ def test_a_step_takes_between_the_longest_resource_and_their_sum():
 
 def test_a_device_that_is_not_in_the_table_has_no_times():
     unknown = Target("abacus", target().devices, None)
-    found = row(hlo.Collective("all-gather", 1, 1.0, GROUP_X), unknown, data=16, fsdp=16)
+    found = row(program_lib.Collective("all-gather", 1, 1.0, GROUP_X), unknown, data=16, fsdp=16)
     assert (found.link_seconds, found.network_seconds) == (None, None)
-    program = hlo.Program((), 1.0, 0)
+    program = program_lib.Program((), 1.0, 0)
     times = roofline.roofline(1.0, None, program, [found], None)
     assert times.overlapped is times.serial is None
