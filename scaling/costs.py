@@ -20,7 +20,7 @@ from scaling.config import RunConfig
 from scaling.ladder import resolved, transformer_params
 from scaling.ledger import Ledger, ledger
 from scaling.models import build
-from scaling.models.attention import keys_per_query
+from scaling.models.attention import keys_kept
 from scaling.objectives import build as build_objective
 from scaling.objectives import cross_entropy
 
@@ -28,7 +28,8 @@ from scaling.objectives import cross_entropy
 def batch_shapes(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a training batch of a resolved run."""
     shape = (config.train.batch_size, config.data.seq_len)
-    integers = dict.fromkeys(("tokens", "targets", "positions", "segment_ids"), jnp.int32)
+    names = ("tokens", "targets", "positions") + ("segment_ids",) * config.data.mask_documents
+    integers = dict.fromkeys(names, jnp.int32)
     dtypes = integers | {"loss_mask": jnp.float32, "target_bytes": jnp.float32}
     return {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in dtypes.items()}
 
@@ -179,7 +180,8 @@ def _activation_bytes(config: RunConfig) -> float:
         slots = model.moe.per_token * (model.moe.capacity_factor or 1.0)  # of a token
         hidden = resolved(model.moe.width) * (slots + model.moe.shared)
     matmuls += hidden * (2 if model.mlp == "gated" else 1)
-    weights = heads * keys_per_query(config.data.seq_len) * (4 + (size if size < 4 else 0))
+    scores = heads * keys_kept(config.data.seq_len, model.window)
+    weights = scores * (4 + (size if size < 4 else 0))
     turned = (heads + kv_heads) * head_dim * (2 if model.qk_norm else 1)
     kept_inside = size * (matmuls + turned + hidden) + weights
     residual = 2 * model.width * size  # the stream before each half of the block

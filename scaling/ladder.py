@@ -16,9 +16,10 @@ from scaling.config import LENGTHS, RunConfig, TransformerConfig, override
 from scaling.errors import ConfigError
 from scaling.resolve import ModelSize, resolve_transformer
 
-# How many of the keys a query is charged for. "full": all of the window, as a plain attention
+# How many of the keys a query is charged for. "full": all of the sequence, as a plain attention
 # computes and as PaLM (Chowdhery et al. 2022, appendix B) and Chinchilla (Hoffmann et al. 2022,
-# appendix F) count; "causal": only those it may see, (window + 1) / 2 on average.
+# appendix F) count, or of the sliding window if that is shorter; "causal": only those it may see,
+# (seq_len + 1) / 2 on average without a window.
 AttentionConvention = Literal["full", "causal"]
 
 
@@ -101,9 +102,12 @@ def transformer_params(model: TransformerConfig) -> Params:
 def transformer_flops(
     model: TransformerConfig, seq_len: int, convention: AttentionConvention = "full"
 ) -> ForwardFlops:
-    """Forward matmul FLOPs a token of a resolved transformer, averaged over a window."""
-    keys = seq_len if convention == "full" else (seq_len + 1) / 2
-    return flops_with_keys(model, keys)
+    """Forward matmul FLOPs a token of a resolved transformer, averaged over a sequence."""
+    full = min(model.window or seq_len, seq_len)
+    if convention == "full":
+        return flops_with_keys(model, full)
+    # The first `full` queries see 1, 2, ... keys, the others `full` each.
+    return flops_with_keys(model, full - full * (full - 1) / (2 * seq_len))
 
 
 def flops_with_keys(model: TransformerConfig, keys: float) -> ForwardFlops:
@@ -146,13 +150,14 @@ def flops_per_token(config: RunConfig) -> dict[str, float]:
     Returns:
       kaplan: 6 x parameters without embeddings (Kaplan et al. 2020, section 2.1).
       six_n: 6 x all parameters.
-      palm: six_n + 12 x depth x heads x head_dim x seq_len (PaLM, appendix B).
+      palm: six_n + 12 x depth x heads x head_dim x seq_len (PaLM, appendix B), or x window.
       matmul: every matmul, attention in full (`size` counts this one).
       matmul_causal: every matmul, attention only where a query may look.
     """
     model, seq_len = config.model, config.data.seq_len
     params = transformer_params(model)
-    scores = 12 * model.depth * model.heads * resolved(model.head_dim) * seq_len
+    keys = min(model.window or seq_len, seq_len)
+    scores = 12 * model.depth * model.heads * resolved(model.head_dim) * keys
     return {
         "kaplan": 6 * params.active_non_embedding,
         "six_n": 6 * params.active,

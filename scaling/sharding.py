@@ -49,6 +49,7 @@ PARAMETER_RULES: Rules = (
 ACTIVATION_RULES: Rules = (
     ("batch", BATCH_AXES),
     ("seq", "seq"),
+    ("act_seq", ("seq", "tensor")),  # of the residual stream and its norms, between the blocks
     ("act_heads", "tensor"),
     ("act_kv_heads", "tensor"),
     ("act_mlp", "tensor"),

@@ -12,7 +12,7 @@ from scaling.config import (
     TransformerConfig,
     override,
 )
-from scaling.models.attention import keys_per_query
+from scaling.models.attention import SHORT, keys_per_query
 from scaling.resolve import resolve_transformer
 from scaling.train import state as state_lib
 
@@ -30,6 +30,11 @@ RUNS = {
     # Slots for just as many tokens as there are, so that the program has no empty ones.
     "experts": run(64, width=48, depth=2, moe=MoEConfig(experts=8, shared=1, capacity_factor=1.0)),
     "blocks of queries": run(128, width=32, depth=3, heads=2, qk_norm=False, logit_softcap=9.0),
+    "window": run(192, width=32, depth=1, heads=2, window=50),
+}
+LONG = {  # attention by a scan over pairs of blocks
+    "long": run(512, width=16, depth=1, heads=2),
+    "long, window": run(384, width=16, depth=1, heads=2, window=200),
 }
 
 
@@ -37,17 +42,20 @@ def without_scan(config: RunConfig) -> RunConfig:
     return override(config, {"model.scan_layers": False})
 
 
-@pytest.mark.parametrize("config", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("config", [*RUNS.values(), *LONG.values()], ids=[*RUNS, *LONG])
 @pytest.mark.parametrize("scan", [True, False])
 def test_matmul_flops_of_the_program_are_the_closed_formula(config, scan):
     config = config if scan else without_scan(config)
     seq_len = config.data.seq_len
-    forward = ladder.flops_with_keys(config.model, keys_per_query(seq_len)).total
+    keys = keys_per_query(seq_len, config.model.window)
+    forward = ladder.flops_with_keys(config.model, keys)
+    # The long form computes the scores again in the backward pass, the half of what it computes.
+    again = forward.attention_scores / 2 if seq_len > SHORT else 0
     tokens = seq_len * config.train.batch_size
-    assert costs.forward_ledger(config).matmul == tokens * forward
-    assert costs.train_ledger(config).matmul == tokens * 3 * forward
-    if keys_per_query(seq_len) == seq_len:  # attention in one block is the full convention
-        assert ladder.size(config).flops_per_token == 3 * forward
+    assert costs.forward_ledger(config).matmul == tokens * forward.total
+    assert costs.train_ledger(config).matmul == tokens * (3 * forward.total + again)
+    if keys == seq_len:  # attention in one block is the full convention
+        assert ladder.size(config).flops_per_token == 3 * forward.total
 
 
 def test_dropless_experts_cost_what_their_own_tokens_cost():

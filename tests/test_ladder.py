@@ -84,6 +84,16 @@ def test_conventions_of_flops_differ_by_what_their_names_say():
     assert by_name["matmul"] - by_name["matmul_causal"] == scores * (seq_len - 1) / (2 * seq_len)
 
 
+@pytest.mark.parametrize("window", [1, 7, 256, 1000])
+def test_a_window_charges_only_its_keys(window):
+    plain, seq_len = resolved(RunConfig()).model, 256
+    windowed = dataclasses.replace(plain, window=window)
+    seen = [min(query + 1, window) for query in range(seq_len)]
+    for convention, keys in (("full", max(seen)), ("causal", sum(seen) / seq_len)):
+        flops = ladder.transformer_flops(windowed, seq_len, convention)
+        assert flops == ladder.flops_with_keys(plain, keys)
+
+
 @pytest.mark.parametrize("width", range(2, 400, 6))
 def test_a_rung_is_a_run_whatever_its_width(width):
     base = RunConfig(train=TrainConfig(epochs=1.0))

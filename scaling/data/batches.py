@@ -42,14 +42,14 @@ class Windows:
         tokens = windows[:, :-1].astype(np.int32)
         targets = windows[:, 1:].astype(np.int32)
         positions, segments = self._documents(tokens)
-        return {
+        batch = {
             "tokens": tokens,
             "targets": targets,
             "positions": positions,
-            "segment_ids": segments,
             "loss_mask": np.ones(tokens.shape, np.float32),
             "target_bytes": self.corpus.token_bytes.take(targets),
         }
+        return batch | {"segment_ids": segments} if self.mask_documents else batch
 
     def _documents(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions within the document, and documents numbered from 1: int32 [B, L] each."""
@@ -99,8 +99,8 @@ class Batches:
         """The batch of a step, or some rows of it (a host's): a dict of arrays [rows, L].
 
         `tokens`, `targets`: int32 ids. `positions`: int32, from 0 at the start of the window and,
-        if documents are masked, of each document. `segment_ids`: int32, documents numbered from 1
-        within the window, or all 1. `loss_mask`: float32, 1 where the target counts.
+        if documents are masked, of each document. `segment_ids`, if they are: int32, documents
+        numbered from 1 within the window. `loss_mask`: float32, 1 where the target counts.
         `target_bytes`: int32, bytes of text that the target stands for, 0 for the separator and
         where the mask is 0; bits per byte = sum of nats / ln 2 / sum of target_bytes.
         """

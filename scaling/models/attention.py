@@ -1,19 +1,35 @@
-"""Self-attention of a block, and the attention function under it.
+"""Self-attention of a block, and `attention`, which picks the form for platform and shape.
 
-Takes queries, keys and values by head with the document number of every position; called by
-`blocks.py`. Shapes as in `layers.py`.
+Takes the block's input with the document number of every position; called by `blocks.py`. Three
+forms compute the same: cuDNN's kernel on a GPU, splash on a TPU (`kernels.py`), and blocks in plain
+JAX everywhere (`flash.py`, and one for short lengths here). Shapes as in `layers.py`.
 """
 
+import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling.config import TransformerConfig
+from scaling.errors import ConfigError
 from scaling.ladder import resolved
+from scaling.models import flash, kernels
+from scaling.models.flash import Keys, Piece
 from scaling.models.layers import Array, Projection, RMSNorm, rotate
+from scaling.models.placement import Placement, placement
+
+Form = Literal["auto", "blockwise", "cudnn", "splash"]
+
+# Up to this length the blockwise form is a few static blocks of queries with plain derivatives.
+SHORT = 256
+# Slots of a block of the long form. Measured on a CPU, forward and backward, at lengths of 512 to
+# 2048: 64 and 128 slots take 0.6 to 0.8 of the time of 256 and 512, whose scores leave the cache.
+CPU_BLOCK = 128
+BLOCK = 512
 
 
 class Attention(nn.Module):
@@ -42,15 +58,19 @@ class Attention(nn.Module):
         q_BxHxLxK = into("query", c.heads, "heads")
         k_BxGxSxK = into("key", kv_heads, "kv_heads")
         v_BxGxSxK = into("value", kv_heads, "kv_heads")
-        start, segments = context["start"], context["segment_ids"]
-        if cache is not None:
-            put = jax.lax.dynamic_update_slice_in_dim
+        segments_BxL = context["segment_ids"]
+        if cache is None:
+            ring = c.context_parallel == "ring"
+            out_BxHxLxK = attention(
+                q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments_BxL, c.window, c.attention, ring
+            )
+        else:
+            start, put = context["start"], jax.lax.dynamic_update_slice_in_dim
             k_BxGxSxK = put(cache["key"], k_BxGxSxK.astype(cache["key"].dtype), start, axis=2)
             v_BxGxSxK = put(cache["value"], v_BxGxSxK.astype(cache["value"].dtype), start, axis=2)
             cache = {"key": k_BxGxSxK, "value": v_BxGxSxK}
-        out_BxHxLxK = attention(
-            q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments, context["key_segments"], start
-        )
+            piece = Piece(k_BxGxSxK, v_BxGxSxK, context["key_segments"])
+            out_BxHxLxK = attend(scaled(q_BxHxLxK), segments_BxL, piece, start, c.window)
         shape, axes = (c.heads, head_dim, c.width), ("heads", "head_dim", "embed")
         out = Projection("BLHK,HKD->BLD", shape, axes, dtype, self.out_scale, c.matmul, name="out")
         return out(jnp.swapaxes(out_BxHxLxK, 1, 2)), cache
@@ -58,51 +78,173 @@ class Attention(nn.Module):
 
 def attention(
     q_BxHxLxK: Array,
-    k_BxGxSxK: Array,
-    v_BxGxSxK: Array,
-    q_segments_BxL: Array,
-    k_segments_BxS: Array,
-    start: Array | None = None,
-    blocks: int | None = None,
+    k_BxGxLxK: Array,
+    v_BxGxLxK: Array,
+    segments_BxL: Array | None,
+    window: int | None = None,
+    form: Form = "auto",
+    ring: bool = False,
 ) -> Array:
     """Causal softmax attention inside segments, [B, H, L, K] (Vaswani et al. 2017, section 3.2.1).
 
-    A query sees the key slots up to its own that have its segment number. Scores and softmax are
-    float32; the output has the dtype of `v`.
+    A query sees the `window` latest slots up to its own (None: all) that have its segment number
+    (None: all have the same). Scores and softmax are float32; the output has the dtype of `v`.
 
-    With `start` given (decoding), query i stands at slot `start + i` of the S slots. Without it
-    (training) the L queries stand at the L slots, and are cut into `blocks` static blocks, each of
-    which meets only the keys up to its end: with n blocks (n + 1) / 2n of the full matrix.
+    Runs on the context's mesh: batch and heads, and the length along mesh.seq, stay where they are;
+    keys are gathered from the other devices, or travel round the `ring`.
+
+    Raises:
+      ConfigError: `form` names a kernel that the platform does not have or that cannot do this.
     """
-    length, channels = q_BxHxLxK.shape[2:]
-    # The barrier has queries, keys and values computed once: without it the CPU compiler computes
-    # norm and rotation again for every block of queries (a whole step takes 1.2 times as long).
-    q_BxHxLxK, k_BxGxSxK, v_BxGxSxK = jax.lax.optimization_barrier(
-        (q_BxHxLxK * channels**-0.5, k_BxGxSxK, v_BxGxSxK)
-    )
-    if start is not None:
-        return _attend(q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, q_segments_BxL, k_segments_BxS, start)
-    blocks = query_blocks(length) if blocks is None else blocks
-    size = length // blocks
-    outputs = []
-    for begin in range(0, length, size):
-        end = begin + size
-        outputs.append(
-            _attend(
-                q_BxHxLxK[:, :, begin:end],
-                k_BxGxSxK[:, :, :end],
-                v_BxGxSxK[:, :, :end],
-                q_segments_BxL[:, begin:end],
-                k_segments_BxS[:, :end],
-                begin,
-            )
-        )
-    return jnp.concatenate(outputs, axis=2)
+    length, head_dim = q_BxHxLxK.shape[2:]
+    place = placement(q_BxHxLxK, k_BxGxLxK)
+    platform = _platform()
+    cannot = {
+        "cudnn": kernels.cudnn_cannot(
+            v_BxGxLxK.dtype, head_dim, length, segments_BxL is not None, place.shards
+        ),
+        "splash": kernels.splash_cannot(length, place.shards),
+    }
+    form = choose(form, platform, cannot, ring and place.shards > 1)
+    arrays = (scaled(q_BxHxLxK), k_BxGxLxK, v_BxGxLxK, segments_BxL)
+    if form == "cudnn":
+        return cudnn(*arrays, window, place)
+    if form == "splash":
+        return splash(*arrays, window, place)
+    if length <= SHORT and place.shards == 1:
+        return short(*arrays, window)
+    block = CPU_BLOCK if platform == "cpu" else BLOCK
+    return long(*arrays, Keys(window, block, place.seq, place.shards, ring), place)
+
+
+def keys_per_query(length: int, window: int | None = None) -> float:
+    """How many keys the blockwise form on a CPU lets a query meet, averaged over the length: those
+    it sees, and those it shares a block with.
+    """
+    if length > SHORT:
+        size = flash.blocks(length, CPU_BLOCK)[1]
+        return len(flash.pairs(length, length, 0, Keys(window, CPU_BLOCK))) * size**2 / length
+    size = length // query_blocks(length)
+    starts = range(0, length, size)
+    return sum(begin + size - _first_key(begin, window) for begin in starts) * size / length
+
+
+def keys_kept(length: int, window: int | None = None) -> float:
+    """How many scores a query leaves for the backward pass; the long form leaves none."""
+    return 0.0 if length > SHORT else keys_per_query(length, window)
+
+
+# ---- the choice
+
+
+def _platform() -> str:
+    """What the program is compiled for: a mesh may be of devices that are not here."""
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    return jax.default_backend() if device is None else device.platform
+
+
+_PLATFORM_OF = {"cudnn": "gpu", "splash": "tpu"}
+
+
+def choose(form: Form, platform: str, cannot: Mapping[str, str], ring: bool) -> Form:
+    """The form that runs; see `attention`."""
+    if form == "auto":
+        for kernel in ("cudnn", "splash"):
+            travels = kernel == "splash" and ring
+            if platform == _PLATFORM_OF[kernel] and not cannot[kernel] and not travels:
+                return kernel
+        return "blockwise"
+    if form == "blockwise":
+        return form
+    why = cannot[form]
+    if platform != _PLATFORM_OF[form]:
+        why = f"it needs a {_PLATFORM_OF[form].upper()}, and this program is for a {platform}"
+    elif form == "splash" and ring:
+        why = "its keys cannot travel, set model.context_parallel=gather"
+    if why:
+        raise ConfigError(f"model.attention={form} cannot run here: {why}; or set it to auto")
+    return form
+
+
+# ---- the forms
+
+
+def scaled(q_BxHxLxK: Array) -> Array:
+    """Queries so that a score has variance 1 where queries and keys do."""
+    return q_BxHxLxK * q_BxHxLxK.shape[-1] ** -0.5
+
+
+def cudnn(
+    q: Array, k: Array, v: Array, segments: Array | None, window: int | None, place: Placement
+) -> Array:
+    """cuDNN's kernel."""
+    local = functools.partial(kernels.cudnn, window=window)
+    takes = (place.by_head, place.by_head, place.by_head, place.by_row)
+    return place.run(local, takes, place.by_head, q, k, v, segments)
+
+
+def splash(
+    q: Array,
+    k: Array,
+    v: Array,
+    segments: Array | None,
+    window: int | None,
+    place: Placement,
+    interpret: bool = False,
+) -> Array:
+    """The Pallas kernel; along mesh.seq every device gathers all keys."""
+    kernel = kernels.splash_kernel(q.shape[2], window, place.shards, interpret)
+
+    def local(kernel: Any, q: Array, k: Array, v: Array, segments: Array | None) -> Array:
+        all_keys = flash.gathered(Piece(k, v, segments), place.seq)
+        return kernels.splash(kernel, q, segments, all_keys)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    lists = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, place.seq)))
+    takes = (lists, place.by_head, place.by_head, place.by_head, place.by_row)
+    return place.run(local, takes, place.by_head, kernel, q, k, v, segments)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def long(
+    q: Array, k: Array, v: Array, segments: Array | None, keys: Keys, place: Placement
+) -> Array:
+    """Blocks whose scores are computed again in the backward pass.
+
+    Both passes are placed by hand: the derivative of a shard_map would be right, but sums over mesh
+    axes that hold copies.
+    """
+    return _long_forward(q, k, v, segments, keys, place)[0]
+
+
+def _long_forward(
+    q: Array, k: Array, v: Array, segments: Array | None, keys: Keys, place: Placement
+) -> Any:
+    def local(q: Array, k: Array, v: Array, segments: Array | None) -> Any:
+        return flash.forward(q, Piece(k, v, segments), keys)
+
+    head, row = place.by_head, place.by_row
+    out, log_sum = place.run(local, (head, head, head, row), (head, head), q, k, v, segments)
+    return out, (q, k, v, segments, out, log_sum)
+
+
+def _long_backward(keys: Keys, place: Placement, kept: Any, grad: Array) -> Any:
+    def local(
+        q: Array, k: Array, v: Array, segments: Array | None, out: Array, log_sum: Array, g: Array
+    ) -> Any:
+        return flash.backward(q, Piece(k, v, segments), keys, out, log_sum, g)
+
+    head, row = place.by_head, place.by_row
+    takes = (head, head, head, row, head, head, head)
+    return *place.run(local, takes, (head, head, head), *kept, grad), None
+
+
+long.defvjp(_long_forward, _long_backward)
 
 
 def query_blocks(length: int) -> int:
-    """How many blocks `attention` cuts `length` queries into: as many as divide it, up to 8, with
-    at least 64 queries each.
+    """How many blocks the short form cuts `length` queries into: as many as divide it, up to 8,
+    with at least 64 queries each.
 
     Measured on a CPU in float32, forward and backward: 256 queries in 4 blocks take 0.3 of the time
     of one, 128 in 2 blocks 0.65; smaller blocks lose it again.
@@ -110,34 +252,57 @@ def query_blocks(length: int) -> int:
     return max(n for n in (1, 2, 4, 8) if length % n == 0 and (n == 1 or length // n >= 64))
 
 
-def keys_per_query(length: int) -> float:
-    """How many keys `attention` lets a query meet, averaged over a window of `length`."""
-    blocks = query_blocks(length)
-    return length * (blocks + 1) / (2 * blocks)
+def _first_key(begin: int, window: int | None) -> int:
+    """Slot of the first key that the query at slot `begin` sees."""
+    return 0 if window is None else max(0, begin - window + 1)
 
 
-def _attend(
+def short(
     q_BxHxLxK: Array,
-    k_BxGxSxK: Array,
-    v_BxGxSxK: Array,
-    q_segments_BxL: Array,
-    k_segments_BxS: Array,
-    start: Array | int,
+    k_BxGxLxK: Array,
+    v_BxGxLxK: Array,
+    segments_BxL: Array | None,
+    window: int | None,
 ) -> Array:
-    """One block of scaled queries, the first at slot `start`, against all the keys given."""
+    """Static blocks of queries, each of which meets only the keys from its first query's first to
+    its own end: with n blocks (n + 1) / 2n of the full matrix.
+    """
+    # The barrier has queries, keys and values computed once: without it the CPU compiler computes
+    # norm and rotation again for every block of queries (a whole step takes 1.2 times as long).
+    q_BxHxLxK, k_BxGxLxK, v_BxGxLxK = jax.lax.optimization_barrier(
+        (q_BxHxLxK, k_BxGxLxK, v_BxGxLxK)
+    )
+    length = q_BxHxLxK.shape[2]
+    size = length // query_blocks(length)
+    outputs = []
+    for begin in range(0, length, size):
+        first, end = _first_key(begin, window), begin + size
+        segments = None if segments_BxL is None else segments_BxL[:, first:end]
+        piece = Piece(k_BxGxLxK[:, :, first:end], v_BxGxLxK[:, :, first:end], segments)
+        q_segments = None if segments is None else segments[:, begin - first :]
+        queries = q_BxHxLxK[:, :, begin:end]
+        outputs.append(attend(queries, q_segments, piece, begin - first, window))
+    return jnp.concatenate(outputs, axis=2)
+
+
+def attend(
+    q_BxHxLxK: Array,
+    q_segments_BxL: Array | None,
+    piece: Piece,
+    start: Array | int,
+    window: int | None,
+) -> Array:
+    """One block of scaled queries, the first at slot `start` of the piece, against all of it."""
     batch, heads, length, channels = q_BxHxLxK.shape
+    k_BxGxSxK, v_BxGxSxK, k_segments_BxS = piece
     groups, slots = k_BxGxSxK.shape[1:3]
     q_BxGxRxLxK = q_BxHxLxK.reshape(batch, groups, heads // groups, length, channels)
     scores_BxGxRxLxS = jnp.einsum(
-        "BGRLK,BGSK->BGRLS",
-        q_BxGxRxLxK,
-        k_BxGxSxK,
-        preferred_element_type=jnp.float32,
+        "BGRLK,BGSK->BGRLS", q_BxGxRxLxK, k_BxGxSxK, preferred_element_type=jnp.float32
     )
-    causal_LxS = jnp.arange(slots)[None, :] <= start + jnp.arange(length)[:, None]
-    same_BxLxS = q_segments_BxL[:, :, None] == k_segments_BxS[:, None, :]
-    seen = (same_BxLxS & causal_LxS[None])[:, None, None]
-    scores_BxGxRxLxS = jnp.where(seen, scores_BxGxRxLxS, jnp.finfo(jnp.float32).min)
+    distance_LxS = start + jnp.arange(length)[:, None] - jnp.arange(slots)[None, :]
+    seen = flash.seen(distance_LxS, q_segments_BxL, k_segments_BxS, window)
+    scores_BxGxRxLxS = jnp.where(seen, scores_BxGxRxLxS, flash.HIDDEN)
     # A softmax that divides after the values are summed: K channels are fewer than S keys.
     largest = jax.lax.stop_gradient(scores_BxGxRxLxS.max(axis=-1, keepdims=True))
     weights_BxGxRxLxS = jnp.exp(scores_BxGxRxLxS - largest)

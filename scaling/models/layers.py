@@ -4,7 +4,7 @@ They take plain typed fields and arrays and are used by the families in this fol
 carries its shape: B batch, L length (queries), S length (keys), D width, F MLP channels, H query
 heads, G key-value heads, R = H / G queries that share a key, K channels a head, V vocabulary.
 Logical axes of parameters: vocab, embed, heads, kv_heads, head_dim, mlp, norm, layers; of
-activations: batch, seq, act_embed, act_heads, act_kv_heads, act_mlp, act_vocab.
+activations: batch, seq, act_seq, act_embed, act_heads, act_kv_heads, act_mlp, act_vocab.
 """
 
 import functools
@@ -187,5 +187,12 @@ class MLP(nn.Module):
 
 
 def constrain(x_BxLxD: Array) -> Array:
-    """Names the axes of the residual stream for the partitioner."""
-    return nn.with_logical_constraint(x_BxLxD, ("batch", "seq", "act_embed"))
+    """Names the axes of the residual stream, which may have others before them, for the
+    partitioner: the length lies over "act_seq" where that divides it, else over "seq".
+    """
+    leading = (None,) * (x_BxLxD.ndim - 3)
+    sizes = jax.sharding.get_abstract_mesh().shape
+    (axes,) = nn.logical_to_mesh_axes(("act_seq",)) or (None,)
+    ways = math.prod(sizes.get(axis, 1) for axis in axes or ())
+    length = "seq" if x_BxLxD.shape[-2] % ways else "act_seq"
+    return nn.with_logical_constraint(x_BxLxD, (*leading, "batch", length, "act_embed"))

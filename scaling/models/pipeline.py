@@ -13,13 +13,12 @@ inside a block must be manual over every mesh axis, `stage` included, which the 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from scaling.config import TransformerConfig
-from scaling.models.layers import Array
+from scaling.models.layers import Array, constrain
 from scaling.models.remat import policy
 
 # (parameters of P blocks, stream, context) -> (stream, penalties, each [B])
@@ -78,8 +77,7 @@ def run_pipeline(
     stages, repeats = stages_here(), config.pipeline_repeats
     microbatches = config.pipeline_microbatches or stages
     context_MxB = jax.tree.map(lambda c: _cut(c, microbatches), context)
-    x_MxBxLxD = _cut(x_BxLxD, microbatches)
-    x_MxBxLxD = nn.with_logical_constraint(x_MxBxLxD, (None, "batch", "seq", "act_embed"))
+    x_MxBxLxD = constrain(_cut(x_BxLxD, microbatches))
     # A stage's share of [depth] is contiguous. With R > 1 it needs every S-th group of P instead:
     # the weights move between the stages here, once a pass.
     params_SxRxP = _by_stage(

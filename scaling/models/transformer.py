@@ -41,8 +41,8 @@ class Transformer(nn.Module):
     ) -> dict[str, Any]:
         """
         Args:
-          batch: tokens, positions (within the document), segment_ids (document number in the
-            window), each int32 [B, L].
+          batch: tokens, positions (within the document), segment_ids (document number in the row;
+            left out: a row is one document), each int32 [B, L].
           cache: from `init_cache` or from the call before; the batch continues it.
 
         Returns:
@@ -63,8 +63,8 @@ class Transformer(nn.Module):
 
         context = {
             "rope": rope_table(batch["positions"], head_dim, c.rope_theta),
-            "segment_ids": batch["segment_ids"],
-            "key_segments": batch["segment_ids"],
+            "segment_ids": batch.get("segment_ids"),
+            "key_segments": batch.get("segment_ids"),
             "start": None if cache is None else cache["length"],
         }
         if cache is not None:

@@ -159,12 +159,14 @@ def test_positions_segments_and_bytes(tmp_path_factory, texts, seq_len, mask) ->
     windows = Windows(corpus, "all", seq_len, mask)
     assume(len(windows))
     batch = windows.take(np.arange(len(windows)))
+    assert ("segment_ids" in batch) == mask
     for row in range(len(windows)):
         segment, position = 1, -1
         for column in range(seq_len):
             begins = mask and column > 0 and batch["tokens"][row, column] == SEPARATOR
             segment, position = segment + begins, 0 if begins else position + 1
-            assert batch["segment_ids"][row, column] == segment
+            if mask:
+                assert batch["segment_ids"][row, column] == segment
             assert batch["positions"][row, column] == position
             separates = batch["targets"][row, column] == SEPARATOR
             assert batch["target_bytes"][row, column] == (0 if separates else 1)

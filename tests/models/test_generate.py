@@ -20,7 +20,7 @@ KEY = jax.random.key(0)
     "config",
     [
         BASE,
-        small(kv_heads=4, qk_norm=False, scan_layers=False),
+        small(kv_heads=4, qk_norm=False, scan_layers=False, window=6),
         small(kv_heads=1, mlp="plain", tie_embeddings=False, logit_softcap=3.0),
     ],
 )

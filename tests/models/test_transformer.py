@@ -42,9 +42,12 @@ def assert_trees_close(actual, wanted, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), actual, wanted)
 
 
-def test_causality_by_gradient():
-    """d logits[t] / d embedding of the token at t' is exactly 0 for t' > t, and not 0 otherwise."""
-    config = small(tie_embeddings=False)
+@pytest.mark.parametrize("window", [None, 30])
+def test_causality_by_gradient(window):
+    """d logits[t] / d embedding of the token at t' is exactly 0 for t' > t, and for t' out of reach
+    of as many windows as there are blocks; and not 0 otherwise.
+    """
+    config = small(tie_embeddings=False, window=window)
     params, model = init(config), models.build(config)
     tokens = tokens_of(1, rows=1)  # each token once: its row of the table is its position's input
 
@@ -54,8 +57,9 @@ def test_causality_by_gradient():
 
     jacobian_LxVxD = jax.jit(jax.jacrev(logits_L))(params["embedding"])
     influence_LxL = np.abs(np.asarray(jacobian_LxVxD))[:, np.asarray(tokens[0])].sum(axis=2)
-    assert (np.triu(influence_LxL, k=1) == 0).all()
-    assert (influence_LxL[np.tril_indices(LENGTH)] > 0).all()
+    reach = LENGTH if window is None else config.depth * (window - 1) + 1
+    distance = np.arange(LENGTH)[:, None] - np.arange(LENGTH)[None, :]
+    np.testing.assert_array_equal(influence_LxL > 0, (distance >= 0) & (distance < reach))
 
 
 def test_another_documents_tokens_change_nothing():
@@ -69,6 +73,13 @@ def test_another_documents_tokens_change_nothing():
         kept = slice(50, None) if changed.start == 0 else slice(0, 50)
         np.testing.assert_array_equal(after[:, kept], before[:, kept])
         assert not np.allclose(after[:, changed], before[:, changed])
+
+
+def test_without_segments_a_row_is_one_document():
+    batch = batch_of(tokens_of(1))
+    wanted = logits_of(BASE)(init(BASE), batch)
+    del batch["segment_ids"]
+    np.testing.assert_array_equal(logits_of(BASE)(init(BASE), batch), wanted)
 
 
 def test_packed_documents_are_as_each_alone():
