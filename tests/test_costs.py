@@ -85,6 +85,17 @@ def test_remat_costs_one_more_forward_pass_of_the_blocks():
     assert 0.8 * blocks < extra <= blocks
 
 
+def test_attention_that_is_kept_is_not_computed_again():
+    config = LONG["long"]
+    counts = [
+        costs.train_ledger(override(config, {"model.remat": remat})).matmul
+        for remat in ("full", "attention")
+    ]
+    keys = keys_per_query(config.data.seq_len)
+    scores = ladder.flops_with_keys(config.model, keys).attention_scores
+    assert counts[0] - counts[1] == scores * config.data.seq_len * config.train.batch_size
+
+
 @pytest.mark.parametrize("config", RUNS.values(), ids=RUNS)
 def test_flops_are_within_2_percent_of_the_compilers(config):
     config = without_scan(config)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling.config import TransformerConfig
@@ -108,11 +109,11 @@ def attention(
     form = choose(form, platform, cannot, ring and place.shards > 1)
     arrays = (scaled(q_BxHxLxK), k_BxGxLxK, v_BxGxLxK, segments_BxL)
     if form == "cudnn":
-        return cudnn(*arrays, window, place)
+        return checkpoint_name(cudnn(*arrays, window, place), "attention")
     if form == "splash":
         return splash(*arrays, window, place)
     if length <= SHORT and place.shards == 1:
-        return short(*arrays, window)
+        return checkpoint_name(short(*arrays, window), "attention")
     block = CPU_BLOCK if platform == "cpu" else BLOCK
     return long(*arrays, Keys(window, block, place.seq, place.shards, ring), place)
 
@@ -224,7 +225,9 @@ def _long_forward(
         return flash.forward(q, Piece(k, v, segments), keys)
 
     head, row = place.by_head, place.by_row
-    out, log_sum = place.run(local, (head, head, head, row), (head, head), q, k, v, segments)
+    given = place.run(local, (head, head, head, row), (head, head), q, k, v, segments)
+    # Kept by model.remat="attention"; so that this pass is not computed again.
+    out, log_sum = checkpoint_name(given, "attention")
     return out, (q, k, v, segments, out, log_sum)
 
 

@@ -90,6 +90,7 @@ def splash_kernel(length: int, window: int | None, shards: int = 1, interpret: b
         block_sizes=sizes,
         head_shards=1,
         q_seq_shards=shards,
+        residual_checkpoint_name="attention",  # as in `attention.py`
         interpret=interpret,
     )
 
