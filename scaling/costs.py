@@ -5,6 +5,7 @@ counts of `ledger` work for every model family, without a formula of its own. Th
 `scaling/ladder.py` are held against these counts by tests.
 """
 
+import dataclasses
 import functools
 import math
 import time
@@ -51,8 +52,10 @@ def forward_ledger(config: RunConfig) -> Ledger:
     """Counts of the model's forward pass, head and loss included, over one training batch.
 
     Inside `sharding.context`, this and `train_ledger` count what the whole mesh executes: with
-    stages, the blocks also compute the pipeline's bubble (`pipeline_overhead`).
+    stages, the blocks also compute the pipeline's bubble (`pipeline_overhead`); with mesh.seq,
+    every device is counted as the one whose queries see most keys.
     """
+    config = _without_kernels(config)
     return ledger(forward(config), params_shapes(config), batch_shapes(config))
 
 
@@ -60,7 +63,16 @@ def train_ledger(config: RunConfig) -> Ledger:
     """Counts of loss and gradient over one training batch. The optimizer's update is left out:
     some ten FLOPs a parameter and step.
     """
+    config = _without_kernels(config)
     return ledger(gradient(config), params_shapes(config), batch_shapes(config))
+
+
+def _without_kernels(config: RunConfig) -> RunConfig:
+    """The run with attention in plain JAX, whose blocks are those that a kernel works through: what
+    a kernel does cannot be read off the program.
+    """
+    model = dataclasses.replace(config.model, attention="blockwise")
+    return dataclasses.replace(config, model=model)
 
 
 def pipeline_overhead(config: RunConfig) -> float:

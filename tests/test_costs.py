@@ -2,6 +2,7 @@
 
 import jax
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from scaling import costs, ladder, sharding
 from scaling.config import (
@@ -83,6 +84,18 @@ def test_remat_costs_one_more_forward_pass_of_the_blocks():
     extra = again - costs.train_ledger(config).matmul
     # The last matmul of a block is not needed to differentiate it.
     assert 0.8 * blocks < extra <= blocks
+
+
+def test_attention_by_a_kernel_counts_as_blocks():
+    """For a TPU the program has a kernel, which the ledger cannot look into."""
+    config = RUNS["blocks of queries"]
+    wanted = costs.train_ledger(config)
+    device = AbstractDevice("TPU v5 lite", 1, "tpu")
+    mesh = AbstractMesh((1,), ("data",), (AxisType.Auto,), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        args = costs.params_shapes(config), costs.batch_shapes(config)
+        assert "pallas_call" in str(jax.make_jaxpr(costs.forward(config))(*args))
+        assert costs.train_ledger(config) == wanted
 
 
 def test_attention_that_is_kept_is_not_computed_again():

@@ -22,6 +22,7 @@ from scaling.models import flash, kernels
 from scaling.models.flash import Keys, Piece
 from scaling.models.layers import Array, Projection, RMSNorm, rotate
 from scaling.models.placement import Placement, placement
+from scaling.models.remat import policy
 
 Form = Literal["auto", "blockwise", "cudnn", "splash"]
 
@@ -200,6 +201,8 @@ def splash(
         all_keys = flash.gathered(Piece(k, v, segments), place.seq)
         return kernels.splash(kernel, q, segments, all_keys)
 
+    if place.seq is not None:  # the backward pass gathers again: all keys are too much to keep
+        local = jax.checkpoint(local, policy=policy("attention"))
     mesh = jax.sharding.get_abstract_mesh()
     lists = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, place.seq)))
     takes = (lists, place.by_head, place.by_head, place.by_head, place.by_row)
