@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import optim, sharding
+from scaling import costs, optim, sharding
 from scaling.config import RunConfig, from_dict
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -53,7 +53,8 @@ class Step:
             **{"positions": positions, "segment_ids": ones},
             **{"loss_mask": ones.astype(np.float32), "target_bytes": ones},
         }
-        batches = {name: np.broadcast_to(a, (calls, *shape)) for name, a in batch.items()}
+        names = costs.batch_shapes(config)
+        batches = {name: np.broadcast_to(batch[name], (calls, *shape)) for name in names}
         mesh = sharding.make_mesh(config.mesh)
         pieces = state_lib.parts(config)
         plan = state_lib.layout(pieces, config, mesh)
