@@ -84,7 +84,7 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
     shape = (2, config.train.batch_size, config.data.seq_len)
     tokens = np.random.default_rng(0).integers(0, config.model.vocab, shape)
     begin = time.perf_counter()
-    step = Step(config, tokens)
+    step = Step(config, tokens, [device])
     losses = [float(step()["loss"][0])]
     start = time.perf_counter() - begin
     float(step()["loss"][0])  # the first one after the compilation may still tune and allocate
@@ -148,7 +148,7 @@ def child(flags: argparse.Namespace, name: str) -> dict[str, Any]:
     command += [f"--steps={flags.steps}", *(["--debug"] if flags.debug else [])]
     command += [f"--set={change}" for change in flags.set]
     command += [] if flags.batch is None else [f"--batch={flags.batch}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         words = [text for text in done.stderr.splitlines() if text.strip()]
         return {"model": name, "error": words[-1][:300] if words else f"exit {done.returncode}"}

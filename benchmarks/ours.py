@@ -1,5 +1,6 @@
 """Our training step at a given shape, outside the loop: for the benchmarks of this folder."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -42,8 +43,15 @@ def random_tokens(config: RunConfig) -> np.ndarray:
 class Step:
     """The compiled step with a state of its own; a call makes `train.steps_per_call` updates."""
 
-    def __init__(self, config: RunConfig, tokens: np.ndarray | None = None):
-        """tokens: int [2, batch, length], tokens and targets; random by default."""
+    def __init__(
+        self,
+        config: RunConfig,
+        tokens: np.ndarray | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        """tokens: int [2, batch, length], tokens and targets; random by default. devices: of the
+        mesh; all by default.
+        """
         tokens, targets = random_tokens(config) if tokens is None else tokens
         calls, shape = config.train.steps_per_call, tokens.shape
         positions = np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
@@ -55,7 +63,7 @@ class Step:
         }
         names = costs.batch_shapes(config)
         batches = {name: np.broadcast_to(batch[name], (calls, *shape)) for name in names}
-        mesh = sharding.make_mesh(config.mesh)
+        mesh = sharding.make_mesh(config.mesh, devices)
         pieces = state_lib.parts(config)
         plan = state_lib.layout(pieces, config, mesh)
         with sharding.context(mesh):
