@@ -113,7 +113,9 @@ def _slices(devices: list[Any]) -> list[list[Any]]:
     """The devices of each TPU slice, in the order of the slices; other devices all in one list."""
     slices: dict[int, list[Any]] = {}
     for device in devices:
-        slices.setdefault(device.slice_index if device.platform == "tpu" else 0, []).append(device)
+        # A described slice, of which there is only one, has no number.
+        number = getattr(device, "slice_index", 0) if device.platform == "tpu" else 0
+        slices.setdefault(number, []).append(device)
     sizes = sorted({len(members) for members in slices.values()})
     if len(sizes) > 1:
         raise ConfigError(

@@ -109,6 +109,29 @@ def test_attention_that_is_kept_is_not_computed_again():
     assert counts[0] - counts[1] == scores * config.data.seq_len * config.train.batch_size
 
 
+def test_remat_computes_again_what_its_policy_does_not_keep():
+    """Projections, or attention, or both: beyond 256 tokens attention has a name of its own."""
+    config = run(512, width=32, depth=2, heads=2)
+
+    def counted(remat):
+        return costs.train_ledger(override(config, {"model.remat": remat})).matmul
+
+    none = counted("none")
+    extra = {r: counted(r) - none for r in ("dots", "offload", "attention", "full")}
+    assert extra["dots"] == extra["offload"] > 0
+    assert extra["attention"] > 0
+    assert extra["full"] == extra["dots"] + extra["attention"]
+
+
+def test_chunks_of_the_loss_cost_one_more_head():
+    """The closed formula does not count it, the ledger does."""
+    config = RUNS["gated"]
+    again = costs.train_ledger(override(config, {"objective.chunk": 16})).matmul
+    head = ladder.transformer_flops(config.model, config.data.seq_len).head
+    tokens = config.data.seq_len * config.train.batch_size
+    assert again - costs.train_ledger(config).matmul == tokens * head
+
+
 @pytest.mark.parametrize("config", RUNS.values(), ids=RUNS)
 def test_flops_are_within_2_percent_of_the_compilers(config):
     config = without_scan(config)
