@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 
 from scaling import optim, sharding, xla_flags
 from scaling.config import RunConfig
+from scaling.models.pipeline import stages_here
 from scaling.objectives import Sum
 from scaling.train.state import Layout, Parts, TrainState
 
@@ -35,7 +36,7 @@ def gradients(
         lambda p, piece, key: pieces.objective.loss(pieces.model, p, piece, key, hparams),
         has_aux=True,
     )
-    if microbatches == 1:
+    if microbatches == 1 and stages_here() == 1:
         grads, sums = grad_of_sum(params, batch, rng)
     else:
         grads, sums = _accumulate(grad_of_sum, microbatches, params, batch, rng)
@@ -48,11 +49,14 @@ def _accumulate(
 ) -> Any:
     """The sum of `grad_of_sum` over the pieces of the batch.
 
-    The gradients of the devices along `replica` and `data` meet once, after the last piece: left to
-    itself, the partitioner adds them up after each, over the slow links between slices too.
+    The gradients of the devices along `replica` and `data` meet once, after the last piece, be it
+    one of these or of the pipeline: left to itself, the partitioner adds them up after each, over
+    the slow links between slices too.
     """
 
     def accumulate(params: Any, batch: Batch, keys_GxM: jax.Array) -> Any:
+        if microbatches == 1:
+            return grad_of_sum(params, batch, keys_GxM[0, 0])
         pieces_MxB = jax.tree.map(lambda x: _cut(x, microbatches), batch)
 
         def body(carry: Any, piece: tuple[Batch, jax.Array]) -> tuple[Any, None]:
