@@ -3,12 +3,14 @@
 `tests/test_meshes.py` spreads it over meshes.
 """
 
+import math
+
 import jax
 import numpy as np
 import pytest
 
 from scaling import data, optim, sharding
-from scaling.check import hlo
+from scaling.check import program as program_lib
 from scaling.config import MeshConfig, RunConfig
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -69,10 +71,21 @@ def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
         assert np.linalg.norm(a - c) <= 1e-6 * np.linalg.norm(a)
 
 
-def test_gradients_of_microbatches_meet_once_a_step(tiny):
-    """What is sent between replicas is one gradient, however many pieces it was made of."""
-    config = tiny({"mesh.replica": 2, "train.microbatches": 4})
-    pieces, mesh = state_lib.parts(config), sharding.make_mesh(config.mesh, jax.devices()[:2])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"train.microbatches": 4},
+        pytest.param({"model.depth": 2, "mesh.stage": 2}, marks=pytest.mark.slow),
+    ],
+)
+def test_gradients_of_microbatches_meet_once_a_step(tiny, fields):
+    """What is sent between replicas is one gradient, however many pieces it was made of, be they
+    the step's or the pipeline's.
+    """
+    config = tiny({"mesh.replica": 2, "mesh.data": 1} | fields)
+    stages = config.mesh.stage
+    mesh = sharding.make_mesh(config.mesh, jax.devices()[: 2 * stages])
+    pieces = state_lib.parts(config)
     plan = state_lib.layout(pieces, config, mesh)
     batch = data.train_batches(config).batch(0)
     batch = {name: values[None] for name, values in batch.items()}
@@ -80,9 +93,12 @@ def test_gradients_of_microbatches_meet_once_a_step(tiny):
         lowered = compile_steps(pieces, config, plan).lower(
             plan.abstract, batch, np.int32(1), optim.hparams(config)
         )
-    program = hlo.read(lowered.compile().as_text(), devices=2)
-    sent = sum(c.count * c.bytes for c in program.collectives)
-    gradient = sum(4 * leaf.size for leaf in jax.tree.leaves(plan.abstract.params))
+    program = program_lib.read(lowered.compile().as_text(), devices=mesh.size)
+    # The first `stages` devices are one replica.
+    between = [c for c in program.collectives if len({d < stages for d in c.group}) > 1]
+    sent = sum(c.count * c.bytes for c in between)
+    leaves = jax.tree.leaves(plan.abstract.params)
+    gradient = sum(4 * math.prod(x.sharding.shard_shape(x.shape)) for x in leaves)
     assert gradient <= sent <= 1.01 * gradient  # beside it: sums of the loss and its like
 
 
