@@ -30,6 +30,7 @@ AXES = {
     "fsdp": {"mesh.fsdp": 8},
     "tensor": {"mesh.tensor": 2},
     "seq": {"mesh.seq": 4},
+    "seq, ring": {"mesh.seq": 4} | RING,
     "stage": {"mesh.stage": 4},
     "stage, circular": {"mesh.stage": 2} | CIRCULAR,
 }
@@ -42,6 +43,7 @@ PRODUCTS = {
     "fsdp tensor stage": {"mesh.fsdp": 2, "mesh.tensor": 2, "mesh.stage": 2} | CIRCULAR,
     "data seq tensor": {"mesh.data": 2, "mesh.seq": 2, "mesh.tensor": 2},
     "fsdp seq stage": {"mesh.fsdp": 2, "mesh.seq": 2, "mesh.stage": 2},
+    "fsdp seq tensor, ring": {"mesh.fsdp": 2, "mesh.seq": 2, "mesh.tensor": 2} | RING,
     "seq tensor stage": {"mesh.seq": 2, "mesh.tensor": 2, "mesh.stage": 2} | CIRCULAR,
 }
 # Each group of devices along replica and data adds up its own pieces of the batch.
