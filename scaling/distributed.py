@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -214,19 +215,25 @@ def session(config: DistributedConfig) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        _leave(BAD_INPUT, str(error))
+        code, message = BAD_INPUT, str(error)
     except KeyboardInterrupt:
-        _leave(128 + signal.SIGINT, "interrupted")
+        code, message = 128 + signal.SIGINT, "interrupted"
     except Exception as error:
         if peer_lost(error):
-            _leave(RESUME_ME, f"{LOST} ({str(error).splitlines()[0]})")
-        traceback.print_exc()
-        _leave(FAILED, f"process {jax.process_index()} ends, and with it the run")
+            code, message = RESUME_ME, f"{LOST} ({str(error).splitlines()[0]})"
+        else:
+            traceback.print_exc()
+            code, message = FAILED, f"process {jax.process_index()} ends, and with it the run"
+    else:
+        return
+    # Without process 0 the runtime aborts the others, which have something to say as well.
+    _leave(code, message, linger=3.0 if jax.process_index() == 0 else 0.0)
 
 
-def _leave(code: int, message: str) -> None:
+def _leave(code: int, message: str, linger: float = 0.0) -> None:
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()
+    time.sleep(linger)
     os._exit(code)
 
 

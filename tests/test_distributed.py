@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import pathlib
 import signal
 import socket
@@ -42,7 +43,11 @@ class Launcher:
         self._all: list[subprocess.Popen] = []
 
     def start(
-        self, fields: Mapping[str, Any], devices: int = 1, **where: object
+        self,
+        fields: Mapping[str, Any],
+        devices: int = 1,
+        environment: Mapping[str, str] | None = None,
+        **where: object,
     ) -> subprocess.Popen:
         """One process; `where` are fields of `distributed`."""
         values = {**self._base, **fields}
@@ -55,17 +60,24 @@ class Launcher:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | dict(environment or {}),
         )
         self._all.append(process)
         return process
 
     def several(
-        self, count: int, fields: Mapping[str, Any], devices: int = 1
+        self, count: int, fields: Mapping[str, Any], devices: int = 1, slurm: bool = False
     ) -> list[subprocess.Popen]:
-        """All processes of a run."""
-        where: dict[str, Any] = {"coordinator": f"127.0.0.1:{free_port()}", "processes": count}
-        where |= {"timeout": TIMEOUT}
-        return [self.start(fields, devices, process=i, **where) for i in range(count)]
+        """All processes of a run, which find each other by flags, or as `srun` would start them."""
+        port = free_port()
+        if not slurm:
+            where: dict[str, Any] = {"coordinator": f"127.0.0.1:{port}", "processes": count}
+            where |= {"timeout": TIMEOUT}
+            return [self.start(fields, devices, process=i, **where) for i in range(count)]
+        job = {"SLURM_JOB_ID": str(port), "SLURM_NTASKS": str(count)}
+        job |= {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": str(count)}
+        tasks = [job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(count)]
+        return [self.start(fields, devices, task, timeout=TIMEOUT) for task in tasks]
 
     def close(self) -> None:
         for process in self._all:
@@ -147,17 +159,16 @@ def uninterrupted(tiny, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_signal_to_one_stops_all_and_fewer_processes_go_on(uninterrupted, launcher, tmp_path):
-    """4 processes, SIGTERM to the last; then 2, SIGTERM to the first; then 1: one curve."""
+    """4 processes, SIGTERM to the last; then 2 tasks of Slurm, SIGTERM to the first; then 1."""
     config, reference = uninterrupted
     run = RunDirectory.open(config, tmp_path)
     steps = []
-    # Rows split in two and shared in pairs; parameters over all; each of two devices.
-    for count, devices, mesh, told in (
-        (4, 1, {"mesh.data": 2, "mesh.tensor": 2}, 3),
-        (2, 2, {"mesh.fsdp": 4}, 0),
-    ):
+    # Pairs of processes that read the same rows; then, as on two slices, replicas of two devices.
+    pairs = {"mesh.fsdp": 2, "mesh.tensor": 2}
+    slices = {"mesh.replica": 2, "mesh.fsdp": 2, "train.microbatches": 2}
+    for count, devices, mesh, told, slurm in ((4, 1, pairs, 3, False), (2, 2, slices, 0, True)):
         before = lines_of(run)
-        processes = launcher.several(count, LONG | mesh, devices)
+        processes = launcher.several(count, LONG | mesh, devices, slurm)
         wait_for(lambda before=before: lines_of(run) >= before + 10, processes)
         processes[told].send_signal(signal.SIGTERM)
         results = ends(processes)
@@ -189,8 +200,9 @@ def test_the_others_end_when_one_is_killed_and_the_same_command_goes_on(
     assert code in (RESUME_ME, *([-signal.SIGABRT] if victim == 0 else [])), text
     assert "another" in text
     assert run.status()["state"] == "stopped"
-    done(launcher.several(2, LONG) if victim == 0 else [launcher.start(LONG)])
-    assert_same_curve(run, reference)
+    if victim == 0:
+        done(launcher.several(2, LONG))
+        assert_same_curve(run, reference)
 
 
 # ---- what cannot work
