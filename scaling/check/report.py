@@ -149,6 +149,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             name: getattr(report.ledger, name)
             for name in ("matmul", "convolution", "elementwise", "reduction", "transcendental")
         },
+        "pipeline_overhead": costs.pipeline_overhead(config),
         "sharding": [
             {
                 "path": row.path,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from scaling import ladder, sharding
+from scaling import costs, ladder, sharding
 from scaling.check.report import Report, model_flops
 from scaling.config import run_name
 from scaling.units import binary, human
@@ -46,6 +46,8 @@ def _counts(report: Report) -> str:
     kinds = "  ".join(f"{k} {human(v)}" for k, v in model_flops(config).items() if v)
     classes = ("matmul", "elementwise", "reduction", "transcendental")
     program = "  ".join(f"{name} {human(getattr(ledger, name))}" for name in classes)
+    bubble = 1 - 1 / costs.pipeline_overhead(config)
+    of_pipeline = f" (of the blocks', {bubble:.0%} are the pipeline's bubble)" if bubble else ""
     return "\n".join(
         [
             f"params: {cost.params:,} total, {cost.params_non_embedding:,} without embeddings, "
@@ -54,7 +56,7 @@ def _counts(report: Report) -> str:
             f"{cost.flops:.3g} FLOPs; a step: {report.tokens:,} tokens",
             f"FLOPs a token, by convention: {conventions}",
             f"FLOPs a token, by matmul:     {kinds}",
-            f"FLOPs a step, by the program: {program}",
+            f"FLOPs a step, by the program: {program}{of_pipeline}",
         ]
     )
 

@@ -54,6 +54,14 @@ def test_gradients_are_reduced_over_data_and_nothing_else_is_large(report):
     assert gradients <= sum(t.bytes for t in over_data) < twice + 200
 
 
+def test_the_bubble_of_a_pipeline_is_said(report):
+    assert "bubble" not in text(report)
+    fields = {"mesh.stage": 2, "model.pipeline_microbatches": 4}
+    staged = dataclasses.replace(report, config=override(report.config, fields))
+    assert "20% are the pipeline's bubble" in text(staged)
+    assert as_dict(staged)["pipeline_overhead"] == 5 / 4
+
+
 def test_the_json_says_what_the_text_says(report):
     values = json.loads(json.dumps(as_dict(report)))
     assert values["fits"] is True
