@@ -8,43 +8,23 @@ import math
 import jax
 import numpy as np
 import pytest
+from curves import curve
 
 from scaling import data, optim, sharding
 from scaling.check import program as program_lib
-from scaling.config import MeshConfig, RunConfig
+from scaling.config import MeshConfig
 from scaling.train import state as state_lib
 from scaling.train.placement import place
 from scaling.train.step import compile_steps, gradients
 
 
-def curve(config: RunConfig, steps: int = 4) -> np.ndarray:
-    """Losses of the first steps on one device."""
-    pieces = state_lib.parts(config)
-    mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
-    plan = state_lib.layout(pieces, config, mesh)
-    stacked, whole = sharding.stacked_batch_sharding(mesh), sharding.replicated(mesh)
-    batches = data.train_batches(config)
-    size = config.train.steps_per_call
-    losses = []
-    with sharding.context(mesh):
-        state = state_lib.init(pieces, config, plan)
-        run = compile_steps(pieces, config, plan)
-        hparams = place(optim.hparams(config), whole)
-        for start in range(0, steps, size):
-            taken = [batches.batch(start + i) for i in range(size)]
-            batch = place({k: np.stack([b[k] for b in taken]) for k in taken[0]}, stacked)
-            state, metrics = run(state, batch, place(np.int32(size), whole), hparams)
-            losses += list(jax.device_get(metrics)["loss"])
-    return np.array(losses)
-
-
 @pytest.fixture(scope="module")
 def one_device(tiny):
-    return curve(tiny())
+    return curve(tiny())[0]
 
 
 def test_microbatches_equal_the_full_batch(tiny, one_device):
-    losses = curve(tiny({"train.microbatches": 4}))
+    losses, _ = curve(tiny({"train.microbatches": 4}))
     np.testing.assert_allclose(losses, one_device, rtol=1e-6)
 
 
@@ -103,7 +83,7 @@ def test_gradients_of_microbatches_meet_once_a_step(tiny, fields):
 
 
 def test_several_steps_a_call_give_the_same_curve(tiny, one_device):
-    losses = curve(tiny({"train.steps_per_call": 4}))
+    losses, _ = curve(tiny({"train.steps_per_call": 4}))
     np.testing.assert_allclose(losses, one_device, rtol=1e-6)
 
 
