@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from scaling.config import TransformerConfig
 from scaling.errors import ConfigError
@@ -204,7 +204,9 @@ def splash(
     if place.seq is not None:  # the backward pass gathers again: all keys are too much to keep
         local = jax.checkpoint(local, policy=policy("attention"))
     mesh = jax.sharding.get_abstract_mesh()
-    lists = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, place.seq)))
+    # The same mesh without a surrounding shard_map's hold on it, in which a spec has no shape.
+    free = AbstractMesh(mesh.axis_sizes, mesh.axis_names)
+    lists = kernel.manual_sharding_spec(NamedSharding(free, PartitionSpec(None, place.seq)))
     takes = (lists, place.by_head, place.by_head, place.by_head, place.by_row)
     return place.run(local, takes, place.by_head, kernel, q, k, v, segments)
 

@@ -74,3 +74,19 @@ def test_two_slices_and_a_proposal_that_fits(tmp_path):
     assert proposal["changes"] == {"mesh.data": 1, "mesh.fsdp": 4}
     assert proposal["report"]["fits"] is True
     assert proposal["report"]["bytes_needed"] <= limit
+
+
+def test_a_pipeline_with_the_attention_kernel(tmp_path):
+    """The kernel is mapped over stages, inside the groups whose gradients meet once a step."""
+    flags = ("--topology=v5e:2x2", "--config.mesh.data=2", "--config.mesh.stage=2")
+    flags = (*flags, "--config.data.seq_len=128")
+    report = check(*flags, out=tmp_path)
+    assert report["pipeline_overhead"] == 3 / 2
+    own = sum(
+        row["bytes_per_device"] for row in report["sharding"] if row["path"].startswith("params/")
+    )
+    over_data = sum(row["bytes"] for row in report["collectives"] if row["axes"] == ["data"])
+    assert own <= over_data < 1.5 * own  # padded to whole tiles
+    assert {"collective-permute"} <= {
+        row["kind"] for row in report["collectives"] if row["axes"] == ["stage"]
+    }
