@@ -26,14 +26,11 @@ class Checkpoints:
     def __init__(self, path: epath.PathLike, config: RunConfig):
         # Orbax takes absolute paths only.
         self._path, self._config = epath.Path(path).resolve(), config
-        self._manager = self._open()
-
-    def _open(self) -> ocp.CheckpointManager:
-        return ocp.CheckpointManager(
+        self._manager = ocp.CheckpointManager(
             self._path,
             item_names=("state", "identity"),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=self._config.train.keep_checkpoints, enable_async_checkpointing=True
+                max_to_keep=config.train.keep_checkpoints, enable_async_checkpointing=True
             ),
         )
 
@@ -96,17 +93,17 @@ class Checkpoints:
                 return state
             self._set_aside(step, problems[0])
         if steps:
-            self._manager.close()
-            self._manager = self._open()
             log.warning("no checkpoint in %s can be read; starting from step 0", self._path)
         return None
 
     def _restore(self, step: int, abstract: TrainState) -> TrainState:
-        args = ocp.args.Composite(identity=ocp.args.JsonRestore())
-        identity = self._manager.restore(step, args=args)["identity"]
-        check_identity(self._path / str(step), identity, self._config)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        return self._manager.restore(step, args=args)["state"]
+        # Not by the manager, which waits for the other processes when it has read: for ever, if one
+        # of them cannot.
+        path = self._path / str(step)
+        identity = ocp.JsonCheckpointHandler().restore(path / "identity")
+        check_identity(path, identity, self._config)
+        handler = ocp.StandardCheckpointHandler()
+        return handler.restore(path / "state", args=ocp.args.StandardRestore(abstract))
 
     def _set_aside(self, step: int, problem: str) -> None:
         bad = self._path / f"{step}.unreadable"
@@ -121,6 +118,7 @@ class Checkpoints:
                 bad.rmtree()
             (self._path / str(step)).rename(bad)
         gather(None)
+        self._manager.reload()  # or it would take the step for saved when it is reached again
 
 
 def check_identity(path: epath.Path, identity: dict[str, Any], config: RunConfig) -> None:
