@@ -1,8 +1,8 @@
-"""What a run costs: parameters from shapes, FLOPs from the program, peak FLOP/s, and memory.
+"""What a run costs: parameters from shapes, FLOPs from the program, and peak FLOP/s.
 
-The loop asks `peak_flops` for the denominator of MFU, `sweep --dry_run` asks `estimate_bytes`; the
-counts of `ledger` work for every model family, without a formula of its own. The closed formulas of
-`scaling/ladder.py` are held against these counts by tests.
+The loop asks `peak_flops` for the denominator of MFU; the counts of `ledger` work for every
+model family, without a formula of its own. The closed formulas of `scaling/ladder.py` are held
+against these counts by tests.
 """
 
 import dataclasses
@@ -10,7 +10,6 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,12 +17,9 @@ import jax.numpy as jnp
 
 from scaling import chips, sharding
 from scaling.config import RunConfig
-from scaling.ladder import resolved, transformer_params
 from scaling.ledger import Ledger, ledger
 from scaling.models import build
-from scaling.models.attention import keys_kept
 from scaling.objectives import build as build_objective
-from scaling.objectives import cross_entropy
 
 
 def batch_shapes(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
@@ -132,79 +128,3 @@ def measured_cpu_peak() -> float:
             run(matrix).block_until_ready()
             seconds.append(time.perf_counter() - begin)
     return chain * 2 * size**3 / min(seconds)
-
-
-# ---- memory
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of one device in a train step; activations are rough."""
-
-    params: float
-    gradients: float
-    optimizer: float  # moments and the average of the weights
-    activations: float  # kept from the forward pass to the backward pass, and the logits
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return self.params + self.gradients + self.optimizer + self.activations
-
-
-_MOMENTS = {"adamw": 2.0, "lion": 1.0, "sgd": 1.0, "adafactor": 0.0}  # copies of the parameters
-
-
-def estimate_bytes(config: RunConfig, devices: int = 1) -> Memory:
-    """Memory of one of `devices` devices, by closed formula; compiles nothing.
-
-    Parameters, gradients and moments are float32 and spread over the mesh axes fsdp, tensor, expert
-    and stage; microbatches are spread over replica, data, fsdp, expert and seq, their heads and
-    channels over tensor, the vocabulary over tensor and stage. Activations count what each
-    operation of a block keeps for its backward pass, without what the compiler fuses away or keeps
-    beside it.
-    """
-    mesh, model, train = config.mesh, config.model, config.train
-    others = mesh.replica * mesh.fsdp * mesh.seq * mesh.tensor * mesh.expert * mesh.stage
-    data = mesh.data or max(1, devices // (others * mesh.trial))
-    params = 4.0 * transformer_params(model).total
-    params /= mesh.fsdp * mesh.tensor * mesh.expert * mesh.stage
-    moments = 0.0 if config.optim.offload else _MOMENTS[config.optim.name]
-    copies = moments + (config.optim.ema_decay is not None)
-    rows = train.batch_size / train.microbatches
-    rows /= mesh.replica * data * mesh.fsdp * mesh.expert
-    length, vocab = config.data.seq_len / mesh.seq, resolved(model.vocab)
-    chunks = cross_entropy.pieces(math.ceil(rows), math.ceil(length), vocab, config.objective.chunk)
-    # They, their softmax and their gradient.
-    logits = 3 * 4 * vocab / (mesh.tensor * mesh.stage) / chunks
-    activations = rows * length * (_activation_bytes(config) / mesh.stage + logits)
-    return Memory(params, params, copies * params, activations)
-
-
-def _activation_bytes(config: RunConfig) -> float:
-    """Bytes a token that the blocks' forward pass leaves for the backward pass."""
-    model, tensor = config.model, config.mesh.tensor
-    size = jnp.dtype(model.dtype).itemsize
-    heads, kv_heads, head_dim = model.heads, resolved(model.kv_heads), resolved(model.head_dim)
-    matmuls = 2.0 * (heads + kv_heads) * head_dim  # queries, keys, values, attention's output
-    hidden, slots = float(resolved(model.mlp_width)), 0.0
-    if model.moe.experts:
-        slots = model.moe.per_token * (model.moe.capacity_factor or 1.0)  # of a token
-        hidden = resolved(model.moe.width) * (slots + model.moe.shared)
-    matmuls += hidden * (2 if model.mlp == "gated" else 1)
-    scores = heads * keys_kept(config.data.seq_len, model.window)
-    weights = scores * (4 + (size if size < 4 else 0))
-    turned = (heads + kv_heads) * head_dim * (2 if model.qk_norm else 1)
-    kept_inside = size * (matmuls + turned + hidden) + weights
-    residual = 2 * model.width * size  # the stream before each half of the block
-    # What goes into the slots and what comes out of them is not split over tensor.
-    block = residual * 2 + kept_inside / tensor + size * slots * 2 * model.width
-    kept = {
-        "none": block,
-        "dots": residual + size * matmuls / tensor,
-        "attention": residual / 2 + (size * head_dim + 4) * heads / tensor,
-        "offload": residual / 2,
-        "full": residual / 2,
-    }
-    live = 0 if model.remat == "none" else block  # one block at a time is computed again
-    return model.depth * kept[model.remat] * pipeline_overhead(config) + live

@@ -1,4 +1,4 @@
-"""FLOPs of the program, of the formula and of the compiler agree; so does memory, roughly."""
+"""FLOPs of the program, of the formula and of the compiler agree."""
 
 import jax
 import pytest
@@ -194,35 +194,3 @@ def test_a_matmul_runs_below_the_measured_peak_of_the_cpu():
     peak = costs.measured_cpu_peak()
     assert 1e9 < peak < 1e14
     assert costs.peak_flops(jax.devices()[0], "float32") == peak / 8
-
-
-@pytest.mark.parametrize("remat", ["none", "full"])
-def test_estimated_memory_is_what_the_compiler_plans_roughly(remat):
-    config = override(RUNS["gated"], {"model.remat": remat, "train.batch_size": 32})
-    params, batch = costs.params_shapes(config), costs.batch_shapes(config)
-    planned = jax.jit(costs.gradient(config)).lower(params, batch).compile().memory_analysis()
-    memory = costs.estimate_bytes(config)
-    assert memory.params == memory.gradients == 4 * costs.count_params(config)
-    assert memory.optimizer == 2 * memory.params
-    assert 0.5 < memory.activations / planned.temp_size_in_bytes < 2
-
-
-def test_memory_is_spread_over_the_mesh():
-    config = RUNS["gated"]
-    whole = costs.estimate_bytes(config)
-    data = costs.estimate_bytes(config, devices=4)
-    assert (data.params, data.activations) == (whole.params, whole.activations / 4)
-    fsdp = costs.estimate_bytes(override(config, {"mesh.fsdp": 4}), devices=4)
-    assert fsdp.total == pytest.approx(whole.total / 4)
-    pieces = costs.estimate_bytes(override(config, {"train.microbatches": 2}))
-    assert pieces.activations == whole.activations / 2
-
-
-def test_remat_keeps_less():
-    kept = [
-        costs.estimate_bytes(
-            override(RUNS["gated"], {"model.remat": r, "model.depth": 12})
-        ).activations
-        for r in ("none", "dots", "full")
-    ]
-    assert kept[0] > 1.5 * kept[1] > 1.5**2 * kept[2]

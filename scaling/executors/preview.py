@@ -13,7 +13,7 @@ import jax
 import pandas as pd
 from etils import epath
 
-from scaling import costs, ladder
+from scaling import ladder, memory
 from scaling.config import RunConfig, run_name, to_dict
 from scaling.executors.result import Result
 from scaling.records import RunDirectory
@@ -25,7 +25,7 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
     """One line a run, and totals; trains nothing.
 
     Params are all parameters, those without embeddings, and those that a token meets; FLOPs are of
-    training, by the closed formula; bytes are an estimate a device (`costs.estimate_bytes`).
+    training, by the closed formula; bytes are an estimate a device (`memory.estimate_bytes`).
     """
     devices = devices or len(jax.devices())
     states = [RunDirectory.open(c, workdir).status().get("state", "to do") for c in configs]
@@ -41,7 +41,7 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
             "FLOPs": f"{cost.flops:.2e}",
             "batch": f"{config.train.batch_size}x{config.data.seq_len}",
             "mesh": _mesh(config, devices),
-            "bytes/device": human(costs.estimate_bytes(config, devices).total) + "B",
+            "bytes/device": human(memory.estimate_bytes(config, devices).total) + "B",
             "state": state,
         }
         for config, cost, state in zip(configs, spent, states, strict=True)

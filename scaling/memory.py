@@ -1,0 +1,139 @@
+"""What a device must hold in a train step, without compiling it.
+
+The state's bytes come from its shapes and the sharding table; the rest from a walk over the jaxpr
+of the step that one device makes (`liveness.py`). `sweep --dry_run` prints it; `launch.py check`
+asks the compiler instead.
+"""
+
+import functools
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scaling import costs, liveness, optim, sharding
+from scaling.config import ObjectiveConfig, OptimConfig, RunConfig, TransformerConfig, to_dict
+from scaling.ladder import resolved
+from scaling.train import state as state_lib
+from scaling.train.step import train_step
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one device in a train step."""
+
+    params: float
+    optimizer: float  # moments that are not in the host's memory, the average of the weights
+    batch: float
+    temporaries: float  # gradients, activations, logits
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.params + self.optimizer + self.batch + self.temporaries
+
+
+def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = None) -> Memory:
+    """Memory of one of `devices` devices in a step of a resolved run.
+
+    Args:
+      devices: of the run; a mesh whose data axis is not given takes what the others leave.
+      platform: of the devices; None: as here.
+
+    Raises ConfigError where an axis of the state does not divide over the mesh.
+    """
+    sizes: dict[str, int] = {k: v for k, v in to_dict(config.mesh).items() if v is not None}
+    sizes.setdefault("data", max(1, devices // math.prod(sizes.values())))
+    mesh = jax.sharding.AbstractMesh(
+        tuple(sizes[axis] for axis in sharding.AXES),
+        sharding.AXES,
+        axis_types=(jax.sharding.AxisType.Auto,) * len(sharding.AXES),
+    )
+    rows = math.prod(sizes[axis] for axis in sharding.BATCH_AXES)
+    pieces = state_lib.parts(config)
+    boxed = jax.eval_shape(lambda seed: state_lib.create(pieces, config, seed), jnp.uint32(0))
+    table = sharding.check(boxed, sharding.state_shardings(boxed, mesh), mesh)
+    params = sum(r.bytes_per_device for r in table if r.path.startswith("params"))
+    others = [r for r in table if not r.path.startswith("params")]
+    if config.optim.offload:
+        others = [r for r in others if not r.path.startswith("opt_state")]
+    batch = sum(s.size * s.dtype.itemsize for s in costs.batch_shapes(config).values()) / rows
+    platform = platform or jax.default_backend()
+    temporaries, gradients = _of_one_device(*_part(config, sizes), platform == "cpu")
+    # Between layers each device has only its part of the gradients.
+    shared = sizes["fsdp"] * sizes["expert"]
+    temporaries -= gradients * (1 - 1 / shared)
+    # In a pipeline every visit of a microbatch leaves its activations, the bubble's too.
+    temporaries *= costs.pipeline_overhead(config)
+    return Memory(params, sum(r.bytes_per_device for r in others), batch, temporaries)
+
+
+def _part(config: RunConfig, sizes: dict[str, int]) -> tuple[Any, ...]:
+    """The run that one device makes of a run: its rows, its part of the length, its heads, channels
+    and blocks. Hyper-parameters are at their defaults: they are not part of the program.
+    """
+
+    def share(size: int, *axes: str) -> int:
+        return max(1, math.ceil(size / math.prod(sizes[axis] for axis in axes)))
+
+    model, train = config.model, config.train
+    kv_heads = share(resolved(model.kv_heads), "tensor")
+    moe, width = model.moe, resolved(model.mlp_width)
+    if moe.experts:
+        experts = max(moe.per_token, share(moe.experts, "expert"))
+        moe = replace(moe, experts=experts, width=share(resolved(moe.width), "tensor"))
+    model = replace(
+        model,
+        depth=share(model.depth, "stage"),
+        kv_heads=kv_heads,
+        heads=kv_heads * (model.heads // resolved(model.kv_heads)),
+        mlp_width=share(width, "tensor"),
+        vocab=share(resolved(model.vocab), "tensor", "stage"),
+        moe=moe,
+        attention="blockwise",  # what a kernel keeps cannot be read off the program
+        remat="full" if model.remat == "offload" else model.remat,
+    )
+    optimizer = OptimConfig(
+        name=config.optim.name,
+        clip_norm=None if config.optim.clip_norm is None else 1.0,
+        ema_decay=None if config.optim.ema_decay is None else 0.5,
+        warmup_steps=0,
+        warmup_fraction=None,
+    )
+    rows = share(train.batch_size // train.microbatches, *sharding.BATCH_AXES)
+    length = share(config.data.seq_len, "seq")
+    return model, optimizer, config.objective, length, rows, train.microbatches
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_one_device(
+    model: TransformerConfig,
+    optimizer: OptimConfig,
+    objective: ObjectiveConfig,
+    length: int,
+    rows: int,
+    microbatches: int,
+    wide: bool,
+) -> tuple[float, float]:
+    """(temporaries, gradients) of the step of one device, in bytes."""
+    base = RunConfig(model=model, optim=optimizer, objective=objective)
+    config = replace(
+        base,
+        data=replace(base.data, seq_len=length),
+        train=replace(
+            base.train, batch_size=rows * microbatches, microbatches=microbatches, steps=1
+        ),
+    )
+    pieces = state_lib.parts(config)
+    state = jax.eval_shape(
+        lambda seed: sharding.unbox(state_lib.create(pieces, config, seed)), jnp.uint32(0)
+    )
+    hparams = {
+        name: jax.ShapeDtypeStruct((), value.dtype) for name, value in optim.hparams(config).items()
+    }
+    step = functools.partial(train_step, pieces, microbatches)
+    traced = jax.make_jaxpr(step)(state, costs.batch_shapes(config), hparams)
+    gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return liveness.peak_bytes(traced, wide), gradients

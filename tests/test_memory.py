@@ -1,0 +1,87 @@
+"""The estimate of a step's memory against the compiler's plan, and over a mesh."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from scaling import costs, memory, sharding
+from scaling.check import compiled, target
+from scaling.config import RunConfig, override
+from tests.test_costs import run
+
+# Width, depth, length, batch, vocabulary, remat, scan and dtype all differ.
+SHAPES = {
+    "unrolled": {"model.scan_layers": False},
+    "scanned, longer": {"data.seq_len": 512, "train.batch_size": 2},
+    "large vocabulary": {
+        **{"model.vocab": 8192, "model.scan_layers": False, "model.depth": 3},
+        **{"model.width": 128, "train.batch_size": 4},
+    },
+    "remat": {"model.remat": "full", "model.depth": 6, "model.width": 128},
+    "bfloat16": {"model.dtype": "bfloat16", "model.width": 128, "model.heads": 8},
+    "remat of all but matmuls": {"model.remat": "dots", "model.mlp": "plain"},
+}
+
+
+def base(**fields) -> RunConfig:
+    config = run(256, width=64, depth=2, heads=4)
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, warmup_steps=0))
+    config = override(config, {"train.batch_size": 8})
+    for name, value in fields.items():
+        config = override(config, {name: value})
+    return resized(config)
+
+
+def resized(config: RunConfig) -> RunConfig:
+    """With what follows from the width."""
+    width, heads = config.model.width, config.model.heads
+    hidden = -(-8 * width // 48) * 16
+    return override(config, {"model.head_dim": width // heads, "model.mlp_width": hidden})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", SHAPES.values(), ids=SHAPES)
+def test_the_estimate_is_within_10_percent_of_the_compilers_plan(fields):
+    config = base(**fields)
+    here = target.of_devices(jax.devices()[:1])
+    mesh = sharding.make_mesh(config.mesh, here.devices)
+    planned = compiled.compile(compiled.lower(config, mesh, here), here).memory
+    found = memory.estimate_bytes(config, platform="cpu")
+    assert found.total - found.temporaries == pytest.approx(planned.arguments, rel=0.01)
+    assert found.total == pytest.approx(planned.total, rel=0.1)
+
+
+def test_the_state_is_exact():
+    found = memory.estimate_bytes(base())
+    assert found.params == 4 * costs.count_params(base())
+    assert 2 * found.params <= found.optimizer < 2 * found.params + 100  # and some counters
+    lion = override(base(), {"optim.name": "lion", "optim.ema_decay": 0.9})
+    assert memory.estimate_bytes(lion).optimizer == pytest.approx(2 * found.params, rel=1e-3)
+    away = override(base(), {"optim.offload": True})
+    assert memory.estimate_bytes(away).optimizer < 100
+
+
+def test_memory_is_spread_over_the_mesh():
+    config = override(base(), {"model.vocab": 256})
+    whole = memory.estimate_bytes(config)
+    data = memory.estimate_bytes(config, devices=4)
+    assert data.params == whole.params
+    assert data.batch == whole.batch / 4
+    assert 0.25 < data.temporaries / whole.temporaries < 0.35  # gradients are whole
+    for axis, most in (("fsdp", 0.27), ("tensor", 0.75), ("seq", 1.0), ("stage", 1.0)):
+        split = memory.estimate_bytes(override(config, {f"mesh.{axis}": 2}), devices=2)
+        assert split.total < most * 2 * whole.total if axis == "fsdp" else most * whole.total
+
+
+def test_microbatches_and_remat_need_less():
+    config = base()
+    whole = memory.estimate_bytes(config).temporaries
+    assert (
+        memory.estimate_bytes(override(config, {"train.microbatches": 4})).temporaries < whole / 2
+    )
+    kept = [
+        memory.estimate_bytes(override(config, {"model.remat": r, "model.depth": 12})).temporaries
+        for r in ("none", "dots", "full")
+    ]
+    assert kept[0] > 1.2 * kept[1] > 1.2**2 * kept[2]
