@@ -151,18 +151,23 @@ def flops_per_token(config: RunConfig) -> dict[str, float]:
       kaplan: 6 x parameters without embeddings (Kaplan et al. 2020, section 2.1).
       six_n: 6 x all parameters.
       palm: six_n + 12 x depth x heads x head_dim x seq_len (PaLM, appendix B), or x window.
-      matmul: every matmul, attention in full (`size` counts this one).
+      chinchilla: every matmul, attention in full, the lookup as a matmul with one-hot rows, and 3
+        a score for the softmax (Hoffmann et al. 2022, appendix F).
+      matmul: every matmul, attention in full (`size` counts this one, and so MFU).
       matmul_causal: every matmul, attention only where a query may look.
     """
     model, seq_len = config.model, config.data.seq_len
     params = transformer_params(model)
     keys = min(model.window or seq_len, seq_len)
     scores = 12 * model.depth * model.heads * resolved(model.head_dim) * keys
+    matmul = transformer_flops(model, seq_len, "full").total
+    lookup, softmax = 2 * params.embedding, 3 * model.depth * model.heads * keys
     return {
         "kaplan": 6 * params.active_non_embedding,
         "six_n": 6 * params.active,
         "palm": 6 * params.active + scores,
-        "matmul": 3 * transformer_flops(model, seq_len, "full").total,
+        "chinchilla": 3 * (matmul + lookup + softmax),
+        "matmul": 3 * matmul,
         "matmul_causal": 3 * transformer_flops(model, seq_len, "causal").total,
     }
 

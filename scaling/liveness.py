@@ -3,9 +3,11 @@
 The jaxpr is walked in its order. An array is there from the equation that makes it to its last use,
 and is none at all where XLA computes it inside the loop of whoever uses it. The rules for that are
 those seen in XLA's CPU compiler (fusion, transposed operands, library reductions). What is left out
-is what the allocator loses between arrays. `scaling/memory.py` applies it to the train step.
+is the little that the allocator loses between arrays. `scaling/memory.py` applies it to the train
+step.
 """
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -49,7 +51,7 @@ class _Step:
     name: str
     inputs: list[Array]
     outputs: list[Array]
-    inside: float = 0.0  # bytes that a loop's body needs at its peak
+    body: tuple[core.Jaxpr, bool, int | None, int] | None = None  # of a loop: what `_buffers` takes
 
 
 @dataclass
@@ -93,14 +95,15 @@ class _Program:
         name, params = eqn.primitive.name, eqn.params
         if name == "optimization_barrier":  # of each array by itself
             return [_Step(name, [i], [o]) for i, o in zip(inputs, outputs, strict=True)]
-        inside = 0.0
+        body = None
         if name == "scan":
-            inside = _peak(params["jaxpr"].jaxpr, self.wide, params["num_carry"])
+            sliced = len(inputs) - params["num_consts"] - params["num_carry"]
+            body = (params["jaxpr"].jaxpr, self.wide, params["num_carry"], sliced)
         elif name == "while":
-            inside = _peak(params["body_jaxpr"].jaxpr, self.wide)
+            body = (params["body_jaxpr"].jaxpr, self.wide, None, 0)
         elif name == "dot_general":
             inputs = [self._operand(eqn, inputs[0]), *inputs[1:]]
-        return [_Step(name, inputs, outputs, inside)]
+        return [_Step(name, inputs, outputs, body)]
 
     def _operand(self, eqn: Any, first: Array) -> Array:
         """The first operand of a matmul, transposed if the sum is not over its last axes: XLA
@@ -125,37 +128,69 @@ def peak_bytes(closed: core.ClosedJaxpr, wide: bool = False) -> float:
     Args:
       wide: bfloat16 takes 4 bytes, as on a CPU, which computes in float32.
     """
-    return _peak(closed.jaxpr, wide, results=False)
+    buffers, _ = _buffers(closed.jaxpr, wide, results=False)
+    # Those that begin at a moment are there together with those that end at it.
+    changes = [(b.begin, 0, b.bytes) for b in buffers] + [(b.end, 1, -b.bytes) for b in buffers]
+    return max(itertools.accumulate(change for _, _, change in sorted(changes)), default=0)
 
 
-def _peak(jaxpr: core.Jaxpr, wide: bool, carried: int | None = None, results: bool = True) -> float:
-    """Args:
-    carried: how many of the results a loop hands to its next turn; the others leave the body as
-      soon as they are made, into the array over all turns. None: all.
-    results: whether results count.
+@dataclass(eq=False)
+class _Buffer:
+    """Bytes of memory for one array, or several one after the other."""
+
+    bytes: int
+    begin: float
+    end: float  # the last moment that it is in use
+
+
+def _buffers(
+    jaxpr: core.Jaxpr,
+    wide: bool,
+    carried: int | None = None,
+    sliced: int = 0,
+    results: bool = True,
+) -> tuple[list[_Buffer], int]:
+    """What a program needs, and its length: its k-th step is at time k.
+
+    Args:
+      carried: how many of the results a loop hands to its next turn; the others leave the body as
+        soon as they are made, into the array over all turns. None: all.
+      sliced: how many of the arguments, the last ones, are this turn's slice of an array; XLA cuts
+        them out when the turn begins, where it does not do so inside their users.
+      results: whether results count.
     """
     program = _Program(wide)
     arguments = {v: program.array(v.aval) for v in (*jaxpr.constvars, *jaxpr.invars)}
+    for v in jaxpr.invars[len(jaxpr.invars) - sliced :]:
+        stacked, arguments[v] = arguments[v], program.array(v.aval)
+        program.steps.append(_Step("dynamic_slice", [stacked], [arguments[v]]))
     outputs = program.add(jaxpr, arguments)
     kept = set(outputs[:carried])
     stored, last = _lifetimes(program, kept, set(outputs) - kept)
-    size, steps = program.bytes, program.steps
-    ending: dict[int, list[Array]] = {}
-    live = peak = 0.0
-    for now, step in enumerate(steps):
-        new = [a for a in step.outputs if stored[a] and (results or a not in kept)]
-        dying = ending.pop(now, [])
-        needed = sum(size[a] for a in new)
-        in_place = step.name in _ELEMENTWISE or step.name.startswith(_IN_PLACE)
-        reused = needed if in_place and any(size[a] == needed for a in dying) else 0
-        peak = max(peak, live + needed - reused + step.inside)
-        live += needed - sum(size[a] for a in dying)
-        for array in new:
-            if last[array] <= now:
-                live -= size[array]
-            else:
-                ending.setdefault(last[array], []).append(array)
-    return peak
+    size, found = program.bytes, []
+    holds: dict[Array, _Buffer] = {}
+    for now, step in enumerate(program.steps):
+        if step.body is not None:  # its time is between this step's and the next
+            inside, length = _buffers(*step.body)
+            for buffer in inside:
+                begin, end = (now + t / (length + 1) for t in (buffer.begin, buffer.end))
+                found.append(_Buffer(buffer.bytes, begin, end))
+        dying = []
+        if step.name in _ELEMENTWISE or step.name.startswith(_IN_PLACE):
+            dying = [holds[a] for a in step.inputs if a in holds and last[a] == now]
+        for array in step.outputs:
+            if not stored[array] or not size[array] or (array in kept and not results):
+                continue
+            reusable = (b for b in dying if b.bytes == size[array] and b.end == now)
+            buffer = next(reusable, None) or _Buffer(size[array], now, now)
+            if buffer not in dying:
+                found.append(buffer)
+            holds[array] = buffer
+            end = max(now, last[array])
+            # What a loop reads is there in all of its turns.
+            loop = end < len(program.steps) and program.steps[end].body is not None
+            buffer.end = end + 1 - 1e-6 if loop else end
+    return found, len(program.steps)
 
 
 def _lifetimes(

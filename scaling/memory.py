@@ -46,7 +46,7 @@ def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = N
     """
     sizes: dict[str, int] = {k: v for k, v in to_dict(config.mesh).items() if v is not None}
     sizes.setdefault("data", max(1, devices // math.prod(sizes.values())))
-    mesh = jax.sharding.AbstractMesh(
+    mesh: Any = jax.sharding.AbstractMesh(
         tuple(sizes[axis] for axis in sharding.AXES),
         sharding.AXES,
         axis_types=(jax.sharding.AxisType.Auto,) * len(sharding.AXES),

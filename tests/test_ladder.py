@@ -80,6 +80,8 @@ def test_conventions_of_flops_differ_by_what_their_names_say():
     assert ladder.size(config).flops_per_token == by_name["matmul"]
     # Tied: the embedding's parameters are the head's matrix, so only norms do no matmul.
     assert by_name["palm"] - by_name["matmul"] == 6 * params.norms
+    softmax = 3 * 3 * model.depth * model.heads * seq_len
+    assert by_name["chinchilla"] - by_name["matmul"] == 6 * params.embedding + softmax
     assert by_name["six_n"] - by_name["kaplan"] == 6 * params.embedding
     assert by_name["matmul"] - by_name["matmul_causal"] == scores * (seq_len - 1) / (2 * seq_len)
 

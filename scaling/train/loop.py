@@ -195,6 +195,7 @@ class _Run:
             self.run,
             first,
             writes=self.writes,
+            devices=self.mesh.size,
             peak=peak * self.mesh.size if peak else None,
             quiet=self.quiet or not self.writes,
         )

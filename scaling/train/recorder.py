@@ -1,7 +1,9 @@
 """Everything a run tells the outside while it trains: metrics.jsonl, TensorBoard, status, progress.
 
 The loop hands it lines; process 0 writes them. Wall-clock numbers are named `time/...`, so that two
-runs compare without them.
+runs compare without them. `time/mfu` is model FLOPs utilization (Chowdhery et al. 2022, appendix
+B): the FLOPs of every matmul of the model, attention in full, recomputation by remat not counted
+(`ladder.size`), a second, over the peak of all devices in the run's dtype (`costs.peak_flops`).
 """
 
 import time
@@ -27,6 +29,7 @@ class Recorder:
         first: int,
         *,
         writes: bool,
+        devices: int,
         peak: float | None,
         quiet: bool,
     ):
@@ -36,10 +39,11 @@ class Recorder:
           run: its directory.
           first: the step that the run goes on from.
           writes: whether this process is the one that writes files.
+          devices: of the run.
           peak: FLOP/s of all devices together, for the MFU; None: unknown.
           quiet: nothing on stderr.
         """
-        self._run, self._writes, self._peak = run, writes, peak
+        self._run, self._writes, self._peak, self._devices = run, writes, peak, devices
         self._steps = ladder.resolved(config.train.steps)
         self._tokens_per_step = config.train.batch_size * config.data.seq_len
         self._flops_per_step = self._tokens_per_step * ladder.size(config).flops_per_token
@@ -64,7 +68,12 @@ class Recorder:
         tokens_per_s, mfu = self._tokens_per_step / step_s, None
         if self._peak:
             mfu = self._flops_per_step / step_s / self._peak
-        clock = {"time/step_s": step_s, "time/tokens_per_s": tokens_per_s, "time/mfu": mfu}
+        clock = {
+            "time/step_s": step_s,
+            "time/tokens_per_s": tokens_per_s,
+            "time/tokens_per_s_device": tokens_per_s / self._devices,
+            "time/mfu": mfu,
+        }
         self._write(
             [
                 {"step": s, "split": "train", **m, "tokens": s * self._tokens_per_step, **clock}
