@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import chips, sharding
+from scaling import chips, optim, sharding
 from scaling.config import RunConfig
 from scaling.ledger import Ledger, ledger
 from scaling.models import build
@@ -56,11 +56,40 @@ def forward_ledger(config: RunConfig) -> Ledger:
 
 
 def train_ledger(config: RunConfig) -> Ledger:
-    """Counts of loss and gradient over one training batch. The optimizer's update is left out:
-    some ten FLOPs a parameter and step.
+    """Counts of loss and gradient over one training batch. `optimizer_ledger` has the
+    update's.
     """
     config = _without_kernels(config)
     return ledger(gradient(config), params_shapes(config), batch_shapes(config))
+
+
+def optimizer_ledger(config: RunConfig) -> Ledger:
+    """Counts of the optimizer's update, clipping included: some twenty FLOPs a parameter."""
+    optimizer, params = optim.build(config.optim), params_shapes(config)
+    hparams = {
+        name: jax.ShapeDtypeStruct((), value.dtype) for name, value in optim.hparams(config).items()
+    }
+    state = jax.eval_shape(optimizer.init, params)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    return ledger(optimizer.update, params, state, params, step, hparams)
+
+
+def hardware_flops_per_token(config: RunConfig) -> dict[str, float]:
+    """Matmul FLOPs a token that the program executes in training, by why it does.
+
+    Returns:
+      forward: once through the model, with the scores that it does not skip.
+      backward: twice that.
+      remat: what the backward pass computes once more. Hardware FLOPs, as PaLM (Chowdhery et al.
+        2022, appendix B) calls them, are the sum of the three.
+    """
+    tokens = config.train.batch_size * config.data.seq_len
+    plain = dataclasses.replace(config, model=dataclasses.replace(config.model, remat="none"))
+    forward = forward_ledger(plain).matmul
+    gradient = train_ledger(plain).matmul
+    executed = gradient if config.model.remat == "none" else train_ledger(config).matmul
+    parts = {"forward": forward, "backward": gradient - forward, "remat": executed - gradient}
+    return {name: flops / tokens for name, flops in parts.items()}
 
 
 def _without_kernels(config: RunConfig) -> RunConfig:

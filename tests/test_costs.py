@@ -194,3 +194,22 @@ def test_a_matmul_runs_below_the_measured_peak_of_the_cpu():
     peak = costs.measured_cpu_peak()
     assert 1e9 < peak < 1e14
     assert costs.peak_flops(jax.devices()[0], "float32") == peak / 8
+
+
+def test_the_update_costs_some_flops_a_parameter():
+    config = override(RUNS["gated"], {"optim.warmup_steps": 0})
+    count, params = costs.optimizer_ledger(config), costs.count_params(config)
+    assert (count.matmul, count.open_loops) == (0, 0)
+    assert 10 < count.flops / params < 40
+    plain = override(config, {"optim.name": "sgd", "optim.clip_norm": None})
+    assert costs.optimizer_ledger(plain).flops < count.flops / 1.5
+
+
+def test_hardware_flops_are_the_model_s_and_those_of_remat():
+    plain = costs.hardware_flops_per_token(RUNS["gated"])
+    again = costs.hardware_flops_per_token(override(RUNS["gated"], {"model.remat": "full"}))
+    assert plain["remat"] == 0
+    assert plain["backward"] == 2 * plain["forward"]
+    tokens = RUNS["gated"].data.seq_len * RUNS["gated"].train.batch_size
+    executed = costs.train_ledger(override(RUNS["gated"], {"model.remat": "full"})).matmul / tokens
+    assert sum(again.values()) == executed > sum(plain.values())

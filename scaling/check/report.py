@@ -118,6 +118,14 @@ def model_flops(config: RunConfig) -> dict[str, float]:
     return {name: 3 * flops for name, flops in dataclasses.asdict(forward).items()}
 
 
+def flops_per_token(report: Report) -> dict[str, float]:
+    """Of training, by every convention of `ladder.flops_per_token`; and `hardware`, the matmuls
+    that the program executes, recomputation by remat and a pipeline's bubble included.
+    """
+    executed = report.ledger.matmul / report.tokens
+    return ladder.flops_per_token(report.config) | {"hardware": executed}
+
+
 def as_dict(report: Report) -> dict[str, Any]:
     """The report as JSON values; docs/check.md says what each field is."""
     config, roofline = report.config, report.roofline
@@ -143,7 +151,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             "active": cost.params_active,
         },
         "tokens_per_step": report.tokens,
-        "flops_per_token": ladder.flops_per_token(config),
+        "flops_per_token": flops_per_token(report),
         "model_flops_per_token": model_flops(config),
         "program_flops_per_step": {
             name: getattr(report.ledger, name)

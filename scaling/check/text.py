@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from scaling import costs, ladder, sharding
-from scaling.check.report import Report, model_flops
+from scaling.check.report import Report, flops_per_token, model_flops
 from scaling.config import run_name
 from scaling.units import binary, human
 
@@ -42,7 +42,7 @@ def _head(report: Report) -> str:
 def _counts(report: Report) -> str:
     config, ledger = report.config, report.ledger
     cost = ladder.cost(config)
-    conventions = "  ".join(f"{k} {human(v)}" for k, v in ladder.flops_per_token(config).items())
+    conventions = "  ".join(f"{k} {human(v)}" for k, v in flops_per_token(report).items())
     kinds = "  ".join(f"{k} {human(v)}" for k, v in model_flops(config).items() if v)
     classes = ("matmul", "elementwise", "reduction", "transcendental")
     program = "  ".join(f"{name} {human(getattr(ledger, name))}" for name in classes)
