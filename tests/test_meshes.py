@@ -20,7 +20,19 @@ from scaling.train.step import compile_steps
 
 STEPS = 5
 VOCAB = 264  # the tokenizer's 257, and enough to divide over the meshes
-MODELS = {"dense": {}}
+EXPERTS = {
+    "model.moe.experts": 4,
+    "model.moe.width": 8,
+    "model.moe.capacity_factor": 1.0,
+    "model.scan_layers": True,  # less to compile
+    "objective.load_balance": 0.02,
+    "objective.router_z": 0.002,
+}
+MODELS = {
+    "dense": {},
+    "experts": EXPERTS,
+    "dropless experts": EXPERTS | {"model.moe.capacity_factor": None},
+}
 CIRCULAR = {"model.pipeline_repeats": 2}
 RING = {"model.context_parallel": "ring"}
 
@@ -31,6 +43,7 @@ AXES = {
     "tensor": {"mesh.tensor": 2},
     "seq": {"mesh.seq": 4},
     "seq, ring": {"mesh.seq": 4} | RING,
+    "expert": {"mesh.expert": 4},
     "stage": {"mesh.stage": 4},
     "stage, circular": {"mesh.stage": 2} | CIRCULAR,
 }
@@ -39,11 +52,14 @@ PRODUCTS = {
     "replica fsdp stage": {"mesh.replica": 2, "mesh.fsdp": 2, "mesh.stage": 2},
     "data fsdp tensor": {"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2},
     "data tensor stage": {"mesh.data": 2, "mesh.tensor": 2, "mesh.stage": 2},
+    "data expert": {"mesh.data": 2, "mesh.expert": 4},
     "fsdp tensor": {"mesh.fsdp": 4, "mesh.tensor": 2},
+    "fsdp tensor expert": {"mesh.fsdp": 2, "mesh.tensor": 2, "mesh.expert": 2},
     "fsdp tensor stage": {"mesh.fsdp": 2, "mesh.tensor": 2, "mesh.stage": 2} | CIRCULAR,
     "data seq tensor": {"mesh.data": 2, "mesh.seq": 2, "mesh.tensor": 2},
     "fsdp seq stage": {"mesh.fsdp": 2, "mesh.seq": 2, "mesh.stage": 2},
     "fsdp seq tensor, ring": {"mesh.fsdp": 2, "mesh.seq": 2, "mesh.tensor": 2} | RING,
+    "seq expert stage": {"mesh.seq": 2, "mesh.expert": 2, "mesh.stage": 2},
     "seq tensor stage": {"mesh.seq": 2, "mesh.tensor": 2, "mesh.stage": 2} | CIRCULAR,
 }
 # Each group of devices along replica and data adds up its own pieces of the batch.
@@ -59,15 +75,21 @@ PRODUCTS |= {name: axes | {"train.microbatches": 2} for name, axes in PIECES.ite
 FAST = ("data", "stage", "data fsdp tensor", "fsdp tensor stage")
 
 
+def where(model: str) -> list[str]:
+    """The meshes that a model is tried on: dropless, those that split experts."""
+    every = [*AXES, *PRODUCTS]
+    return [name for name in every if model != "dropless experts" or "expert" in name]
+
+
 CASES = [
     pytest.param(
         model,
-        fields,
+        (AXES | PRODUCTS)[name],
         id=f"{name}, {model}",
-        marks=() if name in FAST else pytest.mark.slow,
+        marks=() if name in FAST and model == "dense" else pytest.mark.slow,
     )
-    for name, fields in (AXES | PRODUCTS).items()
     for model in MODELS
+    for name in where(model)
 ]
 
 
@@ -135,5 +157,6 @@ def test_every_mesh_gives_the_same_curve(configure, references, model: str, fiel
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     assert losses[-1] < losses[0]
     for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(expected_params), strict=True):
-        # Adam divides by the root of tiny second moments, which enlarges rounding.
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+        # Adam divides by the root of tiny second moments, which enlarges the rounding of single
+        # elements: the leaf as a whole is compared.
+        assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)

@@ -141,8 +141,14 @@ def _for_stages(layer: Callable[..., Any], in_specs: Any, out_specs: Any) -> Cal
     JAX would add it by itself, and map what is inside: gathers and loops of traced length do not
     bear that. A device has one stage, so there is nothing to map.
     """
-    plain = jax.shard_map(layer, in_specs=in_specs, out_specs=out_specs)
-    if jax.sharding.get_abstract_mesh().shape["stage"] == 1:
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = set(mesh.axis_names) - set(mesh.manual_axes)  # those that no shard_map around has taken
+
+    def over_mesh(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
+        return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, axis_names=axes)
+
+    plain = over_mesh(layer, in_specs, out_specs)
+    if mesh.shape["stage"] == 1:
         return plain
     run = jax.custom_batching.custom_vmap(plain)
 
@@ -163,8 +169,7 @@ def _for_stages(layer: Callable[..., Any], in_specs: Any, out_specs: Any) -> Cal
             args,
             tuple(mapped),
         )
-        run = jax.shard_map(one, in_specs=staged(in_specs), out_specs=staged(out_specs))
-        outputs = run(*args)
+        outputs = over_mesh(one, staged(in_specs), staged(out_specs))(*args)
         return outputs, jax.tree.map(lambda _: True, outputs)
 
     return run
