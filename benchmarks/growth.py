@@ -24,10 +24,10 @@ FIGURE = ROOT / "docs" / "figures" / "growth.png"
 FIELDS = ("width", "depth", "length", "batch", "devices")
 BASE = {"width": 128, "depth": 4, "length": 256, "batch": 8, "devices": 1}
 AXES = {
-    "width": (64, 128, 256, 512),
-    "depth": (1, 2, 4, 8),
-    "length": (128, 256, 512, 1024),
-    "batch": (2, 4, 8, 16, 32),
+    "width": (64, 128, 256),
+    "depth": (2, 4, 8),
+    "length": (128, 256, 512),
+    "batch": (4, 8, 16),
     "devices": (1, 2, 4),
 }
 DEBUG_BASE = {"width": 32, "depth": 1, "length": 32, "batch": 4, "devices": 1}
