@@ -129,7 +129,7 @@ def draw(results: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
     """Memory above, time below, an axis a column: predictions as lines, the rest as points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
     from scaling.report import style
 
@@ -152,6 +152,7 @@ def draw(results: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
                 axes.xaxis.set_major_locator(FixedLocator(sizes))
                 axes.xaxis.set_minor_locator(NullLocator())
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+                axes.yaxis.set_minor_formatter(NullFormatter())
                 axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 if column == 0:
                     axes.set_ylabel(label)
