@@ -62,11 +62,10 @@ def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = N
     batch = sum(s.size * s.dtype.itemsize for s in costs.batch_shapes(config).values()) / rows
     platform = platform or jax.default_backend()
     temporaries, gradients = _of_one_device(*_part(config, sizes), platform == "cpu")
-    # Between layers each device has only its part of the gradients.
-    shared = sizes["fsdp"] * sizes["expert"]
-    temporaries -= gradients * (1 - 1 / shared)
-    # In a pipeline every visit of a microbatch leaves its activations, the bubble's too.
-    temporaries *= costs.pipeline_overhead(config)
+    # Of the gradients each device has only its part, but for those of the layer at hand. In a
+    # pipeline every visit of a microbatch leaves its activations, the bubble's too.
+    temporaries = (temporaries - gradients) * costs.pipeline_overhead(config)
+    temporaries += gradients / (sizes["fsdp"] * sizes["expert"])
     return Memory(params, sum(r.bytes_per_device for r in others), batch, temporaries)
 
 
