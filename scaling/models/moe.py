@@ -111,12 +111,15 @@ def _on_mesh(
 ) -> tuple[Array, Measures]:
     """The layer with tokens and experts spread over the mesh of the context, if there is one.
 
-    Experts' matrices are gathered over fsdp, and lie split over expert and tensor.
+    Experts' matrices are gathered over fsdp, and lie split over expert and tensor. Tokens come and
+    go as they lie between the blocks: split over tensor too, if it divides them.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return _layer(moe, decoding, x_BxLxD, weights)
-    stream = nn.logical_to_mesh_axes(("batch", "seq", None)) or PartitionSpec()
+    split = x_BxLxD.shape[1] % (mesh.shape["seq"] * mesh.shape["tensor"]) == 0
+    names = ("batch", "act_seq" if split else "seq", None)
+    stream = nn.logical_to_mesh_axes(names) or PartitionSpec()
     batch = PartitionSpec(stream[0])
     inward, outward = PartitionSpec("expert", None, "tensor"), PartitionSpec("expert", "tensor")
     lie = {"router": PartitionSpec(), "gate": inward, "up": inward, "down": outward}
@@ -129,7 +132,19 @@ def _on_mesh(
             name: w if name == "router" else jax.lax.pcast(w, others, to="varying")
             for name, w in weights.items()
         }
-        return _layer(moe, decoding, x_BxLxD, weights, dict(mesh.shape))
+        # The devices along `tensor` do different things with the same tokens. Said here, gradients
+        # are summed over them by token; said later, by slot.
+        if split:
+            x_BxLxD = jax.lax.all_gather(x_BxLxD, "tensor", axis=1, tiled=True)
+        else:
+            x_BxLxD = jax.lax.pcast(x_BxLxD, "tensor", to="varying")
+        y_BxLxD, measures = _layer(moe, decoding, x_BxLxD, weights, dict(mesh.shape))
+        if split:
+            y_BxLxD = jax.lax.psum_scatter(y_BxLxD, "tensor", scatter_dimension=1, tiled=True)
+        else:
+            y_BxLxD = jax.lax.psum(y_BxLxD, "tensor")
+        # They are the same along `tensor`, of which only this tells.
+        return y_BxLxD, jax.tree.map(lambda m_B: jax.lax.pmean(m_B, "tensor"), measures)
 
     specs = (stream, {name: lie[name] for name in weights})
     return _for_stages(layer, specs, (stream, batch))(x_BxLxD, weights)
@@ -181,7 +196,9 @@ def _for_stages(layer: Callable[..., Any], in_specs: Any, out_specs: Any) -> Cal
 def _layer(
     moe: MoEConfig, decoding: bool, x_BxLxD: Array, weights: Weights, mesh: dispatch.Mesh = None
 ) -> tuple[Array, Measures]:
-    """This device's tokens through everybody's experts, and the measures of its rows."""
+    """This device's tokens through its part of everybody's experts' channels, and the measures of
+    its rows.
+    """
     logits_BxLxE = jnp.einsum(
         "BLD,DE->BLE",
         x_BxLxD.astype(jnp.float32),
@@ -189,14 +206,8 @@ def _layer(
         precision=jax.lax.Precision.HIGHEST,  # a TPU would round to bfloat16
     )
     probs_BxLxE = jax.nn.softmax(logits_BxLxE, axis=-1)
-    if mesh:
-        # From here on the devices along `tensor` do different things with the same tokens. Said
-        # here, gradients are summed over them by token; said later, by slot.
-        x_BxLxD = jax.lax.pcast(x_BxLxD, "tensor", to="varying")
     route = _expert_choice if moe.router == "expert_choice" else _top_k
     y_BxLxD, share_BxE, kept_B = route(moe, decoding, x_BxLxD, probs_BxLxE, weights, mesh)
-    if mesh:
-        y_BxLxD = jax.lax.psum(y_BxLxD, "tensor")
     mean_BxE = _over_window(probs_BxLxE.mean(axis=1), mesh)
     log_z_BxL = jax.nn.logsumexp(logits_BxLxE, axis=-1)
     measures = {

@@ -297,7 +297,12 @@ def on_mesh(moe: MoEConfig, mesh_config: MeshConfig) -> Any:
         return jax.device_get(mapped(jax.device_put(params_of(moe), shardings), x))
 
 
-MESHES = [MeshConfig(expert=2, tensor=2, seq=2), MeshConfig(expert=4, fsdp=2)]
+MESHES = [
+    MeshConfig(expert=2, tensor=2, seq=2),
+    MeshConfig(expert=4, fsdp=2),
+    MeshConfig(expert=2, tensor=4),  # which divides the tokens,
+    MeshConfig(seq=2, tensor=4),  # and which does not
+]
 
 
 @pytest.mark.parametrize(
@@ -306,7 +311,7 @@ MESHES = [MeshConfig(expert=2, tensor=2, seq=2), MeshConfig(expert=4, fsdp=2)]
         ("dropless", MESHES[0]),
         ("capacity", MESHES[0]),
         pytest.param("expert choice", MESHES[0], marks=pytest.mark.slow),
-        *(pytest.param(form, MESHES[1], marks=pytest.mark.slow) for form in FORMS),
+        *(pytest.param(form, m, marks=pytest.mark.slow) for form in FORMS for m in MESHES[1:]),
     ],
     ids=str,
 )
