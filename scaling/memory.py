@@ -71,7 +71,7 @@ def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = N
 
 def _part(config: RunConfig, sizes: dict[str, int]) -> tuple[Any, ...]:
     """The run that one device makes of a run: its rows, its part of the length, its heads, channels
-    and blocks. Hyper-parameters are at their defaults: they are not part of the program.
+    and blocks. Hyper-parameters are at common values: they are not part of the program.
     """
 
     def share(size: int, *axes: str) -> int:
@@ -94,16 +94,11 @@ def _part(config: RunConfig, sizes: dict[str, int]) -> tuple[Any, ...]:
         attention="blockwise",  # what a kernel keeps cannot be read off the program
         remat="full" if model.remat == "offload" else model.remat,
     )
-    optimizer = OptimConfig(
-        name=config.optim.name,
-        clip_norm=None if config.optim.clip_norm is None else 1.0,
-        ema_decay=None if config.optim.ema_decay is None else 0.5,
-        warmup_steps=0,
-        warmup_fraction=None,
-    )
+    program = optim.program_of(config)
+    optimizer = replace(program.optim, offload=False)  # where the moments lie between steps
     rows = share(train.batch_size // train.microbatches, *sharding.BATCH_AXES)
     length = share(config.data.seq_len, "seq")
-    return model, optimizer, config.objective, length, rows, train.microbatches
+    return model, optimizer, program.objective, length, rows, train.microbatches
 
 
 @functools.lru_cache(maxsize=1024)

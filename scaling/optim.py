@@ -6,6 +6,7 @@ step takes as an argument. Runs that differ in numbers only share one compilatio
 `hparams` can be mapped over. Called by `scaling/train/step.py`.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,31 @@ def hparams(config: RunConfig) -> dict[str, np.generic]:
     }
     floats = {name: np.float32(value) for name, value in values.items() if value is not None}
     return floats | {"seed": np.uint32(config.seed)}
+
+
+def program_of(config: RunConfig) -> RunConfig:
+    """The run with every value of `hparams` at a common one: runs that share a program are equal.
+
+    What is off stays off, and what is on stays on: that is the program's.
+    """
+    optim, objective = config.optim, config.objective
+    default = OptimConfig()
+    same: dict[str, Any] = {
+        name: getattr(default, name)
+        for name in ("peak_lr", "decay_fraction", "final_lr_fraction", "b1", "b2", "eps")
+    }
+    same |= {"weight_decay": default.weight_decay, "warmup_steps": 0, "warmup_fraction": None}
+    same["clip_norm"] = None if optim.clip_norm is None else 1.0
+    same["ema_decay"] = None if optim.ema_decay is None else 0.5
+    penalties = ("z_loss", "load_balance", "router_z")
+    weights: dict[str, Any] = {name: 1.0 for name in penalties if getattr(objective, name)}
+    return dataclasses.replace(
+        config,
+        optim=dataclasses.replace(optim, **same),
+        objective=dataclasses.replace(objective, **weights),
+        train=dataclasses.replace(config.train, steps=1),
+        seed=0,
+    )
 
 
 # ---- schedules

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scaling import optim
 from scaling.check.report import Report, as_dict
 from scaling.check.text import short
-from scaling.config import EvalsConfig, OptimConfig, RunConfig, run_name
+from scaling.config import EvalsConfig, RunConfig, run_name
 from scaling.errors import UserError
 from scaling.units import binary
 
@@ -31,34 +32,16 @@ class Row:
         return self.report is not None and self.report.fits
 
 
-# Values that the step takes as arguments, or that only the loop around it sees.
-_TRACED = (
-    *("peak_lr", "warmup_steps", "warmup_fraction", "decay_fraction", "final_lr_fraction"),
-    *("b1", "b2", "eps", "weight_decay"),
-)
-
-
 def shape_of(config: RunConfig) -> RunConfig:
     """What is left of a run when everything that its program does not depend on is set aside.
 
     A field that is not known here counts as part of the program: then it is compiled once more than
     needed.
     """
-    default = OptimConfig()
-    same: dict[str, Any] = {name: getattr(default, name) for name in _TRACED}
-    # Whether these are on is part of the program; their value is not.
-    for name in ("clip_norm", "ema_decay"):
-        same[name] = None if getattr(config.optim, name) is None else 1.0
     return dataclasses.replace(
-        config,
-        optim=dataclasses.replace(config.optim, **same),
-        objective=dataclasses.replace(
-            config.objective, z_loss=1.0 if config.objective.z_loss else 0.0
-        ),
+        optim.program_of(config),
         data=dataclasses.replace(config.data, unique_tokens=None, seed=0),
         evals=EvalsConfig(batch_size=config.evals.batch_size),
-        train=dataclasses.replace(config.train, steps=1),
-        seed=0,
     )
 
 
