@@ -66,9 +66,7 @@ def train_ledger(config: RunConfig) -> Ledger:
 def optimizer_ledger(config: RunConfig) -> Ledger:
     """Counts of the optimizer's update, clipping included: some twenty FLOPs a parameter."""
     optimizer, params = optim.build(config.optim), params_shapes(config)
-    hparams = {
-        name: jax.ShapeDtypeStruct((), value.dtype) for name, value in optim.hparams(config).items()
-    }
+    hparams = optim.hparams_shapes(config)
     state = jax.eval_shape(optimizer.init, params)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     return ledger(optimizer.update, params, state, params, step, hparams)

@@ -124,9 +124,7 @@ def _of_one_device(
     state = jax.eval_shape(
         lambda seed: sharding.unbox(state_lib.create(pieces, config, seed)), jnp.uint32(0)
     )
-    hparams = {
-        name: jax.ShapeDtypeStruct((), value.dtype) for name, value in optim.hparams(config).items()
-    }
+    hparams = optim.hparams_shapes(config)
     step = functools.partial(train_step, pieces, microbatches)
     traced = jax.make_jaxpr(step)(state, costs.batch_shapes(config), hparams)
     gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(state.params))

@@ -54,6 +54,14 @@ def hparams(config: RunConfig) -> dict[str, np.generic]:
     return floats | {"seed": np.uint32(config.seed)}
 
 
+def hparams_shapes(config: RunConfig, sharding: Any = None) -> dict[str, jax.ShapeDtypeStruct]:
+    """`hparams` without their values, for a step that is traced or compiled and not run."""
+    return {
+        name: jax.ShapeDtypeStruct((), value.dtype, sharding=sharding)
+        for name, value in hparams(config).items()
+    }
+
+
 def program_of(config: RunConfig) -> RunConfig:
     """The run with every value of `hparams` at a common one: runs that share a program are equal.
 

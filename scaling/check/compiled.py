@@ -74,10 +74,7 @@ def lower(config: RunConfig, mesh: jax.sharding.Mesh, target: Target) -> Lowered
         name: jax.ShapeDtypeStruct((calls, *s.shape), s.dtype, sharding=stacked)
         for name, s in costs.batch_shapes(config).items()
     }
-    hparams = {
-        name: jax.ShapeDtypeStruct((), value.dtype, sharding=everywhere)
-        for name, value in optim.hparams(config).items()
-    }
+    hparams = optim.hparams_shapes(config, everywhere)
     count = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
     with sharding.context(mesh):
         steps = compile_steps(pieces, config, plan)
