@@ -189,6 +189,13 @@ class TrainConfig:
         None
     )  # steps; None: at the end only (and when told to stop)
     keep_checkpoints: int = execution(2)  # newest that are kept
+    fingerprint_every: int | None = execution(
+        None
+    )  # steps between hashes of the state in the metrics; None: off
+    spike_z: float | None = (
+        None  # robust z-score of the loss beyond which training goes back and skips; None: off
+    )
+    spike_window: int = 64  # steps whose losses say what is usual
     xla_flags: Literal["none", "overlap", "sparse_core"] = execution(
         "none"
     )  # a preset of compiler flags (`scaling/xla_flags.py`)

@@ -100,7 +100,10 @@ def resolve(
 
 _MESH_AXES = tuple(axis.name for axis in dataclasses.fields(MeshConfig))
 _SIZES = ("width", "depth", "heads", "kv_heads", "head_dim", "mlp_width")
-_RHYTHM = ("steps_per_call", "log_every", "checkpoint_every", "keep_checkpoints", "profile_steps")
+_RHYTHM = (
+    *("steps_per_call", "log_every", "checkpoint_every", "keep_checkpoints", "profile_steps"),
+    "fingerprint_every",
+)
 _AT_LEAST_ONE = (lambda v: v >= 1, "be at least 1")
 _POSITIVE = (lambda v: v > 0, "be positive")
 _POSITIVE_OR_OFF = (lambda v: v > 0, "be positive, or unset for off")
@@ -132,6 +135,8 @@ _RANGES: tuple[tuple[str, tuple[str, ...], tuple[Callable[[float], bool], str]],
     ("distributed", ("timeout",), _AT_LEAST_ONE),
     ("train", ("batch_size", "microbatches", *_RHYTHM), _AT_LEAST_ONE),
     ("train", ("profile_start",), _NOT_NEGATIVE),
+    ("train", ("spike_z",), _POSITIVE_OR_OFF),
+    ("train", ("spike_window",), (lambda v: v >= 8, "be at least 8")),
     ("evals", ("every", "batches", "batch_size"), _AT_LEAST_ONE),
 )
 

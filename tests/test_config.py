@@ -94,6 +94,7 @@ EXECUTION = {
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
+    "train.fingerprint_every",
     "train.profile_start",
     "train.profile_steps",
     "train.xla_flags",
