@@ -38,6 +38,7 @@ CONVENTIONS = {
     "epochs": "tokens / unique_tokens",
     "flops": "training FLOPs, forward and backward, attention included: flops_per_token * tokens; "
     "a multiply-add is two",
+    "branched_from": "the run whose first steps this one shares, trained once; empty: none",
     "seconds": "wall-clock seconds in which the run was running, restarts added up",
 }
 # Fields of status.json that stay when a later write does not give them again.
@@ -206,6 +207,17 @@ class RunDirectory:
         with contextlib.suppress(ValueError):
             yield last, _line(last)  # all but the newline was written
 
+    # ---- branch.json
+
+    def write_branch(self, trunk: str, step: int) -> None:
+        """Says that the first `step` updates are another run's, `trunk` its directory's name."""
+        files.write_atomic(self.path / "branch.json", _json({"trunk": trunk, "step": step}))
+
+    def branch(self) -> dict[str, Any]:
+        """What `write_branch` wrote: trunk, step; {} for a run that is all its own."""
+        path = self.path / "branch.json"
+        return json.loads(path.read_bytes()) if path.exists() else {}
+
     # ---- status.json
 
     def write_status(self, state: State, **fields: Any) -> None:
@@ -272,9 +284,9 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     Columns: fingerprint, name, status, reason, params, params_non_embedding, params_active, tokens,
     unique_tokens, epochs, flops, loss, loss_se, bits_per_byte, train_loss, width, depth, seed,
     `loss/<set>`, `loss_se/<set>` and `bits_per_byte/<set>` of every further evaluation set, every
-    config field that differs between the runs under its dotted name, seconds, corpus, commit,
-    device. `CONVENTIONS` says what they count. Losses are those after the last step: NaN for a run
-    that is not done.
+    config field that differs between the runs under its dotted name, branched_from, seconds,
+    corpus, commit, device. `CONVENTIONS` says what they count. Losses are those after the last
+    step: NaN for a run that is not done.
     """
     rows = [_row(run) for run in _runs(source)]
     configs = [row.pop("config") for row in rows]
@@ -287,7 +299,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     sets = sorted({c for row in rows for c in row if c.startswith(("loss", "bits_per_byte"))})
     first = ["fingerprint", "name", "status", "reason", *SIZES, "loss", "loss_se", "bits_per_byte"]
     middle = ["train_loss", "width", "depth", "seed"]
-    last = ["seconds", "corpus", "commit", "device"]
+    last = ["branched_from", "seconds", "corpus", "commit", "device"]
     names = [*first, *middle, *(s for s in sets if s not in first), *varying, *last]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
     numbers = [c for c in (*SIZES, "train_loss", "seconds", *sets) if c in frame]
@@ -324,6 +336,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         "width": config.model.width,
         "depth": config.model.depth,
         "seed": config.seed,
+        "branched_from": run.branch().get("trunk"),
         "seconds": status.get("seconds"),
         "corpus": config.data.corpus,
         "commit": made_by["commit"] + dirty if made_by.get("commit") else None,

@@ -11,8 +11,16 @@ from typing import Any, Protocol
 
 from etils import epath
 
-from scaling.config import RunConfig, from_dict, to_dict
+from scaling.config import RunConfig, from_dict, run_name, to_dict
 from scaling.executors.result import Result
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A run that begins from another one's state."""
+
+    step: int  # updates that it shares with the trunk
+    config: RunConfig
 
 
 @dataclass(frozen=True)
@@ -20,15 +28,39 @@ class Job:
     """Runs that one program trains: one run, or the members of a packed group."""
 
     configs: tuple[RunConfig, ...]  # resolved
+    branches: tuple[tuple[str, Branch], ...] = ()  # name of a run of this job, and what leaves it
+    trunks: tuple[str, ...] = ()  # names of the runs from which runs of this job begin
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; `from_dict` reads it back to an equal job."""
-        return {"configs": [to_dict(config) for config in self.configs]}
+        return {
+            "configs": [to_dict(config) for config in self.configs],
+            "branches": [
+                {"trunk": trunk, "step": branch.step, "config": to_dict(branch.config)}
+                for trunk, branch in self.branches
+            ],
+            "trunks": list(self.trunks),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Job":
         """The job that `to_dict` wrote."""
-        return cls(tuple(from_dict(config) for config in values["configs"]))
+        branches = (
+            (b["trunk"], Branch(b["step"], from_dict(b["config"]))) for b in values["branches"]
+        )
+        return cls(
+            tuple(from_dict(config) for config in values["configs"]),
+            tuple(branches),
+            tuple(values["trunks"]),
+        )
+
+    def branches_of(self, config: RunConfig) -> dict[int, list[RunConfig]]:
+        """What leaves one of the runs, under the number of updates shared."""
+        found: dict[int, list[RunConfig]] = {}
+        for trunk, branch in self.branches:
+            if trunk == run_name(config):
+                found.setdefault(branch.step, []).append(branch.config)
+        return found
 
 
 @dataclass(frozen=True)
@@ -74,7 +106,14 @@ def run_job(
 
     (config,) = job.configs
     try:
-        outcome = train(config, workdir, devices=devices, stop=stop, quiet=quiet)
+        outcome = train(
+            config,
+            workdir,
+            devices=devices,
+            stop=stop,
+            quiet=quiet,
+            branches=job.branches_of(config),
+        )
     except UserError as error:
         return (Result(config, "failed", str(error)),)
     except Exception as error:

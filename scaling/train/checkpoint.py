@@ -66,6 +66,10 @@ class Checkpoints:
             ),
         )
 
+    def any(self) -> bool:
+        """Whether there is a checkpoint, readable or not."""
+        return bool(self._manager.all_steps())
+
     def wait(self) -> None:
         """Until every save is on disk."""
         self._manager.wait_until_finished()

@@ -11,7 +11,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from scaling.errors import UserError
 from scaling.provenance import provenance
 from scaling.records import RunDirectory, State
 from scaling.train import state as state_lib
+from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
 from scaling.train.evaluate import compile_rows, evaluate
 from scaling.train.placement import host_rows, place, place_rows
@@ -50,17 +51,18 @@ class Diverged(Exception):
         self.step = step
 
 
-def next_edge(step: int, config: RunConfig) -> int:
+def next_edge(step: int, config: RunConfig, also: Iterable[int] = ()) -> int:
     """The step after which the call that starts at `step` must end.
 
     A pure function of the step, so that a run cut into two makes the same calls: edges are the
     multiples of steps_per_call, of every rhythm (evaluation, checkpoint), the two ends of the
-    profiler's trace, and the last step.
+    profiler's trace, the steps given in `also`, and the last step.
     """
     train = config.train
     rhythms = [train.steps_per_call, train.checkpoint_every, config.evals.every]
     edges = [(step // rhythm + 1) * rhythm for rhythm in rhythms if rhythm]
-    ends = [edge for edge in (*_trace(config), ladder.resolved(train.steps)) if edge > step]
+    last = ladder.resolved(train.steps)
+    ends = [edge for edge in (*_trace(config), *also, last) if edge > step]
     return min(edges + ends)
 
 
@@ -83,6 +85,7 @@ def train(
     devices: Sequence[jax.Device] | None = None,
     stop: threading.Event | None = None,
     quiet: bool = False,
+    branches: Mapping[int, Sequence[RunConfig]] | None = None,
 ) -> Outcome:
     """Train a resolved run to its end, from wherever its run directory stands.
 
@@ -92,6 +95,7 @@ def train(
       devices: the devices of the mesh; None: all.
       stop: when set (by a signal handler), the state is saved and the outcome is "stopped".
       quiet: no progress on stderr.
+      branches: runs that begin from this one's state, under the number of updates they share.
 
     Raises UserError for what a person can mend: mesh, sizes, data, directory, lock. The reason of
     whatever is raised is in status.json first.
@@ -107,7 +111,7 @@ def train(
                 held.enter_context(run.lock())
         try:
             with distributed.together():
-                work = _Run(config, run, devices, stop or threading.Event(), quiet)
+                work = _Run(config, run, devices, stop or threading.Event(), quiet, branches or {})
             with distributed.together():
                 _check_shared(run)
             return work.train()
@@ -130,6 +134,11 @@ def _check_shared(run: RunDirectory) -> None:
         time.sleep(0.5)
 
 
+def _made_by(devices: Sequence[jax.Device]) -> dict[str, Any]:
+    kind = {"device_kind": devices[0].device_kind, "device_count": len(devices)}
+    return provenance() | kind
+
+
 class _Run:
     """One run in one process: the shell around the pure step."""
 
@@ -140,15 +149,16 @@ class _Run:
         devices: Sequence[jax.Device] | None,
         stop: threading.Event,
         quiet: bool,
+        branches: Mapping[int, Sequence[RunConfig]],
     ):
         self.config, self.run, self.stop, self.quiet = config, run, stop, quiet
+        self.branches = branches
         self.steps = ladder.resolved(config.train.steps)
         self.writes = jax.process_index() == 0
         devices = devices if devices is not None else jax.devices()
         if self.writes:
             # First of all, so that a run that fails below can be repeated from its directory.
-            kind = {"device_kind": devices[0].device_kind, "device_count": len(devices)}
-            run.start(config, provenance() | kind, dataclasses.asdict(ladder.cost(config)))
+            run.start(config, _made_by(devices), dataclasses.asdict(ladder.cost(config)))
         self.mesh = sharding.make_mesh(config.mesh, devices)
         sharding.check_batch(config, self.mesh)
         self.rows = host_rows(config.train.batch_size, self.mesh)
@@ -219,12 +229,12 @@ class _Run:
             first,
             self.steps,
             self.rows,
-            group=lambda step: next_edge(step, config) - step,
+            group=lambda step: self._edge(step) - step,
         )
         vote = distributed.StopVote(self.stop, self.mesh)
         pending: tuple[int, int, Any] | None = None
         for start, group in stream:
-            edge = next_edge(start, config)
+            edge = self._edge(start)
             self._profile(start)
             batches_K, count = self._to_device(group, edge - start)
             with jax.transfer_guard("disallow"):
@@ -236,18 +246,27 @@ class _Run:
             evaluates = edge == self.steps or _due(edge, config.evals.every)
             stops = edge < self.steps and vote.passed()
             saves = edge == self.steps or _due(edge, config.train.checkpoint_every) or stops
-            if evaluates or saves:
+            if evaluates or saves or edge in self.branches:
                 # What a checkpoint's step implies must be on disk before the checkpoint is.
                 self._drain(pending, recorder)
                 pending = None
             if evaluates:
                 self._evaluate(edge, rows_of, state, recorder)
+            self._begin_branches(edge, state)
             if saves:
                 checkpoints.save(edge, state)
             if stops:
                 return Outcome("stopped", edge, "told to stop; the same command goes on from here")
         self._profile(self.steps)
         return Outcome("done", self.steps)
+
+    def _edge(self, step: int) -> int:
+        return next_edge(step, self.config, self.branches)
+
+    def _begin_branches(self, step: int, state: TrainState) -> None:
+        for config in self.branches.get(step, ()):
+            size = dataclasses.asdict(ladder.cost(config))
+            begin(config, self.run, state, step, _made_by(list(self.mesh.devices.flat)), size)
 
     def _to_device(self, group: dict[str, np.ndarray], count: int) -> tuple[Any, jax.Array]:
         """`count` stacked batches as [K, ...] on the mesh, K = steps_per_call, and the count."""

@@ -1,0 +1,63 @@
+"""Which runs share a trunk, and what that saves."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling import ladder, optim
+from scaling.executors.branching import jobs, shared_steps, trunks
+from scaling.executors.jobs import Job
+
+WSD = {"optim.schedule": "wsd", "optim.warmup_fraction": None, "optim.warmup_steps": 2}
+
+
+@pytest.mark.parametrize("name", ["wsd", "constant", "rsqrt", "cosine", "linear"])
+def test_up_to_the_shared_steps_the_learning_rate_is_that_of_a_longer_run(tiny, name):
+    """The next update of wsd differs: no step more could be shared."""
+    short, long = (tiny(WSD | {"optim.schedule": name, "train.steps": steps}) for steps in (20, 40))
+    rates = [
+        np.asarray(optim.schedule(jnp.arange(20), optim.hparams(config), name))
+        for config in (short, long)
+    ]
+    shared = shared_steps(short)
+    np.testing.assert_array_equal(rates[0][:shared], rates[1][:shared])
+    assert shared == {"wsd": 16, "constant": 19, "rsqrt": 19}.get(name, 0)
+    if name == "wsd":
+        assert rates[0][shared] != rates[1][shared]
+
+
+def test_only_runs_that_are_alike_up_to_there_share_a_trunk(tiny):
+    lengths = [tiny(WSD | {"train.steps": steps}) for steps in (10, 40, 20)]
+    cooled = tiny(WSD | {"train.steps": 40, "optim.decay_fraction": 0.5})
+    others = [
+        tiny(WSD | {"train.steps": 30, "seed": 1}),
+        tiny(WSD | {"train.steps": 30, "optim.peak_lr": 1e-3}),
+        tiny(WSD | {"train.steps": 30, "optim.warmup_steps": 3}),
+        tiny(WSD | {"train.steps": 30, "train.microbatches": 2}),
+        tiny(WSD | {"train.steps": 30, "train.spike_z": 8.0}),
+        tiny({"train.steps": 30}),
+        tiny({"train.steps": 50}),
+    ]
+    found = trunks([*lengths, cooled, *others])
+    assert [trunk.config for trunk in found] == [lengths[1], *others]
+    assert [(b.step, b.config) for b in found[0].branches] == [
+        (8, lengths[0]),
+        (16, lengths[2]),
+        (20, cooled),
+    ]
+    assert all(not trunk.branches for trunk in found[1:])
+
+
+def test_what_is_saved_is_what_the_branches_do_not_train(tiny):
+    configs = [tiny(WSD | {"train.steps": steps}) for steps in (10, 20, 40)]
+    (trunk,) = trunks(configs)
+    per_step = ladder.cost(configs[0]).flops / 10
+    np.testing.assert_allclose(trunk.flops_saved, (8 + 16) * per_step, rtol=1e-12)
+
+
+def test_a_job_survives_as_json(tiny):
+    found = trunks([tiny(WSD | {"train.steps": steps}) for steps in (10, 20, 40)])
+    for job in jobs(found):
+        assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
