@@ -201,7 +201,7 @@ class Optimizer:
         # What multiplies weight_decay * p. Not lr / peak_lr: the peak may be 0.
         shrink = factor if self.independent_weight_decay else lr
         if self.offload:
-            opt_state = _moved(opt_state, jax.memory.Space.Device)
+            opt_state = on_device(opt_state)
         directions, opt_state = self._transform(hparams).update(grads, opt_state, params)
 
         def change(path: tuple[Any, ...], u: jax.Array, p: jax.Array) -> jax.Array:
@@ -227,6 +227,11 @@ def offloads(leaf: Any) -> bool:
 def _moved(opt_state: optax.OptState, space: Any) -> optax.OptState:
     """The state with its arrays in a `jax.memory.Space`."""
     return jax.tree.map(lambda x: jax.device_put(x, space) if offloads(x) else x, opt_state)
+
+
+def on_device(opt_state: optax.OptState) -> optax.OptState:
+    """An offloaded state where it can be computed with."""
+    return _moved(opt_state, jax.memory.Space.Device)
 
 
 def build(config: OptimConfig) -> Optimizer:

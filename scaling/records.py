@@ -180,28 +180,29 @@ class RunDirectory:
         kept byte for byte, so the file grows on to what an uninterrupted run writes: the dropped
         lines are computed again.
         """
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return
-        old = path.read_bytes()
-        kept = [text + b"\n" for text, line in self._lines(old) if line["step"] <= step]
-        new = b"".join(kept)
-        if new != old:
-            files.write_atomic(path, new)
+        for path in (self.path / name for name in ("metrics.jsonl", "fingerprints.jsonl")):
+            if path.exists():
+                old = path.read_bytes()
+                kept = [t + b"\n" for t, line in self._lines(path, old) if line["step"] <= step]
+                new = b"".join(kept)
+                if new != old:
+                    files.write_atomic(path, new)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl` so far, without one that is still being written."""
-        path = self.path / "metrics.jsonl"
-        return [line for _, line in self._lines(path.read_bytes())] if path.exists() else []
+        return self._read_lines(self.path / "metrics.jsonl")
 
-    def _lines(self, content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    def _read_lines(self, path: epath.Path) -> list[dict[str, Any]]:
+        return [line for _, line in self._lines(path, path.read_bytes())] if path.exists() else []
+
+    def _lines(self, path: epath.Path, content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
         *whole, last = content.split(b"\n")
         for number, text in enumerate(whole, start=1):
             try:
                 yield text, _line(text)
             except ValueError as error:
                 raise UserError(
-                    f"{self.path}/metrics.jsonl line {number} is damaged ({error}); repair the "
+                    f"{path} line {number} is damaged ({error}); repair the "
                     "file, or remove the directory and train the run again"
                 ) from error
         with contextlib.suppress(ValueError):
@@ -217,6 +218,17 @@ class RunDirectory:
         """What `write_branch` wrote: trunk, step; {} for a run that is all its own."""
         path = self.path / "branch.json"
         return json.loads(path.read_bytes()) if path.exists() else {}
+
+    # ---- fingerprints.jsonl
+
+    def append_hashes(self, step: int, hashes: Mapping[str, int]) -> None:
+        """The hash of every tensor after `step` updates (`scaling/fingerprints.py`), by name."""
+        files.append(self.path / "fingerprints.jsonl", _json({"step": step, "hashes": hashes}))
+
+    def hashes(self) -> dict[int, dict[str, int]]:
+        """Step -> name -> hash, of the steps at which they were taken."""
+        lines = self._read_lines(self.path / "fingerprints.jsonl")
+        return {line["step"]: line["hashes"] for line in lines}
 
     # ---- status.json
 

@@ -14,7 +14,7 @@ ROOMS = [
     ["config", "provenance"],
     ["resolve"],
     ["sweep", "ladder"],
-    ["models", "objectives", "sharding", "optim", "xla_flags", "data"],
+    ["models", "objectives", "sharding", "optim", "xla_flags", "data", "fingerprints"],
     ["ledger"],
     ["costs", "generate"],
     ["records"],

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import costs, data, distributed, ladder, optim, sharding, xla_flags
+from scaling import costs, data, distributed, fingerprints, ladder, optim, sharding, xla_flags
 from scaling.config import RunConfig
 from scaling.errors import UserError
 from scaling.provenance import provenance
@@ -164,6 +164,9 @@ class _Run:
         self.rows = host_rows(config.train.batch_size, self.mesh)
         self.pieces = state_lib.parts(config)
         self.plan = state_lib.layout(self.pieces, config, self.mesh)
+        like = self.plan.abstract
+        shapes = costs.batch_shapes(config)
+        self.hashed = fingerprints.names(like.params, like.opt_state, like.ema, shapes)
         self.batches = data.train_batches(config)
         self.eval_sets = {name: data.eval_batches(config, name) for name in config.evals.sets}
 
@@ -283,14 +286,20 @@ class _Run:
             return
         start, edge, metrics_K = pending
         fetched = jax.device_get(metrics_K)
-        lines: list[tuple[int, dict[str, float]]] = []
+        hashes_K = fetched.pop("hash", None)
+        lines: list[tuple[int, dict[str, Any]]] = []
         for i, step in enumerate(range(start + 1, edge + 1)):
-            metrics = {name: float(values[i]) for name, values in fetched.items()}
+            metrics: dict[str, Any] = {name: float(v[i]) for name, v in fetched.items()}
             for name in ("loss", "grad_norm"):
                 if not math.isfinite(metrics[name]):
                     recorder.train_lines(lines)
                     raise Diverged(step - 1, f"{name} is {metrics[name]} in step {step}")
-            if _due(step, self.config.train.log_every) or step == self.steps:
+            hashed = hashes_K is not None and _due(step, self.config.train.fingerprint_every)
+            if hashed:
+                metrics |= recorder.hashes(
+                    step, dict(zip(self.hashed, hashes_K[i].tolist(), strict=True))
+                )
+            if hashed or _due(step, self.config.train.log_every) or step == self.steps:
                 lines.append((step, metrics))
         recorder.train_lines(lines)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorboardX
 
-from scaling import ladder
+from scaling import fingerprints, ladder
 from scaling.config import RunConfig, run_name
 from scaling.records import RunDirectory, State
 from scaling.train.progress import Progress
@@ -58,7 +58,7 @@ class Recorder:
                 str(run.path / "tensorboard"), purge_step=first + 1 if first else None
             )
 
-    def train_lines(self, lines: list[tuple[int, dict[str, float]]]) -> None:
+    def train_lines(self, lines: list[tuple[int, dict[str, Any]]]) -> None:
         """(step, metrics) of the updates that are due for the log, oldest first."""
         if not lines:
             return
@@ -88,6 +88,12 @@ class Recorder:
             self._status_written = now
             self.status("running", last)
 
+    def hashes(self, step: int, hashes: dict[str, int]) -> dict[str, Any]:
+        """Keeps the hash of every tensor after `step` updates; gives their totals, for the line."""
+        if self._writes:
+            self._run.append_hashes(step, hashes)
+        return fingerprints.totals(hashes)
+
     def evaluation(self, step: int, means: dict[str, dict[str, float]], seconds: float) -> None:
         """Means of every evaluation set after `step` updates, and how long they took."""
         self._write([{"step": step, "split": name, **m} for name, m in means.items()])
@@ -116,5 +122,6 @@ class Recorder:
         self._run.append(*lines)
         for line in lines:
             for name, value in line.items():
-                if isinstance(value, int | float) and name != "step":
+                shown = name != "step" and not name.startswith("hash/")
+                if shown and isinstance(value, int | float):
                     self._events.add_scalar(f"{line['split']}/{name}", value, line["step"])

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from scaling import optim, sharding, xla_flags
+from scaling import fingerprints, optim, sharding, xla_flags
 from scaling.config import RunConfig
 from scaling.models.pipeline import stages_here
 from scaling.objectives import Sum
@@ -94,9 +94,16 @@ def _cut(x_B: jax.Array, microbatches: int) -> jax.Array:
 
 
 def train_step(
-    pieces: Parts, microbatches: int, state: TrainState, batch: Batch, hparams: HParams
+    pieces: Parts,
+    microbatches: int,
+    state: TrainState,
+    batch: Batch,
+    hparams: HParams,
+    fingerprint_every: int | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One update. Metrics are of the state before it, as the gradient is."""
+    """One update. Metrics are of the state before it, as the gradient is; but "hash", one uint32 a
+    tensor every so many steps (`fingerprints.names` names them), is of the state after it.
+    """
     rng = jax.random.fold_in(jax.random.key(hparams["seed"]), state.step)
     grads, sums = gradients(pieces, microbatches, state.params, batch, hparams, rng)
     params, opt_state, info = pieces.optimizer.update(
@@ -104,7 +111,11 @@ def train_step(
     )
     ema = None if state.ema is None else optim.ema_update(state.ema, params, hparams)
     metrics = {name: s.mean for name, s in sums.items()} | info
-    return TrainState(state.step + 1, params, opt_state, ema), metrics
+    step = state.step + 1
+    if fingerprint_every is not None:
+        moments = optim.on_device(opt_state) if pieces.optimizer.offload else opt_state
+        metrics["hash"] = fingerprints.every(fingerprint_every, step, params, moments, ema, batch)
+    return TrainState(step, params, opt_state, ema), metrics
 
 
 def train_steps(
@@ -114,6 +125,7 @@ def train_steps(
     batches_K: Batch,
     count: jax.Array,
     hparams: HParams,
+    fingerprint_every: int | None = None,
 ) -> tuple[TrainState, Metrics]:
     """`count` <= K updates on the first `count` of K stacked batches; metrics are [K], rest zero.
 
@@ -125,7 +137,7 @@ def train_steps(
         batch = jax.tree.map(
             lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), batches_K
         )
-        return train_step(pieces, microbatches, state, batch, hparams)
+        return train_step(pieces, microbatches, state, batch, hparams, fingerprint_every)
 
     length = jax.tree.leaves(batches_K)[0].shape[0]
     _, shapes = jax.eval_shape(lambda s: one(s, 0), state)
@@ -149,11 +161,11 @@ def compile_steps(pieces: Parts, config: RunConfig, plan: Layout) -> jax.stages.
     def call(
         state: TrainState, batches_K: Batch, count: jax.Array, hparams: HParams
     ) -> tuple[TrainState, Metrics]:
-        microbatches = config.train.microbatches
+        microbatches, every = config.train.microbatches, config.train.fingerprint_every
         if not single:
-            return train_steps(pieces, microbatches, state, batches_K, count, hparams)
+            return train_steps(pieces, microbatches, state, batches_K, count, hparams, every)
         batch = jax.tree.map(lambda x: x[0], batches_K)
-        state, metrics = train_step(pieces, microbatches, state, batch, hparams)
+        state, metrics = train_step(pieces, microbatches, state, batch, hparams, every)
         return state, jax.tree.map(lambda m: m[None], metrics)
 
     return jax.jit(
