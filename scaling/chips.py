@@ -1,15 +1,13 @@
-"""What one accelerator can do, by the vendors' numbers, and the slices that TPUs come in.
+"""What one accelerator can do, by the vendors' numbers, and the shapes of slices that TPUs come in.
 
-A table, and look-ups in it: by the name that jax gives a device (`of_device`), and by the name of a
-slice (`topology`). `scaling/costs.py` takes the denominator of MFU from it, `scaling/check` the
+A table, and the look-up by the name that jax gives a device (`of_device`); `scaling/slices.py` has
+the names of slices. `scaling/costs.py` takes the denominator of MFU from it, `scaling/check` the
 roofline and the memory. A CPU is not in it: its peak is measured. No jax in this file.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from scaling.errors import ConfigError, nearest
 
 GIB = 2**30
 
@@ -29,7 +27,7 @@ class Chip:
     links: int  # of a chip: two a torus dimension (TPU); 1: a switch that joins all (GPU)
     chips_per_host: int
     network_bandwidth: float  # out of the slice (TPU) or the host (GPU), a chip's share, one way
-    slices: tuple[str, ...] = ()  # shapes that can be rented, see `topology`
+    slices: tuple[str, ...] = ()  # shapes that can be rented, see `scaling/slices.py`
     wraps: int = 0  # a torus dimension that is a multiple of this closes to a ring; 0: none
 
     def peak(self, dtype: str) -> float:
@@ -212,35 +210,3 @@ def of_device(kind: str) -> Chip | None:
         if any(name in kind for name in chip.kinds):
             return chip
     return None
-
-
-@dataclass(frozen=True)
-class Topology:
-    """A slice of TPUs."""
-
-    chip: Chip
-    shape: tuple[int, ...]  # chips along each dimension of the torus
-
-    @property
-    def name(self) -> str:
-        """As `topology` reads it."""
-        return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
-
-    @property
-    def chips(self) -> int:
-        """How many."""
-        return math.prod(self.shape)
-
-
-def topology(name: str) -> Topology:
-    """The slice that a name such as "v5e:16x16" or "v5p:4x4x8" means.
-
-    Raises ConfigError, naming the nearest that there is.
-    """
-    known = [f"{chip.name}:{shape}" for chip in CHIPS for shape in chip.slices]
-    if name not in known:
-        family = [k for k in known if k.split(":")[0] == name.split(":")[0]]
-        raise ConfigError(f"--topology={name} is no TPU slice{nearest(name, family or known)}")
-    family_name, shape = name.split(":")
-    (chip,) = (chip for chip in CHIPS if chip.name == family_name)
-    return Topology(chip, tuple(int(size) for size in shape.split("x")))

@@ -11,7 +11,7 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 ROOMS = [
     ["errors", "units", "liveness"],
     ["files", "chips"],
-    ["config", "provenance"],
+    ["config", "provenance", "slices"],
     ["resolve"],
     ["sweep", "ladder"],
     ["models", "objectives", "sharding", "optim", "xla_flags", "data", "fingerprints"],

@@ -14,6 +14,7 @@ from typing import Any
 
 from scaling import chips
 from scaling.errors import UserError
+from scaling.slices import Slice, find
 
 # The TPU library looks for a TPU, asks the machine's metadata server about it, and lets one process
 # of a machine load it; a compiler needs none of that.
@@ -46,14 +47,14 @@ class Target:
         return (device.process_index, 0)
 
 
-def prepare(topology: str | None) -> chips.Topology | None:
+def prepare(topology: str | None) -> Slice | None:
     """What must happen before jax touches a device: the environment of the TPU compiler.
 
     Raises ConfigError for a slice that there is not, UserError without the TPU compiler.
     """
     if topology is None:
         return None
-    found = chips.topology(topology)
+    found = find(topology)
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             f"--topology={topology} needs the TPU compiler, which is not installed here; no TPU is "
@@ -66,7 +67,7 @@ def prepare(topology: str | None) -> chips.Topology | None:
     return found
 
 
-def of_topology(topology: chips.Topology, slices: int, hbm_bytes: float | None = None) -> Target:
+def of_topology(topology: Slice, slices: int, hbm_bytes: float | None = None) -> Target:
     """Slices of TPUs that are not here."""
     from jax.experimental import topologies
 

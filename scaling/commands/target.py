@@ -11,8 +11,8 @@ from scaling.commands.command import FLAGS, cpu_devices_flag
 
 if TYPE_CHECKING:
     from scaling.check.report import Report
-    from scaling.chips import Topology
     from scaling.config import RunConfig
+    from scaling.slices import Slice
 
 
 def target_flags() -> None:
@@ -24,7 +24,7 @@ def target_flags() -> None:
     cpu_devices_flag()
 
 
-def checker(topology: "Topology | None") -> "Callable[[RunConfig], Report]":
+def checker(topology: "Slice | None") -> "Callable[[RunConfig], Report]":
     """The check of one run on the target of the flags; `target.prepare` gave the topology."""
     from scaling import data, runtime
     from scaling.check import target as target_lib

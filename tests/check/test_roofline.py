@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scaling import chips
+from scaling import slices as slices_lib
 from scaling.check import program as program_lib
 from scaling.check import roofline
 from scaling.check.target import Target
 
-V5E = chips.topology("v5e:16x16")
+V5E = slices_lib.find("v5e:16x16")
 LINK, NETWORK = 45e9, 3.125e9  # bytes/s one way: the table's
 GROUP_X = tuple(range(0, 256, 16))  # 16 chips along the first dimension
 
@@ -24,7 +24,7 @@ class Place:
     slice_index: int = 0
 
 
-def target(slices: int = 1, topology: chips.Topology = V5E) -> Target:
+def target(slices: int = 1, topology: slices_lib.Slice = V5E) -> Target:
     """Slices whose devices are numbered row by row."""
     x, y = topology.shape
     places = [Place((i, j, 0), s) for s in range(slices) for i in range(x) for j in range(y)]
@@ -65,7 +65,7 @@ def test_a_group_over_both_dimensions_has_all_links():
 
 
 def test_an_open_line_has_one_link():
-    small = target(topology=chips.topology("v5e:2x4"))
+    small = target(topology=slices_lib.find("v5e:2x4"))
     found = row(
         program_lib.Collective("all-gather", 1, 4 / 3 * LINK, (0, 1, 2, 3)), small, data=2, fsdp=4
     )
