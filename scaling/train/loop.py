@@ -7,11 +7,10 @@ dispatched: metrics are fetched one call late. `launch.py train` and every execu
 
 import contextlib
 import dataclasses
-import math
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,6 +29,15 @@ from scaling.train.checkpoint import Checkpoints
 from scaling.train.evaluate import compile_rows, evaluate
 from scaling.train.placement import host_rows, place, place_rows
 from scaling.train.recorder import Recorder
+from scaling.train.rhythm import (
+    Diverged,
+    check_means,
+    due_lines,
+    evaluates,
+    next_edge,
+    saves,
+    trace,
+)
 from scaling.train.state import TrainState
 from scaling.train.step import compile_steps
 
@@ -41,41 +49,6 @@ class Outcome:
     status: Literal["done", "stopped", "diverged"]  # stopped: the same command goes on
     step: int  # updates made
     reason: str | None = None
-
-
-class Diverged(Exception):
-    """A loss or gradient that is not finite; `step` updates were fine."""
-
-    def __init__(self, step: int, what: str):
-        super().__init__(what)
-        self.step = step
-
-
-def next_edge(step: int, config: RunConfig, also: Iterable[int] = ()) -> int:
-    """The step after which the call that starts at `step` must end.
-
-    A pure function of the step, so that a run cut into two makes the same calls: edges are the
-    multiples of steps_per_call, of every rhythm (evaluation, checkpoint), the two ends of the
-    profiler's trace, the steps given in `also`, and the last step.
-    """
-    train = config.train
-    rhythms = [train.steps_per_call, train.checkpoint_every, config.evals.every]
-    edges = [(step // rhythm + 1) * rhythm for rhythm in rhythms if rhythm]
-    last = ladder.resolved(train.steps)
-    ends = [edge for edge in (*_trace(config), *also, last) if edge > step]
-    return min(edges + ends)
-
-
-def _trace(config: RunConfig) -> tuple[int, ...]:
-    """First step of the profiler's trace and the one after its last; () when it is off."""
-    start, steps = config.train.profile_start, ladder.resolved(config.train.steps)
-    if start is None or start >= steps:
-        return ()
-    return start, min(start + config.train.profile_steps, steps)
-
-
-def _due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
 
 
 def train(
@@ -134,9 +107,23 @@ def _check_shared(run: RunDirectory) -> None:
         time.sleep(0.5)
 
 
+def start_directory(run: RunDirectory, config: RunConfig, devices: Sequence[jax.Device]) -> None:
+    """`config.json`, with the devices that the run is trained on, before step 0."""
+    run.start(config, _made_by(devices), dataclasses.asdict(ladder.cost(config)))
+
+
 def _made_by(devices: Sequence[jax.Device]) -> dict[str, Any]:
     kind = {"device_kind": devices[0].device_kind, "device_count": len(devices)}
     return provenance() | kind
+
+
+def make_recorder(
+    config: RunConfig, run: RunDirectory, first: int, mesh: jax.sharding.Mesh, **options: Any
+) -> Recorder:
+    """The recorder of a run that goes on from step `first` on a mesh; `options` are its others."""
+    peak = costs.peak_flops(mesh.devices.flat[0], config.model.dtype)
+    total = peak * mesh.size if peak else None
+    return Recorder(config, run, first, devices=mesh.size, peak=total, **options)
 
 
 class _Run:
@@ -158,7 +145,7 @@ class _Run:
         devices = devices if devices is not None else jax.devices()
         if self.writes:
             # First of all, so that a run that fails below can be repeated from its directory.
-            run.start(config, _made_by(devices), dataclasses.asdict(ladder.cost(config)))
+            start_directory(run, config, devices)
         self.mesh = sharding.make_mesh(config.mesh, devices)
         sharding.check_batch(config, self.mesh)
         self.rows = host_rows(config.train.batch_size, self.mesh)
@@ -185,7 +172,14 @@ class _Run:
             if self.writes:
                 # From nothing, what an earlier start wrote is computed again from line one.
                 self.run.truncate(first or -1)
-            recorder = self._recorder(first)
+            recorder = make_recorder(
+                config,
+                self.run,
+                first,
+                self.mesh,
+                writes=self.writes,
+                quiet=self.quiet or not self.writes,
+            )
             try:
                 recorder.status("running", first)
                 self._announce(recorder)
@@ -199,19 +193,6 @@ class _Run:
             recorder.status(outcome.status, outcome.step, **reason)
             recorder.say(f"{outcome.status} at step {outcome.step}")
             return outcome
-
-    def _recorder(self, first: int) -> Recorder:
-        device = self.mesh.devices.flat[0]
-        peak = costs.peak_flops(device, self.config.model.dtype)
-        return Recorder(
-            self.config,
-            self.run,
-            first,
-            writes=self.writes,
-            devices=self.mesh.size,
-            peak=peak * self.mesh.size if peak else None,
-            quiet=self.quiet or not self.writes,
-        )
 
     def _announce(self, recorder: Recorder) -> None:
         preset = self.config.train.xla_flags
@@ -246,17 +227,15 @@ class _Run:
             self._drain(pending, recorder)
             pending = (start, edge, metrics_K)
 
-            evaluates = edge == self.steps or _due(edge, config.evals.every)
             stops = edge < self.steps and vote.passed()
-            saves = edge == self.steps or _due(edge, config.train.checkpoint_every) or stops
-            if evaluates or saves or edge in self.branches:
+            if evaluates(edge, config) or saves(edge, config) or stops or edge in self.branches:
                 # What a checkpoint's step implies must be on disk before the checkpoint is.
                 self._drain(pending, recorder)
                 pending = None
-            if evaluates:
+            if evaluates(edge, config):
                 self._evaluate(edge, rows_of, state, recorder)
             self._begin_branches(edge, state)
-            if saves:
+            if saves(edge, config) or stops:
                 checkpoints.save(edge, state)
             if stops:
                 return Outcome("stopped", edge, "told to stop; the same command goes on from here")
@@ -285,23 +264,10 @@ class _Run:
         if pending is None:
             return
         start, edge, metrics_K = pending
-        fetched = jax.device_get(metrics_K)
-        hashes_K = fetched.pop("hash", None)
-        lines: list[tuple[int, dict[str, Any]]] = []
-        for i, step in enumerate(range(start + 1, edge + 1)):
-            metrics: dict[str, Any] = {name: float(v[i]) for name, v in fetched.items()}
-            for name in ("loss", "grad_norm"):
-                if not math.isfinite(metrics[name]):
-                    recorder.train_lines(lines)
-                    raise Diverged(step - 1, f"{name} is {metrics[name]} in step {step}")
-            hashed = hashes_K is not None and _due(step, self.config.train.fingerprint_every)
-            if hashed:
-                metrics |= recorder.hashes(
-                    step, dict(zip(self.hashed, hashes_K[i].tolist(), strict=True))
-                )
-            if hashed or _due(step, self.config.train.log_every) or step == self.steps:
-                lines.append((step, metrics))
-        recorder.train_lines(lines)
+        due = due_lines(start, edge, jax.device_get(metrics_K), self.config, self.hashed)
+        recorder.train_lines(due)
+        if due.problem is not None:
+            raise due.problem
 
     def _evaluate(self, step: int, rows_of: Any, state: TrainState, recorder: Recorder) -> None:
         params = state.params if state.ema is None else state.ema
@@ -310,15 +276,13 @@ class _Run:
             name: evaluate(rows_of, params, batches, self.mesh)
             for name, batches in self.eval_sets.items()
         }
-        for name, mean in means.items():
-            if not math.isfinite(mean["loss"]):
-                raise Diverged(step, f"loss on {name} is {mean['loss']} after step {step}")
+        check_means(step, means)
         recorder.evaluation(step, means, time.monotonic() - started)
 
     def _profile(self, step: int) -> None:
         """Start or stop the profiler's trace of process 0, in `<run directory>/profile`."""
-        trace = _trace(self.config) if self.writes else None
-        if trace and step == trace[0]:
+        ends = trace(self.config) if self.writes else None
+        if ends and step == ends[0]:
             jax.profiler.start_trace(str(self.run.path / "profile"))
-        elif trace and step == trace[1]:
+        elif ends and step == ends[1]:
             jax.profiler.stop_trace()

@@ -11,10 +11,11 @@ from typing import Any
 
 import tensorboardX
 
-from scaling import fingerprints, ladder
+from scaling import ladder
 from scaling.config import RunConfig, run_name
 from scaling.records import RunDirectory, State
 from scaling.train.progress import Progress
+from scaling.train.rhythm import Due
 
 _STATUS_EVERY = 1.0  # seconds between writes of status.json
 
@@ -58,10 +59,14 @@ class Recorder:
                 str(run.path / "tensorboard"), purge_step=first + 1 if first else None
             )
 
-    def train_lines(self, lines: list[tuple[int, dict[str, Any]]]) -> None:
-        """(step, metrics) of the updates that are due for the log, oldest first."""
+    def train_lines(self, due: Due) -> None:
+        """What a call of the step leaves to be written."""
+        lines = due.lines
         if not lines:
             return
+        if self._writes:
+            for step, hashes in due.hashes:
+                self._run.append_hashes(step, hashes)
         last, now = lines[-1][0], time.monotonic()
         step_s = max((now - self._clock) / max(last - self._clock_step, 1), 1e-9)
         self._clock, self._clock_step = now, last
@@ -87,12 +92,6 @@ class Recorder:
         if now - self._status_written >= _STATUS_EVERY:
             self._status_written = now
             self.status("running", last)
-
-    def hashes(self, step: int, hashes: dict[str, int]) -> dict[str, Any]:
-        """Keeps the hash of every tensor after `step` updates; gives their totals, for the line."""
-        if self._writes:
-            self._run.append_hashes(step, hashes)
-        return fingerprints.totals(hashes)
 
     def evaluation(self, step: int, means: dict[str, dict[str, float]], seconds: float) -> None:
         """Means of every evaluation set after `step` updates, and how long they took."""

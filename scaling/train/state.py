@@ -103,12 +103,17 @@ def layout(pieces: Parts, config: RunConfig, mesh: jax.sharding.Mesh) -> Layout:
     return Layout(mesh, boxed, shardings)
 
 
-def init(pieces: Parts, config: RunConfig, plan: Layout) -> TrainState:
-    """A new state on the mesh, every leaf created where it lives."""
+def compile_init(pieces: Parts, config: RunConfig, plan: Layout) -> jax.stages.Wrapped:
+    """`seed -> state`: a new state on the mesh, every leaf created where it lives."""
 
     def make(seed: jax.Array) -> TrainState:
         return sharding.unbox(create(pieces, config, seed))
 
+    return jax.jit(make, out_shardings=plan.shardings)
+
+
+def init(pieces: Parts, config: RunConfig, plan: Layout) -> TrainState:
+    """The state that a run begins with."""
     with sharding.context(plan.mesh):
         seed = place(np.uint32(config.seed), sharding.replicated(plan.mesh))
-        return jax.jit(make, out_shardings=plan.shardings)(seed)
+        return compile_init(pieces, config, plan)(seed)

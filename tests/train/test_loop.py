@@ -15,7 +15,8 @@ from scaling.config import override
 from scaling.errors import CheckpointError, UserError
 from scaling.records import RunDirectory
 from scaling.train.checkpoint import Checkpoints
-from scaling.train.loop import next_edge, train
+from scaling.train.loop import train
+from scaling.train.rhythm import next_edge
 
 EVERY = {"train.checkpoint_every": 4}
 

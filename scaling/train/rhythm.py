@@ -1,0 +1,108 @@
+"""When a run logs, evaluates and saves, and when it has diverged: pure functions of the step.
+
+Takes a resolved config, steps, and metrics as they come from the device; gives the lines that are
+due. Both loops call it, that of one run (`loop.py`) and that of a packed group (`packed.py`), so
+that a run's directory does not depend on which of them trained it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from scaling import fingerprints, ladder
+from scaling.config import RunConfig
+
+
+class Diverged(Exception):
+    """A loss or gradient that is not finite; `step` updates were fine."""
+
+    def __init__(self, step: int, what: str):
+        super().__init__(what)
+        self.step = step
+
+
+def next_edge(step: int, config: RunConfig, also: Iterable[int] = ()) -> int:
+    """The step after which the call that starts at `step` must end.
+
+    A pure function of the step, so that a run cut into two makes the same calls: edges are the
+    multiples of steps_per_call, of every rhythm (evaluation, checkpoint), the two ends of the
+    profiler's trace, the steps given in `also`, and the last step.
+    """
+    train = config.train
+    rhythms = [train.steps_per_call, train.checkpoint_every, config.evals.every]
+    edges = [(step // rhythm + 1) * rhythm for rhythm in rhythms if rhythm]
+    last = ladder.resolved(train.steps)
+    ends = [edge for edge in (*trace(config), *also, last) if edge > step]
+    return min(edges + ends)
+
+
+def trace(config: RunConfig) -> tuple[int, ...]:
+    """First step of the profiler's trace and the one after its last; () when it is off."""
+    start, steps = config.train.profile_start, ladder.resolved(config.train.steps)
+    if start is None or start >= steps:
+        return ()
+    return start, min(start + config.train.profile_steps, steps)
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def evaluates(step: int, config: RunConfig) -> bool:
+    """Whether the state after `step` updates is evaluated."""
+    return step == config.train.steps or _due(step, config.evals.every)
+
+
+def saves(step: int, config: RunConfig) -> bool:
+    """Whether the state after `step` updates is saved."""
+    return step == config.train.steps or _due(step, config.train.checkpoint_every)
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a call of the step leaves to be written, oldest first."""
+
+    lines: list[tuple[int, dict[str, Any]]]  # updates made, metrics of the last of them
+    hashes: list[tuple[int, dict[str, int]]]  # updates made, the hash of every tensor
+    problem: Diverged | None  # the first step that is not finite; nothing from it on is due
+
+
+def due_lines(
+    start: int,
+    edge: int,
+    fetched: Mapping[str, np.ndarray],
+    config: RunConfig,
+    hashed: Sequence[str] = (),
+) -> Due:
+    """What is due for the log of the call from `start` to `edge`.
+
+    Args:
+      fetched: metrics of each of its steps, [K]; the first `edge - start` count. "hash", if it is
+        there, is [K, tensors].
+      hashed: names of those tensors.
+    """
+    due = Due([], [], None)
+    for i, step in enumerate(range(start + 1, edge + 1)):
+        metrics: dict[str, Any] = {n: float(v[i]) for n, v in fetched.items() if n != "hash"}
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(metrics[name]):
+                problem = Diverged(step - 1, f"{name} is {metrics[name]} in step {step}")
+                return replace(due, problem=problem)
+        takes_hashes = "hash" in fetched and _due(step, config.train.fingerprint_every)
+        if takes_hashes:
+            hashes = dict(zip(hashed, fetched["hash"][i].tolist(), strict=True))
+            due.hashes.append((step, hashes))
+            metrics |= fingerprints.totals(hashes)
+        if takes_hashes or _due(step, config.train.log_every) or step == config.train.steps:
+            due.lines.append((step, metrics))
+    return due
+
+
+def check_means(step: int, means: Mapping[str, Mapping[str, float]]) -> None:
+    """Raises Diverged if the loss of an evaluation set after `step` updates is not finite."""
+    for name, mean in means.items():
+        if not math.isfinite(mean["loss"]):
+            raise Diverged(step, f"loss on {name} is {mean['loss']} after step {step}")
