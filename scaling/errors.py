@@ -30,6 +30,14 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be restored."""
 
 
+class DiskFullError(UserError):
+    """A file system, or a quota, without space."""
+
+
+class BusyError(UserError):
+    """A run directory that another living process writes to."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """' (did you mean "width"?)', or the list of what is known when nothing is near."""
     known = sorted(known)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from scaling.errors import UserError
+from scaling.errors import BusyError, DiskFullError, UserError
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -27,10 +27,11 @@ def _named_errors(path: epath.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        way_out = "choose another --workdir or make this one writable"
+        kind, way_out = UserError, "choose another --workdir or make this one writable"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind = DiskFullError
             way_out = "free some space and run the same command again: it goes on where it stopped"
-        raise UserError(
+        raise kind(
             f"cannot write {os.fspath(path)}: {error.strerror or error}; {way_out}"
         ) from error
 
@@ -96,7 +97,7 @@ def exclusive(path: epath.PathLike, wait: float = 1.0) -> Iterator[None]:
     `wait`: seconds to try, so that a passing `is_held` of another process does no harm. Object
     stores have no locks: there this does nothing, and two writers are not kept apart.
 
-    Raises UserError naming the directory and the process that holds it.
+    Raises BusyError naming the directory and the process that holds it.
     """
     if not is_local(path):
         yield
@@ -108,7 +109,7 @@ def exclusive(path: epath.PathLike, wait: float = 1.0) -> Iterator[None]:
         while not _try_lock(descriptor):
             if time.monotonic() > deadline:
                 holder = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
-                raise UserError(
+                raise BusyError(
                     f"{os.path.dirname(path)} is in use by process {holder}; wait for it to end, "
                     "or end it, then run the same command again"
                 )

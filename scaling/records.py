@@ -230,6 +230,32 @@ class RunDirectory:
         lines = self._read_lines(self.path / "fingerprints.jsonl")
         return {line["step"]: line["hashes"] for line in lines}
 
+    # ---- attempts.jsonl
+
+    def add_attempt(self, **fields: Any) -> None:
+        """One line for an attempt that ended badly, at the end of `attempts.jsonl`.
+
+        `failure` (its class), `reason`, `answer`, `changed` (execution fields, dotted -> value),
+        `step` that it had reached; the time is added.
+        """
+        files.make_directory(self.path)
+        files.append(self.path / "attempts.jsonl", _json({"time": _now(), **fields}))
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """The attempts that ended badly, oldest first."""
+        path = self.path / "attempts.jsonl"
+        if not path.exists():
+            return []
+        out = []
+        for text in path.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError):  # a line that a kill tore
+                out.append(_line(text))
+        return out
+
+    def changed(self) -> dict[str, Any]:
+        """Execution fields that earlier attempts had to change, dotted -> value."""
+        return {k: v for line in self.attempts() for k, v in line.get("changed", {}).items()}
+
     # ---- status.json
 
     def write_status(self, state: State, **fields: Any) -> None:

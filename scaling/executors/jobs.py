@@ -4,6 +4,7 @@ The planner makes jobs from a list of resolved runs; a backend (local processes,
 them to where `run_job` trains them. A job survives as JSON, so that every place gets the same.
 """
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from typing import Any, Protocol
 from etils import epath
 
 from scaling.config import RunConfig, from_dict, run_name, to_dict
-from scaling.executors.result import Result
+from scaling.executors.healing import classify
+from scaling.executors.result import Failure, Result
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,16 +75,22 @@ class Ended:
     results: tuple[Result, ...] | None  # in the order of the job's configs; None: it died
     death: str | None = None  # how, for a person: "signal 9", "node n1 failed"
     exit_code: int | None = None  # negative: a signal
+    failure: Failure | None = None  # of a death, as far as the place knows; None: "lost"
     log: str | None = None  # where it wrote
 
 
 class Backend(Protocol):
-    """A place where jobs run. One thread calls it."""
+    """A place where jobs run. One thread calls it: `scheduler.run_jobs`.
+
+    A job that was started is reported by `wait` once: with results when `run_job` came to its end
+    (also of a job that was told to stop: "stopped", or "pending" when it had not begun), else as a
+    death, which the scheduler answers by starting what is left of it under another number.
+    """
 
     slots: int | None  # jobs at a time; None: it queues by itself
 
     def start(self, number: int, job: Job) -> None:
-        """Begin a job; returns at once."""
+        """Begin a job; returns at once. Called while fewer than `slots` are begun."""
 
     def wait(self, seconds: float) -> list[Ended]:
         """Jobs that ended since the last call; waits up to so long for the first."""
@@ -115,7 +125,9 @@ def run_job(
             branches=job.branches_of(config),
         )
     except UserError as error:
-        return (Result(config, "failed", str(error)),)
+        return (Result(config, "failed", str(error), classify(error)),)
     except Exception as error:
-        return (Result(config, "failed", f"{type(error).__name__}: {error}"),)
+        log.warning("%s failed", run_name(config), exc_info=True)
+        reason = f"{type(error).__name__}: {error}"
+        return (Result(config, "failed", reason, classify(error)),)
     return (Result(config, outcome.status, outcome.reason),)

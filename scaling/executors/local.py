@@ -1,31 +1,34 @@
-"""The local executor: this machine, one run after another or N worker processes.
+"""The local backends: this machine, one job after another in this process, or N worker processes.
 
 Small models gain little from a second core, so N workers of one core each are the fast way to train
-many of them. A worker that dies takes one run with it: the run is marked failed, the worker is
-replaced, the others go on. Runs that are done are skipped, half-done ones go on from their
-checkpoint: the run directories say which.
+many of them. A worker that dies takes one job with it, and another takes its place; a worker whose
+parent dies saves its job and ends. `run_local` is the executor that `sweep` calls.
 """
 
 import contextlib
 import json
 import os
 import pathlib
-import queue
+import selectors
+import signal
 import subprocess
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from etils import epath
 
-from scaling import ladder
-from scaling.config import RunConfig, to_dict
-from scaling.errors import UserError
+from scaling.config import RunConfig
+from scaling.errors import RESUME_ME
+from scaling.executors import oom, scheduler
+from scaling.executors.healing import USUAL, Bounds
+from scaling.executors.jobs import Ended, Job, run_job
 from scaling.executors.result import Result
-from scaling.records import RunDirectory
 
-Report = Callable[[Result], None]
+_STARTS = 10  # worker processes in a row that may be killed before they are ready for a job
 
 
 def run_local(
@@ -34,8 +37,9 @@ def run_local(
     *,
     workers: int | None = None,
     stop: threading.Event | None = None,
-    on_result: Report = lambda result: None,
+    on_result: Callable[[Result], None] = lambda result: None,
     devices: Sequence[Any] | None = None,
+    bounds: Bounds = USUAL,
 ) -> list[Result]:
     """Train resolved runs; results in the order of `configs`.
 
@@ -46,16 +50,19 @@ def run_local(
       stop: when set, running runs are saved and the rest stays pending.
       on_result: called for each run as it ends.
       devices: of the mesh when the runs are trained in this process; None: all.
+      bounds: how long failures are answered by another attempt.
     """
     stop = stop or threading.Event()
+    jobs = [Job((config,)) for config in configs]
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if not _accelerator() else 1
-    workers = min(workers, len(configs))
+    workers = min(workers, len(jobs))
+    backend: InProcess | Workers
     if workers <= 1:
-        results = [_in_process(c, workdir, stop, on_result, devices) for c in configs]
+        backend = InProcess(workdir, stop, devices)
     else:
-        results = _Pool(configs, workdir, workers, stop, on_result).run()
-    return results
+        backend = Workers(workdir, workers)
+    return scheduler.run_jobs(jobs, workdir, backend, stop=stop, on_result=on_result, bounds=bounds)
 
 
 def _accelerator() -> bool:
@@ -64,132 +71,220 @@ def _accelerator() -> bool:
     return jax.default_backend() != "cpu"
 
 
-def _in_process(
-    config: RunConfig,
-    workdir: epath.PathLike,
-    stop: threading.Event,
-    on_result: Report,
-    devices: Sequence[Any] | None,
-) -> Result:
-    from scaling.train.loop import train
+class InProcess:
+    """Jobs in this process, each while `wait` is called."""
 
-    if stop.is_set():
-        return Result(config, "pending")
-    try:
-        outcome = train(config, workdir, devices=devices, stop=stop)
-        result = Result(config, outcome.status, outcome.reason)
-    except UserError as error:
-        result = Result(config, "failed", str(error))
-    except Exception as error:
-        result = Result(config, "failed", f"{type(error).__name__}: {error}")
-    on_result(result)
-    return result
-
-
-class _Pool:
-    """N worker processes, each fed by one thread of this process from one queue."""
+    slots: int | None = 1
 
     def __init__(
         self,
-        configs: Sequence[RunConfig],
         workdir: epath.PathLike,
-        workers: int,
         stop: threading.Event,
-        on_result: Report,
+        devices: Sequence[Any] | None = None,
     ):
-        self._configs, self._workdir, self._stop = configs, epath.Path(workdir), stop
-        self._on_result, self._reporting = on_result, threading.Lock()
-        self._results: dict[int, Result] = {}
-        # Longest first: the last run to start is then a short one, and no core waits long for it.
-        by_cost = sorted(range(len(configs)), key=lambda i: -ladder.cost(configs[i]).flops)
-        self._jobs: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for i in by_cost:
-            self._jobs.put(i)
-        cores = sorted(os.sched_getaffinity(0))
-        self._cores = [cores[w::workers] or cores for w in range(workers)]
+        self._workdir, self._stop, self._devices = workdir, stop, devices
+        self._job: tuple[int, Job] | None = None
 
-    def run(self) -> list[Result]:
-        threads = [threading.Thread(target=self._serve, args=(c,)) for c in self._cores]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    def start(self, number: int, job: Job) -> None:
+        """Keep the job for `wait`."""
+        self._job = number, job
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """Train the job, however long it takes."""
+        if self._job is None:
+            return []
+        (number, job), self._job = self._job, None
+        return [Ended(number, run_job(job, self._workdir, devices=self._devices, stop=self._stop))]
+
+    def stop(self) -> None:
+        """The event that it was made with has said so."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Workers:
+    """N worker processes of this machine, each with its share of the cores."""
+
+    def __init__(self, workdir: epath.PathLike, workers: int):
+        self.slots: int | None = workers
+        self._workdir = epath.Path(workdir)
+        self._logs = pathlib.Path(workdir) / "logs"
+        self._logs.mkdir(parents=True, exist_ok=True)
+        cores = sorted(os.sched_getaffinity(0))
+        shares = [cores[w::workers] or [cores[w % len(cores)]] for w in range(workers)]
+        self._free = deque(range(workers))
+        self._cores = dict(enumerate(shares))
+        self._workers: dict[int, _Worker] = {}  # by place; kept for the next job
+        self._told = False
+        self._kills = oom.kills()  # those that are accounted for
+
+    def start(self, number: int, job: Job) -> None:
+        """Give the job to a worker, to a new one if need be."""
+        # A worker that is there already has jax in memory.
+        place = next((p for p in self._free if p in self._workers), self._free[0])
+        self._free.remove(place)
+        if place not in self._workers:
+            self._workers[place] = self._new(place)
+        self._workers[place].give(number, job, self._workdir)
+
+    def _new(self, place: int) -> "_Worker":
+        return _Worker(self._cores[place], self._logs / f"worker-{place}.log")
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """Jobs whose workers have replied or died."""
+        until = time.monotonic() + seconds
+        out: list[Ended] = []
+        while not out:
+            with selectors.DefaultSelector() as selector:
+                for place, worker in self._workers.items():
+                    selector.register(worker.replies, selectors.EVENT_READ, place)
+                ready = selector.select(max(0.0, until - time.monotonic()))
+            for key, _ in ready:
+                out += self._hear(key.data)
+            if time.monotonic() >= until:
+                break
+        return out
+
+    def _hear(self, place: int) -> list[Ended]:
+        worker = self._workers[place]
+        lines = worker.read()
+        if lines is None:
+            return self._bury(place)
+        ended = []
+        for line in lines:
+            reply = json.loads(line)
+            if "ready" in reply:
+                worker.ready()
+                continue
+            if "begun" in reply:
+                worker.began = True
+                continue
+            number, job = worker.finish()
+            results = [
+                Result(config, **values)
+                for config, values in zip(job.configs, reply["results"], strict=True)
+            ]
+            ended.append(Ended(number, tuple(results), log=str(worker.log)))
+            self._free.append(place)
+            if reply["last"]:
+                self._workers.pop(place).close()
+        return ended
+
+    def _bury(self, place: int) -> list[Ended]:
+        """The worker at a place has died; so has its job, if it had begun."""
+        worker = self._workers.pop(place)
+        code = worker.close()
+        if worker.job is None:
+            return []
+        number, job = worker.job
+        if not worker.began and self._told:
+            self._free.append(place)
+            return [Ended(number, tuple(Result(c, "pending") for c in job.configs))]
+        told_to = code < 0 or code in (0, RESUME_ME)
+        if not worker.began and told_to and worker.starts < _STARTS:
+            # Ended by somebody before it had seen the job: that says nothing of the job.
+            self._workers[place] = self._new(place)
+            self._workers[place].starts = worker.starts + 1
+            self._workers[place].give(number, job, self._workdir)
+            return []
+        self._free.append(place)
+        by_kernel = code == -signal.SIGKILL and oom.kills() > self._kills
+        self._kills += by_kernel
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        why = ": the kernel was out of memory" if by_kernel else ""
         return [
-            self._results.get(i, Result(config, "pending"))
-            for i, config in enumerate(self._configs)
+            Ended(
+                number,
+                None,
+                death=f"the worker process ended with {how}{why}",
+                exit_code=code,
+                failure="memory" if by_kernel or worker.said_out_of_memory() else "lost",
+                log=str(worker.log),
+            )
         ]
 
-    def _serve(self, cores: list[int]) -> None:
-        worker = None
-        while not self._stop.is_set():
-            try:
-                i = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            worker = worker or _Worker(cores, self._workdir, self._stop)
-            result = worker.train(self._configs[i])
-            if result is None:
-                reason = worker.death()
-                worker = None
-                run = RunDirectory.open(self._configs[i], self._workdir)
-                run.write_status("failed", reason=reason)
-                result = Result(self._configs[i], "failed", reason)
-            with self._reporting:
-                self._results[i] = result
-                self._on_result(result)
-        if worker is not None:
+    def stop(self) -> None:
+        """SIGTERM to every worker."""
+        self._told = True
+        for worker in self._workers.values():
+            worker.terminate()
+
+    def close(self) -> None:
+        """Let every worker end, and wait for it."""
+        for worker in self._workers.values():
             worker.close()
+        self._workers.clear()
 
 
 class _Worker:
     """The parent's end of one `scaling.executors.worker` process."""
 
-    def __init__(self, cores: list[int], workdir: epath.Path, stop: threading.Event):
-        self._stop = stop
-        logs = pathlib.Path(workdir) / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        self.log = logs / f"worker-{'-'.join(map(str, cores))}.log"
+    def __init__(self, cores: list[int], log: pathlib.Path):
+        self.log = log
+        self.job: tuple[int, Job] | None = None
+        self.began = False  # the process has seen the job
+        self.starts = 0  # processes before this one that did not live to begin
+        self._ready, self._rest = False, b""
         environment = os.environ | {"SCALING_WORKER_CORES": ",".join(map(str, cores))}
-        with open(self.log, "a") as log:
+        with open(log, "ab") as file:
+            self._log_start = file.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "scaling.executors.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
+                stderr=file,
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops it
             )
-        threading.Thread(target=self._forward_stop, daemon=True).start()
-
-    def train(self, config: RunConfig) -> Result | None:
-        """The run's result, or None when the process died."""
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        job: dict[str, Any] = {"config": to_dict(config), "workdir": str(self.log.parent.parent)}
-        try:
-            self._process.stdin.write(json.dumps(job) + "\n")
+        self.replies = self._process.stdout
+
+    def give(self, number: int, job: Job, workdir: epath.Path) -> None:
+        """The next job; sent once the process is ready for it."""
+        self.job, self._workdir, self.began = (number, job), workdir, False
+        if self._ready:
+            self._send()
+
+    def ready(self) -> None:
+        """The process can take a job."""
+        self._ready, self.starts = True, 0
+        if self.job is not None:
+            self._send()
+
+    def _send(self) -> None:
+        assert self._process.stdin is not None
+        assert self.job is not None
+        message = {"job": self.job[1].to_dict(), "workdir": os.fspath(self._workdir)}
+        with contextlib.suppress(BrokenPipeError):  # its death is heard on the other pipe
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            return None
-        if not line:
-            return None
-        reply = json.loads(line)
-        return Result(config, reply["status"], reply["reason"])
 
-    def _forward_stop(self) -> None:
-        while self._process.poll() is None:
-            if self._stop.wait(0.2):
-                self._process.terminate()
-                return
+    def finish(self) -> tuple[int, Job]:
+        """The job that the process has replied to."""
+        assert self.job is not None
+        job, self.job = self.job, None
+        return job
 
-    def death(self) -> str:
-        """Why the process ended, for a person."""
-        code = self.close()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        hint = " (out of memory?)" if code == -9 else ""
-        return f"the worker process ended with {how}{hint}; its log is {self.log}"
+    def read(self) -> list[bytes] | None:
+        """Whole lines that have come; None at the end of the process."""
+        new = os.read(self.replies.fileno(), 1 << 16)
+        if not new:
+            return None
+        *lines, self._rest = (self._rest + new).split(b"\n")
+        return lines
+
+    def said_out_of_memory(self) -> bool:
+        """Whether the last words of the process in its log are of memory."""
+        try:
+            with open(self.log, "rb") as file:
+                file.seek(max(self._log_start, os.path.getsize(self.log) - 4096))
+                return oom.says_so(file.read().decode(errors="replace"))
+        except OSError:
+            return False
+
+    def terminate(self) -> None:
+        self._process.terminate()
 
     def close(self) -> int:
         """Let the process end, wait for it, and give its exit code."""

@@ -1,0 +1,147 @@
+"""Classes of failure, and the answer to each: pure functions, no clocks and no files.
+
+`classify` says what kind of failure an exception is; `answer` says what to do about a failed job:
+try again (when, and with which execution fields changed), try its runs in halves, or give up. A
+bound counts attempts that made no new step since the one before: a run that gets on is never given
+up. Called by `jobs.run_job` and `scheduler.py`.
+"""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from scaling.config import RunConfig, override
+from scaling.distributed import peer_lost
+from scaling.errors import BusyError, DiskFullError, UserError
+from scaling.executors.result import Failure
+
+_FULL = ("no space left on device", "disk quota exceeded")
+MEMORY_SIGNS = ("resource_exhausted", "out of memory", "bad_alloc", "cannot allocate memory")
+# What the network, or a file system behind it, says when it is gone for a while.
+_LOST = ("unavailable:", "deadline_exceeded", "connection reset", "stale file handle")
+# Each keeps less of a block for its backward pass than the one before (`models/remat.py`).
+_REMAT = ("none", "dots", "full")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long a failure is answered by another attempt."""
+
+    attempts: int = 5  # in a row without a new step
+    busy: float = 600.0  # seconds that a lock of another process is waited for
+    disk: float = 3600.0  # seconds that a full file system is waited for
+
+
+USUAL = Bounds()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is done about a failed job."""
+
+    action: Literal["again", "halves", "give up"]
+    text: str  # for a person
+    changed: Mapping[str, Any] = field(default_factory=dict)  # execution fields, dotted
+    seconds: float = 0.0  # to wait before
+
+
+def classify(error: BaseException) -> Failure:
+    """What kind of failure an exception is; its causes are looked at as well."""
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    text = "\n".join(str(e) for e in chain).lower()
+    codes = {e.errno for e in chain if isinstance(e, OSError)}
+    # A full disk first: some libraries call it an exhausted resource, too.
+    if (
+        any(isinstance(e, DiskFullError) for e in chain)
+        or codes & {errno.ENOSPC, errno.EDQUOT}
+        or any(sign in text for sign in _FULL)
+    ):
+        return "disk"
+    if isinstance(error, BusyError):
+        return "busy"
+    if isinstance(error, UserError):
+        return "config"
+    memory = any(isinstance(e, MemoryError) for e in chain) or errno.ENOMEM in codes
+    if memory or any(sign in text for sign in MEMORY_SIGNS):
+        return "memory"
+    if peer_lost(error) or codes & {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET}:
+        return "lost"
+    return "lost" if any(sign in text for sign in _LOST) else "error"
+
+
+def answer(
+    failure: Failure,
+    runs: int,
+    config: RunConfig,
+    *,
+    fruitless: int = 1,
+    waited: float = 0.0,
+    rows: int = 1,
+    bounds: Bounds = USUAL,
+) -> Answer:
+    """What to do about a failed job.
+
+    Args:
+      failure: its class.
+      runs: that the job still has to train: one, or those of a packed group.
+      config: of the first of them, as it was trained.
+      fruitless: attempts in a row that made no new step, this one included.
+      waited: seconds since the failure was first met and not overcome (busy, disk).
+      rows: parts that the mesh cuts a batch into.
+      bounds: when to give up.
+    """
+    if failure == "preempted":
+        return Answer("again", "resumed")
+    if failure == "busy":
+        if waited < bounds.busy:
+            return Answer("again", "waiting for the other process", seconds=2.0)
+        return Answer("give up", f"the other process held it for {waited:.0f} s")
+    if failure == "disk":
+        if waited < bounds.disk:
+            return Answer("again", "waiting for space", seconds=min(60.0, max(1.0, waited)))
+        return Answer("give up", f"no space for {waited:.0f} s")
+    if runs > 1 and (failure in ("memory", "config", "error") or fruitless > 1):
+        # One bad member must not take the others with it; and half a group needs half the memory.
+        return Answer("halves", f"its {runs} runs tried in halves")
+    if failure == "memory":
+        changed = less_memory(config, rows)
+        if changed:
+            return Answer("again", f"tried again with {shown(changed)}", changed)
+        return Answer("give up", "the batch cannot be cut further and remat is full")
+    if failure == "lost" and fruitless < bounds.attempts:
+        return Answer("again", "tried again", seconds=float(min(30, 2 ** (fruitless - 1) - 1)))
+    if failure == "lost":
+        return Answer("give up", f"{fruitless} attempts in a row made no step")
+    return Answer("give up", "not tried again: it would end the same way")
+
+
+def less_memory(config: RunConfig, rows: int = 1) -> dict[str, Any] | None:
+    """Execution fields with which a run needs less memory and computes the same; None: no more.
+
+    Twice the microbatches while the pieces of the batch divide over `rows`; then the backward pass
+    keeps less and computes more again.
+    """
+    batch, pieces = config.train.batch_size, 2 * config.train.microbatches
+    pipeline = config.model.pipeline_microbatches or config.mesh.stage
+    if batch % (pieces * rows * pipeline) == 0:
+        return {"train.microbatches": pieces}
+    remat = config.model.remat
+    if remat == "full":
+        return None
+    higher = _REMAT[_REMAT.index(remat) + 1] if remat in _REMAT else "full"
+    return {"model.remat": higher}
+
+
+def shown(changed: Mapping[str, Any]) -> str:
+    """ "train.microbatches=2, model.remat=dots"."""
+    return ", ".join(f"{name}={value}" for name, value in changed.items())
+
+
+def healed(config: RunConfig, changed: Mapping[str, Any]) -> RunConfig:
+    """The run with execution fields changed: the same run, computed another way."""
+    return override(config, changed) if changed else config
