@@ -11,7 +11,7 @@ of one element always changes the hash.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -92,16 +92,3 @@ def totals(hashes: Mapping[str, int]) -> dict[str, int]:
         found[group] = (found.get(group, 0) + mixed) % 2**32
     return found
 
-
-def first_difference(ours: Mapping[str, int], theirs: Mapping[str, int]) -> list[str]:
-    """Names whose hashes differ, or that only one has: what an update reads before what it makes,
-    so the batch comes first.
-    """
-
-    def rank(name: str) -> int:
-        order: Sequence[str] = ("batch", "params", "optimizer", "ema")
-        group = name.split("/")[0]
-        return order.index(group) if group in order else len(order)
-
-    different = [n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)]
-    return sorted(different, key=rank)

@@ -64,13 +64,6 @@ def test_totals_tell_the_tensors_of_a_group_apart():
     assert swapped["hash/batch"] == totals["hash/batch"]
 
 
-def test_the_batch_is_named_first():
-    ours = {"params/a": 1, "optimizer/a": 1, "batch/x": 1, "ema/a": 1}
-    theirs = dict.fromkeys(ours, 2)
-    assert fingerprints.first_difference(ours, theirs)[0] == "batch/x"
-    assert fingerprints.first_difference(ours, ours | {"params/b": 1}) == ["params/b"]
-
-
 def test_the_state_of_a_run_is_the_same_sharded(tiny):
     """One device, and parameters cut over eight: the same initial state, so the same hashes."""
     found = []

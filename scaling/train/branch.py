@@ -57,6 +57,9 @@ def begin(
                     run.start(config, provenance, size)
                     run.truncate(-1)
                     run.append(*(line for line in trunk.metrics() if line["step"] <= step))
+                    for at, hashes in trunk.hashes().items():
+                        if at <= step:
+                            run.append_hashes(at, hashes)
                     run.write_branch(trunk.path.name, step)
             checkpoints.save(step, state)
             checkpoints.wait()

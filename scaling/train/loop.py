@@ -26,6 +26,7 @@ from scaling.records import RunDirectory, State
 from scaling.train import state as state_lib
 from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
+from scaling.train.compilation import Compiled
 from scaling.train.evaluate import compile_rows, evaluate
 from scaling.train.placement import host_rows, place, place_rows
 from scaling.train.recorder import Recorder
@@ -123,7 +124,7 @@ def make_recorder(
     """The recorder of a run that goes on from step `first` on a mesh; `options` are its others."""
     peak = costs.peak_flops(mesh.devices.flat[0], config.model.dtype)
     total = peak * mesh.size if peak else None
-    return Recorder(config, run, first, devices=mesh.size, peak=total, **options)
+    return Recorder(config, run, first, devices=mesh.size, device=device, peak=total, **options)
 
 
 class _Run:
@@ -138,6 +139,7 @@ class _Run:
         quiet: bool,
         branches: Mapping[int, Sequence[RunConfig]],
     ):
+        self.begun = time.monotonic()
         self.config, self.run, self.stop, self.quiet = config, run, stop, quiet
         self.branches = branches
         self.steps = ladder.resolved(config.train.steps)
@@ -179,6 +181,7 @@ class _Run:
                 self.mesh,
                 writes=self.writes,
                 quiet=self.quiet or not self.writes,
+                begun=self.begun,
             )
             try:
                 recorder.status("running", first)
@@ -206,7 +209,7 @@ class _Run:
         self, state: TrainState, first: int, checkpoints: Checkpoints, recorder: Recorder
     ) -> Outcome:
         config = self.config
-        run_steps = compile_steps(self.pieces, config, self.plan)
+        run_steps = Compiled(compile_steps(self.pieces, config, self.plan))
         rows_of = compile_rows(self.pieces, self.plan)
         hparams = place(optim.hparams(config), sharding.replicated(self.mesh))
         stream = self.batches.stream(
@@ -223,6 +226,7 @@ class _Run:
             batches_K, count = self._to_device(group, edge - start)
             with jax.transfer_guard("disallow"):
                 state, metrics_K = run_steps(state, batches_K, count, hparams)
+            recorder.compiled(run_steps)
             vote.cast()
             self._drain(pending, recorder)
             pending = (start, edge, metrics_K)

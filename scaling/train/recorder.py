@@ -9,11 +9,14 @@ B): the FLOPs of every matmul of the model, attention in full, recomputation by 
 import time
 from typing import Any
 
+import jax
 import tensorboardX
 
-from scaling import ladder
+from scaling import ladder, timing
 from scaling.config import RunConfig, run_name
 from scaling.records import RunDirectory, State
+from scaling.train.compilation import Compiled
+from scaling.train.meter import Meter
 from scaling.train.progress import Progress
 from scaling.train.rhythm import Due
 
@@ -31,8 +34,11 @@ class Recorder:
         *,
         writes: bool,
         devices: int,
+        device: jax.Device,
         peak: float | None,
         quiet: bool,
+        begun: float | None = None,
+        members: int = 1,
     ):
         """
         Args:
@@ -42,9 +48,13 @@ class Recorder:
           writes: whether this process is the one that writes files.
           devices: of the run.
           peak: FLOP/s of all devices together, for the MFU; None: unknown.
+          device: one of them.
           quiet: nothing on stderr.
+          begun: when work on the run began, by `time.monotonic`; None: now.
+          members: runs that the program trains at once.
         """
         self._run, self._writes, self._peak, self._devices = run, writes, peak, devices
+        self._meter = Meter(config, device, devices, members, peak, begun or time.monotonic())
         self._steps = ladder.resolved(config.train.steps)
         self._tokens_per_step = config.train.batch_size * config.data.seq_len
         self._flops_per_step = self._tokens_per_step * ladder.size(config).flops_per_token
@@ -69,6 +79,7 @@ class Recorder:
                 self._run.append_hashes(step, hashes)
         last, now = lines[-1][0], time.monotonic()
         step_s = max((now - self._clock) / max(last - self._clock_step, 1), 1e-9)
+        self._meter.stepped(last - self._clock_step, now - self._clock)
         self._clock, self._clock_step = now, last
         tokens_per_s, mfu = self._tokens_per_step / step_s, None
         if self._peak:
@@ -99,6 +110,11 @@ class Recorder:
         losses = "  ".join(f"{name} {m['loss']:.4f}" for name, m in means.items())
         self._progress.say(f"step {step}/{self._steps}  evaluated: {losses}")
         self._clock += seconds  # evaluation is not training time
+        self._meter.evaluated(seconds)
+
+    def compiled(self, program: Compiled) -> None:
+        """The program of the steps, after a call: its compilation is not training time either."""
+        self._clock += self._meter.compiled(program)
 
     def status(self, state: State, step: int, **fields: Any) -> None:
         """Replace status.json, with what is known of the speed and the loss."""
@@ -110,7 +126,10 @@ class Recorder:
         self._progress.say(text)
 
     def close(self) -> None:
-        """Flush TensorBoard and leave the terminal clean."""
+        """Keep what the run took, flush TensorBoard, and leave the terminal clean."""
+        cost = self._meter.cost()
+        if self._writes and cost is not None:
+            timing.write(cost, self._run)
         if self._events is not None:
             self._events.close()
         self._progress.close()

@@ -1,0 +1,74 @@
+"""The stop-watch of a run: what its steps, its compilation and its evaluations took.
+
+Fed by the recorder, which knows when each of them ended; gives the `timing.Cost` of the run.
+"""
+
+import time
+
+import jax
+
+from scaling import ladder, timing
+from scaling.config import RunConfig
+from scaling.train.compilation import Compiled
+
+
+class Meter:
+    """Adds up seconds; nothing here is read from a file or written to one."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        device: jax.Device,
+        devices: int,
+        members: int,
+        peak: float | None,
+        begun: float,
+    ):
+        self._config, self._device, self._devices = config, device, devices
+        self._members, self._peak, self._begun = members, peak, begun
+        self._program: Compiled | None = None
+        self._windows: list[tuple[int, float]] = []  # updates, seconds
+        self._evaluations, self._evaluating = 0, 0.0
+
+    def compiled(self, program: Compiled) -> float:
+        """The program of the steps; gives the seconds it took to compile, once."""
+        seconds = 0.0 if self._program is program else program.seconds
+        self._program = program
+        return seconds
+
+    def stepped(self, steps: int, seconds: float) -> None:
+        """So many updates took so long."""
+        self._windows.append((steps, seconds))
+
+    def evaluated(self, seconds: float) -> None:
+        """Every evaluation set, once."""
+        self._evaluations, self._evaluating = self._evaluations + 1, self._evaluating + seconds
+
+    def cost(self) -> timing.Cost | None:
+        """Of the run so far; None before the first update."""
+        if self._program is None or not self._windows:
+            return None
+        # The first window also fills the pipeline of batches: it counts if there is no other.
+        windows = self._windows[1:] or self._windows
+        steps = sum(n for n, _ in windows)
+        step_s = sum(seconds for _, seconds in windows) / max(steps, 1)
+        spent = sum(seconds for _, seconds in self._windows)
+        spent += self._evaluating + self._program.seconds
+        size = ladder.size(self._config).flops_per_token
+        flops = size * self._config.train.batch_size * self._config.data.seq_len
+        rate = flops * self._members / max(step_s, 1e-9)
+        return timing.Cost(
+            program=timing.program(self._config),
+            device_kind=self._device.device_kind,
+            devices=self._devices,
+            cores=timing.cores_here(self._device.platform),
+            members=self._members,
+            steps=steps,
+            step_s=step_s,
+            compile_s=self._program.seconds,
+            eval_s=self._evaluating / self._evaluations if self._evaluations else None,
+            other_s=max(0.0, time.monotonic() - self._begun - spent),
+            device_bytes=self._program.device_bytes,
+            flops_per_step=flops,
+            mfu=rate / self._peak if self._peak else None,
+        )
