@@ -34,6 +34,10 @@ def main(argv: list[str]) -> int:
             extra = FLAGS([f"launch.py {name}", *rest])[1:]
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
             raise UserError(str(error).strip("\"'")) from error
+        given = dict(zip(command.arguments, extra, strict=False))
+        extra = extra[len(given) :]
+        for flag, value in given.items():
+            FLAGS[flag].value = value
         if extra:
             raise UserError(f"{name}: {extra[0]!r} is no flag; flags start with --")
         return command.run()

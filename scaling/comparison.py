@@ -204,7 +204,9 @@ def text(found: Difference, ours: str, theirs: str) -> str:
 def tensors_text(found: TensorDifference | None, steps: int) -> str:
     """One sentence."""
     if found is None:
-        return f"equal at all {steps} steps with hashes of both" if steps else "no hashes to compare"
+        return (
+            f"equal at all {steps} steps with hashes of both" if steps else "no hashes to compare"
+        )
     more = f" and {len(found.names) - 1} of {found.compared - 1} others" if found.names[1:] else ""
     last = f"; all equal at step {found.before}" if found.before is not None else ""
     return f"first difference at step {found.step}: {found.names[0]}{more}{last}"

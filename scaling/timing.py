@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def _shared(name: str) -> Path:
     return data_dir() / "costs" / f"{name}.json"
 
 
-def _read(path: Any) -> Sequence[Cost]:
+def _read(path: Any) -> list[Cost]:
     """The costs of a file; one that is missing, or of another version of the code, has none."""
     try:
         values = json.loads(path.read_bytes())

@@ -21,7 +21,7 @@ ROOMS = [
     ["study", "runtime", "distributed", "timing"],
     ["train", "status", "comparison"],
     ["memory"],
-    ["executors", "continuation", "check"],
+    ["executors", "continuation", "replay", "check"],
     ["commands"],
 ]
 # These read tables only. They and the rooms of training do not know each other.

@@ -1,6 +1,6 @@
 """The sub-commands of `launch.py`, by name. Each imports the rooms it needs when it runs."""
 
-from scaling.commands import inspection, laws, runs, tables
+from scaling.commands import comparing, inspection, laws, runs, tables
 from scaling.commands.command import Command
 
 COMMANDS: dict[str, Command] = {
@@ -8,4 +8,5 @@ COMMANDS: dict[str, Command] = {
     **tables.COMMANDS,
     **laws.COMMANDS,
     **inspection.COMMANDS,
+    **comparing.COMMANDS,
 }

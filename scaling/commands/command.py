@@ -18,6 +18,7 @@ class Command:
     help: str  # with examples
     define_flags: Callable[[], None]
     run: Callable[[], int]  # gives the exit code
+    arguments: tuple[str, ...] = ()  # flags that may be given by their place
 
     def __str__(self) -> str:
         """Help: examples, then the flags that this command has defined, with their defaults."""

@@ -86,7 +86,7 @@ class Checkpoints:
         for step in steps:
             state, problem = None, None
             try:
-                state = self._restore(step, abstract)
+                state = load(self._path / str(step), abstract, self._config)
             except CheckpointError:
                 raise
             except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
@@ -99,15 +99,6 @@ class Checkpoints:
         if steps:
             log.warning("no checkpoint in %s can be read; starting from step 0", self._path)
         return None
-
-    def _restore(self, step: int, abstract: TrainState) -> TrainState:
-        # Not by the manager, which waits for the other processes when it has read: for ever, if one
-        # of them cannot.
-        path = self._path / str(step)
-        identity = ocp.JsonCheckpointHandler().restore(path / "identity")
-        check_identity(path, identity, self._config)
-        handler = ocp.StandardCheckpointHandler()
-        return handler.restore(path / "state", args=ocp.args.StandardRestore(abstract))
 
     def _set_aside(self, step: int, problem: str) -> None:
         bad = self._path / f"{step}.unreadable"
@@ -123,6 +114,25 @@ class Checkpoints:
             (self._path / str(step)).rename(bad)
         gather(None)
         self._manager.reload()  # or it would take the step for saved when it is reached again
+
+
+def steps(path: epath.Path) -> list[int]:
+    """The steps of the checkpoints in a run's folder, ascending, without opening one."""
+    names = [p.name for p in path.iterdir()] if path.exists() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def load(path: epath.Path, abstract: TrainState, config: RunConfig) -> TrainState:
+    """The state of one checkpoint, laid out as `abstract` says. What orbax and tensorstore raise
+    for a damaged one passes through; raises CheckpointError when it is another model's.
+    """
+    # Not by the manager, which waits for the other processes when it has read: for ever, if one of
+    # them cannot.
+    path = epath.Path(path).resolve()
+    identity = ocp.JsonCheckpointHandler().restore(path / "identity")
+    check_identity(path, identity, config)
+    handler = ocp.StandardCheckpointHandler()
+    return handler.restore(path / "state", args=ocp.args.StandardRestore(abstract))
 
 
 def check_identity(path: epath.Path, identity: dict[str, Any], config: RunConfig) -> None:

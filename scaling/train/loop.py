@@ -122,7 +122,8 @@ def make_recorder(
     config: RunConfig, run: RunDirectory, first: int, mesh: jax.sharding.Mesh, **options: Any
 ) -> Recorder:
     """The recorder of a run that goes on from step `first` on a mesh; `options` are its others."""
-    peak = costs.peak_flops(mesh.devices.flat[0], config.model.dtype)
+    device = mesh.devices.flat[0]
+    peak = costs.peak_flops(device, config.model.dtype)
     total = peak * mesh.size if peak else None
     return Recorder(config, run, first, devices=mesh.size, device=device, peak=total, **options)
 
