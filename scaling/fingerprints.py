@@ -91,4 +91,3 @@ def totals(hashes: Mapping[str, int]) -> dict[str, int]:
         mixed = zlib.crc32(value.to_bytes(4, "little"), zlib.crc32(name.encode()))
         found[group] = (found.get(group, 0) + mixed) % 2**32
     return found
-

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import jax
@@ -44,7 +45,7 @@ def copy(run: RunDirectory, to) -> RunDirectory:
 def test_equal_runs_are_equal(trained, tmp_path):
     found = comparison.compare(trained(), copy(trained(), tmp_path))
     assert found.same_result
-    assert not (found.identity or found.execution or found.environment or found.notes)
+    assert (found.identity, found.execution, found.environment, found.notes) == ((),) * 4
     assert (found.hashes, found.lines) == (6, 8)
     text = comparison.text(found, "a", "b")
     assert "equal at all 6 steps" in text
@@ -150,9 +151,9 @@ def test_a_changed_checkpoint_is_found(trained, tmp_path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path):
     run = copy(trained(), tmp_path)
-    for file in (run.path / "checkpoints" / "8" / "state").rglob("*"):
-        if file.is_file() and file.stat().length > 64:
-            file.write_bytes(file.read_bytes()[: file.stat().length // 2])
+    for file in pathlib.Path(run.path / "checkpoints" / "8" / "state").rglob("*"):
+        if file.is_file() and file.stat().st_size > 64:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(CheckpointError, match=r"checkpoint .*/8 cannot be read"):
         verify(run, steps=4, devices=jax.devices()[:1])
     assert (run.path / "checkpoints" / "8").exists()  # verify writes nothing
