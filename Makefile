@@ -7,16 +7,21 @@ TPU_VENV ?= $(VENV)-tpu
 TPU_STAMP := $(TPU_VENV)/.installed
 WORKDIR ?= out
 
-.PHONY: demo test test-slow test-tpu lint format golden ci clean
+.PHONY: demo test test-slow test-slurm test-tpu lint format golden ci clean
 
 demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
 
 test: $(STAMP)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not tpu" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not slurm and not tpu" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not tpu" -n 2
+
+test-slurm: $(STAMP)  ## sweeps on a real Slurm of two virtual nodes here; needs root (tests/slurm/cluster.py)
+	@$(BIN)/python tests/slurm/cluster.py start || exit 1; \
+	trap '$(BIN)/python tests/slurm/cluster.py stop' EXIT; \
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 test-tpu: $(TPU_STAMP)  ## programs for TPUs, compiled without one; an environment of 2 GB of its own
 	$(TPU_VENV)/bin/python -m pytest -m tpu tests/check
@@ -33,7 +38,7 @@ format: $(STAMP)
 golden: $(STAMP)  ## rewrite the stored resolved configs; read the diff
 	$(BIN)/python tests/golden.py
 
-ci: lint test test-slow test-tpu
+ci: lint test test-slow test-slurm test-tpu
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed; give one with make PYTHON=...')"

@@ -42,7 +42,9 @@ CONVENTIONS = {
     "seconds": "wall-clock seconds in which the run was running, restarts added up",
 }
 # Fields of status.json that stay when a later write does not give them again.
-KEPT = ("step", "steps", "loss", "started", "seconds")
+KEPT = ("step", "steps", "loss", "started", "seconds", "log")
+# Set by an executor whose processes write to a file: which one. It goes into status.json.
+LOG = "SCALING_LOG"
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -264,10 +266,12 @@ class RunDirectory:
         Args:
           state: running, done, failed, diverged, or stopped (the same command resumes it).
           **fields: step, steps, loss, rate (steps a second), eta (seconds), reason, ... `KEPT`
-            ones stay as they were when not given; `seconds` adds up the time spent running.
+            ones stay as they were when not given; `seconds` adds up the time spent running. `log`
+            is where this process writes, if the executor has said so (`LOG`).
         """
         old, now = self.status(), _now()
-        fields = {name: old[name] for name in KEPT if name in old} | fields
+        log = {"log": os.environ[LOG]} if LOG in os.environ else {}
+        fields = {name: old[name] for name in KEPT if name in old} | log | fields
         fields.setdefault("started", now)
         fields.setdefault("seconds", 0.0)
         clock = datetime.datetime.now(datetime.UTC).timestamp()

@@ -49,6 +49,7 @@ class Cell:
     flops: float | None  # of the whole run
     reason: str | None
     command: str  # repeats this run alone
+    log: str | None = None  # what its process wrote, where that is known
 
     @property
     def flops_done(self) -> float | None:
@@ -85,6 +86,7 @@ def _cell(run: RunDirectory, config: RunConfig) -> Cell:
         flops=flops,
         reason=status.get("reason"),
         command=repeat_command(run),
+        log=status.get("log"),
     )
 
 
@@ -109,6 +111,7 @@ def _troubles(rows: Sequence[Cell]) -> list[str]:
         if row.state in ("failed", "diverged", "stopped"):
             reason = row.reason or "no reason recorded"
             lines += [f"{row.state}: {row.name}", f"  {reason}", f"  {row.command}"]
+            lines += [f"  its log: {row.log}"] if row.log else []
     return lines
 
 

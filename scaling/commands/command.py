@@ -1,13 +1,17 @@
 """What a sub-command of `launch.py` is, and the flags that several share."""
 
+import dataclasses
 import signal
 import threading
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from absl import flags
 
 FLAGS = flags.FLAGS
+Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
@@ -60,3 +64,32 @@ def experiment_flag() -> None:
 def cpu_devices_flag() -> None:
     """--cpu_devices."""
     flags.DEFINE_integer("cpu_devices", None, "split the CPU into this many devices (debugging)")
+
+
+def options_flags(prefix: str, options: type[Any]) -> None:
+    """A flag --<prefix>_<field> for every field of an executor's options."""
+    hints = typing.get_type_hints(options)
+    for field in dataclasses.fields(options):
+        name, text = f"{prefix}_{field.name}", field.metadata["help"]
+        default: Any = field.default
+        kinds = {typing.get_origin(hints[field.name]), hints[field.name]}
+        kinds |= set(typing.get_args(hints[field.name]))
+        if tuple in kinds:
+            flags.DEFINE_multi_string(name, list(default), text)
+        elif bool in kinds:
+            flags.DEFINE_bool(name, default, text)
+        elif int in kinds:
+            flags.DEFINE_integer(name, default, text)
+        elif float in kinds:
+            flags.DEFINE_float(name, default, text)
+        else:
+            flags.DEFINE_string(name, default, text)
+
+
+def given_options(prefix: str, options: type[Options]) -> Options:
+    """The options as the flags of `options_flags` say."""
+    values = {
+        field.name: getattr(FLAGS, f"{prefix}_{field.name}")
+        for field in dataclasses.fields(options)  # type: ignore[arg-type]
+    }
+    return options(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})

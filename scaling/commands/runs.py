@@ -1,5 +1,7 @@
 """`launch.py train` and `sweep`: runs that are trained."""
 
+from typing import Any
+
 from absl import flags
 from etils import epath
 from ml_collections import config_flags
@@ -9,6 +11,8 @@ from scaling.commands.command import (
     Command,
     cpu_devices_flag,
     experiment_flag,
+    given_options,
+    options_flags,
     stop_on_signals,
     workdir_flag,
 )
@@ -59,15 +63,28 @@ def _train() -> int:
 
 
 def _sweep_flags() -> None:
+    from scaling.executors.slurm import SlurmOptions
+
     experiment_flag()
     workdir_flag()
     flags.DEFINE_bool("dry_run", False, "print what would run and what it costs, then stop")
-    flags.DEFINE_enum("executor", "local", ["local"], "where the runs are trained")
+    flags.DEFINE_enum("executor", "local", ["local", "slurm"], "where the runs are trained")
     flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
     flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
     flags.DEFINE_integer("devices", None, "that a run has, for --dry_run and --check")
     flags.DEFINE_bool("check", False, "compile every run for a target, say what fits, then stop")
     target_flags()
+    options_flags("slurm", SlurmOptions)
+
+
+def _where() -> dict[str, Any]:
+    """What only the executor of --executor is told."""
+    from scaling.executors.slurm import SlurmOptions
+
+    if FLAGS.executor == "slurm":
+        options = given_options("slurm", SlurmOptions)
+        return {"options": options, "cpu_devices": FLAGS.cpu_devices}
+    return {"workers": FLAGS.workers}
 
 
 def _check() -> int:
@@ -107,7 +124,7 @@ def _sweep() -> int:
     stop, results = stop_on_signals(), []
     progress = preview.SweepProgress(configs, FLAGS.workdir)
     results = EXECUTORS[FLAGS.executor](
-        configs, FLAGS.workdir, workers=FLAGS.workers, stop=stop, on_result=progress.ended
+        configs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
     )
     print(preview.summary(results, FLAGS.workdir))
     if stop.is_set():
@@ -145,6 +162,8 @@ Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again
   python launch.py sweep --experiment=experiments/width.py --check --topology=v5e:2x4
   python launch.py sweep --experiment=experiments/quickstart.py
   python launch.py sweep --experiment=experiments/width.py:debug --workers=1
+  python launch.py sweep --experiment=experiments/width.py --executor=slurm --slurm_partition=gpu \
+    --slurm_gpus=1 --slurm_time=240 --slurm_array_parallelism=32
 
 A run that fails or diverges never stops the others; it is listed with the command that repeats
 it alone.""",
