@@ -8,6 +8,7 @@ against these counts by tests.
 import dataclasses
 import functools
 import math
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 
 from scaling import chips, optim, sharding
 from scaling.config import RunConfig
-from scaling.ledger import Ledger, ledger
+from scaling.ledger import Ledger, ledger, scopes
 from scaling.models import build
 from scaling.objectives import build as build_objective
 
@@ -63,6 +64,45 @@ def train_ledger(config: RunConfig) -> Ledger:
     return ledger(gradient(config), params_shapes(config), batch_shapes(config))
 
 
+PASSES = ("forward", "backward", "remat")
+
+
+def parts_ledger(config: RunConfig) -> dict[str, dict[str, Ledger]]:
+    """`train_ledger` cut by part of the model, and by pass: part -> pass -> counts.
+
+    Parts: embedding, attention (its projections), attention_scores (softmax included), mlp, router,
+    experts (dispatch included), shared_experts, norms, head (the loss included), other (residual
+    sums, masks). Passes: `PASSES`; remat is what the backward pass computes once more.
+    """
+    config = _without_kernels(config)
+    parts: dict[str, dict[str, Ledger]] = {}
+    counts = scopes(gradient(config), params_shapes(config), batch_shapes(config))
+    for scope, count in counts.items():
+        passes = parts.setdefault(_part(scope), dict.fromkeys(PASSES, Ledger()))
+        passes[_pass(scope)] += count
+    return parts
+
+
+def _pass(scope: str) -> str:
+    if "rematted_computation" in scope:
+        return "remat"
+    return "backward" if "transpose(" in scope else "forward"
+
+
+def _part(scope: str) -> str:
+    names = set(re.split(r"[/()]+", scope))
+    if any(name.endswith("norm") for name in names):
+        return "norms"
+    if "attention" in names:
+        projections = {"query", "key", "value", "out"}
+        return "attention" if names & projections else "attention_scores"
+    of_moe = {"router": "router", "shared": "shared_experts", "moe": "experts"}
+    for name, part in (of_moe | {n: n for n in ("mlp", "embedding", "head")}).items():
+        if name in names:
+            return part
+    return "other"
+
+
 def optimizer_ledger(config: RunConfig) -> Ledger:
     """Counts of the optimizer's update, clipping included: some twenty FLOPs a parameter."""
     optimizer, params = optim.build(config.optim), params_shapes(config)
@@ -70,24 +110,6 @@ def optimizer_ledger(config: RunConfig) -> Ledger:
     state = jax.eval_shape(optimizer.init, params)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     return ledger(optimizer.update, params, state, params, step, hparams)
-
-
-def hardware_flops_per_token(config: RunConfig) -> dict[str, float]:
-    """Matmul FLOPs a token that the program executes in training, by why it does.
-
-    Returns:
-      forward: once through the model, with the scores that it does not skip.
-      backward: twice that.
-      remat: what the backward pass computes once more. Hardware FLOPs, as PaLM (Chowdhery et al.
-        2022, appendix B) calls them, are the sum of the three.
-    """
-    tokens = config.train.batch_size * config.data.seq_len
-    plain = dataclasses.replace(config, model=dataclasses.replace(config.model, remat="none"))
-    forward = forward_ledger(plain).matmul
-    gradient = train_ledger(plain).matmul
-    executed = gradient if config.model.remat == "none" else train_ledger(config).matmul
-    parts = {"forward": forward, "backward": gradient - forward, "remat": executed - gradient}
-    return {name: flops / tokens for name, flops in parts.items()}
 
 
 def _without_kernels(config: RunConfig) -> RunConfig:

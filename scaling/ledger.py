@@ -6,7 +6,7 @@ custom derivatives are entered. `scaling/costs.py` applies it to the runs of thi
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +44,26 @@ class Ledger:
         return Ledger(**counts | {"open_loops": self.open_loops})
 
 
+Scopes = dict[str, Ledger]  # name of the scope -> what is done directly in it
+
+
 def ledger(function: Callable[..., Any], *args: Any) -> Ledger:
     """Counts of `function(*args)`; `args` may be shapes (`jax.ShapeDtypeStruct`). Runs nothing."""
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    return total(scopes(function, *args).values())
+
+
+def total(counts: Iterable[Ledger]) -> Ledger:
+    """Their sum."""
+    return functools.reduce(Ledger.__add__, counts, Ledger())
+
+
+def scopes(function: Callable[..., Any], *args: Any) -> Scopes:
+    """`ledger`, cut by the names under which the program does it.
+
+    A name is JAX's name stack: modules and `jax.named_scope`s, outermost first, inside the
+    transformations they were under: "transpose(jvp(Transformer))/Block/mlp/up" is a backward pass.
+    """
+    return _count(jax.make_jaxpr(function)(*args).jaxpr, "")
 
 
 # fmt: off
@@ -70,32 +87,49 @@ _REDUCTION = {
 _COMBINERS = ("scatter", "reduce", "select_and_scatter", "sort")
 
 
-def _count(jaxpr: core.Jaxpr) -> Ledger:
-    total = Ledger()
-    for eqn in jaxpr.eqns:
-        total += _count_equation(eqn)
-    return total
+def _count(jaxpr: core.Jaxpr, outer: str) -> Scopes:
+    """`outer`: the scope in which the program is called."""
+    return _join(_count_equation(eqn, outer) for eqn in jaxpr.eqns)
 
 
-def _count_equation(eqn: core.JaxprEqn) -> Ledger:
+def _join(parts: Iterable[Scopes]) -> Scopes:
+    joined: Scopes = {}
+    for part in parts:
+        for scope, count in part.items():
+            joined[scope] = joined[scope] + count if scope in joined else count
+    return joined
+
+
+def _count_equation(eqn: core.JaxprEqn, outer: str) -> Scopes:
     name, params = eqn.primitive.name, eqn.params
+    scope = "/".join(filter(None, (outer, str(eqn.source_info.name_stack))))
+
+    def inside(jaxpr: core.Jaxpr, times: int = 1) -> Scopes:
+        return {inner: count * times for inner, count in _count(jaxpr, scope).items()}
+
     if name == "scan":
-        return _count(params["jaxpr"].jaxpr) * params["length"]
+        return inside(params["jaxpr"].jaxpr, params["length"])
     if name == "while":
-        body = _count(params["body_jaxpr"].jaxpr) + _count(params["cond_jaxpr"].jaxpr)
-        return body + Ledger(open_loops=1)
+        loop = [inside(params[part].jaxpr) for part in ("body_jaxpr", "cond_jaxpr")]
+        return _join([*loop, {scope: Ledger(open_loops=1)}])
     if name == "cond":
+        branches = [inside(branch.jaxpr) for branch in params["branches"]]
         if params.get("branches_platforms"):  # forms of the same for different platforms
-            return _count(params["branches"][0].jaxpr)
-        return max((_count(b.jaxpr) for b in params["branches"]), key=lambda count: count.flops)
+            return branches[0]
+        return max(branches, key=lambda counts: total(counts.values()).flops)
     if name == "shard_map":  # its body is done at each place along the axes that it maps
         sizes = params["mesh"].shape
         axes = params.get("newly_manual_axes") or params.get("manual_axes") or sizes
-        return _count(params["jaxpr"]) * math.prod(sizes[axis] for axis in axes)
+        return inside(params["jaxpr"], math.prod(sizes[axis] for axis in axes))
     if not name.startswith(_COMBINERS):
         inner = list(_inner(params))
         if inner:
-            return functools.reduce(Ledger.__add__, map(_count, inner))
+            return _join(map(inside, inner))
+    return {scope: _count_operation(eqn)}
+
+
+def _count_operation(eqn: core.JaxprEqn) -> Ledger:
+    name, params = eqn.primitive.name, eqn.params
 
     def shape(var: Any) -> tuple[int, ...]:
         return var.aval.shape

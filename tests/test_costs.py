@@ -1,5 +1,7 @@
 """FLOPs of the program, of the formula and of the compiler agree."""
 
+import dataclasses
+
 import jax
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
@@ -13,6 +15,7 @@ from scaling.config import (
     TransformerConfig,
     override,
 )
+from scaling.ledger import total
 from scaling.models.attention import SHORT, keys_per_query
 from scaling.resolve import resolve_transformer
 from scaling.train import state as state_lib
@@ -205,11 +208,26 @@ def test_the_update_costs_some_flops_a_parameter():
     assert costs.optimizer_ledger(plain).flops < count.flops / 1.5
 
 
-def test_hardware_flops_are_the_model_s_and_those_of_remat():
-    plain = costs.hardware_flops_per_token(RUNS["gated"])
-    again = costs.hardware_flops_per_token(override(RUNS["gated"], {"model.remat": "full"}))
-    assert plain["remat"] == 0
-    assert plain["backward"] == 2 * plain["forward"]
-    tokens = RUNS["gated"].data.seq_len * RUNS["gated"].train.batch_size
-    executed = costs.train_ledger(override(RUNS["gated"], {"model.remat": "full"})).matmul / tokens
-    assert sum(again.values()) == executed > sum(plain.values())
+@pytest.mark.parametrize("name", ["gated", "experts", "blocks of queries", "long"])
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_every_part_of_the_model_has_its_matmuls_in_every_pass(name, remat):
+    config = override((RUNS | LONG)[name], {"model.remat": remat})
+    tokens = config.data.seq_len * config.train.batch_size
+    parts = costs.parts_ledger(config)
+    keys = keys_per_query(config.data.seq_len, config.model.window)
+    formula = dataclasses.asdict(ladder.flops_with_keys(config.model, keys))
+    for part, flops in formula.items():
+        if flops:
+            # The long form computes its scores again: forward 2, backward 5 matmuls of their size.
+            twice = 2.5 if part == "attention_scores" and name == "long" else 2
+            forward, backward = (parts[part][when].matmul for when in ("forward", "backward"))
+            assert (forward, backward) == (tokens * flops, twice * tokens * flops)
+            again = parts[part]["remat"].matmul
+            assert 0 <= again <= forward
+            assert (again > 0) == (remat == "full" and part != "head")
+    assert {part for part in parts if not formula.get(part)} <= {"embedding", "norms", "other"}
+    for part in ("embedding", "norms", "other"):
+        assert total(parts[part].values()).matmul == 0
+    assert parts["norms"]["forward"].flops > parts["norms"]["remat"].flops
+    everything = total(count for passes in parts.values() for count in passes.values())
+    assert everything == costs.train_ledger(config)

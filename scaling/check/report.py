@@ -16,8 +16,8 @@ from scaling.check import roofline as roofline_lib
 from scaling.check.cache import Cache
 from scaling.check.compiled import Compiled
 from scaling.check.target import Target
-from scaling.config import RunConfig, override, run_name
-from scaling.ledger import Ledger
+from scaling.config import RunConfig, run_name
+from scaling.ledger import Ledger, total
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,19 @@ class Report:
     target: Target
     mesh: dict[str, int]  # axis -> devices
     table: Sequence[sharding.Row]
-    ledger: Ledger  # of a step over all devices, without the optimizer
+    parts: dict[str, dict[str, Ledger]]  # of a step over all devices: `costs.parts_ledger`
+    update: Ledger  # of the optimizer, once over all parameters
     compiled: Compiled
     cached: bool  # the compiler's numbers are those of an earlier, equal program
     limit: float | None  # bytes that a device may use
     peak: float | None  # FLOP/s of a device
     traffic: Sequence[roofline_lib.Traffic]
     roofline: roofline_lib.Roofline | None  # None: the step does not fit
+
+    @property
+    def ledger(self) -> Ledger:
+        """All parts, without the optimizer."""
+        return total(count for passes in self.parts.values() for count in passes.values())
 
     @property
     def fits(self) -> bool:
@@ -85,8 +91,9 @@ def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Repo
     if cache and not found:
         cache.put(lowered.key, compiled)
     with sharding.context(mesh):  # a pipeline's program depends on its stages
-        # A kernel's FLOPs cannot be read off its program; the plain form of attention does as many.
-        counts = costs.train_ledger(override(config, {"model.attention": "blockwise"}))
+        parts = costs.parts_ledger(config)
+    update = costs.optimizer_ledger(config)
+    counts = total(count for passes in parts.values() for count in passes.values())
     peak = target.chip.peak(config.model.dtype) if target.chip else None
     if peak is None:
         peak = costs.peak_flops(target.devices[0], config.model.dtype)
@@ -102,7 +109,8 @@ def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Repo
         target=target,
         mesh=dict(mesh.shape),
         table=sharding.check(lowered.plan.boxed, lowered.plan.shardings, mesh),
-        ledger=counts,
+        parts=parts,
+        update=update,
         compiled=compiled,
         cached=found is not None,
         limit=min(limits, default=None),
@@ -157,6 +165,11 @@ def as_dict(report: Report) -> dict[str, Any]:
             name: getattr(report.ledger, name)
             for name in ("matmul", "convolution", "elementwise", "reduction", "transcendental")
         },
+        "program_flops_per_step_by_part": {
+            part: {when: count.flops for when, count in passes.items()}
+            for part, passes in report.parts.items()
+        },
+        "optimizer_flops_per_step": report.update.flops,
         "pipeline_overhead": costs.pipeline_overhead(config),
         "sharding": [
             {

@@ -57,8 +57,28 @@ def _counts(report: Report) -> str:
             f"FLOPs a token, by convention: {conventions}",
             f"FLOPs a token, by matmul:     {kinds}",
             f"FLOPs a step, by the program: {program}{of_pipeline}",
+            *_parts(report),
         ]
     )
+
+
+def _parts(report: Report) -> list[str]:
+    """A line for each part of the model, the largest first, and one for the update."""
+    head = ["part", *costs.PASSES]
+    rows = [
+        [part, *(human(passes[when].flops) for when in costs.PASSES)]
+        for part, passes in sorted(
+            report.parts.items(), key=lambda item: -sum(c.flops for c in item[1].values())
+        )
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [
+        "  "
+        + row[0].ljust(widths[0])
+        + "".join(f"  {v:>{w}}" for v, w in zip(row[1:], widths[1:], strict=True))
+        for row in [head, *rows]
+    ]
+    return [*lines, f"  the optimizer's update: {human(report.update.flops)}"]
 
 
 def _memory(report: Report) -> str:

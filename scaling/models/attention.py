@@ -131,11 +131,6 @@ def keys_per_query(length: int, window: int | None = None) -> float:
     return sum(begin + size - _first_key(begin, window) for begin in starts) * size / length
 
 
-def keys_kept(length: int, window: int | None = None) -> float:
-    """How many scores a query leaves for the backward pass; the long form leaves none."""
-    return 0.0 if length > SHORT else keys_per_query(length, window)
-
-
 # ---- the choice
 
 

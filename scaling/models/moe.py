@@ -199,13 +199,14 @@ def _layer(
     """This device's tokens through its part of everybody's experts' channels, and the measures of
     its rows.
     """
-    logits_BxLxE = jnp.einsum(
-        "BLD,DE->BLE",
-        x_BxLxD.astype(jnp.float32),
-        weights["router"],
-        precision=jax.lax.Precision.HIGHEST,  # a TPU would round to bfloat16
-    )
-    probs_BxLxE = jax.nn.softmax(logits_BxLxE, axis=-1)
+    with jax.named_scope("router"):
+        logits_BxLxE = jnp.einsum(
+            "BLD,DE->BLE",
+            x_BxLxD.astype(jnp.float32),
+            weights["router"],
+            precision=jax.lax.Precision.HIGHEST,  # a TPU would round to bfloat16
+        )
+        probs_BxLxE = jax.nn.softmax(logits_BxLxE, axis=-1)
     route = _expert_choice if moe.router == "expert_choice" else _top_k
     y_BxLxD, share_BxE, kept_B = route(moe, decoding, x_BxLxD, probs_BxLxE, weights, mesh)
     mean_BxE = _over_window(probs_BxLxE.mean(axis=1), mesh)

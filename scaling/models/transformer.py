@@ -59,7 +59,8 @@ class Transformer(nn.Module):
         # multiplied by sqrt(width) all train slower.
         init = truncated_normal(1 / math.sqrt(c.width))
         table_VxD = parameter(self, "embedding", init, (vocab, c.width), ("vocab", "embed"))
-        x_BxLxD = constrain(lookup(table_VxD, batch["tokens"], dtype))
+        with jax.named_scope("embedding"):
+            x_BxLxD = constrain(lookup(table_VxD, batch["tokens"], dtype))
 
         context = {
             "rope": rope_table(batch["positions"], head_dim, c.rope_theta),

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from scaling.config import ObjectiveConfig
@@ -25,13 +26,14 @@ def next_token(config: ObjectiveConfig) -> Objective:
 
     def rows_of(outputs: Mapping[str, Any], batch: Batch) -> Rows:
         mask_BxL = batch["loss_mask"].astype(jnp.float32)
-        scores = cross_entropy(
-            outputs["hidden"],
-            outputs["head"],
-            batch["targets"],
-            outputs.get("softcap"),
-            config.chunk,
-        )
+        with jax.named_scope("head"):
+            scores = cross_entropy(
+                outputs["hidden"],
+                outputs["head"],
+                batch["targets"],
+                outputs.get("softcap"),
+                config.chunk,
+            )
         nats_BxL = scores.log_z - scores.target
 
         def masked(x_BxL: Array) -> Array:
