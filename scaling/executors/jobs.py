@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from etils import epath
 
 from scaling.config import RunConfig, from_dict, run_name, to_dict
+from scaling.errors import UserError
 from scaling.executors.healing import classify
 from scaling.executors.result import Failure, Result
 
@@ -111,23 +112,28 @@ def run_job(
     quiet: bool = False,
 ) -> tuple[Result, ...]:
     """Train a job in this process; errors of any kind become results."""
-    from scaling.errors import UserError
     from scaling.train.loop import train
+    from scaling.train.packed import train_packed
 
-    (config,) = job.configs
-    try:
-        outcome = train(
-            config,
-            workdir,
-            devices=devices,
-            stop=stop,
-            quiet=quiet,
-            branches=job.branches_of(config),
-        )
-    except UserError as error:
-        return (Result(config, "failed", str(error), classify(error)),)
-    except Exception as error:
-        log.warning("%s failed", run_name(config), exc_info=True)
-        reason = f"{type(error).__name__}: {error}"
-        return (Result(config, "failed", reason, classify(error)),)
-    return (Result(config, outcome.status, outcome.reason),)
+    how: dict[str, Any] = {"devices": devices, "stop": stop, "quiet": quiet}
+    branches = [job.branches_of(config) for config in job.configs]
+    outcomes: Sequence[Any]
+    if len(job.configs) > 1:
+        outcomes = train_packed(job.configs, workdir, branches=branches, **how)
+    else:
+        try:
+            outcomes = [train(job.configs[0], workdir, branches=branches[0], **how)]
+        except Exception as error:
+            outcomes = [error]
+    return tuple(_result(c, outcome) for c, outcome in zip(job.configs, outcomes, strict=True))
+
+
+def _result(config: RunConfig, outcome: Any) -> Result:
+    """`outcome`: what `train` gives, or what it raised."""
+    if isinstance(outcome, UserError):
+        return Result(config, "failed", str(outcome), classify(outcome))
+    if isinstance(outcome, Exception):
+        log.warning("%s failed", run_name(config), exc_info=outcome)
+        reason = f"{type(outcome).__name__}: {outcome}"
+        return Result(config, "failed", reason, classify(outcome))
+    return Result(config, outcome.status, outcome.reason)

@@ -39,13 +39,14 @@ def evaluate(
     ]
     gathered = jax.device_get(pending)
     names = gathered[0].keys()
-    return summarise({name: _join([g[name] for g in gathered]) for name in names})
+    return summarise({name: join([g[name] for g in gathered]) for name in names})
 
 
 Column = tuple[np.ndarray, np.ndarray]  # totals and counts of W windows, float64
 
 
-def _join(pieces: Sequence[Sum]) -> Column:
+def join(pieces: Sequence[Sum]) -> Column:
+    """The windows of several batches, one after the other."""
     totals = np.concatenate([np.asarray(p.total, np.float64) for p in pieces])
     return totals, np.concatenate([np.asarray(p.count, np.float64) for p in pieces])
 

@@ -20,8 +20,6 @@ from scaling.train.meter import Meter
 from scaling.train.progress import Progress
 from scaling.train.rhythm import Due
 
-_STATUS_EVERY = 1.0  # seconds between writes of status.json
-
 
 class Recorder:
     """Where the lines of one run go; `close` it."""
@@ -39,6 +37,7 @@ class Recorder:
         quiet: bool,
         begun: float | None = None,
         members: int = 1,
+        status_every: float = 1.0,
     ):
         """
         Args:
@@ -52,6 +51,7 @@ class Recorder:
           quiet: nothing on stderr.
           begun: when work on the run began, by `time.monotonic`; None: now.
           members: runs that the program trains at once.
+          status_every: seconds between writes of status.json.
         """
         self._run, self._writes, self._peak, self._devices = run, writes, peak, devices
         self._meter = Meter(config, device, devices, members, peak, begun or time.monotonic())
@@ -60,7 +60,7 @@ class Recorder:
         self._flops_per_step = self._tokens_per_step * ladder.size(config).flops_per_token
         self._progress = Progress(run_name(config), first, self._steps, quiet)
         self._clock, self._clock_step = time.monotonic(), first
-        self._status_written = -_STATUS_EVERY
+        self._status_every, self._status_written = status_every, -status_every
         self._facts: dict[str, Any] = {}  # of the last line, for the status
         self._events = None
         if writes:
@@ -100,7 +100,7 @@ class Recorder:
         self._progress.update(last, loss, 1 / step_s, mfu)
         eta = (self._steps - last) * step_s
         self._facts = {"loss": loss, "rate": 1 / step_s, "eta": eta, "mfu": mfu}
-        if now - self._status_written >= _STATUS_EVERY:
+        if now - self._status_written >= self._status_every:
             self._status_written = now
             self.status("running", last)
 

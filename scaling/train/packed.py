@@ -1,0 +1,382 @@
+"""The loop of a packed group: many runs, one program, each with a run directory of its own.
+
+Takes resolved runs that share a program (`trials.program`) and a workdir; leaves the directories
+that `loop.train` would leave: the same lines, evaluations and checkpoints at the same steps. Each
+member has its own step: they may be of different lengths, and go on from different checkpoints,
+written by this loop or by the other. Called by `executors/jobs.py`.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from scaling import costs, data, fingerprints, optim, sharding, xla_flags
+from scaling.config import RunConfig, run_name
+from scaling.data import Batches
+from scaling.errors import ConfigError
+from scaling.objectives import Sum
+from scaling.train import trials as trials_lib
+from scaling.train.compilation import Compiled
+from scaling.train.evaluate import join, summarise
+from scaling.train.loop import Outcome
+from scaling.train.member import Branches, Member
+from scaling.train.placement import place
+from scaling.train.progress import Progress
+from scaling.train.rhythm import check_means, due_lines, evaluates, saves
+from scaling.train.state import TrainState, compile_init
+from scaling.train.trials import Form, Trials
+
+_ENDERS = 4  # threads that wait for the last checkpoints of members
+
+
+def train_packed(
+    configs: Sequence[RunConfig],
+    workdir: epath.PathLike,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    stop: threading.Event | None = None,
+    quiet: bool = False,
+    branches: Sequence[Branches] | None = None,
+    form: Form | None = None,
+) -> list[Outcome | Exception]:
+    """Train resolved runs in one program, each from wherever its run directory stands.
+
+    Args:
+      configs: resolved, each once, of one program.
+      workdir: the run directories are <workdir>/runs/<run_name(config)>.
+      devices: of the mesh; None: all. Those that the runs' mesh leaves free are spread over trials.
+      stop: when set, the states are saved and the outcomes are "stopped".
+      quiet: no progress on stderr.
+      branches: of each run, those that begin from its state, under the updates they share.
+      form: how the program does many runs; None: the platform's faster one.
+
+    Returns, in the order of `configs`, how each ended; an exception for one that failed, whose
+    status.json says it too.
+    """
+    devices = list(devices or jax.devices())
+    leaves: Sequence[Branches] = branches or [{} for _ in configs]
+    members = [Member(c, workdir, b) for c, b in zip(configs, leaves, strict=True)]
+    for member in members:
+        member.start(devices)
+    todo = [member for member in members if member.active]
+    try:
+        if todo:
+            _Group(todo, devices, stop or threading.Event(), quiet, form).train()
+    except Exception as error:
+        for member in todo:
+            if member.active:
+                member.fail(error)
+    return [m.outcome for m in members if m.outcome is not None]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What one dispatch of the step does; lists have an entry a member."""
+
+    starts: list[int]
+    edges: list[int]
+    batches_TxK: Any  # on the mesh
+
+
+class _Group:
+    """The members that one program trains, in its slots."""
+
+    def __init__(
+        self,
+        members: list[Member],
+        devices: Sequence[jax.Device],
+        stop: threading.Event,
+        quiet: bool,
+        form: Form | None,
+    ):
+        first = members[0].config
+        for member in members:
+            _check_alike(first, member.config)
+        mesh = sharding.make_mesh(trials_lib.mesh_of(first.mesh, devices, len(members)), devices)
+        self.members, self.stop, self.quiet = members, stop, quiet
+        self.trials: Trials = trials_lib.trials(first, mesh, len(members), form)
+        self.calls = first.train.steps_per_call
+        like = self.trials.plan.abstract
+        shapes = costs.batch_shapes(first)
+        self.hashed = fingerprints.names(like.params, like.opt_state, like.ema, shapes)
+        train_sets: dict[Any, Batches] = {}
+        eval_sets: dict[Any, Batches] = {}
+        self.batches: list[Batches] = []  # of each member
+        self.eval_sets: list[dict[str, Batches]] = []
+        for config in (member.config for member in members):
+            if config.data not in train_sets:
+                train_sets[config.data] = data.train_batches(config)
+            self.batches.append(train_sets[config.data])
+            sets = {}
+            for name, one in config.evals.sets.items():
+                # What a run has seen is its own; other sets are the group's.
+                own = (config.data, config.train.steps) if one.split == "train" else None
+                if (name, own) not in eval_sets:
+                    eval_sets[name, own] = data.eval_batches(config, name)
+                sets[name] = eval_sets[name, own]
+            self.eval_sets.append(sets)
+
+    def train(self) -> None:
+        """Until no member is active."""
+        mesh = self.trials.mesh
+        with sharding.context(mesh), ThreadPoolExecutor(_ENDERS) as self.enders:
+            state = self._begin()
+            self.first, self.began = sum(m.step for m in self.members), time.monotonic()
+            self.rate = Progress(
+                f"{len(self.members)} packed runs",
+                self.first,
+                sum(m.steps for m in self.members),
+                self.quiet,
+            )
+            try:
+                self._announce()
+                self._loop(state)
+            finally:
+                self.rate.close()
+
+    def _begin(self) -> TrainState:
+        """The states that the members go on from, as one."""
+        trials, mesh = self.trials, self.trials.mesh
+        whole = sharding.replicated(mesh)
+        init = compile_init(trials.pieces, trials.config, trials.plan)
+        stack = trials.empty()
+        for slot, member in enumerate(self.members):
+            member.slot = slot
+            with member.guarded():
+                state = member.restore(trials.plan.abstract)
+                if state is None:
+                    state = init(place(np.uint32(member.config.seed), whole))
+                first = int(jax.device_get(state.step))
+                # One write of a status a second, over all.
+                count = len(self.members)
+                member.go_on(first, mesh, members=count, status_every=float(count))
+                stack = trials.insert(stack, place(np.int32(slot), whole), state)
+        return stack
+
+    def _announce(self) -> None:
+        config, plan = self.trials.config, self.trials.plan
+        sizes = {axis: n for axis, n in plan.mesh.shape.items() if n > 1}
+        self.rate.say(f"{self.trials.form} over {self.trials.slots} slots, mesh {sizes or 1}")
+        if config.train.xla_flags != "none":
+            self.rate.say(
+                xla_flags.text(config.train.xla_flags, plan.mesh.devices.flat[0].platform)
+            )
+        for row in sharding.check(plan.boxed, plan.shardings, plan.mesh):
+            if row.warning:
+                self.rate.say(f"WARNING: {row.warning}")
+
+    # ---- the loop
+
+    def _loop(self, state: TrainState) -> None:
+        trials, members = self.trials, self.members
+        self.rows_of = trials.compile_rows()
+        run_steps = Compiled(trials.compile_steps())
+        hparams = trials.place_values(self._hparams())
+        counts: list[int] = []
+        pending: tuple[_Call, Any] | None = None
+        for call in _ahead(self._calls()):
+            wanted = [
+                edge - start if member.active else 0
+                for member, start, edge in zip(members, call.starts, call.edges, strict=True)
+            ]
+            if not any(wanted):
+                continue
+            if wanted != counts:
+                counts = wanted
+                placed = self._place_counts(counts)
+            with jax.transfer_guard("disallow"):
+                state, metrics_TxK = run_steps(state, call.batches_TxK, *placed, hparams)
+            for member, _ in self._active(call):
+                member.recorder.compiled(run_steps)
+            self._drain(pending)
+            pending = (call, metrics_TxK)
+            stops = self.stop.is_set()
+            if stops or any(self._rests(m, edge) for m, edge in self._active(call)):
+                # What a checkpoint's step implies must be on disk before the checkpoint is.
+                self._drain(pending)
+                pending = None
+                self._rest(call, state, stops)
+            if stops:
+                break
+        self._drain(pending)
+
+    def _active(self, call: _Call) -> list[tuple[Member, int]]:
+        """The members that go on, and the steps at which the call leaves them."""
+        return [(m, edge) for m, edge in zip(self.members, call.edges, strict=True) if m.active]
+
+    def _rests(self, member: Member, edge: int) -> bool:
+        """Whether something is due for a member before it goes on."""
+        config = member.config
+        return evaluates(edge, config) or saves(edge, config) or edge in member.branches
+
+    def _rest(self, call: _Call, state: TrainState, stops: bool) -> None:
+        """Evaluate, save and end the members for which it is time."""
+        self._evaluate(
+            {m: edge for m, edge in self._active(call) if evaluates(edge, m.config)}, state
+        )
+        whole = sharding.replicated(self.trials.mesh)
+        for member, edge in self._active(call):
+
+            def own(slot: int = member.slot) -> TrainState:
+                return self.trials.extract(state, place(np.int32(slot), whole))
+
+            with member.guarded():
+                member.save(edge, own, told=saves(edge, member.config) or stops)
+        for member, edge in self._active(call):
+            if edge == member.steps:
+                self._end(member, Outcome("done", edge))
+            elif stops:
+                reason = "told to stop; the same command goes on from here"
+                self._end(member, Outcome("stopped", edge, reason))
+
+    def _end(self, member: Member, outcome: Outcome) -> None:
+        """End a member while the others go on."""
+        member.outcome = outcome
+        self.rate.say(f"{outcome.status} at step {outcome.step}: {run_name(member.config)}")
+        self.enders.submit(member.end, outcome)
+
+    def _drain(self, pending: tuple[_Call, Any] | None) -> None:
+        """Fetch the metrics of an earlier call, log what is due, end who is not finite."""
+        if pending is None:
+            return
+        call, metrics_TxK = pending
+        fetched = jax.device_get(metrics_TxK)
+        for slot, (member, start, edge) in enumerate(
+            zip(self.members, call.starts, call.edges, strict=True)
+        ):
+            if member.active and edge > start:
+                own = {name: values[slot] for name, values in fetched.items()}
+                with member.guarded():
+                    member.record(due_lines(start, edge, own, member.config, self.hashed))
+                    member.step = edge
+        losses = [m.loss for m in self.members if np.isfinite(m.loss)]
+        step = sum(m.step for m in self.members)
+        rate = (step - self.first) / (time.monotonic() - self.began)
+        self.rate.update(step, float(np.mean(losses)) if losses else float("nan"), rate, None)
+
+    # ---- what a call takes
+
+    def _hparams(self) -> dict[str, np.ndarray]:
+        values = [optim.hparams(member.config) for member in self.members]
+        values += values[:1] * (self.trials.slots - len(values))
+        return {name: np.stack([v[name] for v in values]) for name in values[0]}
+
+    def _place_counts(self, counts: list[int]) -> tuple[jax.Array, jax.Array]:
+        padded = np.zeros(self.trials.slots, np.int32)
+        padded[: len(counts)] = counts
+        whole = sharding.replicated(self.trials.mesh)
+        return self.trials.place_values(padded), place(np.int32(max(counts)), whole)
+
+    def _calls(self) -> Iterator[_Call]:
+        """Every call until all members have ended; made ahead of time, in another thread."""
+        at = [member.step for member in self.members]
+        while True:
+            edges = [
+                m.next_edge(step) if m.active and step < m.steps else step
+                for m, step in zip(self.members, at, strict=True)
+            ]
+            if edges == at:
+                return
+            yield _Call(at, edges, self._batches(at, edges))
+            at = edges
+
+    def _batches(self, starts: list[int], edges: list[int]) -> Any:
+        """The batches of a call, [T, K, B, L]; where nothing is to be done, whatever was there."""
+        made: dict[tuple[int, int], data.Batch] = {}
+        stacked: dict[str, np.ndarray] = {}
+        for slot, (start, edge) in enumerate(zip(starts, edges, strict=True)):
+            batches = self.batches[slot]
+            for k, step in enumerate(range(start, edge)):
+                # Members that see the same data in the same order share the work.
+                key = (id(batches), step)
+                if key not in made:
+                    made[key] = batches.batch(step)
+                for name, value in made[key].items():
+                    if name not in stacked:
+                        shape = (self.trials.slots, self.calls, *value.shape)
+                        stacked[name] = np.zeros(shape, value.dtype)
+                    stacked[name][slot, k] = value
+        return self.trials.place_batches(stacked)
+
+    # ---- evaluation
+
+    def _evaluate(self, due: Mapping[Member, int], state: TrainState) -> None:
+        if not due:
+            return
+        params = state.params if state.ema is None else state.ema
+        started = time.monotonic()
+        means: dict[Member, dict[str, dict[str, float]]] = {member: {} for member in due}
+        for name in self.trials.config.evals.sets:
+            rows = self._rows(params, {m.slot: self.eval_sets[m.slot][name] for m in due})
+            for member in due:
+                columns = rows[member.slot].items()
+                means[member][name] = summarise({c: join(pieces) for c, pieces in columns})
+        seconds = time.monotonic() - started
+        for member, step in due.items():
+            with member.guarded():
+                check_means(step, means[member])
+                member.recorder.evaluation(step, means[member], seconds)
+
+    def _rows(self, params: Any, sets: Mapping[int, Batches]) -> dict[int, dict[str, list[Sum]]]:
+        """slot -> name -> the sums of each batch of one evaluation set."""
+        wanted = np.zeros(self.trials.slots, bool)
+        wanted[list(sets)] = True
+        wanted_T = self.trials.place_values(wanted)
+        found: dict[int, dict[str, list[Sum]]] = {slot: {} for slot in sets}
+
+        def keep(number: int, rows: Any) -> None:
+            for name, sums in jax.device_get(rows).items():
+                for slot, batches in sets.items():
+                    if number < len(batches):
+                        own = Sum(sums.total[slot], sums.count[slot])
+                        found[slot].setdefault(name, []).append(own)
+
+        pending: deque[tuple[int, Any]] = deque()
+        for number, batch in enumerate(_ahead(self._eval_batches(sets))):
+            pending.append((number, self.rows_of(params, batch, wanted_T)))
+            if len(pending) > 2:
+                keep(*pending.popleft())
+        for number, rows in pending:
+            keep(number, rows)
+        return found
+
+    def _eval_batches(self, sets: Mapping[int, Batches]) -> Iterator[Any]:
+        """The batches of a set, [T, B, L]; sets that have ended give their last one again."""
+        for number in range(max(map(len, sets.values()))):
+            made = {id(b): b.batch(min(number, len(b) - 1)) for b in sets.values()}
+            any_ = next(iter(made.values()))
+            of = [made[id(sets[s])] if s in sets else any_ for s in range(self.trials.slots)]
+            yield self.trials.place_batches(
+                {name: np.stack([batch[name] for batch in of]) for name in any_}, rows_first=True
+            )
+
+
+def _check_alike(first: RunConfig, other: RunConfig) -> None:
+    """Raises ConfigError unless two runs can share a program."""
+    ours, theirs = trials_lib.program(first), trials_lib.program(other)
+    if ours is None or ours != theirs:
+        raise ConfigError(
+            f"{run_name(first)} and {run_name(other)} cannot be packed: their programs differ; "
+            "train them apart (--pack=off)"
+        )
+
+
+_END: Any = object()
+
+
+def _ahead(items: Iterator[Any], most: int = 2) -> Iterator[Any]:
+    """The same items, made in another thread before they are asked for."""
+    with ThreadPoolExecutor(1) as pool:
+        ask: Callable[[], Future[Any]] = lambda: pool.submit(next, items, _END)  # noqa: E731
+        coming = deque(ask() for _ in range(most))
+        while (item := coming.popleft().result()) is not _END:
+            coming.append(ask())
+            yield item

@@ -1,0 +1,340 @@
+"""The programs of a packed group: the states of many runs as one, on a leading `trial` axis.
+
+Takes the config that the runs share (`program`) and a mesh; gives jitted functions that make,
+step, evaluate and take apart a stack of train states. The step itself is `step.train_step`, as for
+one run. Two forms of one program: "vmap" does all trials at once, in wider operations; "loop" does
+those of a device one after the other. Called by `packed.py` and `executors/packing.py`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from scaling import optim, sharding, xla_flags
+from scaling.config import DistributedConfig, MeshConfig, RunConfig, to_dict
+from scaling.train import state as state_lib
+from scaling.train.placement import place
+from scaling.train.state import Layout, Parts, TrainState
+from scaling.train.step import Batch, HParams, Metrics, train_step, train_steps
+
+Form = Literal["vmap", "loop"]
+_ROWS = PartitionSpec("trial", sharding.BATCH_AXES)
+_STEPS_ROWS = PartitionSpec("trial", None, sharding.BATCH_AXES)
+
+
+def program(config: RunConfig) -> RunConfig | None:
+    """What a run's program depends on: runs for which it is equal can be packed. None: it cannot.
+
+    Beside the values of `optim.hparams` these are free: the order and the amount of data, the
+    length, when the run evaluates, logs and saves.
+    """
+    train = config.train
+    if train.profile_start is not None or train.spike_z is not None or config.optim.offload:
+        return None  # they stop, turn back or place the state of one run
+    if config.model.remat == "offload":
+        return None
+    same = optim.program_of(config)
+    rhythm: dict[str, Any] = dict.fromkeys(("log_every", "keep_checkpoints"), 1)
+    return dataclasses.replace(
+        same,
+        data=dataclasses.replace(same.data, seed=0, unique_tokens=None),
+        train=dataclasses.replace(same.train, checkpoint_every=None, **rhythm),
+        evals=dataclasses.replace(same.evals, every=None),
+        distributed=DistributedConfig(),
+    )
+
+
+def mesh_of(config: MeshConfig, devices: Sequence[Any], members: int) -> MeshConfig:
+    """The mesh of a group: devices that no axis asks for go to `trial`, not to `data`, as far as
+    there are members for them.
+    """
+    if config.data is not None or config.trial > 1:
+        return config
+    used = int(np.prod([size for size in to_dict(config).values() if size is not None]))
+    free = max(1, len(devices) // used)
+    trial = max(ways for ways in range(1, min(free, members) + 1) if free % ways == 0)
+    return dataclasses.replace(config, trial=trial)
+
+
+def form_of(platform: str) -> Form:
+    """The faster form: a CPU's batched small matmuls are slower than one after the other; an
+    accelerator is idle between the small operations of one run (`docs/sweeps.md` has numbers).
+    """
+    return "loop" if platform == "cpu" else "vmap"
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The arrays and the programs of a group; `slots` states are stacked.
+
+    A slot without a run is stepped zero times, and costs nothing in the form "loop".
+    """
+
+    pieces: Parts
+    config: RunConfig  # of any member
+    plan: Layout  # of one member, on every device of the mesh along `trial`
+    slots: int  # a multiple of mesh.trial
+    form: Form
+
+    @property
+    def mesh(self) -> Mesh:
+        """With the members along `trial`."""
+        return self.plan.mesh
+
+    @functools.cached_property
+    def shardings(self) -> TrainState:
+        """Of the stack."""
+        return jax.tree.map(lambda s: _stacked(s), self.plan.shardings)
+
+    def place_batches(self, batches_TxK: Any, rows_first: bool = False) -> Any:
+        """Stacked batches [T, K, B, L] on the mesh; [T, B, L] with `rows_first`."""
+        spec = _ROWS if rows_first else _STEPS_ROWS
+        return place(batches_TxK, NamedSharding(self.mesh, spec))
+
+    def place_values(self, values_T: Any) -> Any:
+        """Numbers [T], one a slot, on the mesh."""
+        return place(values_T, self._values)
+
+    @property
+    def _values(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec("trial"))
+
+    # ---- states in and out of the stack
+
+    def empty(self) -> TrainState:
+        """A stack of zeros."""
+        shapes = sharding.unbox(self.plan.boxed)
+
+        def zeros() -> TrainState:
+            return jax.tree.map(lambda s: jnp.zeros((self.slots, *s.shape), s.dtype), shapes)
+
+        return jax.jit(zeros, out_shardings=self.shardings)()
+
+    @functools.cached_property
+    def insert(self) -> Callable[[TrainState, jax.Array, TrainState], TrainState]:
+        """`(stack, slot, state) -> stack`; the stack is donated."""
+
+        def local(stack: TrainState, slot: jax.Array, state: TrainState) -> TrainState:
+            number, mine = self._local(slot)
+
+            def put(all_: jax.Array, one: jax.Array) -> jax.Array:
+                kept = jax.lax.dynamic_index_in_dim(all_, number, keepdims=False)
+                one = jnp.where(mine, one, kept)
+                return jax.lax.dynamic_update_index_in_dim(all_, one, number, 0)
+
+            return jax.tree.map(put, stack, state)
+
+        whole, split = PartitionSpec(), PartitionSpec("trial")
+        return jax.jit(
+            self._mapped(local, (split, whole, whole), split),
+            in_shardings=(self.shardings, sharding.replicated(self.mesh), self.plan.shardings),
+            out_shardings=self.shardings,
+            donate_argnums=0,
+        )
+
+    @functools.cached_property
+    def extract(self) -> Callable[[TrainState, jax.Array], TrainState]:
+        """`(stack, slot) -> state` as `plan` lays it out."""
+
+        def local(stack: TrainState, slot: jax.Array) -> TrainState:
+            number, mine = self._local(slot)
+
+            def take(all_: jax.Array) -> jax.Array:
+                one = jax.lax.dynamic_index_in_dim(all_, number, keepdims=False)
+                if self.mesh.shape["trial"] == 1:
+                    return one
+                return jax.lax.psum(jnp.where(mine, one, jnp.zeros_like(one)), "trial")
+
+            return jax.tree.map(take, stack)
+
+        whole, split = PartitionSpec(), PartitionSpec("trial")
+        return jax.jit(
+            self._mapped(local, (split, whole), whole),
+            in_shardings=(self.shardings, sharding.replicated(self.mesh)),
+            out_shardings=self.plan.shardings,
+        )
+
+    def _local(self, slot: jax.Array) -> tuple[jax.Array, Any]:
+        """A slot's number among those of this device, and whether it is one of them."""
+        if self.mesh.shape["trial"] == 1:
+            return slot, True
+        here = self.slots // self.mesh.shape["trial"]
+        return slot % here, jax.lax.axis_index("trial") == slot // here
+
+    def _mapped(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
+        """`function` of the slots of each place along `trial`, by itself."""
+        if self.mesh.shape["trial"] == 1:
+            return function
+        return jax.shard_map(
+            function,
+            mesh=self.mesh,
+            in_specs=in_specs,
+            out_specs=out_specs,
+            axis_names={"trial"},
+            check_vma=False,
+        )
+
+    # ---- the step
+
+    def compile_steps(self) -> jax.stages.Wrapped:
+        """`(stack, batches_TxK, counts_T, longest, hparams_T) -> (stack, metrics_TxK)`, the stack
+        donated.
+
+        Slot t makes counts_T[t] <= K updates, on the first of its K batches, and is otherwise left
+        as it is; `longest` is the largest count.
+        """
+        train = self.config.train
+        step = functools.partial(
+            train_step, self.pieces, train.microbatches, fingerprint_every=train.fingerprint_every
+        )
+        steps = functools.partial(
+            train_steps, self.pieces, train.microbatches, fingerprint_every=train.fingerprint_every
+        )
+        whole, split = PartitionSpec(), PartitionSpec("trial")
+        if self.form == "vmap":
+            call = functools.partial(_at_once, jax.vmap(step, spmd_axis_name="trial"))
+        else:
+            call = self._mapped(
+                functools.partial(_one_by_one, steps), (split, split, split, whole, split), split
+            )
+        values = self._values
+        batches = NamedSharding(self.mesh, _STEPS_ROWS)
+        return jax.jit(
+            call,
+            in_shardings=(
+                self.shardings,
+                batches,
+                values,
+                sharding.replicated(self.mesh),
+                values,
+            ),
+            out_shardings=(self.shardings, values),
+            donate_argnums=0,
+            compiler_options=xla_flags.options(train.xla_flags, self.mesh.devices.flat[0].platform),
+        )
+
+    def compile_rows(self) -> jax.stages.Wrapped:
+        """`(params_T, batch_T, wanted_T) -> {name: Sum of [T, B]}`; what is not wanted is not
+        computed in the form "loop", and of no use in either.
+        """
+
+        def rows(params: Any, batch: Batch) -> Any:
+            return self.pieces.objective.rows(self.pieces.model, params, batch)
+
+        def one_by_one(params_T: Any, batch_T: Batch, wanted_T: jax.Array) -> Any:
+            shapes = jax.eval_shape(rows, *jax.tree.map(lambda x: x[0], (params_T, batch_T)))
+
+            def one(slot: tuple[Any, Batch, jax.Array]) -> Any:
+                params, batch, wanted = slot
+                zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+                return jax.lax.cond(wanted, lambda: rows(params, batch), lambda: zeros)
+
+            return jax.lax.map(one, (params_T, batch_T, wanted_T))
+
+        def at_once(params_T: Any, batch_T: Batch, wanted_T: jax.Array) -> Any:
+            return jax.vmap(rows, spmd_axis_name="trial")(params_T, batch_T)
+
+        split = PartitionSpec("trial")
+        call = at_once if self.form == "vmap" else self._mapped(one_by_one, split, split)
+        return jax.jit(
+            call,
+            in_shardings=(
+                self.shardings.params,
+                NamedSharding(self.mesh, _ROWS),
+                self._values,
+            ),
+            out_shardings=self._values,
+        )
+
+
+def trials(config: RunConfig, mesh: Mesh, members: int, form: Form | None = None) -> Trials:
+    """The programs of a group of `members` runs like `config` on a mesh.
+
+    Raises ConfigError where the state or a batch does not divide over the mesh.
+    """
+    sharding.check_batch(config, mesh)
+    pieces, ways = state_lib.parts(config), mesh.shape["trial"]
+    return Trials(
+        pieces=pieces,
+        config=config,
+        plan=state_lib.layout(pieces, config, mesh),
+        slots=-(-members // ways) * ways,
+        form=form or form_of(mesh.devices.flat[0].platform),
+    )
+
+
+def _stacked(where: NamedSharding) -> NamedSharding:
+    return NamedSharding(where.mesh, PartitionSpec("trial", *where.spec))
+
+
+def _one_by_one(
+    steps: Callable[..., tuple[TrainState, Metrics]],
+    state_T: TrainState,
+    batches_TxK: Batch,
+    counts_T: jax.Array,
+    longest: jax.Array,
+    hparams_T: HParams,
+) -> tuple[TrainState, Metrics]:
+    """Slot after slot: each takes the state of its slot out, steps it, and puts it back."""
+
+    def of(t: Any, tree: Any) -> Any:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, t, keepdims=False), tree)
+
+    def one(t: Any, state_T: TrainState) -> tuple[TrainState, Metrics]:
+        state, batches_K, count, hparams = of(t, (state_T, batches_TxK, counts_T, hparams_T))
+        return steps(state, batches_K, count, hparams)
+
+    def body(t: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        of_slot = one(t, carry[0])
+        return jax.tree.map(
+            lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, t, 0), carry, of_slot
+        )
+
+    slots = counts_T.shape[0]
+    _, shapes = jax.eval_shape(lambda s: one(0, s), state_T)
+    zeros = jax.tree.map(lambda s: jnp.zeros((slots, *s.shape), s.dtype), shapes)
+    return jax.lax.fori_loop(0, slots, body, (state_T, zeros))
+
+
+def _at_once(
+    step_T: Callable[..., tuple[TrainState, Metrics]],
+    state_T: TrainState,
+    batches_TxK: Batch,
+    counts_T: jax.Array,
+    longest: jax.Array,
+    hparams_T: HParams,
+) -> tuple[TrainState, Metrics]:
+    """All slots a step at a time; those that have made theirs keep their state."""
+
+    def one(i: Any, state_T: TrainState) -> tuple[TrainState, Metrics]:
+        batch_T = jax.tree.map(
+            lambda x: jax.lax.dynamic_index_in_dim(x, i, axis=1, keepdims=False), batches_TxK
+        )
+        new_T, metrics_T = step_T(state_T, batch_T, hparams_T)
+
+        def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+            steps_T = (i < counts_T).reshape(-1, *[1] * (new.ndim - 1))
+            return jnp.where(steps_T, new, old)
+
+        return jax.tree.map(choose, new_T, state_T), metrics_T
+
+    length = jax.tree.leaves(batches_TxK)[0].shape[1]
+    if length == 1:
+        state_T, metrics_T = one(0, state_T)
+        return state_T, jax.tree.map(lambda m: jnp.expand_dims(m, 1), metrics_T)
+    slots = counts_T.shape[0]
+    _, shapes = jax.eval_shape(lambda s: one(0, s), state_T)
+    zeros = jax.tree.map(lambda s: jnp.zeros((slots, length, *s.shape[1:]), s.dtype), shapes)
+
+    def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state_T, metrics_T = one(i, carry[0])
+        return state_T, jax.tree.map(lambda a, m: a.at[:, i].set(m), carry[1], metrics_T)
+
+    return jax.lax.fori_loop(0, longest, body, (state_T, zeros))

@@ -1,0 +1,161 @@
+"""Packed training: each member's directory is the one that the run alone would have left."""
+
+import math
+import threading
+
+import jax
+import numpy as np
+import pytest
+from reading import final_state, lines
+
+from scaling.config import override
+from scaling.executors.local import run_local
+from scaling.records import RunDirectory
+from scaling.sweep import grid
+from scaling.train.loop import train
+from scaling.train.packed import train_packed
+
+BASE = {"train.checkpoint_every": 4, "evals.batches": 1}
+# Its second update sees parameters of 1e30: not finite.
+DIVERGES = {"optim.peak_lr": 1e30}
+FEW = [
+    {},
+    {"optim.peak_lr": 1e-3, "optim.weight_decay": 0.0, "seed": 1},
+    DIVERGES,
+    {"train.steps": 6, "optim.b1": 0.8, "data.unique_tokens": 160},
+]
+
+
+def alone(configs, workdir) -> None:
+    for config in configs:
+        train(config, workdir, devices=jax.devices()[:1], quiet=True)
+
+
+def statuses(outcomes) -> list[str]:
+    return [getattr(outcome, "status", repr(outcome)) for outcome in outcomes]
+
+
+def close(ours: object, theirs: object) -> bool:
+    """Equal, and floats to 1e-5 of float32: other programs round otherwise."""
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=1e-5, abs_tol=1e-7)
+    return ours == theirs
+
+
+def assert_same_run(config, ours_in, theirs_in) -> None:
+    """The same files with the same contents, wall-clock and place aside."""
+    ours, theirs = (RunDirectory.open(config, workdir) for workdir in (ours_in, theirs_in))
+    for line, expected in zip(lines(ours), lines(theirs), strict=True):
+        assert line.keys() == expected.keys()
+        wrong = {k: (line[k], expected[k]) for k in line if not close(line[k], expected[k])}
+        assert not wrong, (line["step"], line["split"], wrong)
+    status, expected = ours.status(), theirs.status()
+    for name in ("state", "step", "steps", "reason"):
+        assert status.get(name) == expected.get(name)
+    records = [run.record() for run in (ours, theirs)]
+    for record in records:
+        del record["created"], record["provenance"], record["config"]["mesh"]
+    assert records[0] == records[1]
+    steps = [sorted(p.name for p in (run.path / "checkpoints").iterdir()) for run in (ours, theirs)]
+    assert steps[0] == steps[1]
+    if steps[0]:
+        for leaf, wanted in zip(final_state(ours), final_state(theirs), strict=True):
+            # Of the array as a whole: Adam divides a gradient by its own size, so that an element
+            # whose gradient is all rounding moves as far as any other.
+            norm = np.linalg.norm(np.float64(wanted))
+            assert np.linalg.norm(np.float64(leaf) - wanted) <= 1e-5 * norm
+
+
+@pytest.fixture(scope="module")
+def few(tiny, tmp_path_factory):
+    """Four runs that share a program, each trained alone."""
+    configs, workdir = [tiny(BASE | fields) for fields in FEW], tmp_path_factory.mktemp("alone")
+    alone(configs, workdir)
+    return configs, workdir
+
+
+@pytest.mark.parametrize("form", ["loop", "vmap"])
+def test_packed_is_alone(few, tmp_path, form):
+    """Seeds, learning rates, lengths and data of their own; one diverges, and stops no other."""
+    configs, expected = few
+    one = jax.devices()[:1]
+    outcomes = train_packed(configs, tmp_path, devices=one, quiet=True, form=form)
+    assert statuses(outcomes) == ["done", "done", "diverged", "done"]
+    for config in configs:
+        assert_same_run(config, tmp_path, expected)
+    # A study that is not packed finds them done.
+    before = {c.seed: RunDirectory.open(c, tmp_path).metrics() for c in configs}
+    results = run_local(configs, tmp_path, workers=1)
+    assert statuses(results) == ["done", "done", "diverged", "done"]
+    assert {c.seed: RunDirectory.open(c, tmp_path).metrics() for c in configs} == before
+
+
+def test_stopped_and_continued_alone_and_packed(few, tmp_path):
+    """Stopped after one call each, packed, then one of them alone; then all packed on two devices.
+
+    The members then stand at different steps, and go on from checkpoints of either loop.
+    """
+    configs, expected = few
+    configs = [configs[0], configs[3]]
+    stop, one = threading.Event(), jax.devices()[:1]
+    stop.set()
+    outcomes = train_packed(configs, tmp_path, devices=one, stop=stop, quiet=True)
+    assert [(outcome.status, outcome.step) for outcome in outcomes] == [("stopped", 1)] * 2
+    assert train(configs[0], tmp_path, devices=one, stop=stop, quiet=True).step == 2
+    assert RunDirectory.open(configs[0], tmp_path).status()["state"] == "stopped"
+    outcomes = train_packed(configs, tmp_path, devices=jax.devices()[:2], quiet=True)
+    assert statuses(outcomes) == ["done"] * 2
+    for config in configs:
+        assert_same_run(config, tmp_path, expected)
+
+
+def test_a_member_that_fails_ends_alone(few, tmp_path):
+    """One is locked by another process; in the way of another's metrics stands a folder."""
+    configs, expected = few
+    locked, broken = (RunDirectory.open(c, tmp_path) for c in configs[:2])
+    (broken.path / "metrics.jsonl").mkdir(parents=True)
+    with locked.lock():
+        outcomes = train_packed(configs, tmp_path, devices=jax.devices()[:1], quiet=True)
+    assert "in use" in str(outcomes[0])
+    assert "metrics.jsonl" in str(outcomes[1])
+    assert broken.status()["state"] == "failed"
+    assert statuses(outcomes[2:]) == ["diverged", "done"]
+    assert_same_run(configs[3], tmp_path, expected)
+
+
+def test_runs_of_other_programs_are_refused(tiny, tmp_path):
+    configs = [tiny(), tiny({"model.width": 32})]
+    outcomes = train_packed(configs, tmp_path, quiet=True)
+    assert all("cannot be packed" in str(outcome) for outcome in outcomes)
+
+
+@pytest.fixture(scope="module")
+def sixteen(tiny, tmp_path_factory):
+    """Sixteen runs, one of which diverges, each trained alone."""
+    axes = {
+        "optim.peak_lr": (1e-3, 2e-3, 3e-3, 4e-3),
+        "optim.weight_decay": (0.0, 0.1),
+        "seed": (0, 1),
+    }
+    fields = [BASE | o for o in grid(axes)]
+    configs, workdir = [tiny(o) for o in fields[:-1]], tmp_path_factory.mktemp("sixteen")
+    configs.append(tiny(fields[-1] | DIVERGES))
+    alone(configs, workdir)
+    return configs, workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "devices"), [("loop", 1), ("loop", 8), ("vmap", 1), ("vmap", 8)], ids=str
+)
+def test_sixteen_packed_are_alone(sixteen, tmp_path, form, devices):
+    """On one device, and over trial 4 x data 2 of eight; also when killed on the way."""
+    configs, expected = sixteen
+    if devices == 8:
+        configs = [override(config, {"mesh.trial": 4}) for config in configs]
+    outcomes = train_packed(
+        configs, tmp_path, devices=jax.devices()[:devices], quiet=True, form=form
+    )
+    assert statuses(outcomes) == ["done"] * 15 + ["diverged"]
+    for config in configs:
+        assert_same_run(config, tmp_path, expected)
