@@ -39,6 +39,12 @@ CONVENTIONS = {
     "flops": "training FLOPs, forward and backward, attention included: flops_per_token * tokens; "
     "a multiply-add is two",
     "branched_from": "the run whose first steps this one shares, trained once; empty: none",
+    "attempts": "times that the run ended badly and was, or was not, tried again: attempts.jsonl "
+    "says when, why, and what was done",
+    "healed": "execution fields that were changed so that the run could go on; the mathematics is "
+    "the same",
+    "spikes": "spikes of the loss that were gone back on, each with the batches up to it skipped: "
+    "spikes.jsonl",
     "seconds": "wall-clock seconds in which the run was running, restarts added up",
 }
 # Fields of status.json that stay when a later write does not give them again.
@@ -258,6 +264,16 @@ class RunDirectory:
         """Execution fields that earlier attempts had to change, dotted -> value."""
         return {k: v for line in self.attempts() for k, v in line.get("changed", {}).items()}
 
+    # ---- spikes.jsonl
+
+    def add_spike(self, record: Mapping[str, Any]) -> None:
+        """A spike that the run went back on: `step`, `loss`, `z`, `back_to`, `skipped` batches."""
+        files.append(self.path / "spikes.jsonl", _json({**record, "time": _now()}))
+
+    def spikes(self) -> list[dict[str, Any]]:
+        """The spikes that were gone back on, in order."""
+        return self._read_lines(self.path / "spikes.jsonl")
+
     # ---- status.json
 
     def write_status(self, state: State, **fields: Any) -> None:
@@ -327,8 +343,8 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     unique_tokens, epochs, flops, loss, loss_se, bits_per_byte, train_loss, width, depth, seed,
     `loss/<set>`, `loss_se/<set>` and `bits_per_byte/<set>` of every further evaluation set, every
     config field that differs between the runs under its dotted name, branched_from, seconds,
-    corpus, commit, device. `CONVENTIONS` says what they count. Losses are those after the last
-    step: NaN for a run that is not done.
+    attempts, healed, spikes, corpus, commit, device. `CONVENTIONS` says what they count. Losses are
+    those after the last step: NaN for a run that is not done.
     """
     rows = [_row(run) for run in _runs(source)]
     configs = [row.pop("config") for row in rows]
@@ -341,7 +357,8 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     sets = sorted({c for row in rows for c in row if c.startswith(("loss", "bits_per_byte"))})
     first = ["fingerprint", "name", "status", "reason", *SIZES, "loss", "loss_se", "bits_per_byte"]
     middle = ["train_loss", "width", "depth", "seed"]
-    last = ["branched_from", "seconds", "corpus", "commit", "device"]
+    last = ["branched_from", "seconds", "attempts", "healed", "spikes"]
+    last += ["corpus", "commit", "device"]
     names = [*first, *middle, *(s for s in sets if s not in first), *varying, *last]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
     numbers = [c for c in (*SIZES, "train_loss", "seconds", *sets) if c in frame]
@@ -380,6 +397,9 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         "seed": config.seed,
         "branched_from": run.branch().get("trunk"),
         "seconds": status.get("seconds"),
+        "attempts": len(run.attempts()),
+        "healed": ", ".join(f"{k}={v}" for k, v in run.changed().items()) or None,
+        "spikes": len(run.spikes()),
         "corpus": config.data.corpus,
         "commit": made_by["commit"] + dirty if made_by.get("commit") else None,
         "device": made_by.get("device_kind"),

@@ -50,6 +50,7 @@ class Cell:
     reason: str | None
     command: str  # repeats this run alone
     log: str | None = None  # what its process wrote, where that is known
+    healed: str | None = None  # its last bad end and what was done about it, and its spikes
 
     @property
     def flops_done(self) -> float | None:
@@ -87,7 +88,21 @@ def _cell(run: RunDirectory, config: RunConfig) -> Cell:
         reason=status.get("reason"),
         command=repeat_command(run),
         log=status.get("log"),
+        healed=_healed(run) if started else None,
     )
+
+
+def _healed(run: RunDirectory) -> str | None:
+    """ "2 attempts ended badly, the last by memory: tried again with train.microbatches=2"."""
+    attempts, spikes = run.attempts(), len(run.spikes())
+    said = []
+    if attempts:
+        last = attempts[-1]
+        many = f"{len(attempts)} attempt{'s' if len(attempts) != 1 else ''}"
+        said.append(f"{many} ended badly, the last by {last['failure']}: {last['answer']}")
+    if spikes:
+        said.append(f"went back on {spikes} spike{'s' if spikes != 1 else ''} of the loss")
+    return "; ".join(said) or None
 
 
 def summary(rows: Sequence[Cell]) -> str:
@@ -112,6 +127,8 @@ def _troubles(rows: Sequence[Cell]) -> list[str]:
             reason = row.reason or "no reason recorded"
             lines += [f"{row.state}: {row.name}", f"  {reason}", f"  {row.command}"]
             lines += [f"  its log: {row.log}"] if row.log else []
+        if row.healed:
+            lines += [f"healing: {row.name}", f"  {row.healed}"]
     return lines
 
 

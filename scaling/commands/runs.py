@@ -32,7 +32,7 @@ def _train() -> int:
     import jax
 
     from scaling import distributed, runtime, study
-    from scaling.config import from_dict
+    from scaling.config import from_dict, override
     from scaling.records import RunDirectory
     from scaling.train.loop import train
 
@@ -42,7 +42,7 @@ def _train() -> int:
     workdir = epath.Path(FLAGS.workdir)
     if FLAGS.run:
         stored = RunDirectory(FLAGS.run)
-        given, workdir = stored.config(), stored.path.parent.parent
+        given, workdir = override(stored.config(), stored.changed()), stored.path.parent.parent
     else:
         given = from_dict(FLAGS.config)
     with distributed.session(given.distributed):
@@ -71,6 +71,7 @@ def _sweep_flags() -> None:
     flags.DEFINE_enum("executor", "local", ["local", "slurm"], "where the runs are trained")
     flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
     flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
+    flags.DEFINE_bool("check_memory", True, "refuse runs that need more memory than a device has")
     flags.DEFINE_integer("devices", None, "that a run has, for --dry_run and --check")
     flags.DEFINE_bool("check", False, "compile every run for a target, say what fits, then stop")
     target_flags()
@@ -112,8 +113,11 @@ def _check() -> int:
 def _sweep() -> int:
     if FLAGS.check:
         return _check()
+    import jax
+
     from scaling import runtime, study
-    from scaling.executors import EXECUTORS, preview
+    from scaling.config import fingerprint
+    from scaling.executors import EXECUTORS, admission, preview
 
     runtime.configure(FLAGS.cpu_devices)
     plan = given_study()
@@ -121,10 +125,20 @@ def _sweep() -> int:
     if FLAGS.dry_run:
         print(preview.table(configs, FLAGS.workdir, devices=FLAGS.devices))
         return 0
-    stop, results = stop_on_signals(), []
+    stop = stop_on_signals()
     progress = preview.SweepProgress(configs, FLAGS.workdir)
-    results = EXECUTORS[FLAGS.executor](
-        configs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
+    refused = []
+    if FLAGS.check_memory and FLAGS.executor == "local":
+        refused = admission.refused(configs, FLAGS.workdir, jax.devices())
+    for result in refused:
+        progress.ended(result)
+    turned_away = {fingerprint(result.config) for result in refused}
+    results = refused + EXECUTORS[FLAGS.executor](
+        [config for config in configs if fingerprint(config) not in turned_away],
+        FLAGS.workdir,
+        stop=stop,
+        on_result=progress.ended,
+        **_where(),
     )
     print(preview.summary(results, FLAGS.workdir))
     if stop.is_set():

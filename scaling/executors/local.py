@@ -56,7 +56,7 @@ def run_local(
     jobs = [Job((config,)) for config in configs]
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if not _accelerator() else 1
-    workers = min(workers, len(jobs))
+    workers = min(workers, max(1, len(jobs)))
     backend: InProcess | Workers
     if workers <= 1:
         backend = InProcess(workdir, stop, devices)

@@ -73,6 +73,7 @@ def render(page: Page) -> str:
         columns=_columns(page.table),
         rows=_rows(page.table),
         troubles=_troubles(page),
+        healed=_healed(page),
         varying=varying,
         common=common,
         parameters=_parameters(page.findings),
@@ -167,9 +168,15 @@ def _columns(frame: pd.DataFrame) -> list[tuple[str, str]]:
     names += [c for c in frame if c.startswith("loss/")]
     shown = {"model.width", "model.depth", "data.unique_tokens", "train.steps", *SEEDS}
     names += [c for c in frame if "." in c and "/" not in c and c not in shown]
+    names += [c for c in ("attempts", "healed", "spikes") if c in frame and _any(frame[c])]
     names += ["seconds", "fingerprint"]
     heads = {c: HEADS.get(c, c.removeprefix("loss/")) for c in names}
     return [(c, heads[c]) for c in dict.fromkeys(names)]
+
+
+def _any(column: pd.Series) -> bool:
+    """Whether a column says something of any run."""
+    return bool(column.fillna(0).astype(bool).any())
 
 
 def _rows(frame: pd.DataFrame) -> list[list[Entry]]:
@@ -210,6 +217,24 @@ def _troubles(page: Page) -> list[dict[str, str]]:
     for run in page.missing:
         reason = "not begun; the same sweep command trains it"
         out.append({"name": run.path.name, "state": "missing", "reason": reason, "command": ""})
+    return out
+
+
+def _healed(page: Page) -> list[dict[str, Any]]:
+    """Runs that did not go through at once: each bad end with its answer, and each spike."""
+    out = []
+    for run in page.begun:
+        lines = [
+            f"{a['failure']} at step {a['step']}: {a['reason']} → {a['answer']}"
+            for a in run.attempts()
+        ]
+        lines += [
+            f"spike: loss {s['loss']:.4g} in step {s['step']} (z = {s['z']:.1f}) → back to step "
+            f"{s['back_to']}, {s['skipped']} batches skipped"
+            for s in run.spikes()
+        ]
+        if lines:
+            out.append({"name": run.path.name, "lines": lines, "changed": run.changed()})
     return out
 
 

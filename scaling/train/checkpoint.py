@@ -6,6 +6,7 @@ by `scaling/generate.py`'s caller.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -51,14 +52,19 @@ class Checkpoints:
         for left in self._path.glob("*.orbax-checkpoint-tmp*"):
             left.rmtree()
 
-    def save(self, step: int, state: TrainState) -> None:
-        """Start saving; returns when the state may be donated, not when it is on disk."""
+    def save(self, step: int, state: TrainState, losses: Sequence[float] | None = None) -> None:
+        """Start saving; returns when the state may be donated, not when it is on disk.
+
+        `losses`: of the last steps, where the next ones are compared with them (`spikes.py`).
+        """
         if step in self._manager.all_steps():
             return
-        identity = {
+        identity: dict[str, Any] = {
             "fingerprint": fingerprint(self._config),
             "model": to_identity(self._config.model),
         }
+        if losses is not None:
+            identity["losses"] = list(losses)
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -99,6 +105,21 @@ class Checkpoints:
         if steps:
             log.warning("no checkpoint in %s can be read; starting from step 0", self._path)
         return None
+
+    def losses(self, step: int) -> list[float] | None:
+        """The losses that were saved with the state after `step` updates."""
+        path = self._path / str(step) / "identity"
+        return ocp.JsonCheckpointHandler().restore(path).get("losses") if path.exists() else None
+
+    def drop_after(self, step: int) -> None:
+        """Remove every checkpoint later than `step`; every process calls this."""
+        self.wait()
+        later = gather([s for s in self._manager.all_steps() if s > step])[0]
+        if jax.process_index() == 0:
+            for s in later:
+                (self._path / str(s)).rmtree()
+        gather(None)
+        self._manager.reload()
 
     def _set_aside(self, step: int, problem: str) -> None:
         bad = self._path / f"{step}.unreadable"

@@ -7,6 +7,7 @@ dispatched: metrics are fetched one call late. `launch.py train` and every execu
 
 import contextlib
 import dataclasses
+import functools
 import socket
 import threading
 import time
@@ -39,6 +40,7 @@ from scaling.train.rhythm import (
     saves,
     trace,
 )
+from scaling.train.spikes import Spike, Spikes
 from scaling.train.state import TrainState
 from scaling.train.step import compile_steps
 
@@ -158,6 +160,8 @@ class _Run:
         shapes = costs.batch_shapes(config)
         self.hashed = fingerprints.names(like.params, like.opt_state, like.ema, shapes)
         self.batches = data.train_batches(config)
+        self.spikes = Spikes(config, distributed.gather(run.spikes())[0])
+        self.tracing = False
         self.eval_sets = {name: data.eval_batches(config, name) for name in config.evals.sets}
 
     def train(self) -> Outcome:
@@ -168,35 +172,59 @@ class _Run:
         ):
             if self.writes:
                 checkpoints.clean()
-            state = checkpoints.restore(self.plan.abstract)
-            if state is None:
-                state = state_lib.init(self.pieces, config, self.plan)
-            first = int(jax.device_get(state.step))
-            if self.writes:
-                # From nothing, what an earlier start wrote is computed again from line one.
-                self.run.truncate(first or -1)
-            recorder = make_recorder(
-                config,
-                self.run,
-                first,
-                self.mesh,
-                writes=self.writes,
-                quiet=self.quiet or not self.writes,
-                begun=self.begun,
-            )
-            try:
-                recorder.status("running", first)
-                self._announce(recorder)
-                outcome = self._loop(state, first, checkpoints, recorder)
-            except Diverged as problem:
-                outcome = Outcome("diverged", problem.step, str(problem))
-            finally:
-                recorder.close()
-            checkpoints.wait()  # a run is done when its last state is on disk
-            reason = {"reason": outcome.reason} if outcome.reason else {}
-            recorder.status(outcome.status, outcome.step, **reason)
-            recorder.say(f"{outcome.status} at step {outcome.step}")
+            while (outcome := self._go_on(checkpoints)) is None:
+                pass  # back to before a spike
             return outcome
+
+    def _go_on(self, checkpoints: Checkpoints) -> Outcome | None:
+        """Train from the newest state; None when a spike was gone back on."""
+        config = self.config
+        state = checkpoints.restore(self.plan.abstract)
+        if state is None:
+            state = state_lib.init(self.pieces, config, self.plan)
+        first = int(jax.device_get(state.step))
+        self.spikes.begin(checkpoints.losses(first))
+        if self.writes:
+            # From nothing, what an earlier start wrote is computed again from line one.
+            self.run.truncate(first or -1)
+        recorder = make_recorder(
+            config,
+            self.run,
+            first,
+            self.mesh,
+            writes=self.writes,
+            quiet=self.quiet or not self.writes,
+            begun=self.begun,
+        )
+        try:
+            recorder.status("running", first)
+            self._announce(recorder)
+            outcome = self._loop(state, first, checkpoints, recorder)
+        except Spike as spike:
+            recorder.say(f"{spike}; back to step {spike.record['back_to']}")
+            self._go_back(spike, checkpoints)
+            return None
+        except Diverged as problem:
+            outcome = Outcome("diverged", problem.step, str(problem))
+        finally:
+            recorder.close()
+        checkpoints.wait()  # a run is done when its last state is on disk
+        reason = {"reason": outcome.reason} if outcome.reason else {}
+        recorder.status(outcome.status, outcome.step, **reason)
+        recorder.say(f"{outcome.status} at step {outcome.step}")
+        return outcome
+
+    def _go_back(self, spike: Spike, checkpoints: Checkpoints) -> None:
+        """First no state that has seen the spike, then the line: a kill between the two means that
+        the spike is met again.
+        """
+        if self.tracing:
+            jax.profiler.stop_trace()
+            self.tracing = False
+        checkpoints.drop_after(spike.record["back_to"])
+        if self.writes:
+            self.run.add_spike(spike.record)
+        self.spikes.add(spike.record)
 
     def _announce(self, recorder: Recorder) -> None:
         preset = self.config.train.xla_flags
@@ -210,15 +238,11 @@ class _Run:
         self, state: TrainState, first: int, checkpoints: Checkpoints, recorder: Recorder
     ) -> Outcome:
         config = self.config
-        run_steps = Compiled(compile_steps(self.pieces, config, self.plan))
-        rows_of = compile_rows(self.pieces, self.plan)
+        run_steps, rows_of = self._programs
         hparams = place(optim.hparams(config), sharding.replicated(self.mesh))
-        stream = self.batches.stream(
-            first,
-            self.steps,
-            self.rows,
-            group=lambda step: self._edge(step) - step,
-        )
+        if first == self.steps and self._unevaluated():
+            self._evaluate(first, rows_of, state, recorder)
+        stream = self.spikes.stream(self.batches, first, self.steps, self.rows, self._edge)
         vote = distributed.StopVote(self.stop, self.mesh)
         pending: tuple[int, int, Any] | None = None
         for start, group in stream:
@@ -241,11 +265,22 @@ class _Run:
                 self._evaluate(edge, rows_of, state, recorder)
             self._begin_branches(edge, state)
             if saves(edge, config) or stops:
-                checkpoints.save(edge, state)
+                checkpoints.save(edge, state, self.spikes.losses)
             if stops:
                 return Outcome("stopped", edge, "told to stop; the same command goes on from here")
         self._profile(self.steps)
         return Outcome("done", self.steps)
+
+    @functools.cached_property
+    def _programs(self) -> tuple[Compiled, Any]:
+        """The step and the evaluation's, compiled once, however often the run goes back."""
+        run_steps = Compiled(compile_steps(self.pieces, self.config, self.plan))
+        return run_steps, compile_rows(self.pieces, self.plan)
+
+    def _unevaluated(self) -> bool:
+        """Whether the last state is on disk and its evaluation is not: then it comes first."""
+        there = {line["split"] for line in self.run.metrics() if line["step"] == self.steps}
+        return distributed.gather(not there >= set(self.eval_sets))[0]
 
     def _edge(self, step: int) -> int:
         return next_edge(step, self.config, self.branches)
@@ -269,7 +304,9 @@ class _Run:
         if pending is None:
             return
         start, edge, metrics_K = pending
-        due = due_lines(start, edge, jax.device_get(metrics_K), self.config, self.hashed)
+        fetched = jax.device_get(metrics_K)
+        self.spikes.look(start, fetched["loss"][: edge - start])
+        due = due_lines(start, edge, fetched, self.config, self.hashed)
         recorder.train_lines(due)
         if due.problem is not None:
             raise due.problem
@@ -289,5 +326,7 @@ class _Run:
         ends = trace(self.config) if self.writes else None
         if ends and step == ends[0]:
             jax.profiler.start_trace(str(self.run.path / "profile"))
-        elif ends and step == ends[1]:
+            self.tracing = True
+        elif self.tracing and ends and step == ends[1]:
             jax.profiler.stop_trace()
+            self.tracing = False

@@ -32,7 +32,7 @@ def next_edge(step: int, config: RunConfig, also: Iterable[int] = ()) -> int:
     profiler's trace, the steps given in `also`, and the last step.
     """
     train = config.train
-    rhythms = [train.steps_per_call, train.checkpoint_every, config.evals.every]
+    rhythms = [train.steps_per_call, *_save_rhythms(config), config.evals.every]
     edges = [(step // rhythm + 1) * rhythm for rhythm in rhythms if rhythm]
     last = ladder.resolved(train.steps)
     ends = [edge for edge in (*trace(config), *also, last) if edge > step]
@@ -58,7 +58,14 @@ def evaluates(step: int, config: RunConfig) -> bool:
 
 def saves(step: int, config: RunConfig) -> bool:
     """Whether the state after `step` updates is saved."""
-    return step == config.train.steps or _due(step, config.train.checkpoint_every)
+    every = _save_rhythms(config)
+    return step == config.train.steps or any(_due(step, rhythm) for rhythm in every)
+
+
+def _save_rhythms(config: RunConfig) -> tuple[int | None, ...]:
+    """Where a spike is gone back on, there must be a state to go back to (`spikes.py`)."""
+    train = config.train
+    return train.checkpoint_every, train.spike_window if train.spike_z is not None else None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,125 @@
+"""Which runs of a sweep have room on the devices at all; the others are refused before they begin.
+
+Takes resolved runs and the devices of one of them; compares `memory.estimate_bytes` with what a
+device has. A refused run gets a directory that says so, with the numbers, like any run that failed:
+in `status`, in the table and in the report. Called by `launch.py sweep`.
+"""
+
+import pathlib
+import re
+import resource
+from collections.abc import Sequence
+
+import jax
+from etils import epath
+
+from scaling import chips, memory, optim
+from scaling.config import RunConfig, override
+from scaling.errors import BusyError, ConfigError
+from scaling.executors.result import Result
+from scaling.records import RunDirectory
+from scaling.train.loop import start_directory
+from scaling.units import binary
+
+
+def refused(
+    configs: Sequence[RunConfig],
+    workdir: epath.PathLike,
+    devices: Sequence[jax.Device],
+    limit: float | None = None,
+) -> list[Result]:
+    """Results of the runs that would not fit; the reason is in their directories.
+
+    Args:
+      configs: resolved.
+      workdir: where the run directories are. What earlier attempts changed there counts.
+      devices: of one run.
+      limit: bytes of a device; None: as `device_bytes` finds.
+    """
+    limit = limit or device_bytes(devices[0], len(devices))
+    if limit is None:
+        return []
+    out, known = [], dict[str, float | None]()
+    for config in configs:
+        run = RunDirectory.open(config, workdir)
+        if run.status().get("state") in ("done", "diverged"):
+            continue
+        config = override(config, run.changed())
+        program = optim.program_of(config)
+        key = repr((program.model, program.optim, program.objective, program.mesh))
+        key += repr((program.train.batch_size, program.train.microbatches, program.data.seq_len))
+        if key not in known:
+            known[key] = _needed(config, len(devices))
+        needed = known[key]
+        if needed is not None and needed > limit:
+            reason = (
+                f"refused: a step needs about {binary(needed)} of a device's memory, which has "
+                f"{binary(limit)}; raise train.microbatches ({config.train.microbatches}), set "
+                f"model.remat ({config.model.remat}), use more devices, or train it all the same "
+                "with --check_memory=False"
+            )
+            result = Result(config, "failed", reason, "config")
+            if _record(run, result, devices):
+                out.append(result)
+    return out
+
+
+def _needed(config: RunConfig, devices: int) -> float | None:
+    """Bytes of one device in a step; None for a mesh that cannot be, which the run will say."""
+    try:
+        return memory.estimate_bytes(config, devices).total
+    except ConfigError:
+        return None
+
+
+def _record(run: RunDirectory, result: Result, devices: Sequence[jax.Device]) -> bool:
+    """Write the refusal; False when another process is training the run."""
+    try:
+        with run.lock():
+            start_directory(run, result.config, devices)
+            if [a["reason"] for a in run.attempts()[-1:]] != [result.reason]:
+                run.add_attempt(
+                    failure="config",
+                    reason=result.reason,
+                    answer="not begun",
+                    changed={},
+                    step=run.status().get("step", 0),
+                )
+            run.write_status("failed", reason=result.reason)
+    except BusyError:
+        return False
+    return True
+
+
+def device_bytes(device: jax.Device, count: int = 1) -> float | None:
+    """Memory that a program may use on a device, one of `count` here; None: not known.
+
+    Of an accelerator what its runtime says, else the table of chips; of a CPU device its share of
+    what the host, the control group and the limit of the process leave.
+    """
+    if device.platform == "cpu":
+        host = _host_bytes()
+        return None if host is None else host / count
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return float(stats["bytes_limit"])
+    chip = chips.of_device(device.device_kind)
+    return None if chip is None else chip.hbm_bytes
+
+
+def _host_bytes() -> float | None:
+    """Bytes that a process on this host may still take."""
+    limits = [float(resource.getrlimit(resource.RLIMIT_AS)[0])]
+    try:
+        text = pathlib.Path("/proc/meminfo").read_text()
+        limits += [1024.0 * int(n) for n in re.findall(r"MemAvailable:\s+(\d+)", text)]
+    except OSError:
+        pass
+    groups = pathlib.Path("/sys/fs/cgroup")
+    for path in (groups / "memory.max", groups / "memory" / "memory.limit_in_bytes"):
+        try:
+            limits.append(float(path.read_text()))  # "max" is no number
+        except (OSError, ValueError):
+            continue
+    found = [limit for limit in limits if 0 < limit < 2.0**62]
+    return min(found) if found else None
