@@ -8,6 +8,7 @@ import pytest
 from golden import FOLDER, REPOSITORY, expected, files
 
 from scaling import study
+from scaling.executors import plan as plan_lib
 from scaling.executors.local import run_local
 from scaling.records import RunDirectory
 from scaling.report import report
@@ -39,7 +40,8 @@ def test_every_study_trains_in_its_debug_form_and_is_reported(path, workdir, mon
     monkeypatch.chdir(REPOSITORY)
     plan = study.load_study(f"{path}:debug")
     configs = study.runs(plan)
-    results = run_local(configs, workdir, workers=1, devices=jax.devices()[:1])
+    jobs = plan_lib.plan(configs, workdir).jobs
+    results = run_local(jobs, workdir, workers=1, devices=jax.devices()[:1])
     assert {result.status for result in results} == {"done"}
     runs = [RunDirectory.open(config, workdir) for config in configs]
     page = report(runs, out=workdir / "report" / plan.name, study=plan)

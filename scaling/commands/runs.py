@@ -70,6 +70,7 @@ def _sweep_flags() -> None:
     flags.DEFINE_bool("dry_run", False, "print what would run and what it costs, then stop")
     flags.DEFINE_enum("executor", "local", ["local", "slurm"], "where the runs are trained")
     flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
+    flags.DEFINE_bool("branch", True, "train the steps that runs share once (WSD and the like)")
     flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
     flags.DEFINE_bool("check_memory", True, "refuse runs that need more memory than a device has")
     flags.DEFINE_integer("devices", None, "that a run has, for --dry_run and --check")
@@ -118,12 +119,15 @@ def _sweep() -> int:
     from scaling import runtime, study
     from scaling.config import fingerprint
     from scaling.executors import EXECUTORS, admission, preview
+    from scaling.executors import plan as plan_lib
 
     runtime.configure(FLAGS.cpu_devices)
     plan = given_study()
     configs = study.runs(plan)
     if FLAGS.dry_run:
         print(preview.table(configs, FLAGS.workdir, devices=FLAGS.devices))
+        if text := plan_lib.plan(configs, FLAGS.workdir, branch=FLAGS.branch).text():
+            print(text)
         return 0
     stop = stop_on_signals()
     progress = preview.SweepProgress(configs, FLAGS.workdir)
@@ -133,12 +137,10 @@ def _sweep() -> int:
     for result in refused:
         progress.ended(result)
     turned_away = {fingerprint(result.config) for result in refused}
+    admitted = [config for config in configs if fingerprint(config) not in turned_away]
+    planned = plan_lib.plan(admitted, FLAGS.workdir, branch=FLAGS.branch)
     results = refused + EXECUTORS[FLAGS.executor](
-        [config for config in configs if fingerprint(config) not in turned_away],
-        FLAGS.workdir,
-        stop=stop,
-        on_result=progress.ended,
-        **_where(),
+        planned.jobs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
     )
     print(preview.summary(results, FLAGS.workdir))
     if stop.is_set():

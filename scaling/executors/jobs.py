@@ -68,6 +68,11 @@ class Job:
         return found
 
 
+def each(configs: Sequence[RunConfig]) -> list[Job]:
+    """A job for each run."""
+    return [Job((config,)) for config in configs]
+
+
 @dataclass(frozen=True)
 class Ended:
     """A job that a backend started and that has ended, in whichever way."""

@@ -21,7 +21,6 @@ from typing import Any
 
 from etils import epath
 
-from scaling.config import RunConfig
 from scaling.errors import RESUME_ME
 from scaling.executors import oom, scheduler
 from scaling.executors.healing import USUAL, Bounds
@@ -32,7 +31,7 @@ _STARTS = 10  # worker processes in a row that may be killed before they are rea
 
 
 def run_local(
-    configs: Sequence[RunConfig],
+    jobs: Sequence[Job],
     workdir: epath.PathLike,
     *,
     workers: int | None = None,
@@ -41,10 +40,10 @@ def run_local(
     devices: Sequence[Any] | None = None,
     bounds: Bounds = USUAL,
 ) -> list[Result]:
-    """Train resolved runs; results in the order of `configs`.
+    """Train the runs of all jobs; their results in the order of the jobs.
 
     Args:
-      configs: resolved, each once.
+      jobs: each run in one of them.
       workdir: where the run directories are.
       workers: processes; None: one a core on a CPU machine; 1: in this process, in order.
       stop: when set, running runs are saved and the rest stays pending.
@@ -53,7 +52,6 @@ def run_local(
       bounds: how long failures are answered by another attempt.
     """
     stop = stop or threading.Event()
-    jobs = [Job((config,)) for config in configs]
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if not _accelerator() else 1
     workers = min(workers, max(1, len(jobs)))

@@ -24,7 +24,7 @@ from typing import Any
 from etils import epath
 
 from scaling import files
-from scaling.config import RunConfig, run_name, to_dict
+from scaling.config import run_name, to_dict
 from scaling.errors import UserError
 from scaling.executors import scheduler, slurm_queue
 from scaling.executors.healing import USUAL, Bounds
@@ -65,7 +65,7 @@ class SlurmOptions:
 
 
 def run_slurm(
-    configs: Sequence[RunConfig],
+    jobs: Sequence[Job],
     workdir: epath.PathLike,
     *,
     options: SlurmOptions = SlurmOptions(),
@@ -74,10 +74,10 @@ def run_slurm(
     on_result: Callable[[Result], None] = lambda result: None,
     bounds: Bounds = USUAL,
 ) -> list[Result]:
-    """Train resolved runs as tasks of Slurm; results in the order of `configs`.
+    """Train the runs of all jobs as tasks of Slurm; their results in the order of the jobs.
 
     Args:
-      configs: resolved, each once.
+      jobs: each run in one of them.
       workdir: where the run directories are, seen by all nodes.
       options: what is asked of Slurm.
       cpu_devices: devices into which each process splits its CPU; None: it does not.
@@ -86,7 +86,6 @@ def run_slurm(
       bounds: how long failures are answered by another attempt.
     """
     backend = SlurmBackend(workdir, options, cpu_devices)
-    jobs = [Job((config,)) for config in configs]
     return scheduler.run_jobs(jobs, workdir, backend, stop=stop, on_result=on_result, bounds=bounds)
 
 

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from scaling import ladder, optim
+from scaling.config import run_name
 from scaling.executors.branching import jobs, shared_steps, trunks
 from scaling.executors.jobs import Job
+from scaling.executors.plan import plan
+from scaling.records import RunDirectory
 
 WSD = {"optim.schedule": "wsd", "optim.warmup_fraction": None, "optim.warmup_steps": 2}
 
@@ -61,3 +64,34 @@ def test_a_job_survives_as_json(tiny):
     found = trunks([tiny(WSD | {"train.steps": steps}) for steps in (10, 20, 40)])
     for job in jobs(found):
         assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
+
+
+def test_a_plan_leaves_alone_what_has_a_state_of_its_own(tiny, tmp_path):
+    configs = [tiny(WSD | {"train.steps": steps}) for steps in (10, 20, 30, 40)]
+    names = [run_name(config) for config in configs]
+
+    def branches():
+        planned = plan(configs, tmp_path)
+        assert sorted(run_name(c) for job in planned.jobs for c in job.configs) == sorted(names)
+        waiting = [run_name(job.configs[0]) for job in planned.jobs if job.trunks]
+        left = [run_name(branch.config) for job in planned.jobs for _, branch in job.branches]
+        assert sorted(waiting) == sorted(left)
+        return sorted(left, key=names.index), planned.flops_saved
+
+    per_step = ladder.cost(configs[0]).flops / 10
+    everything = (8 + 16 + 24) * per_step
+    assert branches() == (names[:3], pytest.approx(everything))
+    RunDirectory.open(configs[1], tmp_path).write_status("stopped", step=2)
+    assert branches() == ([names[0], names[2]], pytest.approx(everything - 16 * per_step))
+    RunDirectory.open(configs[3], tmp_path).write_status("stopped", step=12)
+    assert branches() == ([names[2]], pytest.approx(24 * per_step))
+    alone = plan(configs, tmp_path, branch=False)
+    assert [job.configs[0] for job in alone.jobs] == configs
+    assert (alone.flops_saved, alone.text()) == (0, "")
+
+
+def test_the_dry_run_says_what_is_saved(tiny, tmp_path):
+    configs = [tiny(WSD | {"train.steps": steps}) for steps in (10, 40)]
+    planned = plan(configs, tmp_path)
+    assert "1 run branches off 1 trunk: " in planned.text()
+    assert f"({8 / 50:.0%})" in planned.text()

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from scaling.executors.jobs import each
 from scaling.executors.local import run_local
 from scaling.records import RunDirectory
 
@@ -29,7 +30,7 @@ def statuses(results) -> list[str]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failed_or_diverged_run_stops_no_other(runs, tmp_path, workers):
-    results = run_local(runs, tmp_path, workers=workers)
+    results = run_local(each(runs), tmp_path, workers=workers)
     assert statuses(results) == ["done", "diverged", "failed", "done"]
     assert "mesh.fsdp=3" in results[2].reason
     # The failed run's directory holds its config: it can be repeated alone.
@@ -38,7 +39,7 @@ def test_a_failed_or_diverged_run_stops_no_other(runs, tmp_path, workers):
     assert "mesh.fsdp=3" in failed.status()["reason"]
     # Again: what has ended is not trained again.
     seen = []
-    again = run_local(runs, tmp_path, workers=workers, on_result=seen.append)
+    again = run_local(each(runs), tmp_path, workers=workers, on_result=seen.append)
     assert statuses(again) == statuses(results)
     assert len(seen) == 4
 
@@ -56,7 +57,7 @@ def test_a_worker_that_is_killed_costs_an_attempt_and_no_run(tiny, tmp_path):
 
     killer = threading.Thread(target=kill_once, daemon=True)
     killer.start()
-    results = run_local([long, *short], tmp_path, workers=2)
+    results = run_local(each([long, *short]), tmp_path, workers=2)
     assert statuses(results) == ["done", "done", "done"]
     (attempt,) = RunDirectory.open(long, tmp_path).attempts()
     assert attempt["failure"] == "lost"
@@ -75,7 +76,7 @@ def test_stop_saves_what_runs_and_leaves_the_rest(tiny, tmp_path):
         stop.set()
 
     threading.Thread(target=stop_later, daemon=True).start()
-    results = run_local(long, tmp_path, workers=2, stop=stop)
+    results = run_local(each(long), tmp_path, workers=2, stop=stop)
     assert sorted(statuses(results)) == ["pending", "stopped", "stopped"]
     for config, result in zip(long, results, strict=True):
         if result.status == "stopped":

@@ -1,0 +1,72 @@
+"""From a list of runs to jobs: which of them share a trunk, which wait for which.
+
+Looks at the run directories: a run that has a state of its own branches off nothing. Called by
+`launch.py sweep`, for every executor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from etils import epath
+
+from scaling import ladder
+from scaling.config import RunConfig
+from scaling.executors import branching
+from scaling.executors.branching import Trunk
+from scaling.executors.jobs import Job
+from scaling.records import RunDirectory
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a sweep, and what they save."""
+
+    jobs: tuple[Job, ...]
+    flops_saved: float = 0.0  # of training, by shared trunks
+    flops: float = 0.0  # of all runs, each by itself
+
+    def text(self) -> str:
+        """A line for the dry run; empty where every run is a job of its own."""
+        branches = [branch for job in self.jobs for _, branch in job.branches]
+        if not branches:
+            return ""
+        count, trunks = (
+            len(branches),
+            len({trunk for job in self.jobs for trunk, _ in job.branches}),
+        )
+        return (
+            f"{count} run{'s branch' if count > 1 else ' branches'} off {trunks} "
+            f"trunk{'s' if trunks > 1 else ''}: {self.flops_saved:.2e} FLOPs "
+            f"({self.flops_saved / self.flops:.0%}) are trained once instead of again"
+        )
+
+
+def plan(configs: Sequence[RunConfig], workdir: epath.PathLike, *, branch: bool = True) -> Plan:
+    """The jobs of resolved runs, as their directories stand.
+
+    Args:
+      branch: whether runs that share their first steps train them once.
+    """
+    found = branching.trunks(configs) if branch else [Trunk(config) for config in configs]
+    apart = [piece for trunk in found for piece in _as_they_stand(trunk, workdir)]
+    return Plan(
+        tuple(branching.jobs(apart)),
+        sum(trunk.flops_saved for trunk in apart),
+        sum(ladder.cost(config).flops for config in configs),
+    )
+
+
+def _as_they_stand(trunk: Trunk, workdir: epath.PathLike) -> list[Trunk]:
+    """The trunk with the branches that it can still leave, and every other run by itself."""
+    if not trunk.branches:
+        return [trunk]
+    status = RunDirectory.open(trunk.config, workdir).status()
+    # Past its checkpoint by a little, perhaps: then a branch that could leave it trains alone.
+    past = status.get("step", 0)
+    can = [
+        branch
+        for branch in trunk.branches
+        if branch.step > past and not RunDirectory.open(branch.config, workdir).status()
+    ]
+    own = [Trunk(branch.config) for branch in trunk.branches if branch not in can]
+    return [replace(trunk, branches=tuple(can)), *own]
