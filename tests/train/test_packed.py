@@ -9,6 +9,7 @@ import pytest
 from reading import final_state, lines
 
 from scaling.config import override
+from scaling.executors.jobs import each
 from scaling.executors.local import run_local
 from scaling.records import RunDirectory
 from scaling.sweep import grid
@@ -85,7 +86,7 @@ def test_packed_is_alone(few, tmp_path, form):
         assert_same_run(config, tmp_path, expected)
     # A study that is not packed finds them done.
     before = {c.seed: RunDirectory.open(c, tmp_path).metrics() for c in configs}
-    results = run_local(configs, tmp_path, workers=1)
+    results = run_local(each(configs), tmp_path, workers=1)
     assert statuses(results) == ["done", "done", "diverged", "done"]
     assert {c.seed: RunDirectory.open(c, tmp_path).metrics() for c in configs} == before
 
