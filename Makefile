@@ -5,15 +5,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TPU_VENV ?= $(VENV)-tpu
 TPU_STAMP := $(TPU_VENV)/.installed
+XPK_VENV ?= $(VENV)-xpk
+XPK_STAMP := $(XPK_VENV)/.installed
 WORKDIR ?= out
 
-.PHONY: demo test test-slow test-slurm test-tpu lint format golden ci clean
+.PHONY: demo test test-slow test-slurm test-tpu test-xpk lint format golden ci clean
 
 demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
 
 test: $(STAMP)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not slurm and not tpu" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not slurm and not tpu and not xpk" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not tpu" -n 2
@@ -25,6 +27,9 @@ test-slurm: $(STAMP)  ## sweeps on a real Slurm of two virtual nodes here; needs
 
 test-tpu: $(TPU_STAMP)  ## programs for TPUs, compiled without one; an environment of 2 GB of its own
 	$(TPU_VENV)/bin/python -m pytest -m tpu tests/check
+
+test-xpk: $(STAMP) $(XPK_STAMP)  ## commands for TPU pods, read by the real xpk; an environment of its own
+	XPK=$(abspath $(XPK_VENV))/bin/xpk $(BIN)/python -m pytest -m xpk tests/executors
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -38,7 +43,7 @@ format: $(STAMP)
 golden: $(STAMP)  ## rewrite the stored resolved configs; read the diff
 	$(BIN)/python tests/golden.py
 
-ci: lint test test-slow test-slurm test-tpu
+ci: lint test test-slow test-slurm test-tpu test-xpk
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed; give one with make PYTHON=...')"
@@ -53,5 +58,12 @@ $(TPU_STAMP): pyproject.toml constraints.txt
 	$(TPU_VENV)/bin/python -m pip install --quiet --editable '.[tpu,dev]' --constraint constraints.txt
 	touch $(TPU_STAMP)
 
+# It moves packages that the project pins, so it is never beside them.
+$(XPK_STAMP): constraints-xpk.txt
+	$(PYTHON) -m venv $(XPK_VENV)
+	$(XPK_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(XPK_VENV)/bin/python -m pip install --quiet xpk --constraint constraints-xpk.txt
+	touch $(XPK_STAMP)
+
 clean:
-	rm -rf $(VENV) $(TPU_VENV) .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TPU_VENV) $(XPK_VENV) .cache .mypy_cache .pytest_cache .ruff_cache

@@ -15,7 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from scaling.config import MeshConfig, RunConfig, to_dict
 from scaling.errors import ConfigError
@@ -73,36 +73,45 @@ _FIELDS = {
 # ---- the mesh
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """Mesh with all of AXES over `devices` (default: every device there is).
+def mesh_sizes(config: MeshConfig, devices: int, slices: int = 1) -> dict[str, int]:
+    """Devices along each of AXES, for a number of devices in so many slices of TPUs.
 
     `data=None` takes what the other axes leave. Raises ConfigError, with the fields and the
     numbers, unless the sizes multiply to the number of devices.
     """
-    devices = jax.devices() if devices is None else list(devices)
     sizes: dict[str, int | None] = to_dict(config)
     fixed = {axis: size for axis, size in sizes.items() if size is not None}
     product = math.prod(fixed.values())
     wanted = " x ".join(f"mesh.{a}={n}" for a, n in fixed.items() if n > 1) or "a mesh of size 1"
     if sizes["data"] is None:
-        if len(devices) % product:
+        if devices % product:
             raise ConfigError(
-                f"{wanted} needs a multiple of {product} devices, {len(devices)} are there; change "
+                f"{wanted} needs a multiple of {product} devices, {devices} are there; change "
                 "the mesh so that it divides them"
             )
-        fixed["data"] = len(devices) // product
-    elif product != len(devices):
+        fixed["data"] = devices // product
+    elif product != devices:
         raise ConfigError(
-            f"{wanted} needs {product} devices, {len(devices)} are there; leave mesh.data unset to "
+            f"{wanted} needs {product} devices, {devices} are there; leave mesh.data unset to "
             "use those that the other axes leave, or change the mesh"
         )
-    slices = _slices(devices)
-    if fixed["replica"] % len(slices):
+    if fixed["replica"] % slices:
         raise ConfigError(
-            f"mesh.replica={fixed['replica']} must be a multiple of the {len(slices)} slices, for "
+            f"mesh.replica={fixed['replica']} must be a multiple of the {slices} slices, for "
             "only this axis runs over the network between them; set mesh.replica="
-            f"{len(slices)}"
+            f"{slices}"
         )
+    return fixed
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """Mesh with all of AXES over `devices` (default: every device there is).
+
+    Raises ConfigError as `mesh_sizes` does.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    slices = _slices(devices)
+    fixed = mesh_sizes(config, len(devices), len(slices))
     shape = (fixed["replica"] // len(slices), *(fixed[axis] for axis in AXES[1:]))
     # Auto: under Explicit axes, linen's logical constraints are refused.
     types = (AxisType.Auto,) * len(AXES)
@@ -133,7 +142,7 @@ def _within(devices: list[Any], shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(sorted(devices, key=lambda device: device.id)).reshape(shape)
 
 
-def check_batch(config: RunConfig, mesh: Mesh) -> None:
+def check_batch(config: RunConfig, mesh: Mesh | AbstractMesh) -> None:
     """Raises ConfigError if a batch, or a piece of one, does not divide over the mesh.
 
     So it does if the blocks or the microbatches do not fit the pipeline over `stage`.

@@ -169,7 +169,12 @@ def find(name: str, field: str = "--topology") -> Slice:
     form = "-" if "-" in name else ":"
     alike = [k for k in known if form in k]
     family = [k for k in alike if k.partition(form)[0] == name.partition(form)[0]]
-    raise ConfigError(f"{field}={name} is no TPU slice{nearest(name, family or alike)}")
+    hint = nearest(name, family or alike)
+    count = name.rpartition("-")[2]
+    if form == "-" and family and count.isdigit():  # near in size, not in letters
+        sizes = {int(n): k for k in family if (n := k.rpartition("-")[2]).isdigit()}
+        hint = f' (did you mean "{sizes[min(sizes, key=lambda n: abs(n - int(count)))]}"?)'
+    raise ConfigError(f"{field}={name} is no TPU slice{hint}")
 
 
 @functools.cache

@@ -1,10 +1,11 @@
 """The sub-commands of `launch.py`, by name. Each imports the rooms it needs when it runs."""
 
-from scaling.commands import comparing, inspection, laws, runs, tables
+from scaling.commands import comparing, inspection, laws, pods, runs, tables
 from scaling.commands.command import Command
 
 COMMANDS: dict[str, Command] = {
     **runs.COMMANDS,
+    **pods.COMMANDS,
     **tables.COMMANDS,
     **laws.COMMANDS,
     **inspection.COMMANDS,

@@ -1,11 +1,13 @@
 """`launch.py train` and `sweep`: runs that are trained."""
 
-from typing import Any
+import threading
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
+from scaling.commands import pods
 from scaling.commands.command import (
     FLAGS,
     Command,
@@ -19,6 +21,11 @@ from scaling.commands.command import (
 from scaling.commands.tables import given_study, write_report
 from scaling.commands.target import checker, target_flags, write_json
 from scaling.errors import DIVERGED, FAILED, RESUME_ME, UserError
+
+if TYPE_CHECKING:
+    from scaling.config import RunConfig
+    from scaling.executors.result import Result
+    from scaling.sweep import Study
 
 
 def _train_flags() -> None:
@@ -68,7 +75,9 @@ def _sweep_flags() -> None:
     experiment_flag()
     workdir_flag()
     flags.DEFINE_bool("dry_run", False, "print what would run and what it costs, then stop")
-    flags.DEFINE_enum("executor", "local", ["local", "slurm"], "where the runs are trained")
+    flags.DEFINE_enum(
+        "executor", "local", ["local", "slurm", *pods.PODS], "where the runs are trained"
+    )
     flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
     flags.DEFINE_bool("branch", True, "train the steps that runs share once (WSD and the like)")
     flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
@@ -77,6 +86,7 @@ def _sweep_flags() -> None:
     flags.DEFINE_bool("check", False, "compile every run for a target, say what fits, then stop")
     target_flags()
     options_flags("slurm", SlurmOptions)
+    pods.pod_flags()
 
 
 def _where() -> dict[str, Any]:
@@ -121,6 +131,8 @@ def _sweep() -> int:
     from scaling.executors import EXECUTORS, admission, preview
     from scaling.executors import plan as plan_lib
 
+    if FLAGS.executor in pods.PODS:
+        return _pod_sweep()
     runtime.configure(FLAGS.cpu_devices)
     plan = given_study()
     configs = study.runs(plan)
@@ -142,12 +154,50 @@ def _sweep() -> int:
     results = refused + EXECUTORS[FLAGS.executor](
         planned.jobs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
     )
+    return _after(plan, configs, results, stop)
+
+
+def _after(
+    plan: "Study", configs: "list[RunConfig]", results: "list[Result]", stop: threading.Event
+) -> int:
+    """The last words of a sweep, and its exit code."""
+    from scaling.executors import preview
+
     print(preview.summary(results, FLAGS.workdir))
     if stop.is_set():
         return RESUME_ME
     if FLAGS.report:
         write_report(plan, configs)
     return FAILED if any(r.status == "failed" for r in results) else 0
+
+
+def _pod_sweep() -> int:
+    """A sweep whose runs are trained on pods; nothing is trained on this machine."""
+    found, count = pods.pod_target()
+    from scaling import runtime, study
+    from scaling.executors import preview, scheduler
+    from scaling.executors.jobs import Job
+    from scaling.records import RunDirectory
+
+    runtime.configure(FLAGS.cpu_devices)
+    plan = given_study()
+    configs = study.runs(plan)
+    todo = [c for c in configs if not RunDirectory.open(c, FLAGS.workdir).is_done]
+    fitting, why = pods.admit(todo)
+    jobs = [Job((config,)) for config in fitting]
+    if FLAGS.dry_run:
+        print(preview.table(configs, FLAGS.workdir, devices=found.chips * count))
+        print("".join(f"\nrefused: {name}: {reason}" for name, reason in why.items()))
+        print(pods.pod_commands(jobs))
+        return FAILED if why else 0
+    stop = stop_on_signals()
+    backend = pods.pod_backend()
+    progress = preview.SweepProgress(configs, FLAGS.workdir)
+    results = pods.refuse(todo, why)
+    for result in results:
+        progress.ended(result)
+    results += scheduler.run_jobs(jobs, FLAGS.workdir, backend, stop=stop, on_result=progress.ended)
+    return _after(plan, configs, results, stop)
 
 
 COMMANDS = {
@@ -180,6 +230,8 @@ Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again
   python launch.py sweep --experiment=experiments/width.py:debug --workers=1
   python launch.py sweep --experiment=experiments/width.py --executor=slurm --slurm_partition=gpu \
     --slurm_gpus=1 --slurm_time=240 --slurm_array_parallelism=32
+  python launch.py sweep --experiment=experiments/width.py --workdir=gs://bucket/width \
+    --executor=xpk --xpk_tpu=v5litepod-16 --xpk_cluster=mine --xpk_image=IMAGE --dry_run
 
 A run that fails or diverges never stops the others; it is listed with the command that repeats
 it alone.""",

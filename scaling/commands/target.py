@@ -24,19 +24,21 @@ def target_flags() -> None:
     cpu_devices_flag()
 
 
-def checker(topology: "Slice | None") -> "Callable[[RunConfig], Report]":
-    """The check of one run on the target of the flags; `target.prepare` gave the topology."""
+def checker(topology: "Slice | None", slices: int | None = None) -> "Callable[[RunConfig], Report]":
+    """The check of one run on the target of the flags, or on the slices given; `target.prepare` was
+    called before.
+    """
     from scaling import data, runtime
     from scaling.check import target as target_lib
     from scaling.check.cache import Cache
     from scaling.check.report import check
     from scaling.errors import UserError
 
-    cpu_devices = FLAGS.cpu_devices or FLAGS.devices
+    cpu_devices, slices = FLAGS.cpu_devices or FLAGS.devices, slices or FLAGS.slices
     if topology is not None and cpu_devices is not None:
         raise UserError("give --topology or --devices, not both")
-    if topology is None and FLAGS.slices > 1:
-        raise UserError(f"--slices={FLAGS.slices} needs --topology, e.g. --topology=v5e:16x16")
+    if topology is None and slices > 1:
+        raise UserError(f"--slices={slices} needs --topology, e.g. --topology=v5e:16x16")
     runtime.configure(cpu_devices)
     if topology is None:
         target, cache = target_lib.of_devices(hbm_bytes=FLAGS.hbm), None
@@ -45,7 +47,7 @@ def checker(topology: "Slice | None") -> "Callable[[RunConfig], Report]":
 
         # It writes what it cannot read again without a device; ours keeps what the compiler said.
         jax.config.update("jax_enable_compilation_cache", False)
-        target = target_lib.of_topology(topology, FLAGS.slices, FLAGS.hbm)
+        target = target_lib.of_topology(topology, slices, FLAGS.hbm)
         cache = Cache(data.data_dir() / "check")
     return lambda config: check(config, target, cache)
 
