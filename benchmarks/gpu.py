@@ -79,6 +79,7 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
 
     from benchmarks.ours import Step
     from scaling import costs, ladder, xla_flags
+    from scaling.train.compilation import planned_bytes
 
     device = jax.devices()[0]
     shape = (2, config.train.batch_size, config.data.seq_len)
@@ -99,8 +100,7 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
     peak = costs.peak_flops(device, config.model.dtype)
     flops = ladder.flops_per_token(config)
     rate = tokens_a_step / step_s
-    size, plan = ladder.cost(config), step.compiled.memory_analysis()
-    planned = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    size = ladder.cost(config)
     return {
         "model": name,
         "device": device.device_kind,
@@ -113,7 +113,7 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
         "mfu": rate * flops["matmul"] / peak if peak else None,
         "mfu_causal": rate * flops["matmul_causal"] / peak if peak else None,
         "peak_flops": peak,
-        "bytes_planned": planned + plan.temp_size_in_bytes,
+        "bytes_planned": planned_bytes(step.compiled),
         "bytes_peak": (device.memory_stats() or {}).get("peak_bytes_in_use"),
         "start_s": start,
         "losses": [losses[0], losses[-1]],

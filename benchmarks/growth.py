@@ -45,12 +45,10 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
     from benchmarks.ours import Step, config_of
     from scaling import costs, memory
     from scaling.check import program, roofline
+    from scaling.train.compilation import planned_bytes
 
     config = config_of(*(point[name] for name in FIELDS[:-1]), model={"scan_layers": True})
     step = Step(config)
-    stats = step.compiled.memory_analysis()
-    planned = stats.argument_size_in_bytes + stats.temp_size_in_bytes
-    planned += stats.output_size_in_bytes - stats.alias_size_in_bytes
     for _ in range(2):
         jax.block_until_ready(step())
     flops = costs.train_ledger(config).matmul / point["devices"]
@@ -67,7 +65,7 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
         measured.append((time.perf_counter() - begin) / steps)
     return point | {
         "predicted_bytes": memory.estimate_bytes(config, point["devices"]).total,
-        "compiled_bytes": planned,
+        "compiled_bytes": planned_bytes(step.compiled),
         "predicted_s": statistics.median(predicted),
         "measured_s": statistics.median(measured),
         "time_ratio": statistics.median(m / p for m, p in zip(measured, predicted, strict=True)),

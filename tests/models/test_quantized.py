@@ -14,8 +14,6 @@ from scaling.config import DataConfig, RunConfig, TrainConfig
 from scaling.errors import ConfigError
 from scaling.models.quantized import einsum
 
-pytest.importorskip("qwix", reason="the extra `quantized` is not installed")
-
 SPEC = "BLD,DHK->BHLK"
 KEYS = jax.random.split(jax.random.key(0), 3)
 X = jax.random.normal(KEYS[0], (2, 8, 64)) * jnp.geomspace(1e-3, 1e3, 8)[None, :, None]

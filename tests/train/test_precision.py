@@ -13,8 +13,6 @@ def exact(tiny):
 
 @pytest.mark.parametrize("matmul", ["default", "int8", pytest.param("fp8", marks=pytest.mark.slow)])
 def test_the_loss_falls_as_in_float32(tiny, exact, matmul):
-    if matmul != "default":
-        pytest.importorskip("qwix", reason="the extra `quantized` is not installed")
     losses, params = curve(tiny({"model.dtype": "bfloat16", "model.matmul": matmul}), steps=8)
     assert exact[0] - exact[-1] > 0.3
     # The learned part may differ by a few percent; the loss as a whole by less.
