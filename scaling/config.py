@@ -253,12 +253,18 @@ LENGTHS = ("steps", "tokens", "epochs", "flops", "tokens_per_param")
 # ---- to and from plain dicts
 
 
+@functools.cache
+def _names(cls: Any, identity: bool) -> tuple[str, ...]:
+    fields = dataclasses.fields(cls)
+    return tuple(f.name for f in fields if not (identity and f.metadata.get("execution")))
+
+
 def _plain(value: Any, identity: bool) -> Any:
+    if value is None or isinstance(value, str | int | float):
+        return value
     if dataclasses.is_dataclass(value):
-        kept = [
-            f for f in dataclasses.fields(value) if not (identity and f.metadata.get("execution"))
-        ]
-        return {f.name: _plain(getattr(value, f.name), identity) for f in kept}
+        names = _names(typing.cast(typing.Hashable, type(value)), identity)
+        return {name: _plain(getattr(value, name), identity) for name in names}
     if isinstance(value, Mapping):
         return {key: _plain(value[key], identity) for key in sorted(value)}
     return value
@@ -279,6 +285,7 @@ def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
+@functools.cache
 def _optional(hint: Any) -> tuple[Any, bool]:
     """(T, True) for T | None, else (T, False)."""
     if isinstance(hint, types.UnionType):
@@ -293,6 +300,8 @@ def _read(value: Any, hint: Any, path: str) -> Any:
         if optional:
             return None
         raise ConfigError(f"{path} must not be None")
+    if type(value) is hint and hint in (int, str, bool):
+        return value
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if value not in choices:

@@ -90,6 +90,16 @@ def append(path: epath.PathLike, data: bytes) -> None:
             os.close(descriptor)
 
 
+def tail(path: epath.PathLike, size: int) -> bytes:
+    """The last `size` bytes of a file, or all of it; from an object store all of it."""
+    if not is_local(path):
+        return epath.Path(path).read_bytes()
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - size))
+        return file.read()
+
+
 @contextlib.contextmanager
 def exclusive(path: epath.PathLike, wait: float = 1.0) -> Iterator[None]:
     """Holds the lock file `path`; the kernel releases it when the process ends, however it ends.

@@ -51,6 +51,7 @@ CONVENTIONS = {
 KEPT = ("step", "steps", "loss", "started", "seconds", "log")
 # Set by an executor whose processes write to a file: which one. It goes into status.json.
 LOG = "SCALING_LOG"
+_TAIL = 4096  # bytes of a file of metrics that are read first, from its end
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -157,10 +158,10 @@ class RunDirectory:
         except ValueError as error:
             raise UserError(f"{path} is not JSON ({error}); move the directory away") from error
 
-    def config(self) -> RunConfig:
-        """The resolved config, equal to the one that was started."""
+    def config(self, record: Mapping[str, Any] | None = None) -> RunConfig:
+        """The resolved config, equal to the one that was started; of `record()`, if it is given."""
         try:
-            return from_dict(self._read_config()["config"])
+            return from_dict((record or self._read_config())["config"])
         except ConfigError as error:
             raise UserError(
                 f"{self.path}/config.json is not readable by this version of the code: {error}"
@@ -199,6 +200,33 @@ class RunDirectory:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl` so far, without one that is still being written."""
         return self._read_lines(self.path / "metrics.jsonl")
+
+    def latest(self, splits: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The last line of each of these splits, where there is one; without reading the whole file
+        when they stand near its end.
+        """
+        path, wanted, size = self.path / "metrics.jsonl", set(splits), _TAIL
+        if not path.exists():
+            return {}
+        while True:
+            content = files.tail(path, size)
+            whole = len(content) != size  # else its first line may be a part of one
+            found: dict[str, dict[str, Any]] = {}
+            lines = content.split(b"\n")
+            for text in reversed(lines if whole else lines[1:]):
+                if wanted <= found.keys():
+                    return found
+                try:
+                    line = _line(text) if text else None
+                except ValueError:
+                    if text is not lines[-1]:  # damaged, not only half written: `metrics` says it
+                        self.metrics()
+                    continue
+                if line is not None and line["split"] in wanted:
+                    found.setdefault(line["split"], line)
+            if whole:
+                return found
+            size *= 8
 
     def _read_lines(self, path: epath.Path) -> list[dict[str, Any]]:
         return [line for _, line in self._lines(path, path.read_bytes())] if path.exists() else []
@@ -378,11 +406,12 @@ SIZES = (
 
 
 def _row(run: RunDirectory) -> dict[str, Any]:
-    record, config, status = run.record(), run.config(), run.status()
+    record, status = run.record(), run.status()
+    config = run.config(record)
     size, made_by = record["size"], record["provenance"]
     tokens, unique = size.get("tokens"), size.get("unique_tokens") or config.data.unique_tokens
     done = status.get("state") == "done"
-    final = {line["split"]: line for line in run.metrics()} if done else {}
+    final = run.latest(["train", *config.evals.sets]) if done else {}
     dirty = "+changes" if made_by.get("dirty") else ""
     row: dict[str, Any] = {
         "fingerprint": record["fingerprint"],

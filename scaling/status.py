@@ -47,6 +47,7 @@ class Cell:
     eta: float | None  # seconds
     loss: float | None  # nats: validation once there is one, else the last one known
     flops: float | None  # of the whole run
+    mfu: float | None  # model FLOPs utilization of its last steps
     reason: str | None
     command: str  # repeats this run alone
     log: str | None = None  # what its process wrote, where that is known
@@ -67,24 +68,28 @@ def cells(workdir: epath.PathLike, planned: Iterable[RunConfig] | None = None) -
     """The planned runs in their order, or every run under `workdir`, small ones first."""
     if planned is not None:
         return [_cell(RunDirectory.open(config, workdir), config) for config in planned]
-    found = [_cell(run, run.config()) for run in find_runs(workdir)]
+    found = [_cell(run) for run in find_runs(workdir)]
     return sorted(found, key=lambda cell: cell.flops or 0.0)
 
 
-def _cell(run: RunDirectory, config: RunConfig) -> Cell:
+def _cell(run: RunDirectory, config: RunConfig | None = None) -> Cell:
     started = (run.path / "config.json").exists()
     status = run.status() if started else {}
-    losses = {line["split"]: line["loss"] for line in run.metrics()} if started else {}
-    flops = run.record()["size"].get("flops") if started else None
+    record = run.record() if started else {}
+    steps = config.train.steps if config else record["config"]["train"]["steps"]
+    loss = run.latest(["val"]).get("val", status).get("loss") if started else None
+    if loss is None and started:
+        loss = run.latest(["train"]).get("train", {}).get("loss")
     return Cell(
         name=run.path.name,
         state=status.get("state", "to do"),
         step=status.get("step", 0),
-        steps=status.get("steps") or config.train.steps or 0,
+        steps=status.get("steps") or steps or 0,
         rate=status.get("rate"),
         eta=status.get("eta"),
-        loss=losses.get("val", status.get("loss", losses.get("train"))),
-        flops=flops,
+        loss=loss,
+        mfu=status.get("mfu"),
+        flops=record.get("size", {}).get("flops"),
         reason=status.get("reason"),
         command=repeat_command(run),
         log=status.get("log"),
@@ -117,6 +122,8 @@ def summary(rows: Sequence[Cell]) -> str:
         started = " of the runs started" if len(known) < len(rows) else ""
         text += f"; {human(spent)} of {human(whole)} FLOPs{started}"
     etas = [row.eta for row in rows if row.state == "running" and row.eta is not None]
+    rates = [row.mfu for row in rows if row.state == "running" and row.mfu is not None]
+    text += f"; MFU of running ones {sum(rates) / len(rates):.1%}" if rates else ""
     return text + (f"; running ones end in {duration(max(etas))}" if etas else "")
 
 
@@ -132,31 +139,56 @@ def _troubles(rows: Sequence[Cell]) -> list[str]:
     return lines
 
 
-def _table(rows: Sequence[Cell], plain: bool) -> Table:
-    out = Table(box=None if plain else box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("run", "state", "step", "rate", "ETA", "loss", "FLOPs done"):
-        side = "left" if name in ("run", "state") else "right"
-        out.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+_COLUMNS = ("run", "state", "step", "rate", "ETA", "MFU", "loss", "FLOPs done")
+_LEFT = ("run", "state")  # of the columns, those that begin at the left
+
+
+def _texts(row: Cell) -> tuple[str, ...]:
+    """One run in each of `_COLUMNS`."""
+    running = row.state == "running"
+    return (
+        row.name,
+        row.state,
+        f"{row.step}/{row.steps}",
+        f"{row.rate:.3g}/s" if running and row.rate is not None else "-",
+        duration(row.eta) if running else "-",
+        "-" if row.mfu is None else f"{row.mfu:.1%}",
+        "-" if row.loss is None or math.isnan(row.loss) else f"{row.loss:.4f}",
+        human(row.flops_done),
+    )
+
+
+def _table(rows: Sequence[Cell]) -> Table:
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in _COLUMNS:
+        out.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
     for row in rows:
-        running = row.state == "running"
-        loss = "-" if row.loss is None or math.isnan(row.loss) else f"{row.loss:.4f}"
-        out.add_row(
-            row.name,
-            Text(row.state, style=COLOURS[row.state]),
-            f"{row.step}/{row.steps}",
-            f"{row.rate:.3g}/s" if running and row.rate is not None else "-",
-            duration(row.eta) if running else "-",
-            loss,
-            human(row.flops_done),
-        )
+        name, state, *rest = _texts(row)
+        out.add_row(name, Text(state, style=COLOURS[row.state]), *rest)
     return out
 
 
-def _view(rows: Sequence[Cell]) -> RenderableType:
+def _view(rows: Sequence[Cell], height: int | None = None) -> RenderableType:
+    """The view for a terminal; of more runs than fit into `height` lines, those that move or are in
+    trouble first.
+    """
     if not rows:
         return Text("no runs yet")
-    parts: list[RenderableType] = [_table(rows, plain=False), Text(summary(rows))]
-    parts += [Text(line, overflow="fold") for line in _troubles(rows)]
+    troubles = _troubles(rows)
+    shown, hidden = list(rows), ""
+    if height is not None and len(rows) + len(troubles) + 6 > height:
+        order = ("running", "failed", "diverged", "stopped", "to do", "done")
+        first = sorted(rows, key=lambda row: order.index(row.state))
+        troubles = troubles[: max(0, height // 3)]
+        keep = max(1, height - len(troubles) - 7)
+        shown = first[:keep]
+        counts = collections.Counter(row.state for row in first[keep:])
+        hidden = "not shown: " + ", ".join(f"{n} {state}" for state, n in counts.items())
+    parts: list[RenderableType] = [_table(shown)]
+    if hidden:
+        parts.append(Text(hidden, style="bright_black"))
+    parts.append(Text(summary(rows)))
+    parts += [Text(line, overflow="fold") for line in troubles]
     return Group(*parts)
 
 
@@ -165,10 +197,13 @@ def status_lines(workdir: epath.PathLike, planned: Iterable[RunConfig] | None = 
     rows = cells(workdir, planned)
     if not rows:
         return ["no runs yet"]
-    console = Console(width=1000, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        console.print(_table(rows, plain=True))
-    lines = [line.rstrip() for line in capture.get().splitlines()]
+    texts = [_COLUMNS, *map(_texts, rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = []
+    for line in texts:
+        fields = zip(_COLUMNS, line, widths, strict=True)
+        padded = [t.ljust(w) if name in _LEFT else t.rjust(w) for name, t, w in fields]
+        lines.append("  ".join(padded).rstrip())
     return [*lines, "", summary(rows), *_troubles(rows)]
 
 
@@ -209,7 +244,7 @@ def _watch_live(
     with Live(console=console, auto_refresh=False) as live:
         while True:
             rows = cells(workdir, plan)
-            live.update(_view(rows), refresh=True)
+            live.update(_view(rows, console.height), refresh=True)
             if _all_ended(rows):
                 return
             time.sleep(every)

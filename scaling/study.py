@@ -4,13 +4,15 @@ The one place where a config meets the corpus (`scaling.data.describe`) and the 
 (`scaling.ladder.size`). Called by `launch.py` and by tests.
 """
 
+import functools
 import importlib.util
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from scaling import data, ladder
 from scaling import resolve as resolve_lib
-from scaling.config import RunConfig, fingerprint, from_dict
+from scaling.config import DataConfig, RunConfig, fingerprint, from_dict
 from scaling.errors import ConfigError
 from scaling.resolve import CorpusFacts
 from scaling.sweep import Study
@@ -18,11 +20,14 @@ from scaling.sweep import Study
 PLANNED = "planned"  # in the place of a corpus's content hash
 
 
-def resolve(config: Any) -> RunConfig:
+Describe = Callable[[DataConfig, DataConfig], CorpusFacts]
+
+
+def resolve(config: Any, describe: Describe = data.describe) -> RunConfig:
     """A resolved RunConfig from a ConfigDict, nested dict or RunConfig; prepares the corpus."""
     if not isinstance(config, RunConfig):
         config = from_dict(config)
-    return resolve_lib.resolve(config, data.describe, ladder.size)
+    return resolve_lib.resolve(config, describe, ladder.size)
 
 
 def resolve_planned(config: Any) -> RunConfig:
@@ -76,7 +81,8 @@ def runs(study: Study, planned: bool = False) -> list[RunConfig]:
     where the model's vocabulary is given (`resolve_planned`).
     """
     unique: dict[str, RunConfig] = {}
+    describe = functools.cache(data.describe)  # a corpus is looked up once a study
     for config in study.configs():
-        resolved = resolve_planned(config) if planned else resolve(config)
+        resolved = resolve_planned(config) if planned else resolve(config, describe)
         unique.setdefault(fingerprint(resolved), resolved)
     return list(unique.values())

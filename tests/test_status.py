@@ -63,9 +63,20 @@ def test_a_running_run_shows_rate_and_eta(tmp_path, plan):
     run = RunDirectory.open(plan[0], tmp_path)
     run.start(plan[0], {}, size={"flops": 4e12})
     with run.lock():
-        run.write_status("running", step=5, steps=20, rate=2.5, eta=125.0, loss=3.25)
+        run.write_status("running", step=5, steps=20, rate=2.5, eta=125.0, loss=3.25, mfu=0.41)
         (line, *_), text = status_lines(tmp_path)[1:], "\n".join(status_lines(tmp_path))
-    assert line.split()[1:] == ["running", "5/20", "2.5/s", "2", "min", "5", "s", "3.2500", "1T"]
+    assert line.split()[1:] == [
+        "running",
+        "5/20",
+        "2.5/s",
+        "2",
+        "min",
+        "5",
+        "s",
+        "41.0%",
+        "3.2500",
+        "1T",
+    ]
     assert "running ones end in 2 min 5 s" in text
 
 

@@ -26,6 +26,7 @@ from scaling.executors import oom, scheduler
 from scaling.executors.healing import USUAL, Bounds
 from scaling.executors.jobs import Ended, Job, run_job
 from scaling.executors.result import Result
+from scaling.records import LOG
 
 _STARTS = 10  # worker processes in a row that may be killed before they are ready for a job
 
@@ -224,7 +225,10 @@ class _Worker:
         self.began = False  # the process has seen the job
         self.starts = 0  # processes before this one that did not live to begin
         self._ready, self._rest = False, b""
-        environment = os.environ | {"SCALING_WORKER_CORES": ",".join(map(str, cores))}
+        environment = os.environ | {
+            "SCALING_WORKER_CORES": ",".join(map(str, cores)),
+            LOG: str(log),
+        }
         with open(log, "ab") as file:
             self._log_start = file.tell()
             self._process = subprocess.Popen(

@@ -13,7 +13,7 @@ import jax
 import pandas as pd
 from etils import epath
 
-from scaling import ladder, memory
+from scaling import ladder, memory, timing
 from scaling.config import RunConfig, run_name, to_dict
 from scaling.executors.result import Result
 from scaling.records import RunDirectory
@@ -30,6 +30,10 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
     devices = devices or len(jax.devices())
     states = [RunDirectory.open(c, workdir).status().get("state", "to do") for c in configs]
     spent = [ladder.cost(config) for config in configs]
+    # Runs of one program need the same memory; the estimate traces the step, so once a program.
+    programs = [timing.program(config) for config in configs]
+    example = dict(zip(programs, configs, strict=True))
+    needs = {name: memory.estimate_bytes(c, devices).total for name, c in example.items()}
     rows = [
         {
             "run": run_name(config),
@@ -41,10 +45,10 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
             "FLOPs": f"{cost.flops:.2e}",
             "batch": f"{config.train.batch_size}x{config.data.seq_len}",
             "mesh": _mesh(config, devices),
-            "bytes/device": human(memory.estimate_bytes(config, devices).total) + "B",
+            "bytes/device": human(needs[program]) + "B",
             "state": state,
         }
-        for config, cost, state in zip(configs, spent, states, strict=True)
+        for config, cost, state, program in zip(configs, spent, states, programs, strict=True)
     ]
     left = sum(c.flops for c, s in zip(spent, states, strict=True) if s not in ENDED)
     return (
