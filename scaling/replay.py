@@ -26,6 +26,7 @@ from scaling.train import checkpoint
 from scaling.train import state as state_lib
 from scaling.train.placement import place
 from scaling.train.rhythm import due_lines, next_edge
+from scaling.train.spikes import Spikes
 from scaling.train.state import TrainState
 from scaling.train.step import compile_steps
 
@@ -112,7 +113,8 @@ def verify(
         )
     of_saved = {step: replayer.hashes(saved[step]) for step in saved if step in recorded}
     then = {step: _of_state(recorded[step]) for step in of_saved}
-    seen, hashes = replayer.run(saved.get(began), began, last)
+    spikes = Spikes(config, directory.spikes())
+    seen, hashes = replayer.run(saved.get(began), began, last, spikes)
     return Replay(
         first=began,
         last=last,
@@ -169,9 +171,12 @@ class _Replayer:
         return dict(zip(self.names, jax.device_get(taken).tolist(), strict=False))
 
     def run(
-        self, state: TrainState | None, first: int, last: int
+        self, state: TrainState | None, first: int, last: int, spikes: Spikes
     ) -> tuple[list[dict[str, Any]], dict[int, dict[str, int]]]:
-        """Lines and hashes of the steps after `first` up to `last`; the state is donated."""
+        """Lines and hashes of the steps after `first` up to `last`; the state is donated.
+
+        `spikes`: those of the run, whose batches it skipped.
+        """
         config = self.config
         stacked, whole = sharding.stacked_batch_sharding(self.mesh), sharding.replicated(self.mesh)
         batches, size = data.train_batches(config), config.train.steps_per_call
@@ -185,7 +190,7 @@ class _Replayer:
             step = first
             while step < last:
                 edge = min(next_edge(step, config), last)
-                taken = [batches.batch(s) for s in range(step, edge)]
+                taken = [batches.batch(spikes.batch_of(s)) for s in range(step, edge)]
                 taken += taken[-1:] * (size - len(taken))
                 group = {k: np.stack([b[k] for b in taken]) for k in taken[0]}
                 count = place(np.int32(edge - step), whole)

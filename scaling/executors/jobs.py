@@ -123,13 +123,13 @@ def run_job(
     how: dict[str, Any] = {"devices": devices, "stop": stop, "quiet": quiet}
     branches = [job.branches_of(config) for config in job.configs]
     outcomes: Sequence[Any]
-    if len(job.configs) > 1:
-        outcomes = train_packed(job.configs, workdir, branches=branches, **how)
-    else:
-        try:
+    try:
+        if len(job.configs) > 1:
+            outcomes = train_packed(job.configs, workdir, branches=branches, **how)
+        else:
             outcomes = [train(job.configs[0], workdir, branches=branches[0], **how)]
-        except Exception as error:
-            outcomes = [error]
+    except Exception as error:
+        outcomes = [error] * len(job.configs)
     return tuple(_result(c, outcome) for c, outcome in zip(job.configs, outcomes, strict=True))
 
 
