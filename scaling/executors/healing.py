@@ -7,11 +7,13 @@ up. Called by `jobs.run_job` and `scheduler.py`.
 """
 
 import errno
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from scaling.config import RunConfig, override
+from scaling import sharding
+from scaling.config import RunConfig, override, to_dict
 from scaling.distributed import peer_lost
 from scaling.errors import BusyError, DiskFullError, UserError
 from scaling.executors.result import Failure
@@ -81,7 +83,7 @@ def answer(
     *,
     fruitless: int = 1,
     waited: float = 0.0,
-    rows: int = 1,
+    devices: int = 1,
     bounds: Bounds = USUAL,
 ) -> Answer:
     """What to do about a failed job.
@@ -92,7 +94,7 @@ def answer(
       config: of the first of them, as it was trained.
       fruitless: attempts in a row that made no new step, this one included.
       waited: seconds since the failure was first met and not overcome (busy, disk).
-      rows: parts that the mesh cuts a batch into.
+      devices: of one run.
       bounds: when to give up.
     """
     if failure == "preempted":
@@ -109,7 +111,7 @@ def answer(
         # One bad member must not take the others with it; and half a group needs half the memory.
         return Answer("halves", f"its {runs} runs tried in halves")
     if failure == "memory":
-        changed = less_memory(config, rows)
+        changed = less_memory(config, devices)
         if changed:
             return Answer("again", f"tried again with {shown(changed)}", changed)
         return Answer("give up", "the batch cannot be cut further and remat is full")
@@ -120,12 +122,15 @@ def answer(
     return Answer("give up", "not tried again: it would end the same way")
 
 
-def less_memory(config: RunConfig, rows: int = 1) -> dict[str, Any] | None:
+def less_memory(config: RunConfig, devices: int = 1) -> dict[str, Any] | None:
     """Execution fields with which a run needs less memory and computes the same; None: no more.
 
-    Twice the microbatches while the pieces of the batch divide over `rows`; then the backward pass
-    keeps less and computes more again.
+    Twice the microbatches while the pieces of the batch divide over `devices`; then the backward
+    pass keeps less and computes more again.
     """
+    sizes = to_dict(config.mesh)
+    others = math.prod(n for axis, n in sizes.items() if axis not in sharding.BATCH_AXES)
+    rows = max(1, devices // others)
     batch, pieces = config.train.batch_size, 2 * config.train.microbatches
     pipeline = config.model.pipeline_microbatches or config.mesh.stage
     if batch % (pieces * rows * pipeline) == 0:

@@ -57,11 +57,17 @@ def run_local(
         workers = len(os.sched_getaffinity(0)) if not _accelerator() else 1
     workers = min(workers, max(1, len(jobs)))
     backend: InProcess | Workers
+    count = 1
     if workers <= 1:
+        import jax
+
         backend = InProcess(workdir, stop, devices)
+        count = len(devices or jax.devices())
     else:
         backend = Workers(workdir, workers)
-    return scheduler.run_jobs(jobs, workdir, backend, stop=stop, on_result=on_result, bounds=bounds)
+    return scheduler.run_jobs(
+        jobs, workdir, backend, stop=stop, on_result=on_result, devices=count, bounds=bounds
+    )
 
 
 def _accelerator() -> bool:

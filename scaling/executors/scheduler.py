@@ -34,7 +34,7 @@ def run_jobs(
     *,
     stop: threading.Event | None = None,
     on_result: Callable[[Result], None] = lambda result: None,
-    rows: int = 1,
+    devices: int = 1,
     bounds: Bounds = USUAL,
 ) -> list[Result]:
     """Train the runs of all jobs; their results in the order of the jobs.
@@ -45,10 +45,10 @@ def run_jobs(
       backend: where jobs run; closed at the end.
       stop: when set, running jobs are saved and the rest stays pending.
       on_result: called once for each run, when its end is final.
-      rows: parts that the mesh of a run cuts a batch into, as far as is known.
+      devices: of one run, as far as is known.
       bounds: how long failures are answered by another attempt.
     """
-    scheduler = _Scheduler(workdir, backend, stop or threading.Event(), on_result, rows, bounds)
+    scheduler = _Scheduler(workdir, backend, stop or threading.Event(), on_result, devices, bounds)
     try:
         scheduler.run(jobs)
     finally:
@@ -84,11 +84,11 @@ class _Scheduler:
         backend: Backend,
         stop: threading.Event,
         on_result: Callable[[Result], None],
-        rows: int,
+        devices: int,
         bounds: Bounds,
     ):
         self._workdir, self._backend, self._stop = epath.Path(workdir), backend, stop
-        self._on_result, self._rows, self._bounds = on_result, rows, bounds
+        self._on_result, self._devices, self._bounds = on_result, devices, bounds
         self.results: dict[str, Result] = {}
         self._waiting: list[_Waiting] = []
         self._running: dict[int, _Waiting] = {}
@@ -209,7 +209,7 @@ class _Scheduler:
             failed[0].config,
             fruitless=fruitless,
             waited=now - since,
-            rows=self._rows,
+            devices=self._devices,
             bounds=self._bounds,
         )
         if failure == "disk" and answer.action == "again":

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from scaling.config import to_dict
+from scaling.executors.jobs import Job
 from scaling.executors.local import run_local
 from scaling.records import RunDirectory, table
 
@@ -25,9 +26,10 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 SCRIPT = """
 import json, sys
 from scaling.config import from_dict
+from scaling.executors.jobs import Job
 from scaling.executors.local import run_local
-configs = [from_dict(values) for values in json.load(open(sys.argv[1]))]
-results = run_local(configs, sys.argv[2], workers=4)
+jobs = [Job((from_dict(values),)) for values in json.load(open(sys.argv[1]))]
+results = run_local(jobs, sys.argv[2], workers=4)
 sys.exit(0 if all(result.status == "done" for result in results) else 1)
 """
 KILLS, DAMAGED = 32, 2
@@ -155,14 +157,15 @@ def test_the_table_of_a_disturbed_sweep_is_the_undisturbed_one(tiny, small_disk,
     configs = [
         tiny(
             {
-                **{"optim.peak_lr": lr, "seed": seed, "train.steps": 60},
-                **{"train.checkpoint_every": 4, "evals.every": 20},
+                **{"optim.peak_lr": lr, "seed": seed, "train.steps": 40},
+                **{"train.checkpoint_every": 4, "evals.every": 10},
             }
         )
         for lr in (1e-3, 3e-3, 1e-2)
         for seed in range(8)
     ]
-    run_local(configs, tmp_path / "calm", workers=1, devices=jax.devices()[:1])
+    calm = [Job((config,)) for config in configs]
+    run_local(calm, tmp_path / "calm", workers=1, devices=jax.devices()[:1])
 
     workdir = small_disk or tmp_path / "chaos"
     chaos = Chaos(configs, workdir, tmp_path / "sweep.log")

@@ -56,7 +56,7 @@ def test_what_was_raised_says_what_kind_of_failure_it_is(error, failure):
 def test_less_memory_is_a_chain_that_ends_and_changes_no_run(tiny):
     """Every answer is the same run, is a config that resolves, and the chain has an end."""
     config, seen = tiny({"train.batch_size": 12}), []
-    while changed := less_memory(config, rows=2):
+    while changed := less_memory(config, devices=2):
         seen += changed.items()
         assert fingerprint(override(config, changed)) == fingerprint(config)
         config = override(config, changed)
@@ -169,7 +169,7 @@ def test_a_lock_of_a_living_process_is_waited_for_then_reported(tiny, tmp_path):
     config = tiny()
     run = RunDirectory.open(config, tmp_path)
     with run.lock():
-        results = run_local([config], tmp_path, workers=1, bounds=Bounds(busy=1.0))
+        results = run_local([Job((config,))], tmp_path, workers=1, bounds=Bounds(busy=1.0))
     assert results[0].failure == "busy"
     assert f"in use by process {os.getpid()}" in results[0].reason
     assert not run.attempts()  # its directory is the other's
@@ -184,7 +184,7 @@ def test_a_lock_of_a_living_process_is_waited_for_then_reported(tiny, tmp_path):
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
-    (result,) = run_local([config], tmp_path, workers=1, devices=jax.devices()[:1])
+    (result,) = run_local([Job((config,))], tmp_path, workers=1, devices=jax.devices()[:1])
     thread.join()
     assert result.status == "done"
 
@@ -258,12 +258,13 @@ LIMITED = """
 import json, re, resource, sys
 import jax
 from scaling.config import from_dict
+from scaling.executors.jobs import Job
 from scaling.executors.local import run_local
 small, large = (from_dict(values) for values in json.load(open(sys.argv[1])))
-assert run_local([small], sys.argv[2], workers=1)[0].status == "done"
+assert run_local([Job((small,))], sys.argv[2], workers=1)[0].status == "done"
 now = 1024 * int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1])
 resource.setrlimit(resource.RLIMIT_AS, (now + int(sys.argv[3]),) * 2)
-(result,) = run_local([large], sys.argv[2], workers=1)
+(result,) = run_local([Job((large,))], sys.argv[2], workers=1)
 print(result)
 sys.exit(result.status != "done")
 """
