@@ -9,8 +9,8 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from etils import epath
@@ -67,8 +67,8 @@ class _Waiting:
 
     job: Job
     begins: float = 0.0  # on the monotonic clock
-    reached: int = -1  # the farthest step of its runs so far, summed; -1: not tried
-    fruitless: int = 0  # attempts in a row that did not get farther
+    reached: Mapping[str, int] = field(default_factory=dict)  # farthest step of each run so far
+    fruitless: int = 0  # attempts in a row that did not get any run farther
     since: float | None = None  # since when it waits for a lock or for space
     failed: tuple[Result, ...] = ()  # of its last attempt
 
@@ -198,8 +198,15 @@ class _Scheduler:
                 died = result.failure in ("lost", "busy")
                 self._final(replace(result, status="stopped" if died else result.status))
             return
-        reached = sum(_step(RunDirectory.open(r.config, self._workdir)) for r in failed)
-        fruitless = 1 if reached > waiting.reached else waiting.fruitless + 1
+        names = [run_name(r.config) for r in failed]
+        steps = [_step(RunDirectory.open(r.config, self._workdir)) for r in failed]
+        farther = [s for n, s in zip(names, steps, strict=True) if s > waiting.reached.get(n, -1)]
+        got_on = farther or len(failed) < len(waiting.job.configs)
+        fruitless = 1 if got_on else waiting.fruitless + 1
+        reached = {
+            name: max(step, waiting.reached.get(name, -1))
+            for name, step in zip(names, steps, strict=True)
+        }
         now = time.monotonic()
         waits = failure in ("busy", "disk")
         since = (waiting.since or now) if waits and fruitless > 1 else now
@@ -227,7 +234,7 @@ class _Scheduler:
             waiting,
             job=replace(waiting.job, configs=configs),
             begins=now + answer.seconds,
-            reached=max(reached, waiting.reached),
+            reached=reached,
             fruitless=fruitless,
             since=since if waits else None,
             failed=tuple(failed),
