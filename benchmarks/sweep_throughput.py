@@ -7,14 +7,16 @@ The runs are the quick start's two smallest sizes at several learning rates and 
 evaluations and checkpoints, cut to `--steps` updates. Every way is timed from the start of its
 process or processes to the last status "done", in rounds that take turns; programs are in jax's
 cache, as they are after the first run of a study. Of the ways that start a process for each run, or
-train one after another, a sample of the runs is timed. Prints runs an hour, and ratios within
-rounds (medians), then the growth with the size of the group.
+train one after another, a sample of the runs is timed. Prints runs an hour and the CPU seconds of a
+run, which do not depend on what else the machine does, with ratios within rounds (medians), then
+the growth with the size of the group.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -81,8 +83,8 @@ def child(path: str) -> None:
             raise SystemExit(f"not done: {states}")
 
 
-def timed(way: str, runs: list, size: int) -> float:
-    """Runs an hour."""
+def timed(way: str, runs: list, size: int) -> tuple[float, float]:
+    """Runs an hour, and CPU seconds a run."""
     from scaling.config import to_dict
 
     devices, processes, form = WAYS[way]
@@ -98,7 +100,7 @@ def timed(way: str, runs: list, size: int) -> float:
         shares = [groups[k::processes] for k in range(processes)]
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), _cpu_seconds()
         running: list[subprocess.Popen] = []
         for number, jobs in enumerate(shares):
             path = pathlib.Path(folder) / f"{number}.json"
@@ -109,7 +111,14 @@ def timed(way: str, runs: list, size: int) -> float:
             if len(running) == processes or way == "processes":
                 _wait(running)
         _wait(running)
-        return len(runs) / (time.perf_counter() - begin) * 3600
+        rate = len(runs) / (time.perf_counter() - begin) * 3600
+        return rate, (_cpu_seconds() - before) / len(runs)
+
+
+def _cpu_seconds() -> float:
+    """Of the processes that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _wait(running: list[subprocess.Popen]) -> None:
@@ -147,28 +156,33 @@ def main() -> None:
 
     for way in ways:
         timed(way, brief[: 4 * size_of(way)] if WAYS[way][2] is None else brief, size_of(way))
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(given.rounds):
         for way in ways:
             found[way].append(timed(way, runs, size_of(way)))
-    print(f"{given.runs} runs of {given.steps} steps, widths {WIDTHS}: runs an hour (median)")
+    print(f"{given.runs} runs of {given.steps} steps, widths {WIDTHS}, medians:")
+    print(f"  {'':24s} {'runs/h':>8s} {'CPU s/run':>10s}   runs/h, and runs a CPU second, against")
     for way in ways:
-        line = f"  {way:24s} {statistics.median(found[way]):8.0f}"
+        rate, cpu = map(statistics.median, zip(*found[way], strict=True))
+        line = f"  {way:24s} {rate:8.0f} {cpu:10.2f}"
         for base in ("processes", "sequential", "workers"):
             if base in found and base != way:
-                pairs = zip(found[way], found[base], strict=True)
-                line += f"   {statistics.median(a / b for a, b in pairs):5.2f} x {base}"
+                pairs = list(zip(found[way], found[base], strict=True))
+                faster = statistics.median(a[0] / b[0] for a, b in pairs)
+                leaner = statistics.median(b[1] / a[1] for a, b in pairs)
+                line += f"   {faster:5.2f} {leaner:5.2f} x {base}"
         print(line, flush=True)
-    print("packed loop by the size of the group: runs an hour (median)")
+    sizes = list(map(int, filter(None, given.sizes.split(","))))
+    if not sizes:
+        return
+    print("packed loop by the size of the group: runs/h, CPU s/run, medians")
     best = {}
-    for size in map(int, filter(None, given.sizes.split(","))):
+    for size in sizes:
         timed("packed loop", brief, size)
-        best[size] = statistics.median(
-            timed("packed loop", runs, size) for _ in range(given.rounds)
-        )
-        print(f"  {size:4d} {best[size]:8.0f}", flush=True)
-    if best:
-        print(f"best: {max(best, key=lambda size: best[size])}")
+        pairs = [timed("packed loop", runs, size) for _ in range(given.rounds)]
+        rate, best[size] = map(statistics.median, zip(*pairs, strict=True))
+        print(f"  {size:4d} {rate:8.0f} {best[size]:10.2f}", flush=True)
+    print(f"best by CPU seconds: {min(best, key=lambda size: best[size])}")
 
 
 if __name__ == "__main__":

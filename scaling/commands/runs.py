@@ -80,6 +80,7 @@ def _sweep_flags() -> None:
     )
     flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
     flags.DEFINE_bool("branch", True, "train the steps that runs share once (WSD and the like)")
+    flags.DEFINE_string("pack", "off", "alike runs in one program: auto, off, or how many")
     flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
     flags.DEFINE_bool("check_memory", True, "refuse runs that need more memory than a device has")
     flags.DEFINE_integer("devices", None, "that a run has, for --dry_run and --check")
@@ -97,6 +98,19 @@ def _where() -> dict[str, Any]:
         options = given_options("slurm", SlurmOptions)
         return {"options": options, "cpu_devices": FLAGS.cpu_devices}
     return {"workers": FLAGS.workers}
+
+
+def _planning() -> dict[str, Any]:
+    """How the runs become jobs."""
+    import jax
+
+    from scaling.executors import local
+
+    processes = local.processes(FLAGS.workers) if FLAGS.executor == "local" else 1
+    # A worker does not split the CPU.
+    devices = jax.devices() if processes == 1 else jax.devices()[:1]
+    how = {"devices": devices, "processes": processes}
+    return how | {"branch": FLAGS.branch, "pack": FLAGS.pack}
 
 
 def _check() -> int:
@@ -138,7 +152,7 @@ def _sweep() -> int:
     configs = study.runs(plan)
     if FLAGS.dry_run:
         print(preview.table(configs, FLAGS.workdir, devices=FLAGS.devices))
-        if text := plan_lib.plan(configs, FLAGS.workdir, branch=FLAGS.branch).text():
+        if text := plan_lib.plan(configs, FLAGS.workdir, **_planning()).text():
             print(text)
         return 0
     stop = stop_on_signals()
@@ -150,7 +164,7 @@ def _sweep() -> int:
         progress.ended(result)
     turned_away = {fingerprint(result.config) for result in refused}
     admitted = [config for config in configs if fingerprint(config) not in turned_away]
-    planned = plan_lib.plan(admitted, FLAGS.workdir, branch=FLAGS.branch)
+    planned = plan_lib.plan(admitted, FLAGS.workdir, **_planning())
     results = refused + EXECUTORS[FLAGS.executor](
         planned.jobs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
     )

@@ -53,9 +53,7 @@ def run_local(
       bounds: how long failures are answered by another attempt.
     """
     stop = stop or threading.Event()
-    if workers is None:
-        workers = len(os.sched_getaffinity(0)) if not _accelerator() else 1
-    workers = min(workers, max(1, len(jobs)))
+    workers = min(processes(workers), max(1, len(jobs)))
     backend: InProcess | Workers
     count = 1
     if workers <= 1:
@@ -70,10 +68,13 @@ def run_local(
     )
 
 
-def _accelerator() -> bool:
+def processes(workers: int | None) -> int:
+    """How many train at a time: as many as asked for, else one a core on a CPU machine."""
     import jax
 
-    return jax.default_backend() != "cpu"
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
 
 
 class InProcess:

@@ -1,4 +1,4 @@
-"""From a list of runs to jobs: which of them share a trunk, which wait for which.
+"""From a list of runs to jobs: which share a trunk, which wait for which, which are one program.
 
 Looks at the run directories: a run that has a state of its own branches off nothing. Called by
 `launch.py sweep`, for every executor.
@@ -6,12 +6,14 @@ Looks at the run directories: a run that has a state of its own branches off not
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from etils import epath
 
 from scaling import ladder
 from scaling.config import RunConfig
-from scaling.executors import branching
+from scaling.errors import UserError
+from scaling.executors import branching, packing
 from scaling.executors.branching import Trunk
 from scaling.executors.jobs import Job
 from scaling.records import RunDirectory
@@ -26,7 +28,10 @@ class Plan:
     flops: float = 0.0  # of all runs, each by itself
 
     def text(self) -> str:
-        """A line for the dry run; empty where every run is a job of its own."""
+        """For the dry run; empty where every run is a job of its own."""
+        return "\n".join(filter(None, (self._of_branches(), packing.text(self.jobs))))
+
+    def _of_branches(self) -> str:
         branches = [branch for job in self.jobs for _, branch in job.branches]
         if not branches:
             return ""
@@ -41,19 +46,53 @@ class Plan:
         )
 
 
-def plan(configs: Sequence[RunConfig], workdir: epath.PathLike, *, branch: bool = True) -> Plan:
+def plan(
+    configs: Sequence[RunConfig],
+    workdir: epath.PathLike,
+    *,
+    branch: bool = True,
+    pack: str = "off",
+    devices: Sequence[Any] = (),
+    processes: int = 1,
+) -> Plan:
     """The jobs of resolved runs, as their directories stand.
 
     Args:
       branch: whether runs that share their first steps train them once.
+      pack: whether runs that share a program are trained as one: "off", "auto", or how many.
+      devices: of one job, for packing.
+      processes: that train at the same time, likewise.
     """
     found = branching.trunks(configs) if branch else [Trunk(config) for config in configs]
     apart = [piece for trunk in found for piece in _as_they_stand(trunk, workdir)]
+    jobs = branching.jobs(apart)
+    if (most := _most(pack)) != 1:
+        todo, ended = _apart(jobs, workdir)
+        jobs = packing.pack(todo, most, devices, processes) + ended
     return Plan(
-        tuple(branching.jobs(apart)),
+        tuple(jobs),
         sum(trunk.flops_saved for trunk in apart),
         sum(ladder.cost(config).flops for config in configs),
     )
+
+
+def _most(pack: str) -> int | None:
+    """Most members of a group; None: as many as pay."""
+    if pack in ("auto", "off"):
+        return None if pack == "auto" else 1
+    if not pack.isdigit() or int(pack) < 1:
+        raise UserError(f"--pack={pack} must be auto, off, or how many runs a program may train")
+    return int(pack)
+
+
+def _apart(jobs: Sequence[Job], workdir: epath.PathLike) -> tuple[list[Job], list[Job]]:
+    """The jobs that are still to do, and those that have ended."""
+    todo: list[Job] = []
+    ended: list[Job] = []
+    for job in jobs:
+        states = {RunDirectory.open(c, workdir).status().get("state") for c in job.configs}
+        (ended if states <= {"done", "diverged"} else todo).append(job)
+    return todo, ended
 
 
 def _as_they_stand(trunk: Trunk, workdir: epath.PathLike) -> list[Trunk]:
