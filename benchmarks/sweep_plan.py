@@ -67,8 +67,10 @@ def finish(configs: Sequence[Any], workdir: pathlib.Path) -> None:
 
 def stages(cells: int, workdir: pathlib.Path) -> dict[str, Callable[[], Any]]:
     """Name -> what is timed."""
+    import jax
+
     from scaling import records, status, study
-    from scaling.executors import preview
+    from scaling.executors import forecast, preview, why
 
     plan = make_study(cells, workdir / "text")
     configs = study.runs(plan)
@@ -76,6 +78,8 @@ def stages(cells: int, workdir: pathlib.Path) -> dict[str, Callable[[], Any]]:
     return {
         "study.runs": lambda: study.runs(plan),
         "preview.table": lambda: preview.table(configs, workdir, devices=1),
+        "forecast": lambda: forecast.forecast(configs, workdir, jax.devices()[0]).text(),
+        "why": lambda: why.text(why.reasons(configs, workdir)),
         "status": lambda: status.status_lines(workdir, configs),
         "status without a study": lambda: status.status_lines(workdir),
         "records.table": lambda: records.table(

@@ -1,6 +1,8 @@
 """`launch.py train` and `sweep`: runs that are trained."""
 
+import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -24,6 +26,7 @@ from scaling.errors import DIVERGED, FAILED, RESUME_ME, UserError
 
 if TYPE_CHECKING:
     from scaling.config import RunConfig
+    from scaling.executors.forecast import Forecast
     from scaling.executors.result import Result
     from scaling.sweep import Study
 
@@ -84,6 +87,10 @@ def _sweep_flags() -> None:
     flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
     flags.DEFINE_bool("check_memory", True, "refuse runs that need more memory than a device has")
     flags.DEFINE_integer("devices", None, "that a run has, for --dry_run and --check")
+    flags.DEFINE_bool("why", False, "say of each run why it will or will not run, then stop")
+    flags.DEFINE_float(
+        "mfu", None, "model FLOPs utilization for predictions without a record; default 0.3"
+    )
     flags.DEFINE_bool("check", False, "compile every run for a target, say what fits, then stop")
     target_flags()
     options_flags("slurm", SlurmOptions)
@@ -142,7 +149,7 @@ def _sweep() -> int:
 
     from scaling import runtime, study
     from scaling.config import fingerprint
-    from scaling.executors import EXECUTORS, admission, preview
+    from scaling.executors import EXECUTORS, admission, forecast, preview, why
     from scaling.executors import plan as plan_lib
 
     if FLAGS.executor in pods.PODS:
@@ -150,12 +157,17 @@ def _sweep() -> int:
     runtime.configure(FLAGS.cpu_devices)
     plan = given_study()
     configs = study.runs(plan)
+    if FLAGS.why:
+        print(why.text(why.reasons(configs, FLAGS.workdir)))
+        return 0
+    predicted = _forecast(configs)
     if FLAGS.dry_run:
         print(preview.table(configs, FLAGS.workdir, devices=FLAGS.devices))
+        print(predicted.text())
         if text := plan_lib.plan(configs, FLAGS.workdir, **_planning()).text():
             print(text)
         return 0
-    stop = stop_on_signals()
+    stop, began = stop_on_signals(), time.monotonic()
     progress = preview.SweepProgress(configs, FLAGS.workdir)
     refused = []
     if FLAGS.check_memory and FLAGS.executor == "local":
@@ -168,7 +180,27 @@ def _sweep() -> int:
     results = refused + EXECUTORS[FLAGS.executor](
         planned.jobs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
     )
+    text, frame = forecast.against(predicted, FLAGS.workdir, time.monotonic() - began)
+    if text:
+        print(text)
+        forecast.write(frame, epath.Path(FLAGS.workdir) / "report" / plan.name)
     return _after(plan, configs, results, stop)
+
+
+def _forecast(configs: "list[RunConfig]") -> "Forecast":
+    """What the sweep of the flags will take."""
+    import jax
+
+    from scaling.executors import forecast
+
+    device, slots = jax.devices()[0], 1
+    if FLAGS.executor == "slurm":
+        slots = len(configs)
+    elif device.platform == "cpu":
+        slots = FLAGS.workers or len(os.sched_getaffinity(0))
+    slots = max(1, min(slots, len(configs)))
+    devices = FLAGS.devices or len(jax.devices())
+    return forecast.forecast(configs, FLAGS.workdir, device, devices, slots, FLAGS.mfu)
 
 
 def _after(
@@ -239,6 +271,7 @@ Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again
         """Train every run of a study. Runs that are done are skipped, half-done ones go on.
 
   python launch.py sweep --experiment=experiments/quickstart.py --dry_run
+  python launch.py sweep --experiment=experiments/quickstart.py --why
   python launch.py sweep --experiment=experiments/width.py --check --topology=v5e:2x4
   python launch.py sweep --experiment=experiments/quickstart.py
   python launch.py sweep --experiment=experiments/width.py:debug --workers=1

@@ -1,0 +1,117 @@
+"""What a sweep will take: by records of the same program, else by FLOPs and a utilization."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from scaling import costs, ladder, timing
+from scaling.config import RunConfig, override
+from scaling.executors import forecast
+from scaling.records import RunDirectory
+from scaling.resolve import CorpusFacts, resolve
+
+
+def facts(*_) -> CorpusFacts:
+    return CorpusFacts("c0ffee", vocab=257, train_tokens=10**7, validation_tokens=10**5)
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
+    base = resolve(
+        RunConfig(train=dataclasses.replace(RunConfig().train, steps=100)), facts, ladder.size
+    )
+    return [
+        override(base, {"optim.peak_lr": 1e-3}),
+        override(base, {"optim.peak_lr": 1e-2, "seed": 1}),
+        override(base, {"train.batch_size": 64}),
+    ]
+
+
+def cost(config: RunConfig, **fields) -> timing.Cost:
+    device = jax.devices()[0]
+    known = timing.Cost(
+        program=timing.program(config),
+        device_kind=device.device_kind,
+        devices=1,
+        cores=timing.cores_here("cpu"),
+        members=1,
+        steps=100,
+        step_s=0.5,
+        compile_s=7.0,
+        eval_s=2.0,
+        other_s=1.0,
+        device_bytes=None,
+        flops_per_step=1e9,
+        mfu=0.125,
+    )
+    return dataclasses.replace(known, **fields)
+
+
+def test_runs_that_differ_in_values_share_a_program(plan):
+    assert timing.program(plan[0]) == timing.program(plan[1])
+    assert timing.program(plan[0]) != timing.program(plan[2])
+    longer = override(plan[0], {"train.steps": 200, "evals.every": 5, "train.log_every": 3})
+    assert timing.program(plan[0]) == timing.program(longer)
+
+
+def test_without_a_record_by_flops_and_the_utilization_given(plan, tmp_path):
+    device = jax.devices()[0]
+    found = forecast.forecast(plan, tmp_path, device, mfu=0.5)
+    for estimate, config in zip(found.estimates, plan, strict=True):
+        peak = costs.peak_flops(device, config.model.dtype)
+        assert estimate.seconds == pytest.approx(ladder.cost(config).flops / (peak * 0.5))
+    assert "3 from FLOPs at an MFU of 0.5" in found.text()
+    assert "MFU of 0.3" in forecast.forecast(plan, tmp_path, device).text()
+
+
+def test_a_record_of_one_run_predicts_its_program_also_in_another_workdir(plan, tmp_path):
+    run = RunDirectory.open(plan[0], tmp_path / "first")
+    run.start(plan[0], {})
+    timing.write(cost(plan[0]), run)
+    assert timing.of_run(run) == cost(plan[0])
+    found = forecast.forecast(plan, tmp_path / "second", jax.devices()[0])
+    expected = 1.0 + 7.0 + 100 * 0.5 + 2.0
+    assert [e.seconds for e in found.estimates[:2]] == [expected, expected]
+    assert [e.source for e in found.estimates] == [
+        *("record", "record"),
+        "MFU of 0.12 (of other programs here)",
+    ]
+    other_machine = cost(plan[0], device_kind="TPU v5 lite")
+    assert timing.known([other_machine.program])[other_machine.program] == [cost(plan[0])]
+
+
+def test_members_of_a_group_share_its_seconds(plan, tmp_path):
+    run = RunDirectory.open(plan[0], tmp_path)
+    run.start(plan[0], {})
+    timing.write(cost(plan[0], members=4), run)
+    (found, *_) = forecast.forecast(plan, tmp_path, jax.devices()[0]).estimates
+    assert found.seconds == 1.0 + 7.0 / 4 + 100 * 0.5 / 4 + 2.0
+
+
+def test_only_what_is_left_is_counted_and_the_slots_share_it(plan, tmp_path):
+    for config, state, step in zip(plan, ("done", "stopped"), (100, 60), strict=False):
+        run = RunDirectory.open(config, tmp_path)
+        run.start(config, {})
+        run.write_status(state, step=step, steps=100, seconds=10.0)
+    timing.write(cost(plan[0]), run)
+    timing.write(cost(plan[2], step_s=1.0), run)
+    found = forecast.forecast(plan, tmp_path, jax.devices()[0], slots=2)
+    seconds = [e.seconds for e in found.estimates]
+    assert seconds == [0.0, 1.0 + 7.0 + 40 * 0.5 + 2.0, 1.0 + 7.0 + 100 * 1.0 + 2.0]
+    assert found.wall_seconds == max(seconds)
+    assert found.chip_hours == pytest.approx(sum(seconds) / 3600)
+    assert dataclasses.replace(found, slots=1).wall_seconds == sum(seconds)
+    # The two that were left end, in 40 and in 120 seconds.
+    for config, took in ((plan[1], 40.0), (plan[2], 120.0)):
+        run = RunDirectory.open(config, tmp_path)
+        run.start(config, {})
+        before = run.status().get("seconds", 0.0)
+        run.write_status("done", step=100, steps=100, seconds=before + took)
+    text, frame = forecast.against(found, tmp_path, wall=125.0)
+    assert list(frame["actual_s"]) == [40.0, 120.0]
+    assert list(frame["predicted_s"]) == seconds[1:]
+    assert f"{160 / sum(seconds):.2f} times" in text
+    forecast.write(frame, tmp_path / "report")
+    assert (tmp_path / "report" / "forecast.csv").read_text().startswith("run,predicted_s")
