@@ -1,6 +1,5 @@
 """`launch.py train` and `sweep`: runs that are trained."""
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -193,13 +192,9 @@ def _forecast(configs: "list[RunConfig]") -> "Forecast":
 
     from scaling.executors import forecast
 
-    device, slots = jax.devices()[0], 1
-    if FLAGS.executor == "slurm":
-        slots = len(configs)
-    elif device.platform == "cpu":
-        slots = FLAGS.workers or len(os.sched_getaffinity(0))
-    slots = max(1, min(slots, len(configs)))
-    devices = FLAGS.devices or len(jax.devices())
+    how = _planning()
+    slots = len(configs) if FLAGS.executor == "slurm" else min(how["processes"], len(configs))
+    devices, device = FLAGS.devices or len(how["devices"]), jax.devices()[0]
     return forecast.forecast(configs, FLAGS.workdir, device, devices, slots, FLAGS.mfu)
 
 

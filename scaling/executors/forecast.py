@@ -112,7 +112,7 @@ def forecast(
     measured = [c.mfu for found in known.values() for c in found if c.mfu]
     rate = mfu or (statistics.median(measured) if measured else MFU)
     label = f"MFU of {rate:.2g}" + ("" if mfu or not measured else " (of other programs here)")
-    estimates = []
+    estimates, begun = [], set[str]()
     for config, run, name in zip(configs, runs, programs, strict=True):
         status = run.status()
         spent = status.get("seconds", 0.0)
@@ -121,7 +121,8 @@ def forecast(
             continue
         left = ladder.resolved(config.train.steps) - status.get("step", 0)
         if found := known.get(name):
-            seconds: float | None = _from_record(config, found, left)
+            seconds: float | None = _from_record(config, found, left, first=name not in begun)
+            begun.add(name)
             estimates.append(Estimate(config, seconds, "record", spent))
             continue
         peak = costs.peak_flops(device, config.model.dtype)
@@ -140,8 +141,12 @@ def _of_place(found: Iterable[Cost], here: tuple[str, int, int | None]) -> list[
     return [c for c in alike if c.place == here] or alike
 
 
-def _from_record(config: RunConfig, found: Sequence[Cost], left: int) -> float:
-    """Seconds of the `left` steps of a run, by the medians of its program's records."""
+def _from_record(config: RunConfig, found: Sequence[Cost], left: int, first: bool) -> float:
+    """Seconds of the `left` steps of a run, by the medians of its program's records.
+
+    What the first run of a program has compiled, the others find in jax's cache: the shortest
+    compilation on record.
+    """
 
     def median(values: Iterable[float | None]) -> float:
         return statistics.median([v or 0.0 for v in values])
@@ -150,7 +155,7 @@ def _from_record(config: RunConfig, found: Sequence[Cost], left: int) -> float:
     evaluations = left // every if every else 1
     return (
         median(c.other_s for c in found)
-        + median(c.compile_s / c.members for c in found)
+        + (median if first else min)(c.compile_s / c.members for c in found)
         + left * median(c.step_s / c.members for c in found)
         + max(1, evaluations) * median(c.eval_s for c in found)
     )

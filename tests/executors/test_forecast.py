@@ -82,6 +82,17 @@ def test_a_record_of_one_run_predicts_its_program_also_in_another_workdir(plan, 
     assert timing.known([other_machine.program])[other_machine.program] == [cost(plan[0])]
 
 
+def test_a_program_is_compiled_once(plan, tmp_path):
+    """The first of its runs takes the usual time to compile, the others find it compiled."""
+    run = RunDirectory.open(plan[0], tmp_path)
+    run.start(plan[0], {})
+    for seconds in (7.0, 9.0, 0.5):
+        timing.write(cost(plan[0], compile_s=seconds), run)
+    found = forecast.forecast(plan[:2], tmp_path, jax.devices()[0])
+    first, second = (e.seconds for e in found.estimates)
+    assert first - second == 7.0 - 0.5
+
+
 def test_members_of_a_group_share_its_seconds(plan, tmp_path):
     run = RunDirectory.open(plan[0], tmp_path)
     run.start(plan[0], {})
