@@ -176,7 +176,7 @@ def _columns(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _any(column: pd.Series) -> bool:
     """Whether a column says something of any run."""
-    return bool(column.fillna(0).astype(bool).any())
+    return bool((column.notna() & (column != 0)).any())
 
 
 def _rows(frame: pd.DataFrame) -> list[list[Entry]]:
