@@ -121,6 +121,8 @@ class SlurmBackend:
             raise UserError("Slurm does not answer (squeue failed); is its controller up?")
         # Tasks that an earlier scheduler submitted and that are still there: id -> runs.
         self._others = _still_there(self._ledger, entries)
+        if self._others:
+            print(f"Slurm: {len(self._others)} tasks of before are still in Slurm", file=sys.stderr)
 
     @property
     def _ledger(self) -> pathlib.Path:

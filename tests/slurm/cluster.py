@@ -127,7 +127,7 @@ def start_node(node: str, folder: pathlib.Path = FOLDER) -> None:
 def lose_node(node: str, folder: pathlib.Path = FOLDER) -> None:
     """What a power cut does: the node's daemon and all that it started are gone at once."""
     pid = _pid(folder / f"slurmd-{node}.pid")
-    for victim in [pid, *_started_by(folder / f"spool-{node}")] if pid else []:
+    for victim in [*([pid] if pid else []), *_started_on(node, folder)]:
         _kill(victim, signal.SIGKILL)
     (folder / f"slurmd-{node}.pid").unlink(missing_ok=True)
 
@@ -226,25 +226,20 @@ def _pid(path: pathlib.Path) -> int | None:
     return None if state == "Z" else pid
 
 
-def _started_by(spool: pathlib.Path) -> list[int]:
-    """Step daemons of a node, which have its spool folder open, and all that they started."""
-    parents, roots = {}, []
+def _started_on(node: str, folder: pathlib.Path) -> list[int]:
+    """The processes of a node's jobs, which have it in their environment, and their step daemons,
+    the first to die: they would say that the step has ended.
+    """
+    signs = {f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={folder}/slurm.conf".encode()}
+    daemons, jobs = set(), []
     for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                name = (entry / "comm").read_text().strip()
-                files = [os.readlink(link) for link in (entry / "fd").iterdir()]
-                files.append(os.readlink(entry / "cwd"))
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(fields[1])
-            if name == "slurmstepd" and any(f.startswith(str(spool)) for f in files):
-                roots.append(int(entry.name))
-    found = list(roots)
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
+        with contextlib.suppress(OSError, ValueError):
+            if signs <= set((entry / "environ").read_bytes().split(b"\0")):
+                jobs.append(int(entry.name))
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                if pathlib.Path(f"/proc/{parent}/comm").read_text().strip() == "slurmstepd":
+                    daemons.add(int(parent))
+    return [*daemons, *jobs]
 
 
 def _kill(pid: int, number: int) -> None:

@@ -1,5 +1,6 @@
 """A sweep on the Slurm that `make test-slurm` has started, as a person starts it."""
 
+import copy
 import os
 import pathlib
 import subprocess
@@ -17,7 +18,7 @@ from scaling.records import RunDirectory
 from . import cluster
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-PATIENCE = 240  # seconds until something counts as hanging
+PATIENCE = 400  # seconds until something counts as hanging
 # One task a core and little else; a look at the queue twice a second. The first process of a run
 # listens on loopback only. Each start of a task says in its log where it is.
 FLAGS = (
@@ -51,6 +52,36 @@ def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         time.sleep(0.2)
 
 
+class Scheduler:
+    """A process of `launch.py sweep`, and what it says."""
+
+    def __init__(self, command: list[str], workdir: pathlib.Path, flags: list[str]):
+        workdir.mkdir(exist_ok=True)
+        self._said = workdir / f"said-{time.monotonic_ns()}.txt"
+        with self._said.open("wb") as file:
+            self._process = subprocess.Popen(
+                [*command, f"--workdir={workdir}", "--noreport", *flags],
+                cwd=REPOSITORY,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def said(self) -> str:
+        """Its output up to now."""
+        return self._said.read_text()
+
+    def end(self) -> str:
+        """Wait for it to end well; its output."""
+        code = self._process.wait(PATIENCE)
+        assert code == 0, self.said()
+        return self.said()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+
 class Sweep:
     """A study of the tiny run, its workdir, and the processes of `launch.py sweep`."""
 
@@ -58,31 +89,27 @@ class Sweep:
         self.workdir, self._file = folder / "out", folder / "study.py"
         self._file.write_text(STUDY.format(base=base, runs=runs))
         self.configs: list[RunConfig] = study.runs(study.load_study(str(self._file)))
-        self._all: list[subprocess.Popen] = []
+        self._all: list[Scheduler] = []
+
+    def elsewhere(self, workdir: pathlib.Path) -> "Sweep":
+        """The same runs in another workdir."""
+        other = copy.copy(self)
+        other.workdir = workdir
+        return other
 
     def run(self, config: RunConfig) -> RunDirectory:
         """Where a run of it is."""
         return RunDirectory.open(config, self.workdir)
 
-    def start(self, *flags: str, executor: tuple[str, ...] = FLAGS) -> subprocess.Popen:
+    def start(self, *flags: str, executor: tuple[str, ...] = FLAGS) -> Scheduler:
         """The scheduler's process."""
         command = [sys.executable, "launch.py", "sweep", f"--experiment={self._file}"]
-        process = subprocess.Popen(
-            [*command, f"--workdir={self.workdir}", "--noreport", *executor, *flags],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._all.append(process)
-        return process
+        self._all.append(Scheduler(command, self.workdir, [*executor, *flags]))
+        return self._all[-1]
 
     def train(self, *flags: str, executor: tuple[str, ...] = FLAGS) -> str:
         """All of it; what the scheduler said."""
-        process = self.start(*flags, executor=executor)
-        text, _ = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, text
-        return text
+        return self.start(*flags, executor=executor).end()
 
     def log(self, config: RunConfig) -> str:
         """What the run's task wrote, in all of its starts: `status` knows where."""
@@ -98,10 +125,8 @@ class Sweep:
 
     def close(self) -> None:
         """End what a failed test left."""
-        for process in self._all:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
+        for scheduler in self._all:
+            scheduler.kill()
         mine = [e.id for e in (slurm_queue.read() or {}).values() if not e.is_over]
         slurm_queue.cancel(mine)
 
@@ -120,3 +145,15 @@ def sweep(tmp_path, tiny_fields) -> Iterator[Callable[..., Sweep]]:
         one.close()
     for node in cluster.NODES:
         cluster.restore_node(node)
+
+
+@pytest.fixture
+def make_reference(tmp_path) -> Callable[[Sweep], Sweep]:
+    """The same study, undisturbed, on this machine."""
+
+    def make(sweep: Sweep) -> Sweep:
+        reference = sweep.elsewhere(tmp_path / "reference")
+        reference.train(executor=("--executor=local", "--workers=2"))
+        return reference
+
+    return make

@@ -1,20 +1,36 @@
 """Sweeps on a real Slurm of two virtual nodes: whatever happens to tasks, nodes and the scheduler,
 the runs come out as undisturbed ones do, bit for bit."""
 
+import contextlib
+import json
+import math
+import os
+import signal
 import subprocess
+from collections.abc import Callable
 
+import jax
 import pandas as pd
 import pytest
 
 from scaling import records
-from scaling.config import DistributedConfig
+from scaling.config import DistributedConfig, RunConfig
+from scaling.executors import slurm_queue
+from scaling.records import RunDirectory
+from scaling.train.loop import train
 
-from .conftest import Sweep
+from . import cluster
+from .conftest import Sweep, wait_for
 
 pytestmark = pytest.mark.slurm
-LOCAL = ("--executor=local", "--workers=2")
+LAST = 1500
 # Long enough to be hit in the middle; saved often.
-LONG = {"train.steps": 3000, "train.checkpoint_every": 100, "train.log_every": 100}
+LONG = {
+    "train.steps": LAST,
+    "train.checkpoint_every": 100,
+    "train.log_every": 100,
+    "evals.every": 500,
+}
 
 
 def slurm(*command: str) -> str:
@@ -23,28 +39,111 @@ def slurm(*command: str) -> str:
     return done.stdout
 
 
-def table(workdir) -> pd.DataFrame:
-    """All that is known of the runs, without wall-clock fields."""
-    return records.table(workdir).drop(columns=["seconds"])
-
-
-def metrics(sweep: Sweep, config) -> list[dict]:
-    lines = sweep.run(config).metrics()
-    return [{k: v for k, v in x.items() if not k.startswith("time/")} for x in lines]
+def metrics(run: RunDirectory) -> list[dict]:
+    """Without wall-clock fields."""
+    return [{k: v for k, v in line.items() if not k.startswith("time/")} for line in run.metrics()]
 
 
 def assert_same(sweep: Sweep, reference: Sweep) -> None:
-    pd.testing.assert_frame_equal(table(sweep.workdir), table(reference.workdir), check_exact=True)
+    ours, theirs = (records.table(s.workdir).drop(columns="seconds") for s in (sweep, reference))
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
     for config in sweep.configs:
-        assert metrics(sweep, config) == metrics(reference, config)
+        assert metrics(sweep.run(config)) == metrics(reference.run(config))
 
 
-def test_two_nodes_train_one_run_together_beside_runs_of_one_node(sweep, tmp_path):
-    """The mesh asks for two devices: two processes, one on each node, find each other."""
-    one = sweep([{"mesh.fsdp": 2}, {"seed": 1}, {"seed": 2, "optim.peak_lr": 1e30}])
-    text = one.train("--slurm_array_parallelism=1")
-    both, single, _ = one.configs
-    assert "3 runs" in text
+def starts(sweep: Sweep, config: RunConfig) -> list[str]:
+    """The nodes on which the run's last task began, again and again."""
+    lines = sweep.log(config).splitlines()
+    return [line.removeprefix("start on ") for line in lines if line.startswith("start on ")]
+
+
+def test_runs_of_one_and_two_nodes_and_one_that_meets_its_time_limit(sweep, tmp_path):
+    """The mesh of the first asks for two devices: two processes, one on each node, join. The last
+    one is held up until its time is over: it saves, queues itself again, and goes on.
+    """
+    explode = {"optim.name": "sgd", "optim.peak_lr": 1e30, "optim.clip_norm": None}
+    one = sweep([{"mesh.fsdp": 2}, explode, LONG])
+    both, diverging, late = one.configs
+    scheduler = one.start("--slurm_time=1", "--slurm_save=1")
+    wait_for(lambda: one.step(late) > 0)
+    pid, task = one.run(late).status()["pid"], one.task(late)
+    os.kill(pid, signal.SIGSTOP)
+    # Slurm looks every half a minute. Its signal wakes the process; if not, this does.
+    wait_for(lambda: len(starts(one, late)) > 1 or elapsed(task) > 58)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+    text = scheduler.end()
+    assert "1 diverged, 2 done" in text
+
     assert one.run(both).record()["provenance"]["device_count"] == 2
     assert one.run(both).config().distributed == DistributedConfig()
-    assert one.run(single).record()["provenance"]["device_count"] == 1
+    assert one.run(diverging).status()["state"] == "diverged"
+    assert len(starts(one, late)) == 2
+    assert "stopped at step" in one.log(late)
+    assert not one.run(late).attempts()  # Slurm has seen to it, not the scheduler
+
+    train(both, tmp_path / "here", devices=jax.devices()[:2], quiet=True)
+    ours, theirs = metrics(one.run(both)), metrics(RunDirectory.open(both, tmp_path / "here"))
+    assert [(a["step"], a["split"]) for a in ours] == [(b["step"], b["split"]) for b in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        assert math.isclose(a["loss"], b["loss"], rel_tol=1e-5), (a, b)  # sums in another order
+    train(late, tmp_path / "here", devices=jax.devices()[:1], quiet=True)
+    assert metrics(one.run(late)) == metrics(RunDirectory.open(late, tmp_path / "here"))
+
+    # Again: no task is spent on what has ended.
+    before = slurm_queue.read()
+    assert "1 diverged, 2 done" in one.train()
+    assert (slurm_queue.read() or {}).keys() == (before or {}).keys()
+
+
+def elapsed(task: str) -> float:
+    """Seconds since the task's last start."""
+    minutes, seconds = slurm("squeue", "--noheader", "--Format=TimeUsed", f"-j{task}").split(":")
+    return 60 * int(minutes) + int(seconds)
+
+
+def test_a_dozen_runs_end_as_undisturbed_ones_whatever_is_done_to_them(sweep, make_reference):
+    """Tasks cancelled and put back, the scheduler killed, tasks thrown out by a job that matters
+    more, a node taken down, a node lost: each time while one of the runs is in the middle.
+    """
+    many = sweep([{"seed": seed} for seed in range(12)], LONG)
+    cap = "--slurm_array_parallelism=3"
+    first, done_to = many.start(cap), []
+
+    def hit(blow: Callable[[str, str], object]) -> None:
+        """Strike a task that is training, and which was not struck before."""
+
+        def victims() -> list[slurm_queue.Entry]:
+            entries = slurm_queue.read() or {}
+            running = [e for e in entries.values() if e.state == "RUNNING"]
+            assert len(running) <= 3
+            middle = {many.task(c) for c in many.configs if 0 < many.step(c) < LAST}
+            return [e for e in running if e.id in middle and e.id not in done_to]
+
+        wait_for(lambda: bool(victims()))
+        victim = victims()[0]
+        done_to.append(victim.id)
+        blow(victim.id, victim.nodes)
+
+    hit(lambda task, _: slurm("scancel", task))
+    hit(lambda task, _: slurm("scontrol", "requeue", task))
+    first.kill()
+    second = many.start(cap)
+    wait_for(lambda: "still in Slurm" in second.said())
+    hit(lambda task, _: slurm("scancel", task))
+    hit(lambda _, node: slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=x"))
+    for node in cluster.NODES:
+        cluster.restore_node(node)
+    matters = ("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true")
+    hit(lambda _, node: slurm(*matters, f"--nodelist={node}"))
+    hit(lambda _, node: cluster.lose_node(node))
+    wait_for(lambda: not cluster.is_up())  # Slurm has noticed
+    for node in cluster.NODES:
+        cluster.restore_node(node)
+    text = second.end()
+    assert "12 done" in text
+    # What the first scheduler had submitted is not submitted again: one array, and the cancelled.
+    ledger = (many.workdir / "slurm" / "submitted.jsonl").read_text().splitlines()
+    assert [len(json.loads(line)["tasks"]) for line in ledger] in ([12, 1, 1], [12, 2])
+    assert sum(len(many.run(config).attempts()) for config in many.configs) >= 1
+    assert_same(many, make_reference(many))
