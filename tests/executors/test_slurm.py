@@ -8,11 +8,12 @@ from absl import flags
 
 from scaling.commands import command
 from scaling.config import RunConfig, override, run_name
-from scaling.executors import slurm_queue
 from scaling.executors.jobs import Job
 from scaling.executors.result import Result
-from scaling.executors.slurm import SlurmOptions, _still_there, nodes_of, parameters
-from scaling.executors.slurm_task import read_results, results_file, write_results
+from scaling.executors.slurm import SlurmOptions, queue
+from scaling.executors.slurm.backend import _still_there
+from scaling.executors.slurm.options import nodes_of, parameters
+from scaling.executors.slurm.task import read_results, results_file, write_results
 
 
 def line(*cells: object) -> str:
@@ -34,7 +35,7 @@ TEXT = "\n".join(
 
 
 def test_what_squeue_says_is_read():
-    entries = slurm_queue.parse(TEXT)
+    entries = queue.parse(TEXT)
     assert list(entries) == ["7_0", "7_1", "7_2", "8", "9", "10", "11"]
     assert [e.is_over for e in entries.values()] == [True, False, False, True, True, True, True]
     assert [entries[id].exit_code for id in ("7_0", "8", "9", "10")] == [0, 7, -9, -9]
@@ -42,14 +43,14 @@ def test_what_squeue_says_is_read():
 
 
 def test_a_death_says_how_and_of_which_kind():
-    entries = slurm_queue.parse(TEXT)
-    deaths = {id: slurm_queue.death(id, entry) for id, entry in entries.items()}
+    entries = queue.parse(TEXT)
+    deaths = {id: queue.death(id, entry) for id, entry in entries.items()}
     assert "exit code 7" in deaths["8"].text
     assert "on n1" in deaths["8"].text
     assert deaths["9"].exit_code == deaths["10"].exit_code == -9
     assert "signal 9" in deaths["9"].text
     assert [deaths[id].failure for id in ("8", "9", "11")] == ["lost", "lost", "memory"]
-    assert "gone" in slurm_queue.death("12", None).text
+    assert "gone" in queue.death("12", None).text
 
 
 @pytest.fixture
@@ -68,9 +69,9 @@ def test_the_next_scheduler_finds_what_is_still_there(tmp_path, configs):
         {"token": "forgotten", "tasks": [[names[0]]]},
     ]
     ledger.write_text("".join(json.dumps(x) + "\n" for x in lines) + '{"token": "d", "ta')
-    found = _still_there(ledger, slurm_queue.parse(TEXT))
+    found = _still_there(ledger, queue.parse(TEXT))
     assert found == {"7_1": {names[1]}, "7_2": {names[2], names[3]}}
-    assert _still_there(tmp_path / "none", slurm_queue.parse(TEXT)) == {}
+    assert _still_there(tmp_path / "none", queue.parse(TEXT)) == {}
 
 
 def test_of_several_processes_the_one_that_failed_by_itself_is_believed(tmp_path, configs):

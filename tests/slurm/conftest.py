@@ -1,6 +1,7 @@
 """A sweep on the Slurm that `make test-slurm` has started, as a person starts it."""
 
 import copy
+import json
 import os
 import pathlib
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from scaling import study
 from scaling.config import RunConfig
-from scaling.executors import slurm_queue
+from scaling.executors.slurm import queue
 from scaling.records import RunDirectory
 
 from . import cluster
@@ -70,10 +71,10 @@ class Scheduler:
         """Its output up to now."""
         return self._said.read_text()
 
-    def end(self) -> str:
-        """Wait for it to end well; its output."""
+    def end(self, expected: int = 0) -> str:
+        """Wait for it to end, with this exit code; its output."""
         code = self._process.wait(PATIENCE)
-        assert code == 0, self.said()
+        assert code == expected, self.said()
         return self.said()
 
     def kill(self) -> None:
@@ -119,6 +120,16 @@ class Sweep:
         """The Slurm id of the task that trained the run last."""
         return pathlib.Path(self.run(config).status()["log"]).name.removesuffix("_0_log.out")
 
+    def starts(self, config: RunConfig) -> list[str]:
+        """The nodes on which the run's last task began, again and again."""
+        lines = self.log(config).splitlines()
+        return [line.removeprefix("start on ") for line in lines if line.startswith("start on ")]
+
+    def submitted(self) -> list[int]:
+        """Tasks of each submission."""
+        lines = (self.workdir / "slurm" / "submitted.jsonl").read_text().splitlines()
+        return [len(json.loads(line)["tasks"]) for line in lines]
+
     def step(self, config: RunConfig) -> int:
         """How far the run is."""
         return self.run(config).status().get("step", 0)
@@ -127,8 +138,8 @@ class Sweep:
         """End what a failed test left."""
         for scheduler in self._all:
             scheduler.kill()
-        mine = [e.id for e in (slurm_queue.read() or {}).values() if not e.is_over]
-        slurm_queue.cancel(mine)
+        mine = [e.id for e in (queue.read() or {}).values() if not e.is_over]
+        queue.cancel(mine)
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 the runs come out as undisturbed ones do, bit for bit."""
 
 import contextlib
-import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from scaling import records
-from scaling.config import DistributedConfig, RunConfig
-from scaling.executors import slurm_queue
+from scaling.config import DistributedConfig
+from scaling.executors.slurm import queue
 from scaling.records import RunDirectory
 from scaling.train.loop import train
 
@@ -23,7 +23,7 @@ from . import cluster
 from .conftest import Sweep, wait_for
 
 pytestmark = pytest.mark.slurm
-LAST = 1500
+LAST = 1000
 # Long enough to be hit in the middle; saved often.
 LONG = {
     "train.steps": LAST,
@@ -51,12 +51,6 @@ def assert_same(sweep: Sweep, reference: Sweep) -> None:
         assert metrics(sweep.run(config)) == metrics(reference.run(config))
 
 
-def starts(sweep: Sweep, config: RunConfig) -> list[str]:
-    """The nodes on which the run's last task began, again and again."""
-    lines = sweep.log(config).splitlines()
-    return [line.removeprefix("start on ") for line in lines if line.startswith("start on ")]
-
-
 def test_runs_of_one_and_two_nodes_and_one_that_meets_its_time_limit(sweep, tmp_path):
     """The mesh of the first asks for two devices: two processes, one on each node, join. The last
     one is held up until its time is over: it saves, queues itself again, and goes on.
@@ -69,7 +63,7 @@ def test_runs_of_one_and_two_nodes_and_one_that_meets_its_time_limit(sweep, tmp_
     pid, task = one.run(late).status()["pid"], one.task(late)
     os.kill(pid, signal.SIGSTOP)
     # Slurm looks every half a minute. Its signal wakes the process; if not, this does.
-    wait_for(lambda: len(starts(one, late)) > 1 or elapsed(task) > 58)
+    wait_for(lambda: len(one.starts(late)) > 1 or elapsed(task) > 58)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
     text = scheduler.end()
@@ -78,7 +72,7 @@ def test_runs_of_one_and_two_nodes_and_one_that_meets_its_time_limit(sweep, tmp_
     assert one.run(both).record()["provenance"]["device_count"] == 2
     assert one.run(both).config().distributed == DistributedConfig()
     assert one.run(diverging).status()["state"] == "diverged"
-    assert len(starts(one, late)) == 2
+    assert len(one.starts(late)) == 2
     assert "stopped at step" in one.log(late)
     assert not one.run(late).attempts()  # Slurm has seen to it, not the scheduler
 
@@ -91,15 +85,36 @@ def test_runs_of_one_and_two_nodes_and_one_that_meets_its_time_limit(sweep, tmp_
     assert metrics(one.run(late)) == metrics(RunDirectory.open(late, tmp_path / "here"))
 
     # Again: no task is spent on what has ended.
-    before = slurm_queue.read()
+    before = queue.read()
     assert "1 diverged, 2 done" in one.train()
-    assert (slurm_queue.read() or {}).keys() == (before or {}).keys()
+    assert (queue.read() or {}).keys() == (before or {}).keys()
 
 
 def elapsed(task: str) -> float:
     """Seconds since the task's last start."""
     minutes, seconds = slurm("squeue", "--noheader", "--Format=TimeUsed", f"-j{task}").split(":")
     return 60 * int(minutes) + int(seconds)
+
+
+def test_nodes_without_scontrol_and_a_run_that_slurm_cannot_place(sweep, tmp_path):
+    """A task that cannot put itself back is submitted again. Three nodes are more than there are:
+    that run fails in Slurm's words, and stops no other.
+    """
+    one = sweep([LONG, {"mesh.fsdp": 3, "train.batch_size": 12, "evals.batch_size": 12}])
+    long, large = one.configs
+    (tmp_path / "bin").mkdir()
+    for name in ("srun", "sh"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or "")
+    scheduler = one.start(f"--slurm_setup=export PATH={tmp_path}/bin")
+    wait_for(lambda: one.step(long) > 0)
+    first = one.task(long)
+    slurm("scancel", "--signal=USR2", first)  # as before a time limit
+    text = scheduler.end(expected=1)
+    assert "1 done, 1 failed" in text
+    assert "Slurm did not take it" in one.run(large).status()["reason"]
+    assert one.submitted() == [1, 1, 1]
+    assert one.task(long) != first
+    assert [line["failure"] for line in one.run(long).attempts()] == ["preempted"]
 
 
 def test_a_dozen_runs_end_as_undisturbed_ones_whatever_is_done_to_them(sweep, make_reference):
@@ -113,8 +128,8 @@ def test_a_dozen_runs_end_as_undisturbed_ones_whatever_is_done_to_them(sweep, ma
     def hit(blow: Callable[[str, str], object]) -> None:
         """Strike a task that is training, and which was not struck before."""
 
-        def victims() -> list[slurm_queue.Entry]:
-            entries = slurm_queue.read() or {}
+        def victims() -> list[queue.Entry]:
+            entries = queue.read() or {}
             running = [e for e in entries.values() if e.state == "RUNNING"]
             assert len(running) <= 3
             middle = {many.task(c) for c in many.configs if 0 < many.step(c) < LAST}
@@ -143,7 +158,6 @@ def test_a_dozen_runs_end_as_undisturbed_ones_whatever_is_done_to_them(sweep, ma
     text = second.end()
     assert "12 done" in text
     # What the first scheduler had submitted is not submitted again: one array, and the cancelled.
-    ledger = (many.workdir / "slurm" / "submitted.jsonl").read_text().splitlines()
-    assert [len(json.loads(line)["tasks"]) for line in ledger] in ([12, 1, 1], [12, 2])
+    assert many.submitted() in ([12, 1, 1], [12, 2])
     assert sum(len(many.run(config).attempts()) for config in many.configs) >= 1
     assert_same(many, make_reference(many))

@@ -1,7 +1,7 @@
 """What Slurm says of its tasks: one call of squeue for all of them, and how one of them died.
 
 squeue, unlike sacct, needs no accounting database, and knows a task for some minutes after its end
-(MinJobAge). Called by `slurm.py`.
+(MinJobAge). Called by `backend.py` and, in a task, `task.py`.
 """
 
 import os

@@ -3,7 +3,7 @@ together.
 
 SIGTERM (cancelled, or made room for others) and SIGUSR2 (the time limit is near) save the state;
 after SIGUSR2 the task puts itself back into the queue, to go on later. How the job ended is in a
-file beside the task's log, where `slurm.py`, which submits a `Task`, finds it at any later time.
+file beside the task's log, where `backend.py`, which submits a `Task`, finds it at any later time.
 """
 
 import json
@@ -18,9 +18,9 @@ from typing import Any
 
 from scaling import files
 from scaling.config import RunConfig
-from scaling.executors import slurm_queue
 from scaling.executors.jobs import Job
 from scaling.executors.result import Result
+from scaling.executors.slurm import queue
 from scaling.records import LOG, RunDirectory
 
 # Seconds to wait for the other processes of the run: Slurm starts them together.
@@ -108,7 +108,7 @@ class Task:
             sys.stdout.flush()
             os._exit(1)
         if again and first:
-            slurm_queue.requeue(here.job_id)  # if it cannot be, the scheduler starts the job again
+            queue.requeue(here.job_id)  # if it cannot be, the scheduler starts the job again
 
 
 def _no_step(result: Result) -> Result:
