@@ -22,13 +22,13 @@ def line(*cells: object) -> str:
 
 TEXT = "\n".join(
     (
-        line("7_0", "COMPLETED", 0, "scaling-a", "n0"),
-        line("7_1", "RUNNING", 0, "scaling-a", "n[0-1]"),
-        line("7_2", "PENDING", 0, "scaling-a", ""),
-        line("8", "FAILED", 7 << 8, "scaling-b", "n1"),  # as the system call wait has it
-        line("9", "FAILED", (128 + 9) << 8, "scaling-c", "n1"),  # a shell's child, killed
-        line("10", "FAILED", 9, "scaling-d", "n1"),  # killed itself
-        line("11", "OUT_OF_MEMORY", 0, "other", "n1"),
+        line("7_0", "COMPLETED", 0, "scaling-a", "n0", "None"),
+        line("7_1", "RUNNING", 0, "scaling-a", "n[0-1]", "None"),
+        line("7_2", "PENDING", 0, "scaling-a", "", "PartitionNodeLimit"),
+        line("8", "FAILED", 7 << 8, "scaling-b", "n1", "None"),  # as the system call wait has it
+        line("9", "FAILED", (128 + 9) << 8, "scaling-c", "n1", "None"),  # a shell's child, killed
+        line("10", "FAILED", 9, "scaling-d", "n1", "None"),  # killed itself
+        line("11", "OUT_OF_MEMORY", 0, "other", "n1", "None"),
         "an unrelated line",
     )
 )
@@ -40,6 +40,7 @@ def test_what_squeue_says_is_read():
     assert [e.is_over for e in entries.values()] == [True, False, False, True, True, True, True]
     assert [entries[id].exit_code for id in ("7_0", "8", "9", "10")] == [0, 7, -9, -9]
     assert entries["7_1"].nodes == "n[0-1]"
+    assert [id for id, e in entries.items() if e.is_stuck] == ["7_2"]
 
 
 def test_a_death_says_how_and_of_which_kind():

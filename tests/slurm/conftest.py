@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -76,6 +77,10 @@ class Scheduler:
         code = self._process.wait(PATIENCE)
         assert code == expected, self.said()
         return self.said()
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -15,6 +15,7 @@ import pytest
 
 from scaling import records
 from scaling.config import DistributedConfig
+from scaling.errors import RESUME_ME
 from scaling.executors.slurm import queue
 from scaling.records import RunDirectory
 from scaling.train.loop import train
@@ -96,25 +97,31 @@ def elapsed(task: str) -> float:
     return 60 * int(minutes) + int(seconds)
 
 
-def test_nodes_without_scontrol_and_a_run_that_slurm_cannot_place(sweep, tmp_path):
+def test_nodes_without_scontrol_and_runs_that_slurm_cannot_place(sweep, tmp_path):
     """A task that cannot put itself back is submitted again. Three nodes are more than there are:
-    that run fails in Slurm's words, and stops no other.
+    that run waits, with Slurm's reason, until the sweep is stopped.
     """
     one = sweep([LONG, {"mesh.fsdp": 3, "train.batch_size": 12, "evals.batch_size": 12}])
     long, large = one.configs
     (tmp_path / "bin").mkdir()
-    for name in ("srun", "sh"):
-        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or "")
+    (tmp_path / "bin" / "srun").symlink_to(shutil.which("srun") or "")
     scheduler = one.start(f"--slurm_setup=export PATH={tmp_path}/bin")
     wait_for(lambda: one.step(long) > 0)
     first = one.task(long)
     slurm("scancel", "--signal=USR2", first)  # as before a time limit
-    text = scheduler.end(expected=1)
-    assert "1 done, 1 failed" in text
-    assert "Slurm did not take it" in one.run(large).status()["reason"]
-    assert one.submitted() == [1, 1, 1]
+    wait_for(lambda: "[1/2] done" in scheduler.said())
     assert one.task(long) != first
+    assert one.submitted() == [1, 1, 1]
     assert [line["failure"] for line in one.run(long).attempts()] == ["preempted"]
+    wait_for(lambda: "waits for PartitionNodeLimit" in scheduler.said())
+    scheduler.interrupt()
+    assert "1 done, 1 pending" in scheduler.end(expected=RESUME_ME)
+    assert all(entry.is_over for entry in (queue.read() or {}).values())
+
+    text = one.start("--slurm_partition=nowhere").end(expected=1)
+    assert "1 done, 1 failed" in text
+    assert "Slurm did not take it" in text
+    assert "partition" in one.run(large).status()["reason"]
 
 
 def test_a_dozen_runs_end_as_undisturbed_ones_whatever_is_done_to_them(sweep, make_reference):

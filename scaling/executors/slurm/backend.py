@@ -96,6 +96,7 @@ class SlurmBackend:
         self._options, self._cpu_devices = options, cpu_devices
         self._folder = pathlib.Path(options.folder or f"{self._workdir}/slurm").absolute()
         files.make_directory(self._folder)
+        self._said: set[str] = set()  # reasons for which a task waits
         self._settled: list[Ended] = []  # to be told at the next `wait`
         self._new: list[_Started] = []  # not yet submitted
         self._tasks: dict[str, _Started] = {}
@@ -252,6 +253,7 @@ class SlurmBackend:
         for id, task in list(self._tasks.items()):
             if _is_there(id, entries):
                 task.over = None
+                self._say_if_stuck(entries[id])
                 continue
             task.over = task.over or now
             entry = entries.get(id)
@@ -261,6 +263,12 @@ class SlurmBackend:
             del self._tasks[id]
             ended.append(self._ended(id, entry, task, results))
         return ended
+
+    def _say_if_stuck(self, entry: queue.Entry) -> None:
+        """Once for each reason."""
+        if entry.is_stuck and entry.reason not in self._said:
+            self._said.add(entry.reason)
+            print(f"Slurm: task {entry.id} waits for {entry.reason}", file=sys.stderr)
 
     def _ended(
         self,

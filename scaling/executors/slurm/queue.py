@@ -18,7 +18,21 @@ OVER = frozenset(
     )
 )
 # Name in squeue's --Format, and characters that are enough for it.
-_COLUMNS = {"JobArrayID": 40, "State": 24, "exit_code": 12, "Name": 200, "NodeList": 200}
+_COLUMNS = {
+    "JobArrayID": 40,
+    "State": 24,
+    "exit_code": 12,
+    "Name": 200,
+    "NodeList": 200,
+    "Reason": 60,
+}
+# Why a task waits, when it will not for ever.
+_PASSING = frozenset(
+    (
+        *("None", "Resources", "Priority", "BeginTime", "JobArrayTaskLimit", "Dependency"),
+        *("Cleaning", "Prolog", "Licenses", "Reservation", "NodeDown", "ReqNodeNotAvail"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -30,10 +44,17 @@ class Entry:
     exit_code: int  # of its script; negative: a signal; 0 as long as it runs
     name: str
     nodes: str
+    reason: str = ""  # why it waits
 
     @property
     def is_over(self) -> bool:
         return self.state in OVER
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it waits for something that may never be: a limit, nodes that do not exist."""
+        reason = self.reason.partition(",")[0]
+        return self.state == "PENDING" and bool(reason) and reason not in _PASSING
 
 
 @dataclass(frozen=True)
@@ -68,8 +89,9 @@ def parse(text: str) -> dict[str, Entry]:
     for line in text.splitlines():
         if line.count("|") < len(_COLUMNS):
             continue
-        id, state, code, name, nodes = (cell.strip() for cell in line.split("|")[: len(_COLUMNS)])
-        entries[id] = Entry(id, state, _exit_code(code), name, nodes)
+        cells = [cell.strip() for cell in line.split("|")[: len(_COLUMNS)]]
+        id, state, code, name, nodes, reason = cells
+        entries[id] = Entry(id, state, _exit_code(code), name, nodes, reason)
     return entries
 
 
