@@ -24,7 +24,7 @@ from . import cluster
 from .conftest import Sweep, wait_for
 
 pytestmark = pytest.mark.slurm
-LAST = 1000
+LAST = 1200
 # Long enough to be hit in the middle; saved often.
 LONG = {
     "train.steps": LAST,
@@ -135,15 +135,18 @@ def test_a_dozen_runs_end_as_undisturbed_ones_whatever_is_done_to_them(sweep, ma
     def hit(blow: Callable[[str, str], object]) -> None:
         """Strike a task that is training, and which was not struck before."""
 
-        def victims() -> list[queue.Entry]:
+        victims: list[queue.Entry] = []
+
+        def found() -> bool:
             entries = queue.read() or {}
             running = [e for e in entries.values() if e.state == "RUNNING"]
             assert len(running) <= 3
-            middle = {many.task(c) for c in many.configs if 0 < many.step(c) < LAST}
-            return [e for e in running if e.id in middle and e.id not in done_to]
+            middle = {many.task(c) for c in many.configs if 0 < many.step(c) < LAST // 2}
+            victims[:] = [e for e in running if e.id in middle and e.id not in done_to]
+            return bool(victims)
 
-        wait_for(lambda: bool(victims()))
-        victim = victims()[0]
+        wait_for(found)
+        victim = victims[0]
         done_to.append(victim.id)
         blow(victim.id, victim.nodes)
 

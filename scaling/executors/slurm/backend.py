@@ -229,7 +229,8 @@ class SlurmBackend:
         return True
 
     def _not_taken(self, group: Sequence[_Started], message: str) -> None:
-        reason = f"Slurm did not take it: {message}"
+        said = "; ".join(x.removeprefix("sbatch: error: ") for x in message.splitlines())
+        reason = f"Slurm did not take it: {said}"
         if any(sign in message.lower() for sign in _FOR_A_WHILE):
             print(f"{reason}; tried again in {AGAIN:.0f} s", file=sys.stderr)
             self._tried = time.monotonic()
