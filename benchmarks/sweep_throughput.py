@@ -143,7 +143,7 @@ def main() -> None:
         return
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if given.debug:
-        given.runs, given.steps, given.rounds, given.sizes = 8, 4, 1, "2,4"
+        given.runs, given.steps, given.rounds, given.sizes = 4, 4, 1, "2"
         given.ways = "sequential;packed loop"
     ways = given.ways.split(";")
     runs = configs(given.runs, given.steps, given.debug)

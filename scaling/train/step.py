@@ -5,6 +5,7 @@ dispatch, over K batches already on the device: for small models the dispatch co
 step. Called by the loop; the packed executor vmaps the same function.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -133,11 +134,17 @@ def train_steps(
     not depend on how many others its call held.
     """
 
+    # Jitted so that it is traced once, for its shapes and for the loop; most of a start is tracing.
+    step = jax.jit(
+        functools.partial(train_step, pieces, microbatches, fingerprint_every=fingerprint_every),
+        inline=True,
+    )
+
     def one(state: TrainState, i: jax.Array | int) -> tuple[TrainState, Metrics]:
         batch = jax.tree.map(
             lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), batches_K
         )
-        return train_step(pieces, microbatches, state, batch, hparams, fingerprint_every)
+        return step(state, batch, hparams)
 
     length = jax.tree.leaves(batches_K)[0].shape[0]
     _, shapes = jax.eval_shape(lambda s: one(s, 0), state)

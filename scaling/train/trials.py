@@ -194,8 +194,14 @@ class Trials:
         step = functools.partial(
             train_step, self.pieces, train.microbatches, fingerprint_every=train.fingerprint_every
         )
-        steps = functools.partial(
-            train_steps, self.pieces, train.microbatches, fingerprint_every=train.fingerprint_every
+        steps = jax.jit(  # traced once, as in `train_steps`
+            functools.partial(
+                train_steps,
+                self.pieces,
+                train.microbatches,
+                fingerprint_every=train.fingerprint_every,
+            ),
+            inline=True,
         )
         whole, split = PartitionSpec(), PartitionSpec("trial")
         if self.form == "vmap":
