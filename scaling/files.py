@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import pathlib
 import time
 from collections.abc import Iterator
 
@@ -20,6 +21,32 @@ from scaling.errors import BusyError, DiskFullError, UserError
 def is_local(path: epath.PathLike) -> bool:
     """False for gs://, s3:// and the like."""
     return "://" not in os.fspath(path)
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """With the current directory before it, if it is a local path and needs one. (`resolve` of a
+    path on an object store would make it a local one.)
+    """
+    return epath.Path(path).resolve() if is_local(path) else epath.Path(path)
+
+
+def local_folder(workdir: epath.PathLike, name: str) -> pathlib.Path:
+    """A folder for what must be on the local disk, made: below the workdir, or where that is on an
+    object store, below the current directory.
+    """
+    folder = pathlib.Path(os.fspath(workdir) if is_local(workdir) else ".", name)
+    make_directory(folder)
+    return folder
+
+
+def upload(folder: pathlib.Path, place: epath.PathLike) -> None:
+    """Copy every file below a local folder to the same place below `place`; what is there is
+    replaced.
+    """
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        target = epath.Path(place) / file.relative_to(folder).as_posix()
+        make_directory(target.parent)
+        write_atomic(target, file.read_bytes())
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 
 from etils import epath
 
+from scaling import files
 from scaling.errors import RESUME_ME
 from scaling.executors import oom, scheduler
 from scaling.executors.healing import USUAL, Bounds
@@ -115,8 +116,7 @@ class Workers:
     def __init__(self, workdir: epath.PathLike, workers: int):
         self.slots: int | None = workers
         self._workdir = epath.Path(workdir)
-        self._logs = pathlib.Path(workdir) / "logs"
-        self._logs.mkdir(parents=True, exist_ok=True)
+        self._logs = files.local_folder(workdir, "logs")
         cores = sorted(os.sched_getaffinity(0))
         shares = [cores[w::workers] or [cores[w % len(cores)]] for w in range(workers)]
         self._free = deque(range(workers))

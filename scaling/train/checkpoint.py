@@ -13,6 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from scaling import files
 from scaling.config import RunConfig, fingerprint, to_identity
 from scaling.distributed import gather, peer_lost
 from scaling.errors import CheckpointError
@@ -26,7 +27,7 @@ class Checkpoints:
 
     def __init__(self, path: epath.PathLike, config: RunConfig):
         # Orbax takes absolute paths only.
-        self._path, self._config = epath.Path(path).resolve(), config
+        self._path, self._config = files.absolute(path), config
         self._manager = ocp.CheckpointManager(
             self._path,
             item_names=("state", "identity"),
@@ -149,7 +150,7 @@ def load(path: epath.Path, abstract: TrainState, config: RunConfig) -> TrainStat
     """
     # Not by the manager, which waits for the other processes when it has read: for ever, if one of
     # them cannot.
-    path = epath.Path(path).resolve()
+    path = files.absolute(path)
     identity = ocp.JsonCheckpointHandler().restore(path / "identity")
     check_identity(path, identity, config)
     handler = ocp.StandardCheckpointHandler()

@@ -19,7 +19,17 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import costs, data, distributed, fingerprints, ladder, optim, sharding, xla_flags
+from scaling import (
+    costs,
+    data,
+    distributed,
+    files,
+    fingerprints,
+    ladder,
+    optim,
+    sharding,
+    xla_flags,
+)
 from scaling.config import RunConfig
 from scaling.errors import UserError
 from scaling.provenance import provenance
@@ -151,6 +161,11 @@ class _Run:
         if self.writes:
             # First of all, so that a run that fails below can be repeated from its directory.
             start_directory(run, config, devices)
+        if config.train.profile_start is not None and not files.is_local(run.path):
+            raise UserError(
+                f"train.profile_start={config.train.profile_start}: the profiler writes to a local "
+                "--workdir only; leave it unset, or train this run in a local one"
+            )
         self.mesh = sharding.make_mesh(config.mesh, devices)
         sharding.check_batch(config, self.mesh)
         self.rows = host_rows(config.train.batch_size, self.mesh)
@@ -265,6 +280,7 @@ class _Run:
                 self._evaluate(edge, rows_of, state, recorder)
             self._begin_branches(edge, state)
             if saves(edge, config) or stops:
+                recorder.flush()
                 checkpoints.save(edge, state, self.spikes.losses)
             if stops:
                 return Outcome("stopped", edge, "told to stop; the same command goes on from here")

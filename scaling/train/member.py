@@ -111,6 +111,7 @@ class Member:
             for config in self.branches[step]:
                 begin(config, self.run, state(), step, provenance, size)
         if told:
+            self.recorder.flush()
             self.checkpoints.save(step, state())
 
     def end(self, outcome: Outcome) -> None:

@@ -6,19 +6,24 @@ B): the FLOPs of every matmul of the model, attention in full, recomputation by 
 (`ladder.size`), a second, over the peak of all devices in the run's dtype (`costs.peak_flops`).
 """
 
+import math
 import time
 from typing import Any
 
 import jax
-import tensorboardX
 
-from scaling import ladder, timing
+from scaling import files, ladder, timing
 from scaling.config import RunConfig, run_name
 from scaling.records import RunDirectory, State
 from scaling.train.compilation import Compiled
+from scaling.train.events import Events
 from scaling.train.meter import Meter
 from scaling.train.progress import Progress
 from scaling.train.rhythm import Due
+
+# Seconds that lines are held back where each write replaces a whole object, which a store allows
+# about once a second and object.
+_HOLD = 15.0
 
 
 class Recorder:
@@ -60,23 +65,23 @@ class Recorder:
         self._flops_per_step = self._tokens_per_step * ladder.size(config).flops_per_token
         self._progress = Progress(run_name(config), first, self._steps, quiet)
         self._clock, self._clock_step = time.monotonic(), first
-        self._status_every, self._status_written = status_every, -status_every
+        self._hold = 0.0 if files.is_local(run.path) else _HOLD
+        self._status_every, self._status_written = max(status_every, self._hold), -math.inf
+        self._lines: list[dict[str, Any]] = []  # not yet written
+        self._hashes: list[tuple[int, Any]] = []
+        self._flushed = time.monotonic()
         self._facts: dict[str, Any] = {}  # of the last line, for the status
         self._events = None
         if writes:
             # Events that an earlier process wrote past the restored step are hidden by the purge.
-            self._events = tensorboardX.SummaryWriter(
-                str(run.path / "tensorboard"), purge_step=first + 1 if first else None
-            )
+            self._events = Events(run.path / "tensorboard", first + 1 if first else None)
 
     def train_lines(self, due: Due) -> None:
         """What a call of the step leaves to be written."""
         lines = due.lines
         if not lines:
             return
-        if self._writes:
-            for step, hashes in due.hashes:
-                self._run.append_hashes(step, hashes)
+        self._hashes += due.hashes if self._writes else []
         last, now = lines[-1][0], time.monotonic()
         step_s = max((now - self._clock) / max(last - self._clock_step, 1), 1e-9)
         self._meter.stepped(last - self._clock_step, now - self._clock)
@@ -109,6 +114,7 @@ class Recorder:
         self._write([{"step": step, "split": name, **m} for name, m in means.items()])
         losses = "  ".join(f"{name} {m['loss']:.4f}" for name, m in means.items())
         self._progress.say(f"step {step}/{self._steps}  evaluated: {losses}")
+        self.flush()
         self._clock += seconds  # evaluation is not training time
         self._meter.evaluated(seconds)
 
@@ -119,6 +125,7 @@ class Recorder:
     def status(self, state: State, step: int, **fields: Any) -> None:
         """Replace status.json, with what is known of the speed and the loss."""
         if self._writes:
+            self.flush()
             self._run.write_status(state, step=step, steps=self._steps, **self._facts, **fields)
 
     def say(self, text: str) -> None:
@@ -127,6 +134,7 @@ class Recorder:
 
     def close(self) -> None:
         """Keep what the run took, flush TensorBoard, and leave the terminal clean."""
+        self.flush()
         cost = self._meter.cost()
         if self._writes and cost is not None:
             timing.write(cost, self._run)
@@ -134,12 +142,20 @@ class Recorder:
             self._events.close()
         self._progress.close()
 
+    def flush(self) -> None:
+        """Put down what was held back. Before a checkpoint is saved: it implies its lines."""
+        self._flushed = time.monotonic()
+        lines, self._lines = self._lines, []
+        if lines:
+            self._run.append(*lines)
+        hashes, self._hashes = self._hashes, []
+        for step, of_step in hashes:
+            self._run.append_hashes(step, of_step)
+
     def _write(self, lines: list[dict[str, Any]]) -> None:
         if self._events is None:
             return
-        self._run.append(*lines)
-        for line in lines:
-            for name, value in line.items():
-                shown = name != "step" and not name.startswith("hash/")
-                if shown and isinstance(value, int | float):
-                    self._events.add_scalar(f"{line['split']}/{name}", value, line["step"])
+        self._lines += lines
+        self._events.add(lines)
+        if time.monotonic() - self._flushed >= self._hold:
+            self.flush()

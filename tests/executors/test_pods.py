@@ -5,6 +5,8 @@ What xpk and gcloud themselves make of the command lines is in test_xpk.py and t
 
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +17,12 @@ import pytest
 from scaling.config import override
 from scaling.errors import RESUME_ME, ConfigError, UserError
 from scaling.executors.jobs import Job
-from scaling.executors.pods import admission, desk, gcloud, xpk
+from scaling.executors.pods import admission, desk, gcloud, shell, xpk
 from scaling.executors.result import Result
 from scaling.records import RunDirectory, table
 from scaling.slices import find
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
 
 
 def test_a_name_follows_from_the_runs_and_suits_every_cloud(tiny):
@@ -165,3 +169,31 @@ def test_a_host_trains_a_job_saves_on_sigterm_and_goes_on(tiny, tmp_path):
     steps = [m["step"] for m in run.metrics() if m["split"] == "train"]
     assert steps == list(range(1, 1001))
     assert json.loads(path.read_bytes())["configs"][0]["seed"] == job.configs[0].seed
+
+
+# ---- docs/tpu.md
+
+
+def test_the_page_says_what_the_table_and_the_commands_say(tiny):
+    page = (REPOSITORY / "docs" / "tpu.md").read_text()
+    rows = re.findall(r"^\| (\S+-\d+) \| (.*) \|$", page, flags=re.MULTILINE)
+    assert len(rows) > 8
+    for name, rest in rows:
+        found = find(name)
+        where = (found.xpk_type, found.nodes) if found.on_gke else ("-", "-")
+        expected = [found.name, where[0], found.chips, found.vms, where[1], found.runtime]
+        assert rest.split(" | ") == [str(value) for value in expected]
+
+    job = Job((tiny(),))
+    common = {"tpu": "v6e-1", "project": "my-project", "zone": "us-east5-b"}
+    image = "us-docker.pkg.dev/my-project/scaling/scaling:1"
+    of_xpk = xpk.XpkOptions(**common, cluster="my-cluster", image=image)
+    of_gcloud = gcloud.GcloudOptions(
+        **common,
+        spot=True,
+        patience="6h",
+        service_account="runs@my-project.iam.gserviceaccount.com",
+    )
+    shown = re.sub(r" \\\n +", " ", page)
+    for line in (xpk.create(job, "gs://my-bucket/width", of_xpk), gcloud.create(job, of_gcloud)):
+        assert shell.text(line).replace(desk.name_of(job), "run-HASH") in shown
