@@ -162,7 +162,7 @@ def test_the_table_of_a_disturbed_sweep_is_the_undisturbed_one(tiny, small_disk,
         tiny(
             {
                 **{"optim.peak_lr": lr, "seed": seed, "train.steps": 40},
-                **{"train.checkpoint_every": 4, "evals.every": 10},
+                **{"train.checkpoint_every": 8, "evals.every": 10},
             }
         )
         for lr in (1e-3, 3e-3, 1e-2)
