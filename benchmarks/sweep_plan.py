@@ -37,7 +37,7 @@ def make_study(cells: int, text: pathlib.Path) -> Any:
     rates = [1e-3 * 1.1**i for i in range(10)]
     widths = (16, 32, 48, 64, 96)
     seeds = range(math.ceil(cells / 50))
-    runs = grid({"model.width": widths, "optim.peak_lr": rates, "seed": seeds})[:cells]
+    runs = grid({"seed": seeds, "optim.peak_lr": rates, "model.width": widths})[:cells]
     return Study(name="plan", base=base, runs=runs)
 
 
@@ -71,6 +71,7 @@ def stages(cells: int, workdir: pathlib.Path) -> dict[str, Callable[[], Any]]:
 
     from scaling import records, status, study
     from scaling.executors import forecast, preview, why
+    from scaling.executors.plan import plan as jobs_of
 
     plan = make_study(cells, workdir / "text")
     configs = study.runs(plan)
@@ -78,6 +79,7 @@ def stages(cells: int, workdir: pathlib.Path) -> dict[str, Callable[[], Any]]:
     return {
         "study.runs": lambda: study.runs(plan),
         "preview.table": lambda: preview.table(configs, workdir, devices=1),
+        "jobs": lambda: jobs_of(configs, workdir, pack="auto", devices=jax.devices()),
         "forecast": lambda: forecast.forecast(configs, workdir, jax.devices()[0]).text(),
         "why": lambda: why.text(why.reasons(configs, workdir)),
         "status": lambda: status.status_lines(workdir, configs),

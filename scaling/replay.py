@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import costs, data, fingerprints, optim, sharding, study
+from scaling import costs, data, fingerprints, optim, sharding, study, timing
 from scaling.comparison import (
     LineDifference,
     TensorDifference,
@@ -99,6 +99,13 @@ def verify(
         for name, value in here.items()
         if made_by.get(name) != value
     ]
+    changed = directory.changed()
+    notes += [
+        f"{n} was changed to {v} on the way: compared to {TOLERANCE:g}" for n, v in changed.items()
+    ]
+    cost = timing.of_run(directory)
+    if cost is not None and cost.members > 1:
+        notes.append(f"trained in a group of {cost.members}, here alone: compared to {TOLERANCE:g}")
     exact, replayer, recorded = not notes, _Replayer(config, given), directory.hashes()
     if exact and not recorded:
         notes.append("the run has no hashes (train.fingerprint_every): metrics alone are compared")

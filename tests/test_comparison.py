@@ -123,6 +123,15 @@ def test_a_run_is_verified_from_its_newest_checkpoint(trained):
     assert "EQUAL" in str(found)
 
 
+def test_a_run_computed_another_way_is_compared_to_rounding(trained, tmp_path):
+    run = copy(trained(), tmp_path)
+    run.add_attempt(failure="memory", changed={"train.microbatches": 2})
+    found = verify(run, steps=4, devices=jax.devices()[:1])
+    assert found.equal
+    assert not found.exact
+    assert "train.microbatches was changed to 2" in str(found)
+
+
 def test_a_changed_checkpoint_is_found(trained, tmp_path):
     """One weight of the checkpoint of step 8 changed by one bit, and saved as orbax saves."""
     run = copy(trained(), tmp_path)
