@@ -9,16 +9,19 @@ XPK_VENV ?= $(VENV)-xpk
 XPK_STAMP := $(XPK_VENV)/.installed
 WORKDIR ?= out
 
-.PHONY: demo test test-slow test-slurm test-tpu test-xpk lint format golden ci clean
+.PHONY: demo test test-slow test-exhaustive test-slurm test-tpu test-xpk lint format golden ci clean
 
 demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
 
 test: $(STAMP)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not slurm and not tpu and not xpk" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not exhaustive and not slurm and not tpu and not xpk" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not tpu" -n 2
+
+test-exhaustive: $(STAMP)  ## the rest: every product of mesh axes, the largest simulations; half an hour
+	$(BIN)/python -m pytest -m exhaustive -n 2
 
 test-slurm: $(STAMP)  ## sweeps on a real Slurm of two virtual nodes here; needs root (tests/slurm/cluster.py)
 	@$(BIN)/python tests/slurm/cluster.py start || exit 1; \

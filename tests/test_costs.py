@@ -135,7 +135,13 @@ def test_chunks_of_the_loss_cost_one_more_head():
     assert again - costs.train_ledger(config).matmul == tokens * head
 
 
-@pytest.mark.parametrize("config", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, id=name, marks=() if name == "gated" else pytest.mark.slow)
+        for name, config in RUNS.items()
+    ],
+)
 def test_flops_are_within_2_percent_of_the_compilers(config):
     config = without_scan(config)
     params, batch = costs.params_shapes(config), costs.batch_shapes(config)

@@ -54,7 +54,7 @@ def transformers(draw) -> TransformerConfig:
     return resolve_transformer(config, vocab=draw(st.integers(1, 60)))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(transformers())
 def test_params_by_formula_are_those_of_the_shapes(model):
     config = RunConfig(model=model, data=DataConfig(seq_len=4), train=TrainConfig(batch_size=1))

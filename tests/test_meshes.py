@@ -1,7 +1,7 @@
 """Every mesh gives the curve of one device: each axis alone, and products of them.
 
 Five steps in float32 of four blocks on eight CPU devices, from one state and on the same batches.
-Most meshes are slow tests: a program each to compile.
+A program each to compile: most meshes are slow tests, and some products exhaustive ones.
 """
 
 import functools
@@ -24,12 +24,12 @@ EXPERTS = {
     "model.moe.experts": 4,
     "model.moe.width": 8,
     "model.moe.capacity_factor": 1.0,
-    "model.scan_layers": True,  # less to compile
+    "model.scan_layers": True,
     "objective.load_balance": 0.02,
     "objective.router_z": 0.002,
 }
 MODELS = {
-    "dense": {},
+    "dense": {"model.scan_layers": True},
     "experts": EXPERTS,
     "dropless experts": EXPERTS | {"model.moe.capacity_factor": None},
 }
@@ -73,6 +73,12 @@ PIECES = {
 }
 PRODUCTS |= {name: axes | {"train.microbatches": 2} for name, axes in PIECES.items()}
 FAST = ("data", "stage", "data fsdp tensor", "fsdp tensor stage")
+SLOW = (
+    *AXES,
+    *("replica fsdp stage", "data fsdp tensor", "fsdp tensor expert", "fsdp tensor stage"),
+    *("data seq tensor", "fsdp seq tensor, ring", "seq expert stage"),
+    "replica fsdp tensor, in pieces",
+)
 
 
 def where(model: str) -> list[str]:
@@ -81,13 +87,15 @@ def where(model: str) -> list[str]:
     return [name for name in every if model != "dropless experts" or "expert" in name]
 
 
+def marks(model: str, name: str) -> tuple[pytest.MarkDecorator, ...]:
+    """Every axis, and eight products, at each change; every other product now and then."""
+    if name in FAST and model == "dense":
+        return ()
+    return (pytest.mark.slow if name in SLOW else pytest.mark.exhaustive,)
+
+
 CASES = [
-    pytest.param(
-        model,
-        (AXES | PRODUCTS)[name],
-        id=f"{name}, {model}",
-        marks=() if name in FAST and model == "dense" else pytest.mark.slow,
-    )
+    pytest.param(model, (AXES | PRODUCTS)[name], id=f"{name}, {model}", marks=marks(model, name))
     for model in MODELS
     for name in where(model)
 ]

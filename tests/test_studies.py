@@ -35,7 +35,17 @@ def test_every_config_trains_in_its_debug_form(path, workdir):
     assert train(config, workdir, devices=jax.devices()[:1], quiet=True).status == "done"
 
 
-@pytest.mark.parametrize("path", files("experiments"), ids=lambda path: path.stem)
+# The others are slow tests.
+FAST = ("quickstart", "cooldown")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.slow)
+        for path in files("experiments")
+    ],
+)
 def test_every_study_trains_in_its_debug_form_and_is_reported(path, workdir, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     plan = study.load_study(f"{path}:debug")

@@ -12,9 +12,13 @@ def test_quick_start_intervals_cover() -> None:
         assert 0.80 <= share <= 0.99, (quantity, shares)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["quick start, 13 runs", "5 budgets x 7 sizes", "8 budgets x 15 sizes"]
+    "name",
+    [
+        pytest.param("quick start, 13 runs", marks=pytest.mark.slow),
+        pytest.param("5 budgets x 7 sizes", marks=pytest.mark.slow),
+        pytest.param("8 budgets x 15 sizes", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_default_intervals_cover(name: str) -> None:
     """Exponents and predictions at 10 and 100 times the largest budget, 300 simulations each."""
@@ -23,8 +27,13 @@ def test_default_intervals_cover(name: str) -> None:
         assert 0.85 <= share <= 0.95, (quantity, shares)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["quick start, law 0.3 % off", "8 x 15, heavy tails"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("quick start, law 0.3 % off", marks=pytest.mark.slow),
+        pytest.param("8 x 15, heavy tails", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_default_intervals_bend_but_hold(name: str) -> None:
     """Where the law is off at every point, or the noise has heavy tails."""
     shares = coverage(DESIGNS[name], simulations=300)

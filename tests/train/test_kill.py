@@ -10,6 +10,7 @@ import time
 
 import jax
 import numpy as np
+import pytest
 from reading import final_state, lines
 
 from scaling.config import to_dict
@@ -54,6 +55,7 @@ def kill_when(process: subprocess.Popen, condition) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_started_again_is_the_uninterrupted_run(tiny, tmp_path):
     config = tiny({"train.steps": 60, "train.checkpoint_every": 3, "evals.every": 7})
     train(config, tmp_path / "whole", devices=jax.devices()[:1], quiet=True)
