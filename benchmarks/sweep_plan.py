@@ -4,8 +4,9 @@
 
 Makes a study of so many runs, and the directories of all of them as finished runs of a hundred log
 lines leave them, then times each stage: the runs of the study, the dry run's table, the reasons of
-`--why`, `status`, and the table of results. Prints seconds, milliseconds a cell, and the exponent
-of growth: the slope of a line through the logarithms, 1 where the time is proportional.
+`--why`, `status`, and the table of results. Prints seconds of this process (what else the machine
+does is not in them), milliseconds a cell, and the exponent of growth: the slope of a line through
+the logarithms, 1 where the time is proportional.
 """
 
 import argparse
@@ -104,14 +105,14 @@ def measure(sizes: Sequence[int], profile: str | None) -> dict[str, list[float]]
     for cells in sizes:
         with tempfile.TemporaryDirectory() as folder:
             for name, work in stages(cells, pathlib.Path(folder)).items():
-                begin = time.perf_counter()
+                begin = time.process_time()
                 if name == profile:
                     with cProfile.Profile() as profiler:
                         work()
                     pstats.Stats(profiler).sort_stats("cumulative").print_stats(35)
                 else:
                     work()
-                found.setdefault(name, []).append(time.perf_counter() - begin)
+                found.setdefault(name, []).append(time.process_time() - begin)
     return found
 
 
