@@ -216,8 +216,8 @@ def _pod_sweep() -> int:
     """A sweep whose runs are trained on pods; nothing is trained on this machine."""
     found, count = pods.pod_target()
     from scaling import runtime, study
+    from scaling.executors import plan as plan_lib
     from scaling.executors import preview, scheduler
-    from scaling.executors.jobs import Job
     from scaling.records import RunDirectory
 
     runtime.configure(FLAGS.cpu_devices)
@@ -225,7 +225,9 @@ def _pod_sweep() -> int:
     configs = study.runs(plan)
     todo = [c for c in configs if not RunDirectory.open(c, FLAGS.workdir).is_done]
     fitting, why = pods.admit(todo)
-    jobs = [Job((config,)) for config in fitting]
+    if FLAGS.pack == "auto":
+        raise UserError("--pack=auto measures this machine, not the pod: give a number, or off")
+    jobs = plan_lib.plan(fitting, FLAGS.workdir, **_planning()).jobs
     if FLAGS.dry_run:
         print(preview.table(configs, FLAGS.workdir, devices=found.chips * count))
         print("".join(f"\nrefused: {name}: {reason}" for name, reason in why.items()))
