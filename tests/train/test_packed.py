@@ -1,14 +1,21 @@
 """Packed training: each member's directory is the one that the run alone would have left."""
 
+import json
 import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 from reading import final_state, lines
 
-from scaling.config import override
+from scaling.config import override, to_dict
 from scaling.executors.jobs import each
 from scaling.executors.local import run_local
 from scaling.records import RunDirectory
@@ -160,3 +167,40 @@ def test_sixteen_packed_are_alone(sixteen, tmp_path, form, devices):
     assert statuses(outcomes) == ["done"] * 15 + ["diverged"]
     for config in configs:
         assert_same_run(config, tmp_path, expected)
+
+
+SCRIPT = """
+import json, sys
+import jax
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+from scaling.config import from_dict
+from scaling.train.packed import train_packed
+configs = [from_dict(values) for values in json.loads(sys.argv[1])]
+train_packed(configs, sys.argv[2], devices=jax.devices()[:1], quiet=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_group_that_is_killed_goes_on(tiny, tmp_path):
+    """SIGKILL in the middle of the steps; the same call ends every member as if nothing was."""
+    fields = {"train.steps": 60, "train.checkpoint_every": 3, "evals.every": 20, "evals.batches": 1}
+    configs = [tiny(fields | {"seed": seed, "train.steps": 60 - 20 * seed}) for seed in (0, 1)]
+    one = jax.devices()[:1]
+    train_packed(configs, tmp_path / "whole", devices=one, quiet=True)
+    told = json.dumps([to_dict(config) for config in configs])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, told, str(tmp_path / "cut")],
+        cwd=pathlib.Path(__file__).parents[2],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
+    )
+    run = RunDirectory.open(configs[1], tmp_path / "cut")
+    while process.poll() is None and len(run.metrics()) < 20:
+        time.sleep(0.001)
+    assert process.poll() is None, "it ended too early"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run.status()["state"] == "stopped"
+    outcomes = train_packed(configs, tmp_path / "cut", devices=one, quiet=True)
+    assert statuses(outcomes) == ["done", "done"]
+    for config in configs:
+        assert_same_run(config, tmp_path / "cut", tmp_path / "whole")
