@@ -1,7 +1,9 @@
 """TensorBoard events of a run, wherever its directory is.
 
 TensorBoard's files are appended to, which an object store cannot do: there they are written on the
-local disk and put in their place whole, now and then and at the end. Called by `recorder.py`.
+local disk and put in their place whole, now and then and at the end. They are written in the thread
+of the caller: the writer with a thread of its own, once that has died of a full disk, waits for it
+for ever. Called by `recorder.py`.
 """
 
 import pathlib
@@ -10,12 +12,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tensorboardX
 from etils import epath
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from scaling import files
 
-_EVERY = 60.0  # seconds between copies to an object store
+_EVERY = 60.0  # seconds between flushes, and copies to an object store
 
 
 class Events:
@@ -29,27 +33,37 @@ class Events:
         """
         self._place, self._local, self._copied = place, files.is_local(place), time.monotonic()
         self._folder = None if self._local else tempfile.TemporaryDirectory()
+        if self._local:
+            files.make_directory(place)
         folder = str(place) if self._folder is None else self._folder.name
-        self._writer = tensorboardX.SummaryWriter(folder, purge_step=purge_step)
+        self._writer = EventsWriter(f"{folder}/events", f".{time.time_ns()}")
+        if purge_step is not None:
+            start = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(step=purge_step, file_version="brain.Event:2"))
+            self._writer.write_event(Event(step=purge_step, session_log=start))
 
     def add(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Every number of lines as they stand in metrics.jsonl."""
+        now = time.time()
         for line in lines:
             for name, value in line.items():
                 shown = name != "step" and not name.startswith("hash/")
                 if shown and isinstance(value, int | float):
-                    self._writer.add_scalar(f"{line['split']}/{name}", value, line["step"])
+                    summary = scalar(f"{line['split']}/{name}", value)
+                    event = Event(wall_time=now, step=line["step"], summary=summary)
+                    self._writer.write_event(event)
         if time.monotonic() - self._copied > _EVERY:
             self._copy()
 
     def close(self) -> None:
         """The last of it."""
-        self._writer.close()
         self._copy()
+        self._writer.close()
         if self._folder is not None:
             self._folder.cleanup()
 
     def _copy(self) -> None:
         self._copied = time.monotonic()
+        self._writer.flush()
         if self._folder is not None:
             files.upload(pathlib.Path(self._folder.name), self._place)
