@@ -61,6 +61,7 @@ class TransformerConfig:
     qk_norm: bool = True  # RMSNorm of queries and keys, per head
     logit_softcap: float | None = None  # logits -> cap * tanh(logits / cap)
     rope_theta: float = 10_000.0  # base of the rotary wavelengths, positions
+    init_scale: float = 1.0  # of every matrix's and embedding's initial std, over its default
     norm_eps: float = 1e-6  # added to the mean square in RMSNorm
     dtype: Literal["float32", "bfloat16"] = (
         "float32"  # of activations and matmuls; parameters stay float32

@@ -80,6 +80,7 @@ def program_of(config: RunConfig) -> RunConfig:
     weights: dict[str, Any] = {name: 1.0 for name in penalties if getattr(objective, name)}
     return dataclasses.replace(
         config,
+        model=dataclasses.replace(config.model, init_scale=1.0),
         optim=dataclasses.replace(optim, **same),
         objective=dataclasses.replace(objective, **weights),
         train=dataclasses.replace(config.train, steps=1),
@@ -247,7 +248,8 @@ def build(config: OptimConfig) -> Optimizer:
 
 def decays(path: tuple[Any, ...]) -> bool:
     """Whether weight decay applies to the leaf at a tree path: matrices and embeddings, by name."""
-    return not path or str(getattr(path[-1], "key", path[-1])) not in NOT_DECAYED
+    names = [str(entry.key) for entry in path if hasattr(entry, "key")]  # without boxes' fields
+    return not names or names[-1] not in NOT_DECAYED
 
 
 def ema_update(ema: Any, params: Any, hparams: Hparams) -> Any:

@@ -163,7 +163,8 @@ def check_identity(path: epath.Path, identity: dict[str, Any], config: RunConfig
     differ = [
         f"model.{key} is {theirs.get(key)!r} there and {ours[key]!r} here"
         for key in ours
-        if theirs.get(key) != ours[key]
+        # A field that came later stood at its default.
+        if key in theirs and theirs[key] != ours[key]
     ]
     if differ:
         raise CheckpointError(

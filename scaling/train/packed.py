@@ -31,7 +31,7 @@ from scaling.train.member import Branches, Member
 from scaling.train.placement import place
 from scaling.train.progress import Progress
 from scaling.train.rhythm import check_means, due_lines, evaluates, saves
-from scaling.train.state import TrainState, compile_init
+from scaling.train.state import TrainState, compile_init, start_values
 from scaling.train.trials import Form, Trials
 
 _ENDERS = 4  # threads that wait for the last checkpoints of members
@@ -153,7 +153,7 @@ class _Group:
             with member.guarded():
                 state = member.restore(trials.plan.abstract)
                 if state is None:
-                    state = init(place(np.uint32(member.config.seed), whole))
+                    state = init(*start_values(member.config, mesh))
                 first = int(jax.device_get(state.step))
                 # One write of a status a second, over all.
                 count = len(self.members)

@@ -48,14 +48,25 @@ def parts(config: RunConfig) -> Parts:
     )
 
 
-def create(pieces: Parts, config: RunConfig, seed: jax.Array) -> TrainState:
-    """The state after 0 updates, with linen's boxes around the parameters and their moments."""
+def create(
+    pieces: Parts, config: RunConfig, seed: jax.Array, scale: jax.Array | float = 1.0
+) -> TrainState:
+    """The state after 0 updates, with linen's boxes around the parameters and their moments.
+
+    `seed` and `scale` (model.init_scale) are values, not shapes: runs that differ in them share the
+    program.
+    """
     # Parameters do not depend on the batch's size, so one row of the shapes is enough.
     row = {
         name: jnp.zeros((1, *s.shape[1:]), s.dtype)
         for name, s in costs.batch_shapes(config).items()
     }
     params = pieces.model.init(jax.random.key(seed), row)["params"]
+    params = jax.tree_util.tree_map_with_path(
+        # Scales of norms begin at 1, whatever the matrices do.
+        lambda path, p: p * scale if optim.decays(path) else p,
+        params,
+    )
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -104,10 +115,10 @@ def layout(pieces: Parts, config: RunConfig, mesh: jax.sharding.Mesh) -> Layout:
 
 
 def compile_init(pieces: Parts, config: RunConfig, plan: Layout) -> jax.stages.Wrapped:
-    """`seed -> state`: a new state on the mesh, every leaf created where it lives."""
+    """`(seed, scale) -> state`: a new state on the mesh, every leaf created where it lives."""
 
-    def make(seed: jax.Array) -> TrainState:
-        return sharding.unbox(create(pieces, config, seed))
+    def make(seed: jax.Array, scale: jax.Array) -> TrainState:
+        return sharding.unbox(create(pieces, config, seed, scale))
 
     return jax.jit(make, out_shardings=plan.shardings)
 
@@ -115,5 +126,11 @@ def compile_init(pieces: Parts, config: RunConfig, plan: Layout) -> jax.stages.W
 def init(pieces: Parts, config: RunConfig, plan: Layout) -> TrainState:
     """The state that a run begins with."""
     with sharding.context(plan.mesh):
-        seed = place(np.uint32(config.seed), sharding.replicated(plan.mesh))
-        return compile_init(pieces, config, plan)(seed)
+        return compile_init(pieces, config, plan)(*start_values(config, plan.mesh))
+
+
+def start_values(config: RunConfig, mesh: jax.sharding.Mesh) -> tuple[jax.Array, jax.Array]:
+    """What `compile_init` takes: the seed and the scale of a run, on the mesh."""
+    return place(
+        (np.uint32(config.seed), np.float32(config.model.init_scale)), sharding.replicated(mesh)
+    )

@@ -30,7 +30,7 @@ FEW = [
     {},
     {"optim.peak_lr": 1e-3, "optim.weight_decay": 0.0, "seed": 1},
     DIVERGES,
-    {"train.steps": 6, "optim.b1": 0.8, "data.unique_tokens": 160},
+    {"train.steps": 6, "optim.b1": 0.8, "data.unique_tokens": 160, "model.init_scale": 0.5},
 ]
 
 

@@ -3,6 +3,7 @@
 `tests/test_meshes.py` spreads it over meshes.
 """
 
+import functools
 import math
 
 import jax
@@ -107,3 +108,18 @@ def test_seed_and_learning_rate_share_one_compilation(tiny):
                 place(optim.hparams(tiny(values)), whole),
             )
         assert run._cache_size() == 1
+
+
+def test_the_initial_scale_is_of_matrices_and_embeddings(tiny):
+    one, half = (tiny({"model.init_scale": scale}) for scale in (1.0, 0.5))
+    params = []
+    for config in (one, half):
+        pieces = state_lib.parts(config)
+        mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
+        plan = state_lib.layout(pieces, config, mesh)
+        params.append(jax.device_get(state_lib.init(pieces, config, plan).params))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params[0]):
+        other = functools.reduce(lambda tree, entry: tree[entry.key], path, params[1])
+        scale = 1.0 if path[-1].key == "scale" else 0.5
+        np.testing.assert_array_equal(other, leaf * scale)
+        assert np.any(leaf)
