@@ -140,6 +140,7 @@ class Recorder:
             timing.write(cost, self._run)
         if self._events is not None:
             self._events.close()
+            self._events = None
         self._progress.close()
 
     def flush(self) -> None:
