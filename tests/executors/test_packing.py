@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from scaling import memory
+from scaling import memory, timing
 from scaling.config import override
 from scaling.errors import UserError
 from scaling.executors import packing
@@ -48,8 +48,9 @@ def test_branches_and_what_waits_for_a_trunk_keep_their_order(runs):
     assert second.trunks == ("a", "b")
 
 
-def test_the_group_is_as_large_as_memory_allows(runs, monkeypatch):
+def test_the_group_is_as_large_as_memory_allows(runs, monkeypatch, tmp_path):
     """Of a loop, the states of all and the activations of one; vmapped, everything of all."""
+    monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path))  # nothing was measured there
     one = memory.estimate_bytes(runs[0], 1, "cpu")
     state = one.params + one.optimizer + one.batch
     room = (one.temporaries + 3.5 * state) / 0.8
@@ -61,6 +62,26 @@ def test_the_group_is_as_large_as_memory_allows(runs, monkeypatch):
     assert packing.largest(runs[0], jax.devices("cpu")[:4]) == 4 * packing.largest(runs[0], ONE)
     fixed = override(runs[0], {"mesh.data": 4})
     assert packing.largest(fixed, jax.devices("cpu")[:4]) < 4 * packing.largest(runs[0], ONE)
+
+
+def test_what_was_measured_counts_before_what_is_estimated(runs, monkeypatch, tmp_path):
+    monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path))
+    one = memory.estimate_bytes(runs[0], 1, "cpu")
+    state = one.params + one.optimizer + one.batch
+    room = (one.temporaries + 6.5 * state) / 0.8
+    monkeypatch.setattr(packing, "device_bytes", lambda device, count: room)
+    assert packing.largest(runs[0], ONE) == 6
+    # Two members needed as much as the states of four: their activations are of two states more.
+    cost = timing.Cost(
+        **{"program": timing.program(runs[0]), "device_kind": "cpu", "devices": 1, "cores": 1},
+        **{"members": 2, "steps": 4, "step_s": 1.0, "compile_s": 1.0, "eval_s": None},
+        **{"other_s": 0.0, "device_bytes": int(one.temporaries + 4 * state)},
+        **{"flops_per_step": 1.0, "mfu": None},
+    )
+    timing.write(cost, RunDirectory(tmp_path / "a"))
+    assert packing.largest(runs[0], ONE) == 4
+    monkeypatch.setattr(packing.trials, "form_of", lambda platform: "vmap")
+    assert packing.largest(runs[0], ONE) == int(0.8 * room / (cost.device_bytes / 2))
 
 
 def test_a_sweep_trains_its_groups(runs, tmp_path):
