@@ -160,6 +160,7 @@ PIPELINES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", PIPELINES.values(), ids=PIPELINES)
 def test_a_pipeline_executes_its_bubble_and_nothing_more(fields):
     config = override(

@@ -35,8 +35,8 @@ def test_every_config_trains_in_its_debug_form(path, workdir):
     assert train(config, workdir, devices=jax.devices()[:1], quiet=True).status == "done"
 
 
-# The others are slow tests.
-FAST = ("quickstart", "cooldown")
+# The others are slow tests; tests/test_launch.py sweeps the quick start.
+FAST = ("cooldown",)
 
 
 @pytest.mark.parametrize(

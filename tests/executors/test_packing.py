@@ -84,6 +84,7 @@ def test_what_was_measured_counts_before_what_is_estimated(runs, monkeypatch, tm
     assert packing.largest(runs[0], ONE) == int(0.8 * room / (cost.device_bytes / 2))
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_its_groups(runs, tmp_path):
     chosen = [runs[0], runs[3], runs[6]]
     planned = plan(chosen, tmp_path, pack="auto", devices=ONE)

@@ -14,6 +14,7 @@ from scaling.train.checkpoint import Checkpoints
 OFFLOAD = {"optim.offload": True}
 
 
+@pytest.mark.slow
 def test_the_curve_is_the_same(tiny):
     """On a mesh, and where a loop of several steps carries the moments."""
     mesh = {"mesh.fsdp": 4, "mesh.tensor": 2}

@@ -98,6 +98,7 @@ def test_packed_is_alone(few, tmp_path, form):
     assert {c.seed: RunDirectory.open(c, tmp_path).metrics() for c in configs} == before
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_alone_and_packed(few, tmp_path):
     """Stopped after one call each, packed, then one of them alone; then all packed on two devices.
 
