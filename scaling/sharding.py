@@ -136,10 +136,14 @@ def _slices(devices: list[Any]) -> list[list[Any]]:
 
 def _within(devices: list[Any], shape: tuple[int, ...]) -> np.ndarray:
     """The devices of one slice as a mesh of this shape, neighbours along the last axes."""
+    # But for `trial`, the last of AXES: hardly anything is said along it.
+    outer, axes = (shape[-1], *shape[:-1]), (AXES[-1], *AXES[:-1])
     if devices[0].platform == "tpu":
-        return jax.make_mesh(shape, AXES, devices=devices).devices  # knows the links of the chips
-    # By number: the devices of a process, and the processes of a machine, follow one another.
-    return np.asarray(sorted(devices, key=lambda device: device.id)).reshape(shape)
+        found = jax.make_mesh(outer, axes, devices=devices).devices  # knows the links of the chips
+    else:
+        # By number: the devices of a process, and the processes of a machine, follow one another.
+        found = np.asarray(sorted(devices, key=lambda device: device.id)).reshape(outer)
+    return np.moveaxis(found, 0, -1)
 
 
 def check_batch(config: RunConfig, mesh: Mesh | AbstractMesh) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from etils import epath
 
+from scaling import distributed
 from scaling.config import RunConfig, from_dict, run_name, to_dict
 from scaling.errors import UserError
 from scaling.executors.healing import classify
@@ -116,7 +117,11 @@ def run_job(
     stop: threading.Event | None = None,
     quiet: bool = False,
 ) -> tuple[Result, ...]:
-    """Train a job in this process; errors of any kind become results."""
+    """Train a job in this process; errors of any kind become results.
+
+    Several processes of a session train it together, and have the same results. One with which
+    something went wrong alone has only failures, and must end at once: the others wait for it.
+    """
     from scaling.train.loop import train
     from scaling.train.packed import train_packed
 
@@ -126,10 +131,20 @@ def run_job(
     try:
         if len(job.configs) > 1:
             outcomes = train_packed(job.configs, workdir, branches=branches, **how)
-        else:
-            outcomes = [train(job.configs[0], workdir, branches=branches[0], **how)]
+            # What one process met, the others only heard of.
+            return _as_process_0(_results(job, outcomes))
+        outcomes = [train(job.configs[0], workdir, branches=branches[0], **how)]
     except Exception as error:
         outcomes = [error] * len(job.configs)
+    return _results(job, outcomes)
+
+
+def _as_process_0(results: tuple[Result, ...]) -> tuple[Result, ...]:
+    rows = distributed.gather([(r.status, r.reason, r.failure) for r in results])[0]
+    return tuple(Result(r.config, *row) for r, row in zip(results, rows, strict=True))
+
+
+def _results(job: Job, outcomes: Sequence[Any]) -> tuple[Result, ...]:
     return tuple(_result(c, outcome) for c, outcome in zip(job.configs, outcomes, strict=True))
 
 

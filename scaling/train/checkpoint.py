@@ -32,7 +32,12 @@ class Checkpoints:
             self._path,
             item_names=("state", "identity"),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=config.train.keep_checkpoints, enable_async_checkpointing=True
+                max_to_keep=config.train.keep_checkpoints,
+                enable_async_checkpointing=True,
+                # Where processes wait for each other in a save: several runs may be saved at once.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    barrier_sync_key_prefix=self._path.parent.name
+                ),
             ),
         )
 

@@ -99,7 +99,7 @@ def train(
             with distributed.together():
                 work = _Run(config, run, devices, stop or threading.Event(), quiet, branches or {})
             with distributed.together():
-                _check_shared(run)
+                check_shared(run)
             return work.train()
         except Exception as error:
             if first:
@@ -108,7 +108,7 @@ def train(
             raise
 
 
-def _check_shared(run: RunDirectory) -> None:
+def check_shared(run: RunDirectory) -> None:
     """Raise UserError unless this process sees the directory that process 0 has begun."""
     until = time.monotonic() + 60  # network file systems remember for a while what was not there
     while not (run.path / "config.json").exists():
@@ -278,7 +278,9 @@ class _Run:
                 pending = None
             if evaluates(edge, config):
                 self._evaluate(edge, rows_of, state, recorder)
-            self._begin_branches(edge, state)
+            if edge in self.branches:
+                recorder.flush()  # a branch begins with the lines so far
+                self._begin_branches(edge, state)
             if saves(edge, config) or stops:
                 recorder.flush()
                 checkpoints.save(edge, state, self.spikes.losses)
@@ -302,7 +304,7 @@ class _Run:
         return next_edge(step, self.config, self.branches)
 
     def _begin_branches(self, step: int, state: TrainState) -> None:
-        for config in self.branches.get(step, ()):
+        for config in self.branches[step]:
             size = dataclasses.asdict(ladder.cost(config))
             begin(config, self.run, state, step, _made_by(list(self.mesh.devices.flat)), size)
 

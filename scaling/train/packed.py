@@ -18,23 +18,24 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import costs, data, fingerprints, optim, sharding, xla_flags
+from scaling import costs, data, distributed, fingerprints, optim, sharding, xla_flags
 from scaling.config import RunConfig, run_name
 from scaling.data import Batches
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, UserError
 from scaling.objectives import Sum
+from scaling.train import member as member_lib
 from scaling.train import trials as trials_lib
 from scaling.train.compilation import Compiled
 from scaling.train.evaluate import join, summarise
-from scaling.train.loop import Outcome
-from scaling.train.member import Branches, Member
+from scaling.train.loop import Outcome, check_shared
+from scaling.train.member import Branches, Member, settle
 from scaling.train.placement import place
 from scaling.train.progress import Progress
-from scaling.train.rhythm import check_means, due_lines, evaluates, saves
+from scaling.train.rhythm import due_lines, evaluates, saves
 from scaling.train.state import TrainState, compile_init, start_values
 from scaling.train.trials import Form, Trials
 
-_ENDERS = 4  # threads that wait for the last checkpoints of members
+_ENDERS = 4  # threads that wait for the last checkpoints of members, in a process alone
 
 
 def train_packed(
@@ -58,22 +59,30 @@ def train_packed(
       branches: of each run, those that begin from its state, under the updates they share.
       form: how the program does many runs; None: the platform's faster one.
 
-    Returns, in the order of `configs`, how each ended; an exception for one that failed, whose
-    status.json says it too.
+    Returns, in the order of `configs`, how each ended, the same in every process; an exception for
+    one that failed, whose status.json says it too. Of several processes, one that cannot go on
+    together with the others raises, and must end: the others wait for it.
     """
     devices = list(devices or jax.devices())
     leaves: Sequence[Branches] = branches or [{} for _ in configs]
     members = [Member(c, workdir, b) for c, b in zip(configs, leaves, strict=True)]
-    for member in members:
-        member.start(devices)
+    member_lib.start(members, devices)
     todo = [member for member in members if member.active]
+    group = None
     try:
         if todo:
-            _Group(todo, devices, stop or threading.Event(), quiet, form).train()
+            with distributed.together():
+                for member in todo:
+                    check_shared(member.run)
+                group = _Group(todo, devices, stop or threading.Event(), quiet, form)
+            group.train()
     except Exception as error:
-        for member in todo:
-            if member.active:
-                member.fail(error)
+        met_by_all = group is None and isinstance(error, UserError)
+        goes_on = jax.process_count() == 1 or met_by_all
+        for member in (member for member in todo if member.active):
+            member.fail(error) if goes_on else member.abandon(error)
+        if not goes_on:
+            raise
     return [m.outcome for m in members if m.outcome is not None]
 
 
@@ -101,12 +110,13 @@ class _Group:
         for member in members:
             _check_alike(first, member.config)
         mesh = sharding.make_mesh(trials_lib.mesh_of(first.mesh, devices, len(members)), devices)
-        self.members, self.stop, self.quiet = members, stop, quiet
+        self.members, self.stop = members, stop
+        self.quiet = quiet or jax.process_index() > 0
         self.trials: Trials = trials_lib.trials(first, mesh, len(members), form)
         self.calls = first.train.steps_per_call
         like = self.trials.plan.abstract
-        shapes = costs.batch_shapes(first)
-        self.hashed = fingerprints.names(like.params, like.opt_state, like.ema, shapes)
+        self.shapes = costs.batch_shapes(first)
+        self.hashed = fingerprints.names(like.params, like.opt_state, like.ema, self.shapes)
         train_sets: dict[Any, Batches] = {}
         eval_sets: dict[Any, Batches] = {}
         self.batches: list[Batches] = []  # of each member
@@ -139,6 +149,7 @@ class _Group:
             try:
                 self._announce()
                 self._loop(state)
+                settle(self.members)
             finally:
                 self.rate.close()
 
@@ -150,15 +161,18 @@ class _Group:
         stack = trials.empty()
         for slot, member in enumerate(self.members):
             member.slot = slot
-            with member.guarded():
+            with member.guarded_together():
                 state = member.restore(trials.plan.abstract)
                 if state is None:
                     state = init(*start_values(member.config, mesh))
                 first = int(jax.device_get(state.step))
+                stack = trials.insert(stack, place(np.int32(slot), whole), state)
+            if member.active:
                 # One write of a status a second, over all.
                 count = len(self.members)
-                member.go_on(first, mesh, members=count, status_every=float(count))
-                stack = trials.insert(stack, place(np.int32(slot), whole), state)
+                with member.guarded():
+                    member.go_on(first, mesh, members=count, status_every=float(count))
+        settle(self.members)
         return stack
 
     def _announce(self) -> None:
@@ -180,6 +194,7 @@ class _Group:
         self.rows_of = trials.compile_rows()
         run_steps = Compiled(trials.compile_steps())
         hparams = trials.place_values(self._hparams())
+        vote = distributed.StopVote(self.stop, trials.mesh)
         counts: list[int] = []
         pending: tuple[_Call, Any] | None = None
         for call in _ahead(self._calls()):
@@ -194,11 +209,12 @@ class _Group:
                 placed = self._place_counts(counts)
             with jax.transfer_guard("disallow"):
                 state, metrics_TxK = run_steps(state, call.batches_TxK, *placed, hparams)
+            vote.cast()
             for member, _ in self._active(call):
                 member.recorder.compiled(run_steps)
             self._drain(pending)
             pending = (call, metrics_TxK)
-            stops = self.stop.is_set()
+            stops = vote.passed()
             if stops or any(self._rests(m, edge) for m, edge in self._active(call)):
                 # What a checkpoint's step implies must be on disk before the checkpoint is.
                 self._drain(pending)
@@ -222,13 +238,17 @@ class _Group:
         self._evaluate(
             {m: edge for m, edge in self._active(call) if evaluates(edge, m.config)}, state
         )
+        for member, edge in self._active(call):
+            if stops or self._rests(member, edge):
+                member.flush()
+        settle(self.members)
         whole = sharding.replicated(self.trials.mesh)
         for member, edge in self._active(call):
 
             def own(slot: int = member.slot) -> TrainState:
                 return self.trials.extract(state, place(np.int32(slot), whole))
 
-            with member.guarded():
+            with member.guarded_together():
                 member.save(edge, own, told=saves(edge, member.config) or stops)
         for member, edge in self._active(call):
             if edge == member.steps:
@@ -241,7 +261,10 @@ class _Group:
         """End a member while the others go on."""
         member.outcome = outcome
         self.rate.say(f"{outcome.status} at step {outcome.step}: {run_name(member.config)}")
-        self.enders.submit(member.end, outcome)
+        if jax.process_count() == 1:
+            self.enders.submit(member.end, outcome)
+        else:
+            member.end(outcome)  # the processes wait for each other, in one order
 
     def _drain(self, pending: tuple[_Call, Any] | None) -> None:
         """Fetch the metrics of an earlier call, log what is due, end who is not finite."""
@@ -254,9 +277,8 @@ class _Group:
         ):
             if member.active and edge > start:
                 own = {name: values[slot] for name, values in fetched.items()}
-                with member.guarded():
-                    member.record(due_lines(start, edge, own, member.config, self.hashed))
-                    member.step = edge
+                member.record(due_lines(start, edge, own, member.config, self.hashed))
+                member.step = edge
         losses = [m.loss for m in self.members if np.isfinite(m.loss)]
         step = sum(m.step for m in self.members)
         rate = (step - self.first) / (time.monotonic() - self.began)
@@ -291,18 +313,17 @@ class _Group:
     def _batches(self, starts: list[int], edges: list[int]) -> Any:
         """The batches of a call, [T, K, B, L]; where nothing is to be done, whatever was there."""
         made: dict[tuple[int, int], data.Batch] = {}
-        stacked: dict[str, np.ndarray] = {}
+        shape = (self.trials.slots, self.calls)
+        stacked = {n: np.zeros((*shape, *s.shape), s.dtype) for n, s in self.shapes.items()}
         for slot, (start, edge) in enumerate(zip(starts, edges, strict=True)):
             batches = self.batches[slot]
-            for k, step in enumerate(range(start, edge)):
+            # What other hosts hold, they make.
+            for k, step in enumerate(range(start, edge) if slot in self.trials.here else ()):
                 # Members that see the same data in the same order share the work.
                 key = (id(batches), step)
                 if key not in made:
                     made[key] = batches.batch(step)
                 for name, value in made[key].items():
-                    if name not in stacked:
-                        shape = (self.trials.slots, self.calls, *value.shape)
-                        stacked[name] = np.zeros(shape, value.dtype)
                     stacked[name][slot, k] = value
         return self.trials.place_batches(stacked)
 
@@ -321,9 +342,7 @@ class _Group:
                 means[member][name] = summarise({c: join(pieces) for c, pieces in columns})
         seconds = time.monotonic() - started
         for member, step in due.items():
-            with member.guarded():
-                check_means(step, means[member])
-                member.recorder.evaluation(step, means[member], seconds)
+            member.evaluated(step, means[member], seconds)
 
     def _rows(self, params: Any, sets: Mapping[int, Batches]) -> dict[int, dict[str, list[Sum]]]:
         """slot -> name -> the sums of each batch of one evaluation set."""

@@ -106,6 +106,19 @@ class Trials:
     def _values(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec("trial"))
 
+    @property
+    def _told(self) -> NamedSharding:
+        """Of what is fetched: with several hosts, whole on each, so that all decide alike."""
+        hosts = {device.process_index for device in self.mesh.devices.flat}
+        return sharding.replicated(self.mesh) if len(hosts) > 1 else self._values
+
+    @functools.cached_property
+    def here(self) -> frozenset[int]:
+        """The slots that this host's devices hold, or a part of each of them."""
+        lies = self._values.addressable_devices_indices_map((self.slots,))
+        held = (range(self.slots)[index[0]] for index in lies.values() if index is not None)
+        return frozenset(slot for slots in held for slot in slots)
+
     # ---- states in and out of the stack
 
     def empty(self) -> TrainState:
@@ -221,7 +234,7 @@ class Trials:
                 sharding.replicated(self.mesh),
                 values,
             ),
-            out_shardings=(self.shardings, values),
+            out_shardings=(self.shardings, self._told),
             donate_argnums=0,
             compiler_options=xla_flags.options(train.xla_flags, self.mesh.devices.flat[0].platform),
         )
@@ -256,7 +269,7 @@ class Trials:
                 NamedSharding(self.mesh, _ROWS),
                 self._values,
             ),
-            out_shardings=self._values,
+            out_shardings=self._told,
         )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from scaling.records import RunDirectory
+from scaling.train.checkpoint import steps
 
 
 def lines(run: RunDirectory) -> list[dict]:
@@ -13,9 +14,10 @@ def lines(run: RunDirectory) -> list[dict]:
 
 
 def final_state(run: RunDirectory) -> list[np.ndarray]:
-    """Every leaf of the newest checkpoint's state."""
-    with ocp.CheckpointManager(run.path / "checkpoints") as manager:
-        state = manager.restore(
-            manager.latest_step(), args=ocp.args.Composite(state=ocp.args.StandardRestore())
-        )["state"]
+    """Every leaf of the newest checkpoint's state, wherever it was saved."""
+    path = run.path / "checkpoints" / str(max(steps(run.path / "checkpoints"))) / "state"
+    handler = ocp.PyTreeCheckpointHandler()
+    whole = ocp.RestoreArgs(restore_type=np.ndarray)
+    args = jax.tree.map(lambda _: whole, handler.metadata(path).tree)
+    state = handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=args))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]

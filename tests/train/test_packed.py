@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,8 +17,10 @@ import pytest
 from reading import final_state, lines
 
 from scaling.config import override, to_dict
-from scaling.executors.jobs import each
+from scaling.errors import FAILED, RESUME_ME
+from scaling.executors.jobs import Job, each
 from scaling.executors.local import run_local
+from scaling.executors.pods import desk
 from scaling.records import RunDirectory
 from scaling.sweep import grid
 from scaling.train.loop import train
@@ -205,3 +208,91 @@ def test_a_group_that_is_killed_goes_on(tiny, tmp_path):
     assert statuses(outcomes) == ["done", "done"]
     for config in configs:
         assert_same_run(config, tmp_path / "cut", tmp_path / "whole")
+
+
+# ---- several processes, as on the hosts of a slice
+
+
+def hosts(job, workdir, devices=2, count=2) -> list[subprocess.Popen]:
+    """What each host of a slice runs; they find each other as tasks of Slurm do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    slurm = {"SLURM_JOB_ID": str(port), "SLURM_NTASKS": str(count)}
+    slurm |= {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": str(count)}
+    slurm |= {"JAX_NUM_CPU_DEVICES": str(devices)}
+    path = desk.give(job, workdir)
+    return [
+        subprocess.Popen(
+            [sys.executable, "launch.py", "work", f"--job={path}"],
+            cwd=pathlib.Path(__file__).parents[2],
+            env=os.environ | slurm | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(count)
+    ]
+
+
+def ends(processes) -> tuple[list[int], list[str]]:
+    """Exit codes, and what was printed; whoever hangs is ended."""
+    try:
+        said = [process.communicate(timeout=200)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], said
+
+
+def ended_files(job, workdir) -> list[str]:
+    """How the job ended, by each process that wrote it down."""
+    folder = desk.job_file(job, workdir).parent
+    return [path.read_text() for path in sorted(folder.glob("*.ended-*.json"))]
+
+
+@pytest.mark.slow
+def test_two_hosts_stop_together_and_one_goes_on(tiny, tmp_path):
+    """Four members on the devices of two processes, each with its own; one is told to stop."""
+    rhythm = {"train.steps": 60, "evals.every": 30, "train.checkpoint_every": 20}
+    configs = [tiny(BASE | rhythm | fields) for fields in FEW[:3]]
+    configs.append(tiny(BASE | rhythm | FEW[3] | {"train.steps": 40}))
+    alone(configs, tmp_path / "alone")
+    job, workdir = Job(tuple(configs)), tmp_path / "hosts"
+    processes = hosts(job, workdir)
+    run = RunDirectory.open(configs[0], workdir)
+    while all(process.poll() is None for process in processes) and len(run.metrics()) < 3:
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGTERM)
+    codes, said = ends(processes)
+    assert codes == [RESUME_ME] * 2, said
+    results = desk.read_ended(job, workdir)
+    assert statuses(results) == ["stopped", "stopped", "diverged", "stopped"]
+    assert 3 <= run.status()["step"] < 40
+    outcomes = train_packed(configs, workdir, devices=jax.devices()[:1], quiet=True)
+    assert statuses(outcomes) == ["done", "done", "diverged", "done"]
+    for config in configs:
+        assert_same_run(config, workdir, tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_what_one_host_meets_all_answer(few, tmp_path):
+    """The batch lies across two processes; process 0 meets a lock, and a folder in the way."""
+    configs, expected = few
+    configs = [override(config, {"mesh.data": 4}) for config in configs]
+    locked, broken = (RunDirectory.open(c, tmp_path) for c in configs[:2])
+    (broken.path / "metrics.jsonl").mkdir(parents=True)
+    job = Job(tuple(configs))
+    with locked.lock():
+        codes, said = ends(hosts(job, tmp_path))
+    assert codes == [FAILED] * 2, said
+    told = ended_files(job, tmp_path)
+    assert len(told) == 2
+    assert told[0] == told[1]
+    results = desk.read_ended(job, tmp_path)
+    assert statuses(results) == ["failed", "failed", "diverged", "done"]
+    assert [r.failure for r in results[:2]] == ["busy", "error"]
+    assert "metrics.jsonl" in str(results[1].reason)
+    assert broken.status()["state"] == "failed"
+    for config in configs[2:]:
+        assert_same_run(config, tmp_path, expected)
