@@ -82,7 +82,12 @@ def _sweep_flags() -> None:
     )
     flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
     flags.DEFINE_bool("branch", True, "train the steps that runs share once (WSD and the like)")
-    flags.DEFINE_string("pack", "off", "alike runs in one program: auto, off, or how many")
+    flags.DEFINE_string(
+        "pack",
+        None,
+        "alike runs in one program: auto, off, or how many; default auto for --executor=local on a "
+        "CPU, else off",
+    )
     flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
     flags.DEFINE_bool("check_memory", True, "refuse runs that need more memory than a device has")
     flags.DEFINE_integer("devices", None, "that a run has, for --dry_run and --check")
@@ -116,7 +121,9 @@ def _planning() -> dict[str, Any]:
     # A worker does not split the CPU.
     devices = jax.devices() if processes == 1 else jax.devices()[:1]
     how = {"devices": devices, "processes": processes}
-    return how | {"branch": FLAGS.branch, "pack": FLAGS.pack}
+    # By default where it was measured to pay.
+    here = FLAGS.executor == "local" and devices[0].platform == "cpu"
+    return how | {"branch": FLAGS.branch, "pack": FLAGS.pack or ("auto" if here else "off")}
 
 
 def _check() -> int:
