@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from scaling import distributed, errors, ladder
+from scaling import distributed, errors, files, ladder
 from scaling.config import RunConfig
 from scaling.errors import UserError
 from scaling.records import RunDirectory, State
@@ -100,6 +100,8 @@ class Member:
             return
         try:
             start_directory(self.run, self.config, devices)
+            # Orbax makes it as well, where another process would wait for minutes if it could not.
+            files.make_directory(self.run.path / "checkpoints")
         except Exception as error:
             self.fail(error)
 
