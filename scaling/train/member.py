@@ -151,8 +151,9 @@ class Member:
     def save(self, step: int, state: Callable[[], TrainState], told: bool) -> None:
         """Begin the branches that leave here, and save, if `told`; after `flush`."""
         if step in self.branches:
-            provenance, size = (self.run.record()[key] for key in ("provenance", "size"))
+            provenance = self.run.record()["provenance"]
             for config in self.branches[step]:
+                size = dataclasses.asdict(ladder.cost(config))
                 begin(config, self.run, state(), step, provenance, size)
         if told:
             self.checkpoints.save(step, state())

@@ -1,5 +1,6 @@
 """Packed training: each member's directory is the one that the run alone would have left."""
 
+import dataclasses
 import json
 import math
 import os
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from reading import final_state, lines
 
+from scaling import ladder
 from scaling.config import override, to_dict
 from scaling.errors import FAILED, RESUME_ME
 from scaling.executors.jobs import Job, each
@@ -133,6 +135,19 @@ def test_a_member_that_fails_ends_alone(few, tmp_path):
     assert broken.status()["state"] == "failed"
     assert statuses(outcomes[2:]) == ["diverged", "done"]
     assert_same_run(configs[3], tmp_path, expected)
+
+
+def test_a_branch_of_a_member_begins_as_a_run_of_its_own(tiny, tmp_path):
+    """With its own size, not that of the longer run that it leaves."""
+    schedule = {"optim.schedule": "constant", "optim.warmup_steps": 2, "evals.batches": 1}
+    trunk, branch = (tiny(BASE | schedule | {"train.steps": steps}) for steps in (6, 4))
+    one = jax.devices()[:1]
+    train_packed([trunk], tmp_path, devices=one, quiet=True, branches=[{3: [branch]}])
+    run, of = (RunDirectory.open(config, tmp_path) for config in (branch, trunk))
+    assert run.record()["size"] == dataclasses.asdict(ladder.cost(branch))
+    assert run.branch() == {"trunk": of.path.name, "step": 3}
+    assert run.status()["state"] == "stopped"
+    assert lines(run) == [line for line in lines(of) if line["step"] <= 3]
 
 
 def test_runs_of_other_programs_are_refused(tiny, tmp_path):
