@@ -197,12 +197,16 @@ def _forecast(configs: "list[RunConfig]") -> "Forecast":
     """What the sweep of the flags will take."""
     import jax
 
+    from scaling.config import run_name
     from scaling.executors import forecast
+    from scaling.executors import plan as plan_lib
 
     how = _planning()
     slots = len(configs) if FLAGS.executor == "slurm" else min(how["processes"], len(configs))
     devices, device = FLAGS.devices or len(how["devices"]), jax.devices()[0]
-    return forecast.forecast(configs, FLAGS.workdir, device, devices, slots, FLAGS.mfu)
+    jobs = plan_lib.plan(configs, FLAGS.workdir, **how).jobs
+    shared = {run_name(b.config): b.step for job in jobs for _, b in job.branches}
+    return forecast.forecast(configs, FLAGS.workdir, device, devices, slots, FLAGS.mfu, shared)
 
 
 def _after(

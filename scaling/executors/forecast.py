@@ -8,7 +8,7 @@ which. Called by `sweep`, before the runs and after them.
 import datetime
 import heapq
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,7 @@ def forecast(
     devices: int = 1,
     slots: int = 1,
     mfu: float | None = None,
+    shared: Mapping[str, int] | None = None,
 ) -> Forecast:
     """Seconds of every run that has not ended.
 
@@ -102,6 +103,7 @@ def forecast(
       devices: of a run.
       slots: runs at a time; on a CPU they share the cores.
       mfu: where there is no record; None: that of records of other programs, else `MFU`.
+      shared: updates that a run, by its name, is given by a trunk.
     """
     runs = [RunDirectory.open(config, workdir) for config in configs]
     programs = [timing.program(config) for config in configs]
@@ -119,7 +121,8 @@ def forecast(
         if status.get("state") in ENDED and status.get("state") != "failed":
             estimates.append(Estimate(config, 0.0, "ended", spent))
             continue
-        left = ladder.resolved(config.train.steps) - status.get("step", 0)
+        given = max(status.get("step", 0), (shared or {}).get(run_name(config), 0))
+        left = ladder.resolved(config.train.steps) - given
         if found := known.get(name):
             seconds: float | None = _from_record(config, found, left, first=name not in begun)
             begun.add(name)
@@ -169,10 +172,12 @@ def against(predicted: Forecast, workdir: epath.PathLike, wall: float) -> tuple[
     """
     rows: list[dict[str, Any]] = []
     for e in predicted.estimates:
-        status = RunDirectory.open(e.config, workdir).status()
+        run = RunDirectory.open(e.config, workdir)
+        status, cost = run.status(), timing.of_run(run)
         if e.source == "ended" or status.get("state") != "done" or e.seconds is None:
             continue
-        took = status.get("seconds", 0.0) - e.spent
+        # The members of a packed group share its time.
+        took = (status.get("seconds", 0.0) - e.spent) / (cost.members if cost else 1)
         name = run_name(e.config)
         rows.append({"run": name, "predicted_s": e.seconds, "actual_s": took, "source": e.source})
     frame = pd.DataFrame(rows, columns=["run", "predicted_s", "actual_s", "source"])

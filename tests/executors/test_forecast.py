@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from scaling import costs, ladder, timing
-from scaling.config import RunConfig, override
+from scaling.config import RunConfig, override, run_name
 from scaling.executors import forecast
 from scaling.records import RunDirectory
 from scaling.resolve import CorpusFacts, resolve
@@ -126,3 +126,21 @@ def test_only_what_is_left_is_counted_and_the_slots_share_it(plan, tmp_path):
     assert f"{160 / sum(seconds):.2f} times" in text
     forecast.write(frame, tmp_path / "report")
     assert (tmp_path / "report" / "forecast.csv").read_text().startswith("run,predicted_s")
+
+
+def test_steps_that_a_trunk_gives_are_not_counted(plan, tmp_path):
+    timing.write(cost(plan[0]), RunDirectory.open(plan[0], tmp_path / "first"))
+    shared = {run_name(plan[1]): 80}
+    found = forecast.forecast(plan, tmp_path, jax.devices()[0], shared=shared)
+    assert found.estimates[0].seconds - found.estimates[1].seconds == pytest.approx(80 * 0.5)
+
+
+def test_afterwards_the_members_of_a_group_have_a_share_of_its_seconds_each(plan, tmp_path):
+    predicted = forecast.forecast(plan[:2], tmp_path, jax.devices()[0])
+    for config in plan[:2]:
+        run = RunDirectory.open(config, tmp_path)
+        run.start(config, {})
+        run.write_status("done", step=100, seconds=30.0)
+        timing.write(cost(config, members=2), run)
+    _, frame = forecast.against(predicted, tmp_path, 30.0)
+    assert list(frame["actual_s"]) == [15.0, 15.0]
