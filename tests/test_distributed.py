@@ -131,6 +131,7 @@ def assert_same_curve(run: RunDirectory, reference: RunDirectory) -> None:
 # ---- two processes
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_run_of_one(tiny, launcher, tmp_path):
     """Tensor parallel across them: both read every row. Metrics are written once."""
     fields = {"mesh.tensor": 2, "train.steps": 5}

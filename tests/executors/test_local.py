@@ -44,6 +44,7 @@ def test_a_failed_or_diverged_run_stops_no_other(runs, tmp_path, workers):
     assert len(seen) == 4
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_an_attempt_and_no_run(tiny, tmp_path):
     """SIGKILL on the process that trains the longer run: it is resumed, the others are trained."""
     long = tiny({"train.steps": 300, "train.checkpoint_every": 20})

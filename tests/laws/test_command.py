@@ -46,9 +46,8 @@ def test_fit_then_plan(tmp_path: pathlib.Path) -> None:
     assert plan["params"]["low"] < plan["params"]["value"] < plan["params"]["high"]
 
 
-@pytest.mark.parametrize(
-    "base", ["configs.tiny", pytest.param("configs.lm", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["configs.lm", "configs.tiny"])
 def test_the_planned_ladder_trains(base: str, tmp_path: pathlib.Path) -> None:
     """From a fit to a plan of a few steps to a trained run, as at the command line."""
     fit_command(**CHINCHILLA, bootstrap=40, out=str(tmp_path))

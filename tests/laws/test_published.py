@@ -60,6 +60,7 @@ def test_chinchilla_least_squares_and_all_points(
     assert optimal(both) == pytest.approx(0.6219, abs=5.1e-5)
 
 
+@pytest.mark.slow
 def test_chinchilla_bootstrap_standard_errors(chinchilla_240: pd.DataFrame) -> None:
     """Seed 42 draws the published resamples, so the errors agree far within their own scatter."""
     found = fit(chinchilla_240, "chinchilla", bootstrap=4000, level=0.95, seed=42)
