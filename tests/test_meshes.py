@@ -79,6 +79,8 @@ SLOW = (
     *("data seq tensor", "fsdp seq tensor, ring", "seq expert stage"),
     "replica fsdp tensor, in pieces",
 )
+DROPLESS = ("expert", "fsdp tensor expert")
+OF_EXPERTS = (*AXES, *DROPLESS, "seq expert stage", "replica fsdp tensor, in pieces")
 
 
 def where(model: str) -> list[str]:
@@ -88,10 +90,11 @@ def where(model: str) -> list[str]:
 
 
 def marks(model: str, name: str) -> tuple[pytest.MarkDecorator, ...]:
-    """Every axis, and eight products, at each change; every other product now and then."""
+    """Every axis, and some products, at each change; every other product now and then."""
     if name in FAST and model == "dense":
         return ()
-    return (pytest.mark.slow if name in SLOW else pytest.mark.exhaustive,)
+    slow = name in (SLOW if model == "dense" else OF_EXPERTS if model == "experts" else DROPLESS)
+    return (pytest.mark.slow if slow else pytest.mark.exhaustive,)
 
 
 CASES = [

@@ -35,14 +35,14 @@ def test_every_config_trains_in_its_debug_form(path, workdir):
     assert train(config, workdir, devices=jax.devices()[:1], quiet=True).status == "done"
 
 
-# The others are slow tests; tests/test_launch.py sweeps the quick start.
-FAST = ("cooldown",)
+# tests/test_launch.py sweeps the quick start.
+MARKS = {"cooldown": (), "quickstart": pytest.mark.slow}
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.slow)
+        pytest.param(path, id=path.stem, marks=MARKS.get(path.stem, pytest.mark.exhaustive))
         for path in files("experiments")
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_debug_form_prints_a_ratio_for_each_part():
     done = subprocess.run(
         [sys.executable, "benchmarks/dispatch.py", "--debug"],

@@ -17,7 +17,7 @@ def test_the_exponent_is_that_of_a_power_law():
     assert exponent(sizes, [3 * s**1.7 for s in sizes]) == pytest.approx(1.7)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_debug_form_prints_a_table_an_axis_and_draws(tmp_path):
     command = [sys.executable, "benchmarks/growth.py", "--debug", f"--figure={tmp_path}/growth.png"]
     done = subprocess.run(

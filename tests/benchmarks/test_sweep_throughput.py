@@ -10,7 +10,7 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_debug_form_prints_ratios_and_the_best_size():
     done = subprocess.run(
         [sys.executable, "benchmarks/sweep_throughput.py", "--debug"],

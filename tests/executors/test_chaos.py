@@ -156,7 +156,7 @@ def saved(run: RunDirectory) -> list[pathlib.Path]:
     return [p for p in pathlib.Path(run.path / "checkpoints").glob("*") if p.name.isdigit()]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_table_of_a_disturbed_sweep_is_the_undisturbed_one(tiny, small_disk, tmp_path):
     configs = [
         tiny(

@@ -16,7 +16,7 @@ def test_quick_start_intervals_cover() -> None:
     "name",
     [
         pytest.param("quick start, 13 runs", marks=pytest.mark.slow),
-        pytest.param("5 budgets x 7 sizes", marks=pytest.mark.slow),
+        pytest.param("5 budgets x 7 sizes", marks=pytest.mark.exhaustive),
         pytest.param("8 budgets x 15 sizes", marks=pytest.mark.exhaustive),
     ],
 )

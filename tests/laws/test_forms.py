@@ -40,6 +40,7 @@ TRUE: dict[str, dict[str, float]] = {
         "E": 2.0, "A": 0.5, "B": 300.0, "alpha": 0.5, "C": 2.0, "beta": 0.5, "gamma": 0.6,
     },
 }  # fmt: skip
+SLOWEST = ("m4", "multi_power", "broken_power_2")
 SLOW = (
     "broken_power",
     "broken_power_2",
@@ -107,7 +108,13 @@ def test_every_law_is_tested() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in TRUE]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.exhaustive if n in SLOWEST else pytest.mark.slow)
+        if n in SLOW
+        else n
+        for n in TRUE
+    ],
 )
 def test_parameters_return(name: str) -> None:
     found = fit(made_by(LAWS[name]), name, x="x", bootstrap=0)

@@ -311,7 +311,11 @@ MESHES = [
         ("dropless", MESHES[0]),
         ("capacity", MESHES[0]),
         pytest.param("expert choice", MESHES[0], marks=pytest.mark.slow),
-        *(pytest.param(form, m, marks=pytest.mark.slow) for form in FORMS for m in MESHES[1:]),
+        *(
+            pytest.param(form, m, marks=pytest.mark.exhaustive)
+            for form in FORMS
+            for m in MESHES[1:]
+        ),
     ],
     ids=str,
 )

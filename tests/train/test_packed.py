@@ -171,9 +171,14 @@ def sixteen(tiny, tmp_path_factory):
     return configs, workdir
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("form", "devices"), [("loop", 1), ("loop", 8), ("vmap", 1), ("vmap", 8)], ids=str
+    ("form", "devices"),
+    [
+        pytest.param("loop", 8, marks=pytest.mark.slow),
+        *(pytest.param(*c, marks=pytest.mark.exhaustive) for c in (("loop", 1), ("vmap", 1))),
+        pytest.param("vmap", 8, marks=pytest.mark.exhaustive),
+    ],
+    ids=str,
 )
 def test_sixteen_packed_are_alone(sixteen, tmp_path, form, devices):
     """On one device, and over trial 4 x data 2 of eight; also when killed on the way."""
