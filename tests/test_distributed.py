@@ -158,7 +158,7 @@ def uninterrupted(tiny, tmp_path_factory):
     return config, RunDirectory.open(config, workdir)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_signal_to_one_stops_all_and_fewer_processes_go_on(uninterrupted, launcher, tmp_path):
     """4 processes, SIGTERM to the last; then 2 tasks of Slurm, SIGTERM to the first; then 1."""
     config, reference = uninterrupted
@@ -184,8 +184,10 @@ def test_a_signal_to_one_stops_all_and_fewer_processes_go_on(uninterrupted, laun
     assert_same_curve(run, reference)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(
+    "victim",
+    [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.exhaustive)],
+)
 def test_the_others_end_when_one_is_killed_and_the_same_command_goes_on(
     uninterrupted, launcher, tmp_path, victim
 ):

@@ -36,7 +36,7 @@ def test_every_config_trains_in_its_debug_form(path, workdir):
 
 
 # tests/test_launch.py sweeps the quick start.
-MARKS = {"cooldown": (), "quickstart": pytest.mark.slow}
+MARKS = {"cooldown": ()}
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_a_row_holds_rates_memory_and_a_loss():
     assert "124m" in line(row)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_command_prints_a_line_a_model(tmp_path):
     """As a user runs it: a process a model, with XLA's optimizations, which the tests leave out."""
     out = tmp_path / "gpu.json"

@@ -139,9 +139,14 @@ class Chaos:
         """No space at all until a run has met it."""
         met = len(re.findall("^disk: ", self.log.read_text(), re.MULTILINE))
         filler = self.workdir / "filler"
-        free = os.statvfs(self.workdir)
         with open(filler, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+            size = 0
+            # In pieces, since the runs write meanwhile: large ones, then what is left.
+            for piece in (2**20, 2**12):
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.posix_fallocate(file.fileno(), size, piece)
+                        size += piece
         try:
             self.wait_for(
                 lambda: len(re.findall("^disk: ", self.log.read_text(), re.MULTILINE)) > met

@@ -15,7 +15,7 @@ def test_quick_start_intervals_cover() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("quick start, 13 runs", marks=pytest.mark.slow),
+        pytest.param("quick start, 13 runs", marks=pytest.mark.exhaustive),
         pytest.param("5 budgets x 7 sizes", marks=pytest.mark.exhaustive),
         pytest.param("8 budgets x 15 sizes", marks=pytest.mark.exhaustive),
     ],
@@ -30,7 +30,7 @@ def test_default_intervals_cover(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("quick start, law 0.3 % off", marks=pytest.mark.slow),
+        pytest.param("quick start, law 0.3 % off", marks=pytest.mark.exhaustive),
         pytest.param("8 x 15, heavy tails", marks=pytest.mark.exhaustive),
     ],
 )

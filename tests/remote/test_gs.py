@@ -19,7 +19,7 @@ from object_store import Store, serve
 from scaling.records import RunDirectory, table
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 
 @pytest.fixture(scope="module")

@@ -171,14 +171,9 @@ def sixteen(tiny, tmp_path_factory):
     return configs, workdir
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    ("form", "devices"),
-    [
-        pytest.param("loop", 8, marks=pytest.mark.slow),
-        *(pytest.param(*c, marks=pytest.mark.exhaustive) for c in (("loop", 1), ("vmap", 1))),
-        pytest.param("vmap", 8, marks=pytest.mark.exhaustive),
-    ],
-    ids=str,
+    ("form", "devices"), [("loop", 1), ("loop", 8), ("vmap", 1), ("vmap", 8)], ids=str
 )
 def test_sixteen_packed_are_alone(sixteen, tmp_path, form, devices):
     """On one device, and over trial 4 x data 2 of eight; also when killed on the way."""
@@ -271,7 +266,7 @@ def ended_files(job, workdir) -> list[str]:
     return [path.read_text() for path in sorted(folder.glob("*.ended-*.json"))]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_hosts_stop_together_and_one_goes_on(tiny, tmp_path):
     """Four members on the devices of two processes, each with its own; one is told to stop."""
     rhythm = {"train.steps": 60, "evals.every": 30, "train.checkpoint_every": 20}
@@ -295,7 +290,7 @@ def test_two_hosts_stop_together_and_one_goes_on(tiny, tmp_path):
         assert_same_run(config, workdir, tmp_path / "alone")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_one_host_meets_all_answer(few, tmp_path):
     """The batch lies across two processes; process 0 meets a lock, and a folder in the way."""
     configs, expected = few
