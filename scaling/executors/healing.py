@@ -18,7 +18,7 @@ from scaling.distributed import peer_lost
 from scaling.errors import BusyError, DiskFullError, UserError
 from scaling.executors.result import Failure
 
-_FULL = ("no space left on device", "disk quota exceeded")
+DISK_SIGNS = ("no space left on device", "disk quota exceeded")
 MEMORY_SIGNS = ("resource_exhausted", "out of memory", "bad_alloc", "cannot allocate memory")
 # What the network, or a file system behind it, says when it is gone for a while.
 _LOST = ("unavailable:", "deadline_exceeded", "connection reset", "stale file handle")
@@ -61,7 +61,7 @@ def classify(error: BaseException) -> Failure:
     if (
         any(isinstance(e, DiskFullError) for e in chain)
         or codes & {errno.ENOSPC, errno.EDQUOT}
-        or any(sign in text for sign in _FULL)
+        or any(sign in text for sign in DISK_SIGNS)
     ):
         return "disk"
     if isinstance(error, BusyError):

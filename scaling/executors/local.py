@@ -197,6 +197,8 @@ class Workers:
         self._free.append(place)
         by_kernel = code == -signal.SIGKILL and oom.kills() > self._kills
         self._kills += by_kernel
+        # Who is killed has no last words: what stands in the log was survived.
+        said = code != -signal.SIGKILL and worker.said_out_of_memory()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         why = ": the kernel was out of memory" if by_kernel else ""
         return [
@@ -205,7 +207,7 @@ class Workers:
                 None,
                 death=f"the worker process ended with {how}{why}",
                 exit_code=code,
-                failure="memory" if by_kernel or worker.said_out_of_memory() else "lost",
+                failure="memory" if by_kernel or said else "lost",
                 log=str(worker.log),
             )
         ]

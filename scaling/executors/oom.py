@@ -8,7 +8,7 @@ local backend.
 import pathlib
 import re
 
-from scaling.executors.healing import MEMORY_SIGNS
+from scaling.executors.healing import DISK_SIGNS, MEMORY_SIGNS
 
 
 def kills() -> int:
@@ -45,5 +45,11 @@ def _count(path: pathlib.Path) -> int | None:
 
 
 def says_so(log: str) -> bool:
-    """Whether the last words in a log are of memory that could not be had."""
-    return any(sign in log.lower() for sign in MEMORY_SIGNS)
+    """Whether the last words in a log are of memory that could not be had.
+
+    A full disk is a "RESOURCE_EXHAUSTED", too: such lines do not count.
+    """
+    lines = [
+        line for line in log.lower().splitlines() if not any(sign in line for sign in DISK_SIGNS)
+    ]
+    return any(sign in line for line in lines for sign in MEMORY_SIGNS)

@@ -212,6 +212,9 @@ def test_room_is_what_can_be_had(tmp_path):
 def test_the_last_words_of_a_process_without_memory():
     assert oom.says_so("terminate called after throwing an instance of 'std::bad_alloc'")
     assert not oom.says_so("step 3/9 loss 2.1")
+    full = "RESOURCE_EXHAUSTED: write [OS error 28: ENOSPC No space left on device]"
+    assert not oom.says_so(full)
+    assert oom.says_so(f"{full}\nRESOURCE_EXHAUSTED: out of memory allocating 12 bytes")
     assert oom.kills() >= 0
 
 
