@@ -8,6 +8,7 @@ TPU_STAMP := $(TPU_VENV)/.installed
 XPK_VENV ?= $(VENV)-xpk
 XPK_STAMP := $(XPK_VENV)/.installed
 WORKDIR ?= out
+SLURM ?= slurm
 
 .PHONY: demo test test-slow test-exhaustive test-slurm test-tpu test-xpk lint format golden ci clean
 
@@ -21,12 +22,12 @@ test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not tpu" -n 2
 
 test-exhaustive: $(STAMP)  ## the rest: every product of mesh axes, the largest simulations; half an hour
-	$(BIN)/python -m pytest -m exhaustive -n 2
+	$(BIN)/python -m pytest -m "exhaustive and not slurm" -n 2
 
 test-slurm: $(STAMP)  ## sweeps on a real Slurm of two virtual nodes here; needs root (tests/slurm/cluster.py)
 	@$(BIN)/python tests/slurm/cluster.py start || exit 1; \
 	trap '$(BIN)/python tests/slurm/cluster.py stop' EXIT; \
-	$(BIN)/python -m pytest -m slurm tests/slurm
+	$(BIN)/python -m pytest -m "$(SLURM)" tests/slurm
 
 test-tpu: $(TPU_STAMP)  ## programs for TPUs, compiled without one; an environment of 2 GB of its own
 	$(TPU_VENV)/bin/python -m pytest -m tpu tests/check

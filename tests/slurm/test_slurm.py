@@ -126,6 +126,7 @@ def test_nodes_without_scontrol_and_runs_that_slurm_cannot_place(sweep, tmp_path
     assert "partition" in one.run(large).status()["reason"]
 
 
+@pytest.mark.exhaustive
 def test_a_dozen_runs_end_as_undisturbed_ones_whatever_is_done_to_them(sweep, make_reference):
     """Tasks cancelled and put back, the scheduler killed, tasks thrown out by a job that matters
     more, a node taken down, a node lost: each time while one of the runs is in the middle.
