@@ -26,6 +26,7 @@ from scaling.errors import DIVERGED, FAILED, RESUME_ME, UserError
 if TYPE_CHECKING:
     from scaling.config import RunConfig
     from scaling.executors.forecast import Forecast
+    from scaling.executors.plan import Plan
     from scaling.executors.result import Result
     from scaling.sweep import Study
 
@@ -166,11 +167,12 @@ def _sweep() -> int:
     if FLAGS.why:
         print(why.text(why.reasons(configs, FLAGS.workdir)))
         return 0
-    predicted = _forecast(configs)
+    planned = plan_lib.plan(configs, FLAGS.workdir, **_planning())
+    predicted = _forecast(configs, planned)
     if FLAGS.dry_run:
         print(preview.table(configs, FLAGS.workdir, devices=FLAGS.devices))
         print(predicted.text())
-        if text := plan_lib.plan(configs, FLAGS.workdir, **_planning()).text():
+        if text := planned.text():
             print(text)
         return 0
     stop, began = stop_on_signals(), time.monotonic()
@@ -180,9 +182,10 @@ def _sweep() -> int:
         refused = admission.refused(configs, FLAGS.workdir, jax.devices())
     for result in refused:
         progress.ended(result)
-    turned_away = {fingerprint(result.config) for result in refused}
-    admitted = [config for config in configs if fingerprint(config) not in turned_away]
-    planned = plan_lib.plan(admitted, FLAGS.workdir, **_planning())
+    if refused:
+        turned_away = {fingerprint(result.config) for result in refused}
+        admitted = [config for config in configs if fingerprint(config) not in turned_away]
+        planned = plan_lib.plan(admitted, FLAGS.workdir, **_planning())
     results = refused + EXECUTORS[FLAGS.executor](
         planned.jobs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
     )
@@ -193,19 +196,17 @@ def _sweep() -> int:
     return _after(plan, configs, results, stop)
 
 
-def _forecast(configs: "list[RunConfig]") -> "Forecast":
+def _forecast(configs: "list[RunConfig]", planned: "Plan") -> "Forecast":
     """What the sweep of the flags will take."""
     import jax
 
     from scaling.config import run_name
     from scaling.executors import forecast
-    from scaling.executors import plan as plan_lib
 
     how = _planning()
     slots = len(configs) if FLAGS.executor == "slurm" else min(how["processes"], len(configs))
     devices, device = FLAGS.devices or len(how["devices"]), jax.devices()[0]
-    jobs = plan_lib.plan(configs, FLAGS.workdir, **how).jobs
-    shared = {run_name(b.config): b.step for job in jobs for _, b in job.branches}
+    shared = {run_name(b.config): b.step for job in planned.jobs for _, b in job.branches}
     return forecast.forecast(configs, FLAGS.workdir, device, devices, slots, FLAGS.mfu, shared)
 
 

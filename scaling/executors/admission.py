@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import jax
 from etils import epath
 
-from scaling import chips, memory, optim
+from scaling import chips, memory, timing
 from scaling.config import RunConfig, override
 from scaling.errors import BusyError, ConfigError
 from scaling.executors.result import Result
@@ -45,9 +45,7 @@ def refused(
         if run.status().get("state") in ("done", "diverged"):
             continue
         config = override(config, run.changed())
-        program = optim.program_of(config)
-        key = repr((program.model, program.optim, program.objective, program.mesh))
-        key += repr((program.train.batch_size, program.train.microbatches, program.data.seq_len))
+        key = timing.program(config)
         if key not in known:
             known[key] = _needed(config, len(devices))
         needed = known[key]

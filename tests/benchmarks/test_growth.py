@@ -1,15 +1,9 @@
 """The benchmark of growth runs in its debug form; its exponents are slopes."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
+from debug_form import printed
 
 from benchmarks.growth import exponent
-
-REPOSITORY = pathlib.Path(__file__).parents[2]
 
 
 def test_the_exponent_is_that_of_a_power_law():
@@ -19,17 +13,8 @@ def test_the_exponent_is_that_of_a_power_law():
 
 @pytest.mark.exhaustive
 def test_the_debug_form_prints_a_table_an_axis_and_draws(tmp_path):
-    command = [sys.executable, "benchmarks/growth.py", "--debug", f"--figure={tmp_path}/growth.png"]
-    done = subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("exponent") == 2
+    text = printed("growth.py", f"--figure={tmp_path}/growth.png")
+    assert text.count("exponent") == 2
     for axis in ("width", "devices"):
-        assert axis in done.stdout
+        assert axis in text
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
