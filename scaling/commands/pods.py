@@ -78,14 +78,16 @@ def admit(configs: "Sequence[RunConfig]") -> "tuple[list[RunConfig], dict[str, s
 def refuse(configs: "Sequence[RunConfig]", why: dict[str, str]) -> "list[Result]":
     """Results of the runs that `admit` turned away; their directories say so, too."""
     from scaling.config import run_name
-    from scaling.executors.pods import admission
+    from scaling.executors import admission
 
     found, count = pod_target()
-    return [
-        admission.refuse(config, FLAGS.workdir, why[run_name(config)], found, count)
+    kind, chips = found.name, found.chips * count
+    results = [
+        admission.refuse(config, FLAGS.workdir, why[run_name(config)], kind, chips)
         for config in configs
         if run_name(config) in why
     ]
+    return [result for result in results if result is not None]
 
 
 def pod_backend() -> "Backend":

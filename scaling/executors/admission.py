@@ -1,8 +1,9 @@
 """Which runs of a sweep have room on the devices at all; the others are refused before they begin.
 
-Takes resolved runs and the devices of one of them; compares `memory.estimate_bytes` with what a
-device has. A refused run gets a directory that says so, with the numbers, like any run that failed:
-in `status`, in the table and in the report. Called by `launch.py sweep`.
+`refused` takes resolved runs and the devices of one of them here, and compares
+`memory.estimate_bytes` with what a device has; `pods/admission.py` knows the slices of a pod. A run
+that one of them turns away is `refuse`d: it gets a directory that says so, with the numbers, like
+any run that failed: in `status`, in the table and in the report. Called by `launch.py sweep`.
 """
 
 import pathlib
@@ -50,14 +51,14 @@ def refused(
             known[key] = _needed(config, len(devices))
         needed = known[key]
         if needed is not None and needed > limit:
-            reason = (
-                f"refused: a step needs about {binary(needed)} of a device's memory, which has "
+            why = (
+                f"a step needs about {binary(needed)} of a device's memory, which has "
                 f"{binary(limit)}; raise train.microbatches ({config.train.microbatches}), set "
                 f"model.remat ({config.model.remat}), use more devices, or train it all the same "
                 "with --check_memory=False"
             )
-            result = Result(config, "failed", reason, "config")
-            if _record(run, result, devices):
+            result = refuse(config, workdir, why, devices[0].device_kind, len(devices))
+            if result is not None:
                 out.append(result)
     return out
 
@@ -70,23 +71,36 @@ def _needed(config: RunConfig, devices: int) -> float | None:
         return None
 
 
-def _record(run: RunDirectory, result: Result, devices: Sequence[jax.Device]) -> bool:
-    """Write the refusal; False when another process is training the run."""
+def refuse(
+    config: RunConfig, workdir: epath.PathLike, why: str, device_kind: str, devices: int
+) -> Result | None:
+    """Write down that a run was not begun, and why, where `status` and the table find it.
+
+    Args:
+      config: resolved.
+      workdir: where its directory is.
+      why: with the numbers.
+      device_kind: of those that it would have had.
+      devices: how many.
+
+    Returns None when another process is training the run.
+    """
+    run, reason = RunDirectory.open(config, workdir), f"refused: {why}"
     try:
         with run.lock():
-            start_directory(run, result.config, devices)
-            if [a["reason"] for a in run.attempts()[-1:]] != [result.reason]:
+            start_directory(run, config, device_kind, devices)
+            if [a["reason"] for a in run.attempts()[-1:]] != [reason]:
                 run.add_attempt(
                     failure="config",
-                    reason=result.reason,
+                    reason=reason,
                     answer="not begun",
                     changed={},
                     step=run.status().get("step", 0),
                 )
-            run.write_status("failed", reason=result.reason)
+            run.write_status("failed", reason=reason)
     except BusyError:
-        return False
-    return True
+        return None
+    return Result(config, "failed", reason, "config")
 
 
 def device_bytes(device: jax.Device, count: int = 1) -> float | None:

@@ -120,14 +120,13 @@ def check_shared(run: RunDirectory) -> None:
         time.sleep(0.5)
 
 
-def start_directory(run: RunDirectory, config: RunConfig, devices: Sequence[jax.Device]) -> None:
+def start_directory(run: RunDirectory, config: RunConfig, device_kind: str, devices: int) -> None:
     """`config.json`, with the devices that the run is trained on, before step 0."""
-    run.start(config, _made_by(devices), dataclasses.asdict(ladder.cost(config)))
+    run.start(config, _made_by(device_kind, devices), dataclasses.asdict(ladder.cost(config)))
 
 
-def _made_by(devices: Sequence[jax.Device]) -> dict[str, Any]:
-    kind = {"device_kind": devices[0].device_kind, "device_count": len(devices)}
-    return provenance() | kind
+def _made_by(device_kind: str, devices: int) -> dict[str, Any]:
+    return provenance() | {"device_kind": device_kind, "device_count": devices}
 
 
 def make_recorder(
@@ -160,7 +159,7 @@ class _Run:
         devices = devices if devices is not None else jax.devices()
         if self.writes:
             # First of all, so that a run that fails below can be repeated from its directory.
-            start_directory(run, config, devices)
+            start_directory(run, config, devices[0].device_kind, len(devices))
         if config.train.profile_start is not None and not files.is_local(run.path):
             raise UserError(
                 f"train.profile_start={config.train.profile_start}: the profiler writes to a local "
@@ -306,7 +305,8 @@ class _Run:
     def _begin_branches(self, step: int, state: TrainState) -> None:
         for config in self.branches[step]:
             size = dataclasses.asdict(ladder.cost(config))
-            begin(config, self.run, state, step, _made_by(list(self.mesh.devices.flat)), size)
+            made_by = _made_by(self.mesh.devices.flat[0].device_kind, self.mesh.size)
+            begin(config, self.run, state, step, made_by, size)
 
     def _to_device(self, group: dict[str, np.ndarray], count: int) -> tuple[Any, jax.Array]:
         """`count` stacked batches as [K, ...] on the mesh, K = steps_per_call, and the count."""

@@ -99,7 +99,7 @@ class Member:
             self.outcome = error
             return
         try:
-            start_directory(self.run, self.config, devices)
+            start_directory(self.run, self.config, devices[0].device_kind, len(devices))
             # Orbax makes it as well, where another process would wait for minutes if it could not.
             files.make_directory(self.run.path / "checkpoints")
         except Exception as error:

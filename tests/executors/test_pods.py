@@ -16,6 +16,7 @@ import pytest
 
 from scaling.config import override
 from scaling.errors import RESUME_ME, ConfigError, UserError
+from scaling.executors.admission import refuse
 from scaling.executors.jobs import Job
 from scaling.executors.pods import admission, desk, gcloud, shell, xpk
 from scaling.executors.result import Result
@@ -110,11 +111,12 @@ def test_a_run_that_does_not_fit_is_refused_with_the_numbers_and_has_a_row(tiny,
     why = admission.estimated(big, slice_, 1)
     assert why is not None
     assert "TiB a chip, which has 31.25 GiB (estimated" in why
-    result = admission.refuse(big, tmp_path, why, slice_, 1)
+    for _ in range(2):  # again: it is said once
+        result = refuse(big, tmp_path, why, slice_.name, slice_.chips)
+    assert result is not None
     assert result.failure == "config"
     row = table(tmp_path).iloc[0]
-    assert row["status"] == "failed"
-    assert row["reason"] == f"refused: {why}"
+    assert (row["status"], row["reason"], row["attempts"]) == ("failed", f"refused: {why}", 1)
 
 
 def test_a_batch_that_does_not_divide_over_the_chips_is_refused(tiny):

@@ -1,20 +1,14 @@
 """Whether a run fits the TPUs that would be rented for it, before any are.
 
 `estimated` is the answer where the TPU compiler is not installed; the commands ask `scaling/check`
-where it is. A run that does not fit is `refuse`d: its directory says why, the others go on.
+where it is. What becomes of a run that does not fit: `scaling/executors/admission.py`.
 """
 
-import dataclasses
-
 import jax
-from etils import epath
 
-from scaling import ladder, memory, sharding
+from scaling import memory, sharding
 from scaling.config import RunConfig
 from scaling.errors import UserError
-from scaling.executors.result import Result
-from scaling.provenance import provenance
-from scaling.records import RunDirectory
 from scaling.slices import Slice
 from scaling.units import binary
 
@@ -53,14 +47,3 @@ def estimated(config: RunConfig, found: Slice, count: int) -> str | None:
     except UserError as error:
         return str(error)
     return problem(needs, found.chip.hbm_bytes, target_name(found, count), how)
-
-
-def refuse(
-    config: RunConfig, workdir: epath.PathLike, why: str, found: Slice, count: int
-) -> Result:
-    """Write down that a run was not begun, and why, where `status` and the table find it."""
-    run = RunDirectory.open(config, workdir)
-    kind = {"device_kind": found.name, "device_count": found.chips * count}
-    run.start(config, provenance() | kind, dataclasses.asdict(ladder.cost(config)))
-    run.write_status("failed", reason=f"refused: {why}", step=0, steps=config.train.steps)
-    return Result(config, "failed", f"refused: {why}", "config")
