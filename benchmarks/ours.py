@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import costs, optim, sharding
+from scaling import costs, meshes, optim, sharding
 from scaling.config import RunConfig, from_dict
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -63,7 +63,7 @@ class Step:
         }
         names = costs.batch_shapes(config)
         batches = {name: np.broadcast_to(batch[name], (calls, *shape)) for name in names}
-        mesh = sharding.make_mesh(config.mesh, devices)
+        mesh = meshes.make_mesh(config.mesh, devices)
         pieces = state_lib.parts(config)
         plan = state_lib.layout(pieces, config, mesh)
         with sharding.context(mesh):

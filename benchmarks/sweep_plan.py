@@ -70,7 +70,7 @@ def stages(cells: int, workdir: pathlib.Path) -> dict[str, Callable[[], Any]]:
     """Name -> what is timed."""
     import jax
 
-    from scaling import records, status, study
+    from scaling import records, status, study, tables
     from scaling.executors import forecast, preview, why
     from scaling.executors.plan import plan as jobs_of
 
@@ -85,9 +85,7 @@ def stages(cells: int, workdir: pathlib.Path) -> dict[str, Callable[[], Any]]:
         "why": lambda: why.text(why.reasons(configs, workdir)),
         "status": lambda: status.status_lines(workdir, configs),
         "status without a study": lambda: status.status_lines(workdir),
-        "records.table": lambda: records.table(
-            [records.RunDirectory.open(c, workdir) for c in configs]
-        ),
+        "table": lambda: tables.table([records.RunDirectory.open(c, workdir) for c in configs]),
     }
 
 

@@ -7,19 +7,15 @@ its `fingerprint` is the run's identity. Defaults live here and nowhere else. No
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
-import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ml_collections
-from ml_collections import config_dict
 
+from scaling import nested
 from scaling.errors import ConfigError, nearest
 
 
@@ -151,7 +147,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis; an axis of size 1 is unused (`scaling/sharding.py`)."""
+    """Devices along each mesh axis; an axis of size 1 is unused (`scaling/meshes.py`)."""
 
     replica: int = 1  # across slices, slow links
     data: int | None = None  # data parallel; None: every device that the other axes leave
@@ -254,100 +250,14 @@ LENGTHS = ("steps", "tokens", "epochs", "flops", "tokens_per_param")
 # ---- to and from plain dicts
 
 
-@functools.cache
-def _names(cls: Any, identity: bool) -> tuple[str, ...]:
-    fields = dataclasses.fields(cls)
-    return tuple(f.name for f in fields if not (identity and f.metadata.get("execution")))
-
-
-def _plain(value: Any, identity: bool) -> Any:
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if dataclasses.is_dataclass(value):
-        names = _names(typing.cast(typing.Hashable, type(value)), identity)
-        return {name: _plain(getattr(value, name), identity) for name in names}
-    if isinstance(value, Mapping):
-        return {key: _plain(value[key], identity) for key in sorted(value)}
-    return value
-
-
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested plain dict of a config dataclass; `from_dict` reads it back to an equal object."""
-    return _plain(config, identity=False)
+    return nested.plain(config)
 
 
 def to_identity(config: Any) -> dict[str, Any]:
     """`to_dict` without the fields of how a run is executed: what it computes."""
-    return _plain(config, identity=True)
-
-
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-@functools.cache
-def _optional(hint: Any) -> tuple[Any, bool]:
-    """(T, True) for T | None, else (T, False)."""
-    if isinstance(hint, types.UnionType):
-        (inner,) = [a for a in typing.get_args(hint) if a is not type(None)]
-        return inner, True
-    return hint, False
-
-
-def _read(value: Any, hint: Any, path: str) -> Any:
-    hint, optional = _optional(hint)
-    if value is None:
-        if optional:
-            return None
-        raise ConfigError(f"{path} must not be None")
-    if type(value) is hint and hint in (int, str, bool):
-        return value
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise ConfigError(
-                f"{path}={value!r} is not one of {list(choices)}{nearest(str(value), choices)}"
-            )
-        return value
-    if typing.get_origin(hint) is not None:  # Mapping[str, dataclass]
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{path} must be a mapping from name to settings, not {value!r}")
-        inner = typing.get_args(hint)[1]
-        return {str(k): _read(value[k], inner, f"{path}.{k}") for k in sorted(value)}
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{path} must be a group of fields, not {value!r}")
-        return _read_dataclass(value, typing.cast(type, hint), path)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is float and number:
-        if not math.isfinite(value):
-            raise ConfigError(f"{path}={value!r} must be a finite number")
-        return float(value)
-    if hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(
-            f"{path}={value!r} has the wrong type: {hint.__name__} wanted, {type(value).__name__} "
-            "given"
-        )
-    return value
-
-
-def _read_dataclass(values: Mapping[str, Any], cls: type, path: str) -> Any:
-    if "family" in _hints(cls):
-        family = values.get("family", "transformer")
-        if not isinstance(family, str) or family not in MODEL_CONFIGS:
-            raise ConfigError(
-                f"{path}.family={family!r} is no model family{nearest(str(family), MODEL_CONFIGS)}"
-            )
-        cls = MODEL_CONFIGS[family]
-    hints = _hints(cls)
-    prefix = f"{path}." if path else ""
-    for key in values:
-        if key not in hints:
-            raise ConfigError(f"{prefix}{key} is no config field{nearest(str(key), hints)}")
-    return cls(**{key: _read(value, hints[key], f"{prefix}{key}") for key, value in values.items()})
+    return nested.plain(config, identity=True)
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
@@ -358,39 +268,21 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     """
     if isinstance(values, ml_collections.ConfigDict):
         values = values.to_dict()
-    return _read_dataclass(values, RunConfig, "")
+    return nested.read(values, RunConfig, MODEL_CONFIGS)
 
 
 def base_config(family: str = "transformer") -> ml_collections.ConfigDict:
     """A locked ConfigDict with every field of a run at its default, typed, so that flags can set
     all of them.
     """
-    config = _config_dict(RunConfig(model=MODEL_CONFIGS[family]()))
+    config = nested.typed_config_dict(RunConfig(model=MODEL_CONFIGS[family]()))
     config.lock()
     return config
 
 
-def _config_dict(value: Any) -> ml_collections.ConfigDict:
-    out = ml_collections.ConfigDict()
-    for f in dataclasses.fields(value):
-        v, cls = getattr(value, f.name), typing.cast(typing.Hashable, type(value))
-        hint, optional = _optional(_hints(cls)[f.name])
-        if optional:
-            out[f.name] = config_dict.placeholder(float if hint is float else hint)
-            if v is not None:
-                out[f.name] = v
-        elif dataclasses.is_dataclass(v):
-            out[f.name] = _config_dict(v)
-        elif isinstance(v, Mapping):
-            out[f.name] = ml_collections.ConfigDict({k: _config_dict(v[k]) for k in v})
-        else:
-            out[f.name] = v
-    return out
-
-
 def eval_set(**fields: Any) -> ml_collections.ConfigDict:
     """One more entry for `config.evals.sets`, typed as the others are."""
-    return _config_dict(dataclasses.replace(EvalSetConfig(), **fields))
+    return nested.typed_config_dict(dataclasses.replace(EvalSetConfig(), **fields))
 
 
 def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:

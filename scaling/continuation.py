@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from scaling import data, sharding
+from scaling import data, meshes
 from scaling.config import MeshConfig
 from scaling.errors import CheckpointError
 from scaling.generate import generate
@@ -32,7 +32,7 @@ def continue_text(
     """
     directory = RunDirectory(run)
     config = directory.config()
-    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+    mesh = meshes.make_mesh(MeshConfig(), jax.devices()[:1])
     plan = state_lib.layout(state_lib.parts(config), config, mesh)
     path = directory.path / "checkpoints"
     state = None

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import costs, liveness, optim, sharding
+from scaling import costs, liveness, meshes, optim, sharding
 from scaling.config import ObjectiveConfig, OptimConfig, RunConfig, TransformerConfig, to_dict
 from scaling.ladder import resolved
 from scaling.train import state as state_lib
@@ -46,12 +46,8 @@ def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = N
     """
     sizes: dict[str, int] = {k: v for k, v in to_dict(config.mesh).items() if v is not None}
     sizes.setdefault("data", max(1, devices // math.prod(sizes.values())))
-    mesh: Any = jax.sharding.AbstractMesh(
-        tuple(sizes[axis] for axis in sharding.AXES),
-        sharding.AXES,
-        axis_types=(jax.sharding.AxisType.Auto,) * len(sharding.AXES),
-    )
-    rows = math.prod(sizes[axis] for axis in sharding.BATCH_AXES)
+    mesh: Any = meshes.abstract_mesh(sizes)
+    rows = math.prod(sizes[axis] for axis in meshes.BATCH_AXES)
     pieces = state_lib.parts(config)
     boxed = jax.eval_shape(lambda seed: state_lib.create(pieces, config, seed), jnp.uint32(0))
     table = sharding.check(boxed, sharding.state_shardings(boxed, mesh), mesh)
@@ -96,7 +92,7 @@ def _part(config: RunConfig, sizes: dict[str, int]) -> tuple[Any, ...]:
     )
     program = optim.program_of(config)
     optimizer = replace(program.optim, offload=False)  # where the moments lie between steps
-    rows = share(train.batch_size // train.microbatches, *sharding.BATCH_AXES)
+    rows = share(train.batch_size // train.microbatches, *meshes.BATCH_AXES)
     length = share(config.data.seq_len, "seq")
     return model, optimizer, program.objective, length, rows, train.microbatches
 

@@ -1,86 +1,34 @@
-"""The run directory, and the table of many runs: the only place where results are kept.
+"""The run directory: the only place where the results of a run are kept.
 
 `RunDirectory` writes `config.json` (once, before step 0), `metrics.jsonl` (one JSON object a line)
-and `status.json`; the trainer and the executors call it. `table` reads many of them back into one
-DataFrame, a row a run, for `scaling/laws` and `scaling/report`. Every file is whole after a kill
-at any moment. No jax in this file.
+and `status.json`; the trainer and the executors call it. `find_runs` gives those of a workdir;
+`scaling/tables.py` makes one table of many. Every file is whole after a kill at any moment. No jax
+in this file.
 """
 
 import contextlib
 import datetime
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 from etils import epath
 
-from scaling import files
-from scaling.config import RunConfig, fingerprint, flat, from_dict, run_name, to_dict
+from scaling import files, strict_json
+from scaling.config import RunConfig, fingerprint, from_dict, run_name, to_dict
 from scaling.errors import ConfigError, UserError
-from scaling.provenance import provenance
 
 State = Literal["running", "done", "failed", "diverged", "stopped"]
-# What the numbers of a table mean; written beside every table.
-CONVENTIONS = {
-    "loss": "nats a token, mean over the evaluation set val after the last step; done runs only",
-    "loss_se": "standard error of loss over the evaluated windows, nats",
-    "bits_per_byte": "loss / ln 2 * tokens / bytes of the evaluated text",
-    "params": "all trained parameters, token embedding and an untied head included",
-    "params_non_embedding": "params without the token embedding and without an untied head",
-    "params_active": "params without the routed experts that a token is not sent to",
-    "tokens": "training tokens: steps * batch_size * seq_len, repeats counted",
-    "unique_tokens": "distinct training tokens that the run could draw from",
-    "epochs": "tokens / unique_tokens",
-    "flops": "training FLOPs, forward and backward, attention included: flops_per_token * tokens; "
-    "a multiply-add is two",
-    "branched_from": "the run whose first steps this one shares, trained once; empty: none",
-    "attempts": "times that the run ended badly and was, or was not, tried again: attempts.jsonl "
-    "says when, why, and what was done",
-    "healed": "execution fields that were changed so that the run could go on; the mathematics is "
-    "the same",
-    "spikes": "spikes of the loss that were gone back on, each with the batches up to it skipped: "
-    "spikes.jsonl",
-    "seconds": "wall-clock seconds in which the run was running, restarts added up",
-}
 # Fields of status.json that stay when a later write does not give them again.
 KEPT = ("step", "steps", "loss", "started", "seconds", "log")
 # Set by an executor whose processes write to a file: which one. It goes into status.json.
 LOG = "SCALING_LOG"
 _TAIL = 4096  # bytes of a file of metrics that are read first, from its end
-NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _plain(value: Any) -> Any:
-    """`value` as strict JSON: numpy scalars as numbers, what is not finite as a string."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-def _json(value: Any, indent: int | None = None) -> bytes:
-    return (json.dumps(_plain(value), indent=indent, allow_nan=False) + "\n").encode()
-
-
-def _line(text: bytes) -> dict[str, Any]:
-    values = json.loads(text)
-    if not isinstance(values, dict):
-        raise ValueError("not a JSON object")
-    return {k: NOT_FINITE.get(v, v) if isinstance(v, str) else v for k, v in values.items()}
 
 
 class RunDirectory:
@@ -147,7 +95,7 @@ class RunDirectory:
             "provenance": dict(provenance),
             "config": to_dict(config),
         }
-        files.write_atomic(self.path / "config.json", _json(record, indent=2))
+        files.write_atomic(self.path / "config.json", strict_json.encode(record, indent=2))
 
     def _read_config(self) -> dict[str, Any]:
         path = self.path / "config.json"
@@ -180,7 +128,9 @@ class RunDirectory:
         any JSON reader can read the file; `metrics` turns them back. Append the lines up to a step
         before the checkpoint of that step is saved: then a resumed run misses none.
         """
-        files.append(self.path / "metrics.jsonl", b"".join(_json(line) for line in lines))
+        files.append(
+            self.path / "metrics.jsonl", b"".join(strict_json.encode(line) for line in lines)
+        )
 
     def truncate(self, step: int) -> None:
         """Drops, at once, every line later than `step`, and a last line that a kill tore.
@@ -217,7 +167,7 @@ class RunDirectory:
                 if wanted <= found.keys():
                     return found
                 try:
-                    line = _line(text) if text else None
+                    line = strict_json.decode_line(text) if text else None
                 except ValueError:
                     if text is not lines[-1]:  # damaged, not only half written: `metrics` says it
                         self.metrics()
@@ -235,20 +185,22 @@ class RunDirectory:
         *whole, last = content.split(b"\n")
         for number, text in enumerate(whole, start=1):
             try:
-                yield text, _line(text)
+                yield text, strict_json.decode_line(text)
             except ValueError as error:
                 raise UserError(
                     f"{path} line {number} is damaged ({error}); repair the "
                     "file, or remove the directory and train the run again"
                 ) from error
         with contextlib.suppress(ValueError):
-            yield last, _line(last)  # all but the newline was written
+            yield last, strict_json.decode_line(last)  # all but the newline was written
 
     # ---- branch.json
 
     def write_branch(self, trunk: str, step: int) -> None:
         """Says that the first `step` updates are another run's, `trunk` its directory's name."""
-        files.write_atomic(self.path / "branch.json", _json({"trunk": trunk, "step": step}))
+        files.write_atomic(
+            self.path / "branch.json", strict_json.encode({"trunk": trunk, "step": step})
+        )
 
     def branch(self) -> dict[str, Any]:
         """What `write_branch` wrote: trunk, step; {} for a run that is all its own."""
@@ -259,7 +211,9 @@ class RunDirectory:
 
     def append_hashes(self, step: int, hashes: Mapping[str, int]) -> None:
         """The hash of every tensor after `step` updates (`scaling/fingerprints.py`), by name."""
-        files.append(self.path / "fingerprints.jsonl", _json({"step": step, "hashes": hashes}))
+        files.append(
+            self.path / "fingerprints.jsonl", strict_json.encode({"step": step, "hashes": hashes})
+        )
 
     def hashes(self) -> dict[int, dict[str, int]]:
         """Step -> name -> hash, of the steps at which they were taken."""
@@ -275,7 +229,7 @@ class RunDirectory:
         `step` that it had reached; the time is added.
         """
         files.make_directory(self.path)
-        files.append(self.path / "attempts.jsonl", _json({"time": _now(), **fields}))
+        files.append(self.path / "attempts.jsonl", strict_json.encode({"time": _now(), **fields}))
 
     def attempts(self) -> list[dict[str, Any]]:
         """The attempts that ended badly, oldest first."""
@@ -285,7 +239,7 @@ class RunDirectory:
         out = []
         for text in path.read_bytes().split(b"\n"):
             with contextlib.suppress(ValueError):  # a line that a kill tore
-                out.append(_line(text))
+                out.append(strict_json.decode_line(text))
         return out
 
     def changed(self) -> dict[str, Any]:
@@ -296,7 +250,7 @@ class RunDirectory:
 
     def add_spike(self, record: Mapping[str, Any]) -> None:
         """A spike that the run went back on: `step`, `loss`, `z`, `back_to`, `skipped` batches."""
-        files.append(self.path / "spikes.jsonl", _json({**record, "time": _now()}))
+        files.append(self.path / "spikes.jsonl", strict_json.encode({**record, "time": _now()}))
 
     def spikes(self) -> list[dict[str, Any]]:
         """The spikes that were gone back on, in order."""
@@ -323,7 +277,7 @@ class RunDirectory:
             fields["seconds"] += max(0.0, clock - old["clock"])
         files.make_directory(self.path)
         record = {"state": state, "pid": os.getpid(), **fields, "updated": now, "clock": clock}
-        files.write_atomic(self.path / "status.json", _json(record, indent=2))
+        files.write_atomic(self.path / "status.json", strict_json.encode(record, indent=2))
 
     def status(self) -> dict[str, Any]:
         """The last `status.json`; {} before the first, unless a process holds the lock (compiling).
@@ -332,7 +286,7 @@ class RunDirectory:
         "stopped", with the reason.
         """
         try:
-            status = _line((self.path / "status.json").read_bytes())
+            status = strict_json.decode_line((self.path / "status.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             # A workdir that cannot be one is named by `lock`, which makes it.
             begun = files.is_held(self.path / "lock")
@@ -348,9 +302,6 @@ class RunDirectory:
         return self.status().get("state") == "done"
 
 
-# ---- the table of many runs
-
-
 def find_runs(workdir: epath.PathLike) -> list[RunDirectory]:
     """Every run that was started under `workdir`, by name."""
     root = epath.Path(workdir) / "runs"
@@ -358,147 +309,3 @@ def find_runs(workdir: epath.PathLike) -> list[RunDirectory]:
         return []
     paths = sorted(root.iterdir(), key=str)
     return [RunDirectory(path) for path in paths if (path / "config.json").exists()]
-
-
-def _runs(source: epath.PathLike | Iterable[RunDirectory]) -> list[RunDirectory]:
-    return find_runs(source) if isinstance(source, str | os.PathLike) else list(source)
-
-
-def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
-    """One row a run, of a workdir or of the runs given, in the order of size, then seed.
-
-    Columns: fingerprint, name, status, reason, params, params_non_embedding, params_active, tokens,
-    unique_tokens, epochs, flops, loss, loss_se, bits_per_byte, train_loss, width, depth, seed,
-    `loss/<set>`, `loss_se/<set>` and `bits_per_byte/<set>` of every further evaluation set, every
-    config field that differs between the runs under its dotted name, branched_from, seconds,
-    attempts, healed, spikes, corpus, commit, device. `CONVENTIONS` says what they count. Losses are
-    those after the last step: NaN for a run that is not done.
-    """
-    rows = [_row(run) for run in _runs(source)]
-    configs = [row.pop("config") for row in rows]
-    every = sorted({field for config in configs for field in config})
-    varying = [f for f in every if len({repr(config.get(f)) for config in configs}) > 1]
-    rows = [
-        row | {field: config.get(field) for field in varying}
-        for row, config in zip(rows, configs, strict=True)
-    ]
-    sets = sorted({c for row in rows for c in row if c.startswith(("loss", "bits_per_byte"))})
-    first = ["fingerprint", "name", "status", "reason", *SIZES, "loss", "loss_se", "bits_per_byte"]
-    middle = ["train_loss", "width", "depth", "seed"]
-    last = ["branched_from", "seconds", "attempts", "healed", "spikes"]
-    last += ["corpus", "commit", "device"]
-    names = [*first, *middle, *(s for s in sets if s not in first), *varying, *last]
-    frame = pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
-    numbers = [c for c in (*SIZES, "train_loss", "seconds", *sets) if c in frame]
-    frame[numbers] = frame[numbers].astype("float64")
-    order = ["params", "unique_tokens", "tokens", *varying, "seed", "name"]
-    return frame.sort_values(list(dict.fromkeys(order)), ignore_index=True, key=_sortable)
-
-
-def _sortable(column: pd.Series) -> pd.Series:
-    return column if pd.api.types.is_numeric_dtype(column) else column.map(str)
-
-
-SIZES = (
-    *("params", "params_non_embedding", "params_active"),
-    *("tokens", "unique_tokens", "epochs", "flops"),
-)
-
-
-def _row(run: RunDirectory) -> dict[str, Any]:
-    record, status = run.record(), run.status()
-    config = run.config(record)
-    size, made_by = record["size"], record["provenance"]
-    tokens, unique = size.get("tokens"), size.get("unique_tokens") or config.data.unique_tokens
-    done = status.get("state") == "done"
-    final = run.latest(["train", *config.evals.sets]) if done else {}
-    dirty = "+changes" if made_by.get("dirty") else ""
-    row: dict[str, Any] = {
-        "fingerprint": record["fingerprint"],
-        "name": run.path.name,
-        "status": status.get("state", "stopped"),
-        "reason": status.get("reason"),
-        **{name: size.get(name) for name in SIZES},
-        "unique_tokens": unique,
-        "epochs": tokens / unique if tokens and unique else None,
-        "width": config.model.width,
-        "depth": config.model.depth,
-        "seed": config.seed,
-        "branched_from": run.branch().get("trunk"),
-        "seconds": status.get("seconds"),
-        "attempts": len(run.attempts()),
-        "healed": ", ".join(f"{k}={v}" for k, v in run.changed().items()) or None,
-        "spikes": len(run.spikes()),
-        "corpus": config.data.corpus,
-        "commit": made_by["commit"] + dirty if made_by.get("commit") else None,
-        "device": made_by.get("device_kind"),
-        "config": flat(config),
-    }
-    for name in config.evals.sets:
-        line, suffix = final.get(name, {}), "" if name == "val" else f"/{name}"
-        for column in ("loss", "loss_se", "bits_per_byte"):
-            row[column + suffix] = line.get(column)
-    seen = [
-        name
-        for name, s in config.evals.sets.items()
-        if s.split == "train" and s.source is None and s.part is None
-    ]
-    row["train_loss"] = final.get(seen[0] if seen else "train", {}).get("loss")
-    return row
-
-
-def curves(run: RunDirectory) -> pd.DataFrame:
-    """Every line of a run's metrics, with `tokens` seen so far. At least step, split, loss."""
-    config = run.config()
-    frame = pd.DataFrame(run.metrics(), columns=None)
-    if frame.empty:
-        return pd.DataFrame(columns=["step", "split", "loss", "tokens"])
-    return frame.assign(tokens=frame["step"] * config.train.batch_size * config.data.seq_len)
-
-
-def about(frame: pd.DataFrame) -> dict[str, Any]:
-    """What stands beside a table: conventions, who wrote it, and what its runs have in common.
-
-    `warnings` are sentences to be shown loudly: losses on different corpora do not compare.
-    """
-
-    def count(column: str) -> dict[str, int]:
-        return {str(k): int(v) for k, v in frame[column].value_counts().sort_index().items()}
-
-    corpora = count("corpus")
-    warnings = []
-    if len(corpora) > 1:
-        warnings.append(
-            f"THESE RUNS WERE TRAINED ON {len(corpora)} DIFFERENT CORPORA "
-            f"({', '.join(corpora)}): their losses do not compare. Fit each corpus by itself."
-        )
-    return {
-        "warnings": warnings,
-        "runs": len(frame),
-        "states": count("status"),
-        "corpora": corpora,
-        "commits": count("commit"),
-        "devices": count("device"),
-        "conventions": CONVENTIONS,
-        "written_by": provenance(),
-        "written": _now(),
-    }
-
-
-def write_table(frame: pd.DataFrame, workdir: epath.PathLike) -> dict[str, Any]:
-    """Writes `table.parquet`, `table.csv` and `table.json` (see `about`), each atomically.
-
-    The same facts are in the Parquet file's metadata, under the key "scaling". Gives them back.
-    """
-    workdir, facts = epath.Path(workdir), about(frame)
-    files.make_directory(workdir)
-    arrow = pa.Table.from_pandas(frame, preserve_index=False)
-    arrow = arrow.replace_schema_metadata(
-        {**(arrow.schema.metadata or {}), b"scaling": _json(facts)}
-    )
-    sink = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(arrow, sink)
-    files.write_atomic(workdir / "table.parquet", sink.getvalue().to_pybytes())
-    files.write_atomic(workdir / "table.csv", frame.to_csv(index=False).encode())
-    files.write_atomic(workdir / "table.json", _json(facts, indent=2))
-    return facts

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import costs, data, fingerprints, optim, sharding, study, timing
+from scaling import costs, data, fingerprints, meshes, optim, sharding, study, timing
 from scaling.comparison import (
     LineDifference,
     TensorDifference,
@@ -145,8 +145,8 @@ class _Replayer:
 
     def __init__(self, config: RunConfig, devices: Sequence[jax.Device]):
         self.config = config
-        self.mesh = sharding.make_mesh(config.mesh, devices)
-        sharding.check_batch(config, self.mesh)
+        self.mesh = meshes.make_mesh(config.mesh, devices)
+        meshes.check_batch(config, self.mesh)
         self.pieces = state_lib.parts(config)
         self.plan = state_lib.layout(self.pieces, config, self.mesh)
         like = self.plan.abstract

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from scaling import comparison, sharding
+from scaling import comparison, meshes
 from scaling.errors import CheckpointError, UserError
 from scaling.records import RunDirectory
 from scaling.replay import verify
@@ -137,7 +137,7 @@ def test_a_changed_checkpoint_is_found(trained, tmp_path):
     run = copy(trained(), tmp_path)
     config, path = run.config(), run.path / "checkpoints"
     pieces = state_lib.parts(config)
-    plan = state_lib.layout(pieces, config, sharding.make_mesh(config.mesh, jax.devices()[:1]))
+    plan = state_lib.layout(pieces, config, meshes.make_mesh(config.mesh, jax.devices()[:1]))
     state = checkpoint.load(path / "8", plan.abstract, config)
     leaves, tree = jax.tree.flatten(state.params)
     bits = np.array(leaves[0]).view(np.uint32)

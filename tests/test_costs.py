@@ -6,7 +6,7 @@ import jax
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from scaling import costs, ladder, sharding
+from scaling import costs, ladder, meshes, sharding
 from scaling.config import (
     DataConfig,
     MoEConfig,
@@ -166,7 +166,7 @@ def test_a_pipeline_executes_its_bubble_and_nothing_more(fields):
     config = override(
         run(32, width=32, depth=4, heads=2), fields | {"mesh.stage": 2, "mesh.data": 1}
     )
-    mesh = sharding.make_mesh(config.mesh, jax.devices()[:2])
+    mesh = meshes.make_mesh(config.mesh, jax.devices()[:2])
     tokens = config.data.seq_len * config.train.batch_size
     head = tokens * ladder.transformer_flops(config.model, config.data.seq_len).head
     for count, passes in ((costs.forward_ledger, 1), (costs.train_ledger, 3)):
@@ -185,7 +185,7 @@ def test_flops_of_a_pipeline_are_within_2_percent_of_the_compilers(model):
     config = without_scan(run(64, **{"width": 64, "heads": 4} | model))
     config = override(config, {"mesh.stage": 2, "mesh.data": 1, "model.vocab": 256})
     pieces = state_lib.parts(config)
-    mesh = sharding.make_mesh(config.mesh, jax.devices()[:2])
+    mesh = meshes.make_mesh(config.mesh, jax.devices()[:2])
     placed = state_lib.layout(pieces, config, mesh).shardings.params
     with sharding.context(mesh):
         params, batch = costs.params_shapes(config), costs.batch_shapes(config)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from scaling import distributed, sharding
+from scaling import distributed, meshes
 from scaling.config import DistributedConfig, MeshConfig
 from scaling.errors import BAD_INPUT, RESUME_ME, ConfigError
 from scaling.records import RunDirectory
@@ -287,5 +287,5 @@ def test_one_process_joins_nobody():
 
 
 def test_one_host_reads_every_row_once():
-    mesh = sharding.make_mesh(MeshConfig(fsdp=2, tensor=2, data=2))
+    mesh = meshes.make_mesh(MeshConfig(fsdp=2, tensor=2, data=2))
     np.testing.assert_array_equal(host_rows(16, mesh), np.arange(16))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from scaling import costs, fingerprints, sharding
+from scaling import costs, fingerprints, meshes
 from scaling.records import RunDirectory
 from scaling.train import state as state_lib
 from scaling.train.loop import train
@@ -70,7 +70,7 @@ def test_the_state_of_a_run_is_the_same_sharded(tiny):
     for mesh_fields, devices in (({}, 1), ({"mesh.fsdp": 4, "mesh.tensor": 2}, 8)):
         config = tiny({"optim.ema_decay": 0.9, **mesh_fields})
         pieces = state_lib.parts(config)
-        mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
+        mesh = meshes.make_mesh(config.mesh, jax.devices()[:devices])
         plan = state_lib.layout(pieces, config, mesh)
         state = state_lib.init(pieces, config, plan)
         trees = (state.params, state.opt_state, state.ema)

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from scaling import costs, memory, sharding
+from scaling import costs, memory, meshes
 from scaling.check import compiled, target
 from scaling.config import RunConfig, override
 from tests.test_costs import run
@@ -45,7 +45,7 @@ def resized(config: RunConfig) -> RunConfig:
 def test_the_estimate_is_within_10_percent_of_the_compilers_plan(fields):
     config = base(**fields)
     here = target.of_devices(jax.devices()[:1])
-    mesh = sharding.make_mesh(config.mesh, here.devices)
+    mesh = meshes.make_mesh(config.mesh, here.devices)
     planned = compiled.compile(compiled.lower(config, mesh, here), here).memory
     found = memory.estimate_bytes(config, platform="cpu")
     assert found.total - found.temporaries == pytest.approx(planned.arguments, rel=0.01)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from scaling import data, optim, sharding
+from scaling import data, meshes, optim, sharding
 from scaling.config import RunConfig, override, to_dict
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -117,8 +117,8 @@ class Runs:
     def plan(self, config: RunConfig) -> state_lib.Layout:
         """Layout of the state on the config's mesh, over as many devices as it needs."""
         sizes = [size or 1 for size in to_dict(config.mesh).values()]
-        mesh = sharding.make_mesh(config.mesh, jax.devices()[: math.prod(sizes)])
-        sharding.check_batch(config, mesh)
+        mesh = meshes.make_mesh(config.mesh, jax.devices()[: math.prod(sizes)])
+        meshes.check_batch(config, mesh)
         return state_lib.layout(self.pieces, config, mesh)
 
     def curve(self, config: RunConfig) -> tuple[np.ndarray, object]:

@@ -1,76 +1,23 @@
-"""The run directory is whole after a kill at any moment, and the table says what was run."""
+"""The run directory is whole after a kill at any moment."""
 
 import json
 import math
 import os
-import pathlib
 import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
-import pandas as pd
-import pyarrow.parquet
 import pytest
+from written import resolved, started
 
 from scaling import files
-from scaling.config import EvalSetConfig, RunConfig, fingerprint, override
+from scaling.config import fingerprint, override
 from scaling.errors import UserError
-from scaling.records import (
-    RunDirectory,
-    about,
-    curves,
-    find_runs,
-    provenance,
-    table,
-    write_table,
-)
-
-
-def resolved(**overrides: object) -> RunConfig:
-    fields = {"train.steps": 20, "data.corpus": "c0ffee", "evals.sets.val.corpus": "c0ffee"}
-    return override(
-        RunConfig(), {**fields, **{k.replace("__", "."): v for k, v in overrides.items()}}
-    )
-
-
-def size(config: RunConfig) -> dict[str, float]:
-    params = 12 * config.model.depth * config.model.width**2
-    tokens = config.train.steps * config.train.batch_size * config.data.seq_len
-    return {
-        "params": params + 256 * config.model.width,
-        "params_non_embedding": params,
-        "flops_per_token": 6.0 * params,
-        "tokens": tokens,
-        "flops": 6.0 * params * tokens,
-    }
-
-
-def started(config: RunConfig, workdir: pathlib.Path) -> RunDirectory:
-    run = RunDirectory.open(config, workdir)
-    run.start(config, provenance() | {"device_kind": "cpu", "device_count": 1}, size=size(config))
-    return run
-
-
-def finished(config: RunConfig, workdir: pathlib.Path, loss: float) -> RunDirectory:
-    run = started(config, workdir)
-    run.append({"step": 10, "split": "train", "loss": loss + 0.3})
-    run.append({"step": 10, "split": "val", "loss": loss + 0.2, "loss_se": 0.02})
-    for name in config.evals.sets:
-        shift = 0.0 if name == "val" else 0.5
-        run.append(
-            {
-                "step": 20,
-                "split": name,
-                "loss": loss + shift,
-                "loss_se": 0.01,
-                "bits_per_byte": (loss + shift) / math.log(2),
-            }
-        )
-    run.write_status("done", step=20, steps=20)
-    return run
-
+from scaling.provenance import provenance
+from scaling.records import RunDirectory
+from scaling.tables import curves
 
 # ---- config.json
 
@@ -174,12 +121,6 @@ def test_no_metrics_before_the_first_line(tmp_path):
     run.truncate(0)
     assert run.metrics() == []
     assert list(curves(run).columns) == ["step", "split", "loss", "tokens"]
-
-
-def test_curves_count_the_tokens_seen(tmp_path):
-    run = started(resolved(train__batch_size=4, data__seq_len=32), tmp_path)
-    run.append({"step": 3, "split": "train", "loss": 1.0})
-    assert curves(run)["tokens"].tolist() == [3 * 4 * 32]
 
 
 # ---- status.json
@@ -332,90 +273,3 @@ def test_a_line_that_did_not_fit_is_taken_back(tmp_path):
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f"cannot write {path}: File too large" in out
     assert path.read_bytes() == b"x" * 79 + b"\n"
-
-
-# ---- the table
-
-
-def test_table_has_a_row_a_run_and_a_column_for_what_varies(tmp_path):
-    docs = EvalSetConfig(part="docs", split="all", corpus="d0c5")
-    seen = EvalSetConfig(split="train", corpus="c0ffee")
-    for width in (32, 64):
-        for seed in (0, 1):
-            config = resolved(model__width=width, seed=seed)
-            config = override(
-                config,
-                {
-                    "evals.sets.docs": vars(docs) | {},
-                    "evals.sets.seen": vars(seen) | {},
-                },
-            )
-            finished(config, tmp_path, loss=100.0 / width + seed)
-    frame = table(tmp_path)
-    assert frame["width"].tolist() == [32, 32, 64, 64]
-    assert frame["seed"].tolist() == [0, 1, 0, 1]
-    assert frame["model.width"].tolist() == [32, 32, 64, 64]
-    assert "model.depth" not in frame
-    assert frame["loss"].tolist() == [100 / 32, 100 / 32 + 1, 100 / 64, 100 / 64 + 1]
-    assert frame["train_loss"].tolist() == frame["loss/seen"].tolist()
-    assert np.allclose(frame["loss/docs"], frame["loss"] + 0.5)
-    assert np.allclose(frame["bits_per_byte"], frame["loss"] / math.log(2))
-    assert (frame["tokens"] == 20 * 32 * 256).all()
-    assert set(frame["status"]) == {"done"}
-
-
-def test_only_a_done_run_has_a_loss(tmp_path):
-    finished(resolved(seed=0), tmp_path, loss=2.0)
-    for seed, state in enumerate(("failed", "diverged", "stopped", "running"), start=1):
-        run = finished(resolved(seed=seed), tmp_path, loss=3.0)
-        run.write_status(state, reason="why" if state != "running" else None)
-    started(resolved(seed=5), tmp_path)
-    frame = table(tmp_path)
-    states = ["done", "failed", "diverged", "stopped", "stopped", "stopped"]
-    assert frame["status"].tolist() == states
-    assert frame["loss"].notna().tolist() == [True] + [False] * 5
-    assert about(frame)["states"] == {"diverged": 1, "done": 1, "failed": 1, "stopped": 3}
-
-
-def test_last_logged_train_loss_stands_in_for_a_train_set(tmp_path):
-    finished(resolved(), tmp_path, loss=2.0)
-    assert table(tmp_path)["train_loss"].tolist() == [2.3]
-
-
-def test_epochs_follow_from_the_unique_tokens(tmp_path):
-    finished(resolved(data__unique_tokens=40960), tmp_path, loss=2.0)
-    assert table(find_runs(tmp_path))["epochs"].tolist() == [4.0]
-
-
-def test_empty_workdir_gives_an_empty_table(tmp_path):
-    frame = table(tmp_path / "nothing here")
-    assert frame.empty
-    assert {"fingerprint", "status", "params", "tokens", "flops", "loss", "seed"} <= set(frame)
-
-
-def test_written_table_is_read_back_and_carries_its_provenance(tmp_path):
-    for seed in (0, 1):
-        finished(resolved(seed=seed), tmp_path, loss=2.0)
-    frame = table(tmp_path)
-    facts = write_table(frame, tmp_path)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), frame)
-    pd.testing.assert_frame_equal(
-        pd.read_csv(tmp_path / "table.csv")[["loss", "fingerprint"]], frame[["loss", "fingerprint"]]
-    )
-    metadata = pyarrow.parquet.read_schema(tmp_path / "table.parquet").metadata
-    assert (
-        json.loads(metadata[b"scaling"])
-        == facts
-        == json.loads((tmp_path / "table.json").read_text())
-    )
-    assert facts["corpora"] == {"c0ffee": 2}
-    assert facts["warnings"] == []
-    assert "token embedding" in facts["conventions"]["params"]
-
-
-def test_two_corpora_in_one_table_are_said_loudly(tmp_path):
-    finished(resolved(), tmp_path, loss=2.0)
-    other = override(resolved(), {"data.corpus": "0ther", "evals.sets.val.corpus": "0ther"})
-    finished(other, tmp_path, loss=2.1)
-    (warning,) = write_table(table(tmp_path), tmp_path)["warnings"]
-    assert "2 DIFFERENT CORPORA (0ther, c0ffee)" in warning

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
-from scaling import models, optim, sharding
+from scaling import meshes, models, optim, sharding
 from scaling.config import (
     DataConfig,
     EvalsConfig,
@@ -68,9 +68,9 @@ def specs(shardings: Any) -> dict[str, PartitionSpec]:
 
 @given(st.permutations([2, 2, 2, 1, 1, 1, 1, 1]))
 def test_any_factorisation_of_the_devices_is_a_mesh(sizes: list[int]) -> None:
-    mesh = sharding.make_mesh(MeshConfig(*sizes))
-    assert mesh.axis_names == sharding.AXES
-    assert mesh.shape == dict(zip(sharding.AXES, sizes, strict=True))
+    mesh = meshes.make_mesh(MeshConfig(*sizes))
+    assert mesh.axis_names == meshes.AXES
+    assert mesh.shape == dict(zip(meshes.AXES, sizes, strict=True))
     assert set(mesh.devices.flat) == set(jax.devices())
 
 
@@ -78,22 +78,22 @@ def test_any_factorisation_of_the_devices_is_a_mesh(sizes: list[int]) -> None:
     ("config", "data"), [(MeshConfig(), 8), (MeshConfig(fsdp=4, tensor=2), 1), (MESHES[2], 4)]
 )
 def test_data_takes_the_devices_that_are_left(config: MeshConfig, data: int) -> None:
-    assert sharding.make_mesh(config).shape["data"] == data
+    assert meshes.make_mesh(config).shape["data"] == data
 
 
 def test_a_mesh_over_some_of_the_devices() -> None:
     devices = jax.devices()[2:4]
-    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=2), devices)
+    mesh = meshes.make_mesh(MeshConfig(data=1, fsdp=2), devices)
     assert list(mesh.devices.flat) == devices
 
 
 def test_a_mesh_that_does_not_fit_names_fields_and_numbers() -> None:
     with pytest.raises(ConfigError, match=r"mesh.fsdp=4 x mesh.tensor=3 needs .*12 .*8 are there"):
-        sharding.make_mesh(MeshConfig(fsdp=4, tensor=3))
+        meshes.make_mesh(MeshConfig(fsdp=4, tensor=3))
     with pytest.raises(ConfigError, match=r"mesh.data=2 x mesh.fsdp=2 needs 4 devices, 8 are"):
-        sharding.make_mesh(MeshConfig(data=2, fsdp=2))
+        meshes.make_mesh(MeshConfig(data=2, fsdp=2))
     with pytest.raises(ConfigError, match=r"a mesh of size 1 needs 1 devices, 8 are there"):
-        sharding.make_mesh(MeshConfig(data=1))
+        meshes.make_mesh(MeshConfig(data=1))
 
 
 def test_slices_that_do_not_match_the_replicas_name_both() -> None:
@@ -105,18 +105,18 @@ def test_slices_that_do_not_match_the_replicas_name_both() -> None:
         ]
 
     with pytest.raises(ConfigError, match=r"mesh.replica=1 must be a multiple of the 2 slices"):
-        sharding.make_mesh(MeshConfig(fsdp=8), slices(4, 4))
+        meshes.make_mesh(MeshConfig(fsdp=8), slices(4, 4))
     with pytest.raises(ConfigError, match=r"2 slices of different sizes, \[2, 6\]"):
-        sharding.make_mesh(MeshConfig(replica=2, fsdp=4), slices(2, 6))
+        meshes.make_mesh(MeshConfig(replica=2, fsdp=4), slices(2, 6))
 
 
 def test_a_batch_that_does_not_divide_names_the_fields() -> None:
-    mesh = sharding.make_mesh(MeshConfig(fsdp=4, seq=2))
+    mesh = meshes.make_mesh(MeshConfig(fsdp=4, seq=2))
 
     def check(batch_size: int = 8, microbatches: int = 1, evals: int = 8, seq_len: int = 8) -> None:
         train = TrainConfig(batch_size=batch_size, microbatches=microbatches)
         data, evals_config = DataConfig(seq_len=seq_len), EvalsConfig(batch_size=evals)
-        sharding.check_batch(RunConfig(train=train, data=data, evals=evals_config), mesh)
+        meshes.check_batch(RunConfig(train=train, data=data, evals=evals_config), mesh)
 
     check()
     with pytest.raises(ConfigError, match=r"train.batch_size=6 .* 4 devices \(mesh fsdp=4\)"):
@@ -141,17 +141,17 @@ def test_a_batch_that_does_not_divide_names_the_fields() -> None:
 def test_a_pipeline_that_does_not_divide_names_the_fields(
     fields: dict[str, int], message: str
 ) -> None:
-    mesh = sharding.make_mesh(MeshConfig(data=2, stage=2), jax.devices()[:4])
+    mesh = meshes.make_mesh(MeshConfig(data=2, stage=2), jax.devices()[:4])
     evals = EvalsConfig(batch_size=fields.pop("evals", 8))
     model = TransformerConfig(**{"depth": 4, "pipeline_repeats": 2} | fields)  # type: ignore
     train = TrainConfig(batch_size=8)
     with pytest.raises(ConfigError, match=message):
-        sharding.check_batch(RunConfig(model=model, train=train, evals=evals), mesh)
+        meshes.check_batch(RunConfig(model=model, train=train, evals=evals), mesh)
 
 
 @pytest.mark.parametrize("shape", [(8,), (16, 4), (8, 2, 3)])
 def test_a_batch_of_any_rank_is_split_by_rows(shape: tuple[int, ...]) -> None:
-    mesh = sharding.make_mesh(MeshConfig(replica=2, fsdp=2, tensor=2))
+    mesh = meshes.make_mesh(MeshConfig(replica=2, fsdp=2, tensor=2))
     x = jax.device_put(np.zeros(shape), sharding.batch_sharding(mesh))
     assert {s.data.shape for s in x.addressable_shards} == {(shape[0] // 4, *shape[1:])}
 
@@ -173,11 +173,11 @@ def test_the_models_name_no_axis_without_a_rule() -> None:
 def test_a_parameter_axis_without_a_rule_is_refused() -> None:
     leaf = nn.LogicallyPartitioned(jax.ShapeDtypeStruct((4,), jnp.float32), ("flavour",))
     with pytest.raises(ValueError, match=r"params/w: no rule for the logical axis 'flavour'"):
-        sharding.state_shardings({"params": {"w": leaf}}, sharding.make_mesh(MeshConfig()))
+        sharding.state_shardings({"params": {"w": leaf}}, meshes.make_mesh(MeshConfig()))
 
 
 def test_fsdp_and_tensor_shard_the_axes_that_they_should() -> None:
-    _, shardings = plan(sharding.make_mesh(MeshConfig(fsdp=4, tensor=2)), MODEL)
+    _, shardings = plan(meshes.make_mesh(MeshConfig(fsdp=4, tensor=2)), MODEL)
     s = specs(shardings)
     expected = {
         "embedding": PartitionSpec(None, "fsdp"),  # 257 tokens stay whole over tensor=2
@@ -199,13 +199,13 @@ def test_a_vocabulary_that_divides_is_sharded() -> None:
         (MeshConfig(tensor=2), "tensor"),
         (MeshConfig(tensor=2, stage=2), "tensor"),  # not by 4
     ):
-        _, shardings = plan(sharding.make_mesh(config), model)
+        _, shardings = plan(meshes.make_mesh(config), model)
         assert specs(shardings)["params/embedding"] == PartitionSpec(axes, None)
 
 
 def test_experts_lie_along_expert_and_the_rest_is_split_over_it_too() -> None:
     model = dataclasses.replace(MODEL, moe=MoEConfig(experts=4, width=8))
-    _, shardings = plan(sharding.make_mesh(MeshConfig(expert=2, fsdp=2, tensor=2)), model)
+    _, shardings = plan(meshes.make_mesh(MeshConfig(expert=2, fsdp=2, tensor=2)), model)
     s = specs(shardings)
     assert s["params/blocks/moe/up"] == PartitionSpec(None, "expert", "fsdp", "tensor")
     assert s["params/blocks/moe/down"] == PartitionSpec(None, "expert", "tensor", "fsdp")
@@ -215,7 +215,7 @@ def test_experts_lie_along_expert_and_the_rest_is_split_over_it_too() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])
 def test_moments_lie_as_their_parameters_do(optimizer: str) -> None:
-    _, shardings = plan(sharding.make_mesh(MeshConfig(fsdp=4, tensor=2)), MODEL, optimizer)
+    _, shardings = plan(meshes.make_mesh(MeshConfig(fsdp=4, tensor=2)), MODEL, optimizer)
     params = specs(shardings["params"])
     moments = {k: v for k, v in specs(shardings["opt_state"]).items() if not k.endswith("count")}
     assert len(moments) == len(params) * (2 if optimizer == "adamw" else 1)
@@ -228,7 +228,7 @@ def test_moments_lie_as_their_parameters_do(optimizer: str) -> None:
 def test_every_leaf_fits_and_takes_the_bytes_that_the_check_says(
     config: MeshConfig, optimizer: str
 ) -> None:
-    mesh = sharding.make_mesh(config)
+    mesh = meshes.make_mesh(config)
     boxed, shardings = plan(mesh, MODEL, optimizer)
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), sharding.unbox(boxed))
     state = jax.device_put(zeros, shardings)
@@ -239,7 +239,7 @@ def test_every_leaf_fits_and_takes_the_bytes_that_the_check_says(
 
 
 def test_the_state_created_in_pieces_is_the_state_created_whole() -> None:
-    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh = meshes.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     _, shardings = plan(mesh, MODEL, "adafactor")
 
     def make() -> Any:
@@ -253,7 +253,7 @@ def test_the_state_created_in_pieces_is_the_state_created_whole() -> None:
 
 
 def test_constraints_on_activations_hold_inside_the_context() -> None:
-    mesh = sharding.make_mesh(MeshConfig(fsdp=4, tensor=2))
+    mesh = meshes.make_mesh(MeshConfig(fsdp=4, tensor=2))
 
     def f(x: jax.Array) -> jax.Array:
         return nn.with_logical_constraint(x * 2, ("batch", "seq", "act_mlp"))
@@ -273,7 +273,7 @@ def test_logits_of_a_vocabulary_that_does_not_divide_are_the_same() -> None:
     params = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(s.dtype) / 4, shapes)
     apply = jax.jit(lambda params, batch: logits(model.apply({"params": params}, batch)))
     expected = apply(params, batch)
-    mesh = sharding.make_mesh(MeshConfig(fsdp=4, tensor=2))
+    mesh = meshes.make_mesh(MeshConfig(fsdp=4, tensor=2))
     _, shardings = plan(mesh, MODEL)
     with sharding.context(mesh):
         placed = jax.device_put(params, shardings["params"])
@@ -296,7 +296,7 @@ def test_an_axis_that_does_not_divide_names_path_axis_and_field(
     config: MeshConfig, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        plan(sharding.make_mesh(config), MODEL)
+        plan(meshes.make_mesh(config), MODEL)
 
 
 def large(axes: tuple[str, ...]) -> dict[str, Any]:
@@ -317,7 +317,7 @@ def large(axes: tuple[str, ...]) -> dict[str, Any]:
 def test_a_large_parameter_that_no_rule_shards_is_flagged(
     config: MeshConfig, axes: tuple[str, ...], flagged: bool
 ) -> None:
-    mesh, state = sharding.make_mesh(config), large(axes)
+    mesh, state = meshes.make_mesh(config), large(axes)
     rows = sharding.check(state, sharding.state_shardings(state, mesh), mesh)
     assert (rows[0].warning is not None) == flagged
     text = sharding.table(rows)
@@ -325,7 +325,7 @@ def test_a_large_parameter_that_no_rule_shards_is_flagged(
 
 
 def test_a_large_leaf_without_logical_axes_is_flagged() -> None:
-    mesh = sharding.make_mesh(MeshConfig(fsdp=8))
+    mesh = meshes.make_mesh(MeshConfig(fsdp=8))
     state = {"table": jax.ShapeDtypeStruct((1024, 512), jnp.float32)}
     (row,) = sharding.check(state, sharding.state_shardings(state, mesh), mesh)
     assert row.replicated
@@ -333,7 +333,7 @@ def test_a_large_leaf_without_logical_axes_is_flagged() -> None:
 
 
 def test_the_table_lists_every_leaf_and_adds_up() -> None:
-    mesh = sharding.make_mesh(MeshConfig(fsdp=4, tensor=2))
+    mesh = meshes.make_mesh(MeshConfig(fsdp=4, tensor=2))
     boxed, shardings = plan(mesh, MODEL)
     rows = sharding.check(boxed, shardings, mesh)
     text = sharding.table(rows)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from scaling import sharding
+from scaling import meshes
 from scaling.check.report import Report
 from scaling.config import RunConfig, override
 
@@ -46,7 +46,7 @@ def candidates(report: Report) -> Iterator[dict[str, Any]]:
         yield remat
         if fsdp:
             yield fsdp | remat
-    rows = config.train.batch_size // math.prod(mesh[axis] for axis in sharding.BATCH_AXES)
+    rows = config.train.batch_size // math.prod(mesh[axis] for axis in meshes.BATCH_AXES)
     pieces = config.train.microbatches * 2
     while pieces <= rows and rows % pieces == 0:
         yield fsdp | remat | {"train.microbatches": pieces}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaling import costs, ladder, sharding
+from scaling import costs, ladder, meshes, sharding
 from scaling.check import compiled as compiled_lib
 from scaling.check import roofline as roofline_lib
 from scaling.check.cache import Cache
@@ -83,8 +83,8 @@ def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Repo
 
     Raises ConfigError when the run does not fit the mesh, or the mesh the target.
     """
-    mesh = sharding.make_mesh(config.mesh, target.devices)
-    sharding.check_batch(config, mesh)
+    mesh = meshes.make_mesh(config.mesh, target.devices)
+    meshes.check_batch(config, mesh)
     lowered = compiled_lib.lower(config, mesh, target)
     found = cache.get(lowered.key) if cache else None
     compiled = found or compiled_lib.compile(lowered, target)

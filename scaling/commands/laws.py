@@ -88,11 +88,11 @@ def _fit_flags() -> None:
 
 
 def _fit() -> int:
-    from scaling import records
+    from scaling import tables
     from scaling.laws.command import fit_command
 
     if FLAGS.workdir:
-        records.write_table(records.table(FLAGS.workdir), FLAGS.workdir)
+        tables.write_table(tables.table(FLAGS.workdir), FLAGS.workdir)
     outcome = _call(fit_command)
     print(outcome.text)
     if FLAGS.out and outcome.fits:

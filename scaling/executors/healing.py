@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from scaling import sharding
+from scaling import meshes
 from scaling.config import RunConfig, override, to_dict
 from scaling.distributed import peer_lost
 from scaling.errors import BusyError, DiskFullError, UserError
@@ -129,7 +129,7 @@ def less_memory(config: RunConfig, devices: int = 1) -> dict[str, Any] | None:
     pass keeps less and computes more again.
     """
     sizes = to_dict(config.mesh)
-    others = math.prod(n for axis, n in sizes.items() if axis not in sharding.BATCH_AXES)
+    others = math.prod(n for axis, n in sizes.items() if axis not in meshes.BATCH_AXES)
     rows = max(1, devices // others)
     batch, pieces = config.train.batch_size, 2 * config.train.microbatches
     pipeline = config.model.pipeline_microbatches or config.mesh.stage

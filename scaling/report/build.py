@@ -14,12 +14,13 @@ from etils import epath
 from scaling import files
 from scaling.config import flat
 from scaling.errors import UserError
-from scaling.records import RunDirectory, curves, find_runs, table, write_table
+from scaling.records import RunDirectory, find_runs
 from scaling.report import figures
 from scaling.report.axes import check_axis, done, figure_axes, group_of, groups, main_axis, named
 from scaling.report.findings import Finding, find
 from scaling.report.page import Page, render
 from scaling.sweep import Study
+from scaling.tables import curves, table, write_table
 
 
 def report(

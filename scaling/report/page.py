@@ -44,7 +44,7 @@ class Page:
     question: str  # one sentence, or nothing
     x: str  # main axis
     table: pd.DataFrame
-    facts: Mapping[str, Any]  # `scaling.records.about`
+    facts: Mapping[str, Any]  # `scaling.tables.about`
     findings: Sequence[Finding]
     figures: Sequence[Drawn]
     configs: Mapping[str, Mapping[str, Any]]  # run -> dotted field -> value

@@ -26,6 +26,7 @@ from scaling import (
     files,
     fingerprints,
     ladder,
+    meshes,
     optim,
     sharding,
     xla_flags,
@@ -165,8 +166,8 @@ class _Run:
                 f"train.profile_start={config.train.profile_start}: the profiler writes to a local "
                 "--workdir only; leave it unset, or train this run in a local one"
             )
-        self.mesh = sharding.make_mesh(config.mesh, devices)
-        sharding.check_batch(config, self.mesh)
+        self.mesh = meshes.make_mesh(config.mesh, devices)
+        meshes.check_batch(config, self.mesh)
         self.rows = host_rows(config.train.batch_size, self.mesh)
         self.pieces = state_lib.parts(config)
         self.plan = state_lib.layout(self.pieces, config, self.mesh)

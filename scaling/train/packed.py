@@ -9,8 +9,8 @@ written by this loop or by the other. Called by `executors/jobs.py`.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import costs, data, distributed, fingerprints, optim, sharding, xla_flags
+from scaling import distributed, fingerprints, meshes, optim, sharding, xla_flags
 from scaling.config import RunConfig, run_name
 from scaling.data import Batches
 from scaling.errors import ConfigError, UserError
@@ -29,6 +29,7 @@ from scaling.train.compilation import Compiled
 from scaling.train.evaluate import join, summarise
 from scaling.train.loop import Outcome, check_shared
 from scaling.train.member import Branches, Member, settle
+from scaling.train.packed_data import GroupData, ahead
 from scaling.train.placement import place
 from scaling.train.progress import Progress
 from scaling.train.rhythm import due_lines, evaluates, saves
@@ -109,30 +110,13 @@ class _Group:
         first = members[0].config
         for member in members:
             _check_alike(first, member.config)
-        mesh = sharding.make_mesh(trials_lib.mesh_of(first.mesh, devices, len(members)), devices)
+        mesh = meshes.make_mesh(trials_lib.mesh_of(first.mesh, devices, len(members)), devices)
         self.members, self.stop = members, stop
         self.quiet = quiet or jax.process_index() > 0
         self.trials: Trials = trials_lib.trials(first, mesh, len(members), form)
-        self.calls = first.train.steps_per_call
         like = self.trials.plan.abstract
-        self.shapes = costs.batch_shapes(first)
-        self.hashed = fingerprints.names(like.params, like.opt_state, like.ema, self.shapes)
-        train_sets: dict[Any, Batches] = {}
-        eval_sets: dict[Any, Batches] = {}
-        self.batches: list[Batches] = []  # of each member
-        self.eval_sets: list[dict[str, Batches]] = []
-        for config in (member.config for member in members):
-            if config.data not in train_sets:
-                train_sets[config.data] = data.train_batches(config)
-            self.batches.append(train_sets[config.data])
-            sets = {}
-            for name, one in config.evals.sets.items():
-                # What a run has seen is its own; other sets are the group's.
-                own = (config.data, config.train.steps) if one.split == "train" else None
-                if (name, own) not in eval_sets:
-                    eval_sets[name, own] = data.eval_batches(config, name)
-                sets[name] = eval_sets[name, own]
-            self.eval_sets.append(sets)
+        self.data = GroupData([member.config for member in members], self.trials)
+        self.hashed = fingerprints.names(like.params, like.opt_state, like.ema, self.data.shapes)
 
     def train(self) -> None:
         """Until no member is active."""
@@ -197,7 +181,7 @@ class _Group:
         vote = distributed.StopVote(self.stop, trials.mesh)
         counts: list[int] = []
         pending: tuple[_Call, Any] | None = None
-        for call in _ahead(self._calls()):
+        for call in ahead(self._calls()):
             wanted = [
                 edge - start if member.active else 0
                 for member, start, edge in zip(members, call.starts, call.edges, strict=True)
@@ -307,25 +291,8 @@ class _Group:
             ]
             if edges == at:
                 return
-            yield _Call(at, edges, self._batches(at, edges))
+            yield _Call(at, edges, self.data.steps(at, edges))
             at = edges
-
-    def _batches(self, starts: list[int], edges: list[int]) -> Any:
-        """The batches of a call, [T, K, B, L]; where nothing is to be done, whatever was there."""
-        made: dict[tuple[int, int], data.Batch] = {}
-        shape = (self.trials.slots, self.calls)
-        stacked = {n: np.zeros((*shape, *s.shape), s.dtype) for n, s in self.shapes.items()}
-        for slot, (start, edge) in enumerate(zip(starts, edges, strict=True)):
-            batches = self.batches[slot]
-            # What other hosts hold, they make.
-            for k, step in enumerate(range(start, edge) if slot in self.trials.here else ()):
-                # Members that see the same data in the same order share the work.
-                key = (id(batches), step)
-                if key not in made:
-                    made[key] = batches.batch(step)
-                for name, value in made[key].items():
-                    stacked[name][slot, k] = value
-        return self.trials.place_batches(stacked)
 
     # ---- evaluation
 
@@ -336,7 +303,7 @@ class _Group:
         started = time.monotonic()
         means: dict[Member, dict[str, dict[str, float]]] = {member: {} for member in due}
         for name in self.trials.config.evals.sets:
-            rows = self._rows(params, {m.slot: self.eval_sets[m.slot][name] for m in due})
+            rows = self._rows(params, {m.slot: self.data.eval_sets[m.slot][name] for m in due})
             for member in due:
                 columns = rows[member.slot].items()
                 means[member][name] = summarise({c: join(pieces) for c, pieces in columns})
@@ -359,23 +326,13 @@ class _Group:
                         found[slot].setdefault(name, []).append(own)
 
         pending: deque[tuple[int, Any]] = deque()
-        for number, batch in enumerate(_ahead(self._eval_batches(sets))):
+        for number, batch in enumerate(ahead(self.data.evaluation(sets))):
             pending.append((number, self.rows_of(params, batch, wanted_T)))
             if len(pending) > 2:
                 keep(*pending.popleft())
         for number, rows in pending:
             keep(number, rows)
         return found
-
-    def _eval_batches(self, sets: Mapping[int, Batches]) -> Iterator[Any]:
-        """The batches of a set, [T, B, L]; sets that have ended give their last one again."""
-        for number in range(max(map(len, sets.values()))):
-            made = {id(b): b.batch(min(number, len(b) - 1)) for b in sets.values()}
-            any_ = next(iter(made.values()))
-            of = [made[id(sets[s])] if s in sets else any_ for s in range(self.trials.slots)]
-            yield self.trials.place_batches(
-                {name: np.stack([batch[name] for batch in of]) for name in any_}, rows_first=True
-            )
 
 
 def _check_alike(first: RunConfig, other: RunConfig) -> None:
@@ -386,16 +343,3 @@ def _check_alike(first: RunConfig, other: RunConfig) -> None:
             f"{run_name(first)} and {run_name(other)} cannot be packed: their programs differ; "
             "train them apart (--pack=off)"
         )
-
-
-_END: Any = object()
-
-
-def _ahead(items: Iterator[Any], most: int = 2) -> Iterator[Any]:
-    """The same items, made in another thread before they are asked for."""
-    with ThreadPoolExecutor(1) as pool:
-        ask: Callable[[], Future[Any]] = lambda: pool.submit(next, items, _END)  # noqa: E731
-        coming = deque(ask() for _ in range(most))
-        while (item := coming.popleft().result()) is not _END:
-            coming.append(ask())
-            yield item

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import costs, models, objectives, optim, sharding
+from scaling import costs, meshes, models, objectives, optim, sharding
 from scaling.config import RunConfig
 from scaling.train.placement import place
 
@@ -102,11 +102,11 @@ def layout(pieces: Parts, config: RunConfig, mesh: jax.sharding.Mesh) -> Layout:
         boxed = jax.eval_shape(lambda seed: create(pieces, config, seed), np.uint32(config.seed))
     shardings = sharding.state_shardings(boxed, mesh)
     if config.model.remat == "offload":
-        sharding.check_host_memory(mesh, "model.remat=offload")
+        meshes.check_host_memory(mesh, "model.remat=offload")
     if config.optim.offload:
-        sharding.check_host_memory(mesh, "optim.offload=True")
+        meshes.check_host_memory(mesh, "optim.offload=True")
         moved = jax.tree.map(
-            lambda leaf, s: s.with_memory_kind(sharding.HOST) if optim.offloads(leaf) else s,
+            lambda leaf, s: s.with_memory_kind(meshes.HOST) if optim.offloads(leaf) else s,
             sharding.unbox(boxed).opt_state,
             shardings.opt_state,
         )

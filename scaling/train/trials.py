@@ -17,16 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scaling import optim, sharding, xla_flags
+from scaling import meshes, optim, sharding, xla_flags
 from scaling.config import DistributedConfig, MeshConfig, RunConfig, to_dict
+from scaling.train import forms
 from scaling.train import state as state_lib
 from scaling.train.placement import place
 from scaling.train.state import Layout, Parts, TrainState
-from scaling.train.step import Batch, HParams, Metrics, train_step, train_steps
+from scaling.train.step import Batch, train_step, train_steps
 
 Form = Literal["vmap", "loop"]
-_ROWS = PartitionSpec("trial", sharding.BATCH_AXES)
-_STEPS_ROWS = PartitionSpec("trial", None, sharding.BATCH_AXES)
+_ROWS = PartitionSpec("trial", meshes.BATCH_AXES)
+_STEPS_ROWS = PartitionSpec("trial", None, meshes.BATCH_AXES)
 
 
 def program(config: RunConfig) -> RunConfig | None:
@@ -124,11 +125,7 @@ class Trials:
     def empty(self) -> TrainState:
         """A stack of zeros."""
         shapes = sharding.unbox(self.plan.boxed)
-
-        def zeros() -> TrainState:
-            return jax.tree.map(lambda s: jnp.zeros((self.slots, *s.shape), s.dtype), shapes)
-
-        return jax.jit(zeros, out_shardings=self.shardings)()
+        return jax.jit(lambda: forms.zeros(shapes, self.slots), out_shardings=self.shardings)()
 
     @functools.cached_property
     def insert(self) -> Callable[[TrainState, jax.Array, TrainState], TrainState]:
@@ -218,10 +215,12 @@ class Trials:
         )
         whole, split = PartitionSpec(), PartitionSpec("trial")
         if self.form == "vmap":
-            call = functools.partial(_at_once, jax.vmap(step, spmd_axis_name="trial"))
+            call = functools.partial(forms.at_once, jax.vmap(step, spmd_axis_name="trial"))
         else:
             call = self._mapped(
-                functools.partial(_one_by_one, steps), (split, split, split, whole, split), split
+                functools.partial(forms.one_by_one, steps),
+                (split, split, split, whole, split),
+                split,
             )
         values = self._values
         batches = NamedSharding(self.mesh, _STEPS_ROWS)
@@ -252,8 +251,9 @@ class Trials:
 
             def one(slot: tuple[Any, Batch, jax.Array]) -> Any:
                 params, batch, wanted = slot
-                zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-                return jax.lax.cond(wanted, lambda: rows(params, batch), lambda: zeros)
+                return jax.lax.cond(
+                    wanted, lambda: rows(params, batch), lambda: forms.zeros(shapes)
+                )
 
             return jax.lax.map(one, (params_T, batch_T, wanted_T))
 
@@ -278,7 +278,7 @@ def trials(config: RunConfig, mesh: Mesh, members: int, form: Form | None = None
 
     Raises ConfigError where the state or a batch does not divide over the mesh.
     """
-    sharding.check_batch(config, mesh)
+    meshes.check_batch(config, mesh)
     pieces, ways = state_lib.parts(config), mesh.shape["trial"]
     return Trials(
         pieces=pieces,
@@ -291,69 +291,3 @@ def trials(config: RunConfig, mesh: Mesh, members: int, form: Form | None = None
 
 def _stacked(where: NamedSharding) -> NamedSharding:
     return NamedSharding(where.mesh, PartitionSpec("trial", *where.spec))
-
-
-def _one_by_one(
-    steps: Callable[..., tuple[TrainState, Metrics]],
-    state_T: TrainState,
-    batches_TxK: Batch,
-    counts_T: jax.Array,
-    longest: jax.Array,
-    hparams_T: HParams,
-) -> tuple[TrainState, Metrics]:
-    """Slot after slot: each takes the state of its slot out, steps it, and puts it back."""
-
-    def of(t: Any, tree: Any) -> Any:
-        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, t, keepdims=False), tree)
-
-    def one(t: Any, state_T: TrainState) -> tuple[TrainState, Metrics]:
-        state, batches_K, count, hparams = of(t, (state_T, batches_TxK, counts_T, hparams_T))
-        return steps(state, batches_K, count, hparams)
-
-    def body(t: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-        of_slot = one(t, carry[0])
-        return jax.tree.map(
-            lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, t, 0), carry, of_slot
-        )
-
-    slots = counts_T.shape[0]
-    _, shapes = jax.eval_shape(lambda s: one(0, s), state_T)
-    zeros = jax.tree.map(lambda s: jnp.zeros((slots, *s.shape), s.dtype), shapes)
-    return jax.lax.fori_loop(0, slots, body, (state_T, zeros))
-
-
-def _at_once(
-    step_T: Callable[..., tuple[TrainState, Metrics]],
-    state_T: TrainState,
-    batches_TxK: Batch,
-    counts_T: jax.Array,
-    longest: jax.Array,
-    hparams_T: HParams,
-) -> tuple[TrainState, Metrics]:
-    """All slots a step at a time; those that have made theirs keep their state."""
-
-    def one(i: Any, state_T: TrainState) -> tuple[TrainState, Metrics]:
-        batch_T = jax.tree.map(
-            lambda x: jax.lax.dynamic_index_in_dim(x, i, axis=1, keepdims=False), batches_TxK
-        )
-        new_T, metrics_T = step_T(state_T, batch_T, hparams_T)
-
-        def choose(new: jax.Array, old: jax.Array) -> jax.Array:
-            steps_T = (i < counts_T).reshape(-1, *[1] * (new.ndim - 1))
-            return jnp.where(steps_T, new, old)
-
-        return jax.tree.map(choose, new_T, state_T), metrics_T
-
-    length = jax.tree.leaves(batches_TxK)[0].shape[1]
-    if length == 1:
-        state_T, metrics_T = one(0, state_T)
-        return state_T, jax.tree.map(lambda m: jnp.expand_dims(m, 1), metrics_T)
-    slots = counts_T.shape[0]
-    _, shapes = jax.eval_shape(lambda s: one(0, s), state_T)
-    zeros = jax.tree.map(lambda s: jnp.zeros((slots, length, *s.shape[1:]), s.dtype), shapes)
-
-    def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-        state_T, metrics_T = one(i, carry[0])
-        return state_T, jax.tree.map(lambda a, m: a.at[:, i].set(m), carry[1], metrics_T)
-
-    return jax.lax.fori_loop(0, longest, body, (state_T, zeros))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from scaling import sharding
+from scaling import meshes
 from scaling.check import hlo, roofline
 from scaling.check import program as program_lib
 from scaling.check.target import of_devices
@@ -39,7 +39,7 @@ def loss(w, x):
 
 
 def test_data_parallel_reduces_the_gradient_over_data():
-    mesh = sharding.make_mesh(MeshConfig(data=4, fsdp=2))
+    mesh = meshes.make_mesh(MeshConfig(data=4, fsdp=2))
     arrays = (((WIDTH, FFN), P()), ((ROWS, WIDTH), P("data")))
     (row,) = collectives(mesh, jax.grad(loss), *arrays, out=P())
     assert (row.kind, row.axes, row.devices, row.count) == ("all-reduce", ("data",), 4, 1)
@@ -47,7 +47,7 @@ def test_data_parallel_reduces_the_gradient_over_data():
 
 
 def test_fsdp_gathers_the_parameters_over_fsdp():
-    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=4))
+    mesh = meshes.make_mesh(MeshConfig(data=2, fsdp=4))
     arrays = (((WIDTH, FFN), P("fsdp")), ((ROWS, WIDTH), P(("data", "fsdp"))))
     (row,) = collectives(
         mesh,
@@ -60,7 +60,7 @@ def test_fsdp_gathers_the_parameters_over_fsdp():
 
 
 def test_tensor_parallel_reduces_the_output_over_tensor():
-    mesh = sharding.make_mesh(MeshConfig(data=2, tensor=4))
+    mesh = meshes.make_mesh(MeshConfig(data=2, tensor=4))
     arrays = (
         ((WIDTH, FFN), P(None, "tensor")),
         ((FFN, WIDTH), P("tensor")),
@@ -72,7 +72,7 @@ def test_tensor_parallel_reduces_the_output_over_tensor():
 
 
 def test_a_ring_permutes_over_seq_once_a_turn_of_its_loop():
-    mesh = sharding.make_mesh(MeshConfig(data=2, seq=4))
+    mesh = meshes.make_mesh(MeshConfig(data=2, seq=4))
     turns = 3
 
     def ring(x):
@@ -90,7 +90,7 @@ def test_a_ring_permutes_over_seq_once_a_turn_of_its_loop():
 
 
 def test_collectives_over_two_axes_name_both():
-    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh = meshes.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     arrays = (((WIDTH, FFN), P()), ((ROWS, WIDTH), P(("data", "fsdp"))))
     (row,) = collectives(mesh, jax.grad(loss), *arrays, out=P())
     assert (row.axes, row.devices) == (("data", "fsdp"), 4)
@@ -212,14 +212,14 @@ def test_what_the_hosts_send_is_a_collective_between_the_slices():
 
 
 def test_an_elementwise_program_reads_its_operands_and_writes_its_result():
-    mesh = sharding.make_mesh(MeshConfig())
+    mesh = meshes.make_mesh(MeshConfig())
     program = read(mesh, lambda x, y: x * y + x, *[((64, 64), P())] * 2, out=P())
     assert program.memory_traffic == 3 * 4 * 64 * 64
 
 
 @pytest.mark.parametrize("depth", [4, 16])
 def test_a_scan_reads_each_layer_once(depth):
-    mesh = sharding.make_mesh(MeshConfig())
+    mesh = meshes.make_mesh(MeshConfig())
 
     def scan(layers, x):
         return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, layers)[0]

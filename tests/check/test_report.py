@@ -13,7 +13,7 @@ from scaling.check.report import Report, as_dict, check
 from scaling.check.text import text
 from scaling.config import RunConfig, override
 from scaling.errors import ConfigError, UserError
-from scaling.sharding import make_mesh
+from scaling.meshes import make_mesh
 from scaling.study import resolve_planned
 
 

@@ -19,7 +19,8 @@ import pytest
 from scaling.config import to_dict
 from scaling.executors.jobs import Job
 from scaling.executors.local import run_local
-from scaling.records import RunDirectory, table
+from scaling.records import RunDirectory
+from scaling.tables import table
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 # A sweep as `launch.py sweep` makes it, by four workers.

@@ -44,7 +44,7 @@ def test_every_stage_grows_linearly(counts):
     """Twice the cells add what the doubling before added twice over: a quadratic part would show as
     a factor of up to four.
     """
-    assert counts.keys() > {"study.runs", "why", "status", "records.table", "forecast"}
+    assert counts.keys() > {"study.runs", "why", "status", "table", "forecast"}
     for name, (small, middle, large) in counts.items():
         growth = (large - middle) / (middle - small)
         assert growth == pytest.approx(2.0, rel=0.15), name

@@ -19,9 +19,10 @@ from scaling.executors.healing import Bounds, answer, classify, less_memory
 from scaling.executors.jobs import Ended, Job
 from scaling.executors.local import run_local
 from scaling.executors.result import Result
-from scaling.records import RunDirectory, table
+from scaling.records import RunDirectory
 from scaling.report import report
 from scaling.status import status_lines
+from scaling.tables import table
 from scaling.train.loop import train
 
 REPOSITORY = pathlib.Path(__file__).parents[2]

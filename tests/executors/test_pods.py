@@ -20,8 +20,9 @@ from scaling.executors.admission import refuse
 from scaling.executors.jobs import Job
 from scaling.executors.pods import admission, desk, gcloud, shell, xpk
 from scaling.executors.result import Result
-from scaling.records import RunDirectory, table
+from scaling.records import RunDirectory
 from scaling.slices import find
+from scaling.tables import table
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from scaling import sharding
+from scaling import meshes, sharding
 from scaling.config import MeshConfig
 from scaling.errors import ConfigError
 from scaling.ledger import ledger
@@ -116,7 +116,7 @@ def test_blocks_are_the_definition(kv_heads, documents, window):
 def test_splash_is_the_definition(kv_heads, documents, window, seq):
     """The TPU's kernel, interpreted."""
     given, right = arrays(256, kv_heads, documents), wanted(256, kv_heads, documents, window)
-    mesh = sharding.make_mesh(MeshConfig(data=1, seq=seq), jax.devices()[:seq])
+    mesh = meshes.make_mesh(MeshConfig(data=1, seq=seq), jax.devices()[:seq])
     with sharding.context(mesh):
         place = placement(*given[:2])
         assert place.shards == seq
@@ -135,7 +135,7 @@ MESHES = [MeshConfig(seq=8), MeshConfig(data=2, seq=2, tensor=2), MeshConfig(fsd
 @pytest.mark.parametrize(("documents", "window"), [(True, None), (False, 20)])
 def test_keys_of_other_devices_count_as_ones_own(mesh, ring, documents, window):
     given, right = arrays(64, 2, documents), wanted(64, 2, documents, window)
-    with sharding.context(sharding.make_mesh(mesh)):
+    with sharding.context(meshes.make_mesh(mesh)):
         place = placement(*given[:2])
         assert (place.shards, place.heads) == (mesh.seq, "tensor")
 
@@ -315,8 +315,8 @@ def test_a_program_for_a_gpu_calls_cudnn(documents):
     ],
 )
 def test_the_stream_lies_along_the_length_over_tensor_where_that_divides(mesh, length, wanted):
-    with sharding.context(sharding.make_mesh(mesh)):
+    with sharding.context(meshes.make_mesh(mesh)):
         x = jax.jit(constrain)(jnp.zeros((8, length, 4)))
-        expected = jax.sharding.PartitionSpec(sharding.BATCH_AXES, wanted)
+        expected = jax.sharding.PartitionSpec(meshes.BATCH_AXES, wanted)
         place = jax.sharding.NamedSharding(x.sharding.mesh, expected)
     assert x.sharding.is_equivalent_to(place, x.ndim)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_transformer import batch_of, init, logits_of, small, tokens_of
 
-from scaling import models, objectives, optim, sharding
+from scaling import meshes, models, objectives, optim, sharding
 from scaling.config import (
     MeshConfig,
     MoEConfig,
@@ -287,7 +287,7 @@ def grouped_and_pull(x: jax.Array, w: jax.Array, sizes: jax.Array) -> Any:
 
 def on_mesh(moe: MoEConfig, mesh_config: MeshConfig) -> Any:
     """As `run`, with rows and experts spread over the mesh."""
-    mesh = sharding.make_mesh(mesh_config)
+    mesh = meshes.make_mesh(mesh_config)
     with sharding.context(mesh):
         boxed = jax.eval_shape(module_of(moe).init, jax.random.key(0), stream())["params"]
         shardings = sharding.state_shardings(boxed, mesh)
@@ -326,7 +326,7 @@ def test_every_mesh_gives_the_same(form: str, mesh: MeshConfig) -> None:
 
 
 def test_experts_that_do_not_divide_are_refused() -> None:
-    mesh = sharding.make_mesh(MeshConfig(expert=8))
+    mesh = meshes.make_mesh(MeshConfig(expert=8))
     boxed = jax.eval_shape(module_of(MoEConfig(experts=12)).init, jax.random.key(0), stream())
     with pytest.raises(
         ConfigError, match=r"down.*size 12.*by mesh.expert=8; change model.moe.experts or the mesh"

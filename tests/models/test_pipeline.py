@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling import sharding
+from scaling import meshes, sharding
 from scaling.config import MeshConfig, TransformerConfig
 from scaling.models.pipeline import run_pipeline
 
@@ -43,7 +43,7 @@ def arrays(depth):
 
 def compiled(config, stages):
     """The pipeline of `block` and its gradients on stages x 2 devices, and its arguments."""
-    mesh = sharding.make_mesh(MeshConfig(data=2, stage=stages), jax.devices()[: 2 * stages])
+    mesh = meshes.make_mesh(MeshConfig(data=2, stage=stages), jax.devices()[: 2 * stages])
     rows, by_stage = sharding.batch_sharding(mesh), jax.NamedSharding(mesh, jax.P("stage"))
     run = functools.partial(run_pipeline, config, one_by_one)
     with sharding.context(mesh):

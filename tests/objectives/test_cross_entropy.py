@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from scaling import sharding
+from scaling import meshes, sharding
 from scaling.config import MeshConfig
 from scaling.objectives.cross_entropy import cross_entropy, logits, pieces
 
@@ -102,8 +102,8 @@ MESHES = [{"fsdp": 8}, {"tensor": 2, "seq": 4}, {"fsdp": 2, "tensor": 2, "seq": 
 
 @pytest.mark.parametrize("axes", MESHES, ids=str)
 def test_a_mesh_gives_the_same_and_moves_no_logits(axes):
-    mesh = sharding.make_mesh(MeshConfig(**axes))
-    hidden = NamedSharding(mesh, PartitionSpec(sharding.BATCH_AXES, "seq"))
+    mesh = meshes.make_mesh(MeshConfig(**axes))
+    hidden = NamedSharding(mesh, PartitionSpec(meshes.BATCH_AXES, "seq"))
     head = NamedSharding(mesh, PartitionSpec("tensor", "fsdp"))
     places = (hidden, head, sharding.batch_sharding(mesh))
     with sharding.context(mesh):

@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 from object_store import Store, serve
 
-from scaling.records import RunDirectory, table
+from scaling.records import RunDirectory
+from scaling.tables import table
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.exhaustive

@@ -11,9 +11,10 @@ import pytest
 from scaling import laws
 from scaling.config import override
 from scaling.errors import UserError
-from scaling.records import curves, find_runs, table
+from scaling.records import find_runs
 from scaling.report import figures, style
 from scaling.report.axes import check_axis, figure_axes, group_of, groups, main_axis
+from scaling.tables import curves, table
 
 from .conftest import record
 

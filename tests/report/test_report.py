@@ -11,10 +11,11 @@ import pytest
 
 from scaling.config import override
 from scaling.errors import UserError
-from scaling.records import RunDirectory, table
+from scaling.records import RunDirectory
 from scaling.report import report
 from scaling.report.findings import find
 from scaling.sweep import Study, grid
+from scaling.tables import table
 
 from .conftest import EXPONENT, record
 

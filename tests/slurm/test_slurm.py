@@ -13,7 +13,7 @@ import jax
 import pandas as pd
 import pytest
 
-from scaling import records
+from scaling import tables
 from scaling.config import DistributedConfig
 from scaling.errors import RESUME_ME
 from scaling.executors.slurm import queue
@@ -48,7 +48,7 @@ def metrics(run: RunDirectory) -> list[dict]:
 def assert_same(sweep: Sweep, reference: Sweep) -> None:
     # The clock, and what was done to a run, are not what came of it.
     aside = ["seconds", "attempts", "healed"]
-    ours, theirs = (records.table(s.workdir).drop(columns=aside) for s in (sweep, reference))
+    ours, theirs = (tables.table(s.workdir).drop(columns=aside) for s in (sweep, reference))
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
     for config in sweep.configs:
         assert metrics(sweep.run(config)) == metrics(reference.run(config))

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import data, optim, sharding
+from scaling import data, meshes, optim, sharding
 from scaling.config import RunConfig
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -15,7 +15,7 @@ from scaling.train.step import compile_steps
 def curve(config: RunConfig, steps: int = 4, devices: int = 1) -> tuple[np.ndarray, Any]:
     """Losses of the first steps on the first devices, and the parameters after them."""
     pieces = state_lib.parts(config)
-    mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
+    mesh = meshes.make_mesh(config.mesh, jax.devices()[:devices])
     plan = state_lib.layout(pieces, config, mesh)
     stacked, whole = sharding.stacked_batch_sharding(mesh), sharding.replicated(mesh)
     batches = data.train_batches(config)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from curves import curve
 
-from scaling import sharding
+from scaling import meshes, sharding
 from scaling.errors import ConfigError
-from scaling.sharding import HOST
+from scaling.meshes import HOST
 from scaling.train import state as state_lib
 from scaling.train.checkpoint import Checkpoints
 
@@ -23,7 +23,7 @@ def test_the_curve_is_the_same(tiny):
 
 
 def layout(config):
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = meshes.make_mesh(config.mesh)
     return state_lib.layout(state_lib.parts(config), config, mesh)
 
 
@@ -66,4 +66,4 @@ class Bare:
 def test_a_platform_without_host_memory_is_named():
     mesh = type("Mesh", (), {"devices": np.array([Bare()])})
     with pytest.raises(ConfigError, match=r"optim.offload=True needs .* abacus has none"):
-        sharding.check_host_memory(mesh, "optim.offload=True")
+        meshes.check_host_memory(mesh, "optim.offload=True")

@@ -13,7 +13,8 @@ from reading import final_state, lines
 from test_kill import start
 
 from scaling.config import RunConfig, TrainConfig
-from scaling.records import RunDirectory, table
+from scaling.records import RunDirectory
+from scaling.tables import table
 from scaling.train.loop import train
 from scaling.train.spikes import MOST, Spike, Spikes, z_score
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from curves import curve
 
-from scaling import data, optim, sharding
+from scaling import data, meshes, optim, sharding
 from scaling.check import program as program_lib
 from scaling.config import MeshConfig
 from scaling.train import state as state_lib
@@ -33,7 +33,7 @@ def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
     """The pieces have different token counts: the mean must be over all tokens, not of means."""
     config = tiny()
     pieces = state_lib.parts(config)
-    plan = state_lib.layout(pieces, config, sharding.make_mesh(config.mesh, jax.devices()[:1]))
+    plan = state_lib.layout(pieces, config, meshes.make_mesh(config.mesh, jax.devices()[:1]))
     params = jax.device_get(state_lib.init(pieces, config, plan).params)
     batch = data.train_batches(config).batch(0)
     batch["loss_mask"] = (np.arange(8)[:, None] * 2 > np.arange(16)[None, :]).astype(np.float32)
@@ -44,7 +44,7 @@ def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
         return jax.jit(lambda: gradients(pieces, microbatches, params, batch, hparams, key)[0])()
 
     full, cut = compute(1), compute(4)
-    with sharding.context(sharding.make_mesh(MeshConfig(replica=2, data=2), jax.devices()[:4])):
+    with sharding.context(meshes.make_mesh(MeshConfig(replica=2, data=2), jax.devices()[:4])):
         of_groups = compute(2)
     for a, b, c in zip(*map(jax.tree.leaves, (full, cut, of_groups)), strict=True):
         # Against the size of the whole leaf: an element may be a small difference of large terms.
@@ -65,7 +65,7 @@ def test_gradients_of_microbatches_meet_once_a_step(tiny, fields):
     """
     config = tiny({"mesh.replica": 2, "mesh.data": 1} | fields)
     stages = config.mesh.stage
-    mesh = sharding.make_mesh(config.mesh, jax.devices()[: 2 * stages])
+    mesh = meshes.make_mesh(config.mesh, jax.devices()[: 2 * stages])
     pieces = state_lib.parts(config)
     plan = state_lib.layout(pieces, config, mesh)
     batch = data.train_batches(config).batch(0)
@@ -92,7 +92,7 @@ def test_seed_and_learning_rate_share_one_compilation(tiny):
     """Values are traced: two runs that differ in them must not compile twice."""
     config = tiny()
     pieces = state_lib.parts(config)
-    mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
+    mesh = meshes.make_mesh(config.mesh, jax.devices()[:1])
     plan = state_lib.layout(pieces, config, mesh)
     stacked, whole = sharding.stacked_batch_sharding(mesh), sharding.replicated(mesh)
     batch = data.train_batches(config).batch(0)
@@ -115,7 +115,7 @@ def test_the_initial_scale_is_of_matrices_and_embeddings(tiny):
     params = []
     for config in (one, half):
         pieces = state_lib.parts(config)
-        mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
+        mesh = meshes.make_mesh(config.mesh, jax.devices()[:1])
         plan = state_lib.layout(pieces, config, mesh)
         params.append(jax.device_get(state_lib.init(pieces, config, plan).params))
     for path, leaf in jax.tree_util.tree_leaves_with_path(params[0]):

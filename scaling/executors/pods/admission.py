@@ -4,9 +4,7 @@
 where it is. What becomes of a run that does not fit: `scaling/executors/admission.py`.
 """
 
-import jax
-
-from scaling import memory, sharding
+from scaling import memory, meshes
 from scaling.config import RunConfig
 from scaling.errors import UserError
 from scaling.slices import Slice
@@ -40,9 +38,8 @@ def estimated(config: RunConfig, found: Slice, count: int) -> str | None:
     """`problem` by `memory.estimate_bytes`, which knows no compiler: within some 20 %."""
     how = "estimated: the TPU compiler, the extra `tpu`, is not installed here"
     try:
-        sizes = sharding.mesh_sizes(config.mesh, found.chips * count, count)
-        mesh = jax.sharding.AbstractMesh(tuple(sizes[a] for a in sharding.AXES), sharding.AXES)
-        sharding.check_batch(config, mesh)
+        sizes = meshes.mesh_sizes(config.mesh, found.chips * count, count)
+        meshes.check_batch(config, meshes.abstract_mesh(sizes))
         needs = memory.estimate_bytes(config, found.chips * count, platform="tpu").total
     except UserError as error:
         return str(error)
