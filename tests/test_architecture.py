@@ -20,6 +20,7 @@ ROOMS = [
     ["records"],
     ["tables"],
     ["study", "runtime", "distributed", "timing"],
+    ["failures"],
     ["train", "status", "comparison"],
     ["memory"],
     ["executors", "continuation", "replay", "check"],

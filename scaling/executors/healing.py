@@ -1,12 +1,10 @@
-"""Classes of failure, and the answer to each: pure functions, no clocks and no files.
+"""The answer to each class of failure (`scaling/failures.py`): no clocks and no files.
 
-`classify` says what kind of failure an exception is; `answer` says what to do about a failed job:
-try again (when, and with which execution fields changed), try its runs in halves, or give up. A
-bound counts attempts that made no new step since the one before: a run that gets on is never given
-up. Called by `jobs.run_job` and `scheduler.py`.
+`answer` says what to do about a failed job: try again (when, and with which execution fields
+changed), try its runs in halves, or give up. A bound counts attempts that made no new step since
+the one before: a run that gets on is never given up. Called by `scheduler.py`.
 """
 
-import errno
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,14 +12,8 @@ from typing import Any, Literal
 
 from scaling import meshes
 from scaling.config import RunConfig, override, to_dict
-from scaling.distributed import peer_lost
-from scaling.errors import BusyError, DiskFullError, UserError
-from scaling.executors.result import Failure
+from scaling.failures import Failure
 
-DISK_SIGNS = ("no space left on device", "disk quota exceeded")
-MEMORY_SIGNS = ("resource_exhausted", "out of memory", "bad_alloc", "cannot allocate memory")
-# What the network, or a file system behind it, says when it is gone for a while.
-_LOST = ("unavailable:", "deadline_exceeded", "connection reset", "stale file handle")
 # Each keeps less of a block for its backward pass than the one before (`models/remat.py`).
 _REMAT = ("none", "dots", "full")
 
@@ -46,34 +38,6 @@ class Answer:
     text: str  # for a person
     changed: Mapping[str, Any] = field(default_factory=dict)  # execution fields, dotted
     seconds: float = 0.0  # to wait before
-
-
-def classify(error: BaseException) -> Failure:
-    """What kind of failure an exception is; its causes are looked at as well."""
-    chain: list[BaseException] = []
-    at: BaseException | None = error
-    while at is not None and at not in chain:
-        chain.append(at)
-        at = at.__cause__ or at.__context__
-    text = "\n".join(str(e) for e in chain).lower()
-    codes = {e.errno for e in chain if isinstance(e, OSError)}
-    # A full disk first: some libraries call it an exhausted resource, too.
-    if (
-        any(isinstance(e, DiskFullError) for e in chain)
-        or codes & {errno.ENOSPC, errno.EDQUOT}
-        or any(sign in text for sign in DISK_SIGNS)
-    ):
-        return "disk"
-    if isinstance(error, BusyError):
-        return "busy"
-    if isinstance(error, UserError):
-        return "config"
-    memory = any(isinstance(e, MemoryError) for e in chain) or errno.ENOMEM in codes
-    if memory or any(sign in text for sign in MEMORY_SIGNS):
-        return "memory"
-    if peer_lost(error) or codes & {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET}:
-        return "lost"
-    return "lost" if any(sign in text for sign in _LOST) else "error"
 
 
 def answer(

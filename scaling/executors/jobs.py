@@ -15,8 +15,8 @@ from etils import epath
 from scaling import distributed
 from scaling.config import RunConfig, from_dict, run_name, to_dict
 from scaling.errors import UserError
-from scaling.executors.healing import classify
-from scaling.executors.result import Failure, Result
+from scaling.executors.result import Result
+from scaling.failures import Failure, classify
 
 log = logging.getLogger(__name__)
 

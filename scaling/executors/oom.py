@@ -8,7 +8,7 @@ local backend.
 import pathlib
 import re
 
-from scaling.executors.healing import DISK_SIGNS, MEMORY_SIGNS
+from scaling.failures import DISK_SIGNS, MEMORY_SIGNS
 
 
 def kills() -> int:

@@ -1,20 +1,9 @@
 """What an executor says of each run."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from scaling.config import RunConfig
-
-# Why a run has no end yet. `healing.py` has an answer to each.
-Failure = Literal[
-    "preempted",  # told to stop by someone else than the scheduler, and saved
-    "memory",  # of the device or of the host
-    "lost",  # the process, the host, or the way to it
-    "disk",  # the file system is full
-    "busy",  # a living process holds the run's lock
-    "config",  # what the run asks for cannot be had; a person must change it
-    "error",  # anything else that was raised
-]
+from scaling.failures import Failure
 
 
 @dataclass(frozen=True)

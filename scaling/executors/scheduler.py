@@ -21,7 +21,8 @@ from scaling.errors import UserError
 from scaling.executors import disk, healing
 from scaling.executors.healing import USUAL, Answer, Bounds
 from scaling.executors.jobs import Backend, Ended, Job
-from scaling.executors.result import Failure, Result
+from scaling.executors.result import Result
+from scaling.failures import Failure
 from scaling.records import RunDirectory
 
 _LOOK = 0.5  # seconds between looks at the stop event

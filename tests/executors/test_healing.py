@@ -15,10 +15,11 @@ import pytest
 from scaling.config import fingerprint, override, run_name, to_dict
 from scaling.errors import BusyError, ConfigError, DiskFullError
 from scaling.executors import admission, disk, oom, scheduler
-from scaling.executors.healing import Bounds, answer, classify, less_memory
+from scaling.executors.healing import Bounds, answer, less_memory
 from scaling.executors.jobs import Ended, Job
 from scaling.executors.local import run_local
 from scaling.executors.result import Result
+from scaling.failures import classify
 from scaling.records import RunDirectory
 from scaling.report import report
 from scaling.status import status_lines
