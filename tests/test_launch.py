@@ -4,6 +4,7 @@ a study to a report and a generated line."""
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from scaling.records import find_runs
+from scaling.records import RunDirectory, find_runs
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 COMMANDS = ("train", "sweep", "status", "report", "fit", "plan", "check", "generate")
@@ -149,15 +150,17 @@ def test_generate_continues_the_prompt(workdir):
     assert again.stdout == done.stdout
 
 
-def test_fit_reads_the_table_of_the_workdir(workdir, tmp_path):
-    done = launch(
-        "fit",
-        f"--workdir={workdir}",
-        "--law=power",
-        "--bootstrap=50",
-        f"--out={tmp_path}",
-    )
+def test_fit_reads_the_runs_of_a_study(workdir, tmp_path):
+    other = RunDirectory(workdir / "runs" / "of-another-study")
+    shutil.copytree(find_runs(workdir)[0].path, other.path)
+    study = "--experiment=experiments/quickstart.py:debug"
+    options = (f"--workdir={workdir}", "--law=power", "--bootstrap=50", f"--out={tmp_path}")
+    done = launch("fit", study, *options)
+    everything = launch("fit", *options)
+    shutil.rmtree(other.path)
     assert done.returncode == 0, done.stderr
+    assert "table.parquet: 5 rows" in done.stdout
+    assert "table.parquet: 6 rows" in everything.stdout
     assert (tmp_path / "fit.json").exists()
     # A law of params alone has no compute-optimal split, and says so.
     plan = launch("plan", f"--fit={tmp_path}/fit.json", "--flops=1e15")

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from absl import flags
+from etils import epath
 
-from scaling.commands.command import FLAGS, Command
+from scaling.commands.command import FLAGS, Command, experiment_flag
+from scaling.commands.tables import given_study
 from scaling.errors import UserError
 
 _DEFINE: dict[type, Callable[..., Any]] = {
@@ -27,11 +29,13 @@ def _define(function: Callable[..., Any], helps: dict[str, str]) -> None:
         _DEFINE[kind](name, default, helps[name])
 
 
-def _call(function: Callable[..., Any]) -> Any:
-    """`function` with the flags that `_define` made; those without a default must be given."""
+def _call(function: Callable[..., Any], **given: Any) -> Any:
+    """`function` with the flags that `_define` made, but for what is `given`; those without a
+    default must be set.
+    """
     values = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        values[name] = FLAGS[name].value
+        values[name] = given.get(name, FLAGS[name].value)
         if parameter.default is parameter.empty and values[name] is None:
             raise UserError(f"give --{name}")
     return function(**values)
@@ -39,7 +43,7 @@ def _call(function: Callable[..., Any]) -> Any:
 
 FIT_HELP = {
     "table": "CSV, Parquet or JSON lines; or give --workdir",
-    "workdir": "our own runs",
+    "workdir": "our own runs, all of them; with --experiment those of a study (default out)",
     "law": "the law; an unknown one lists all",
     "columns": "names: 'params=Model Size,flops=Training FLOP'",
     "derive": "columns from others: 'tokens=flops/(6*params)'",
@@ -85,15 +89,13 @@ def _fit_flags() -> None:
     from scaling.laws.command import fit_command
 
     _define(fit_command, FIT_HELP)
+    experiment_flag()
 
 
 def _fit() -> int:
-    from scaling import tables
     from scaling.laws.command import fit_command
 
-    if FLAGS.workdir:
-        tables.write_table(tables.table(FLAGS.workdir), FLAGS.workdir)
-    outcome = _call(fit_command)
+    outcome = _call(fit_command, workdir=_own_table())
     print(outcome.text)
     if FLAGS.out and outcome.fits:
         from scaling.report import laws as figures
@@ -102,6 +104,25 @@ def _fit() -> int:
             if path.suffix in (".png", ".html"):
                 print(f"wrote {path}")
     return 0
+
+
+def _own_table() -> str:
+    """The folder with the table of our own runs, written now; "" when another table is given."""
+    from scaling import study, tables
+    from scaling.records import RunDirectory, find_runs
+
+    if FLAGS.experiment is None:
+        if FLAGS.workdir:
+            tables.write_table(tables.table(FLAGS.workdir), FLAGS.workdir)
+        return FLAGS.workdir
+    plan, workdir = given_study(), epath.Path(FLAGS.workdir or "out")
+    names = {RunDirectory.open(config, workdir).path.name for config in study.runs(plan)}
+    runs = [run for run in find_runs(workdir) if run.path.name in names]
+    if not runs:
+        raise UserError(f"no run of {FLAGS.experiment} has begun in {workdir}; sweep it first")
+    folder = workdir / "report" / plan.name
+    tables.write_table(tables.table(runs), folder)
+    return str(folder)
 
 
 def _plan_flags() -> None:
@@ -122,7 +143,7 @@ COMMANDS = {
         "fit a law to a table of runs, with intervals",
         """Fit a law to a table: our own runs, or anybody's.
 
-  python launch.py fit --workdir=out --law=power_floor --holdout_by=params --out=out/fit
+  python launch.py fit --experiment=experiments/quickstart.py --holdout_by=params --out=out/fit
   python launch.py fit --table=runs.csv --law=chinchilla \\
     --columns='params=Model Size,flops=Training FLOP' --derive='tokens=flops/(6*params)' \\
     --where='loss<5' --bootstrap=4000 --out=out/fit""",

@@ -22,7 +22,7 @@ from scaling.laws.fitting import fit
 from scaling.laws.result import Fit
 from scaling.laws.table import Table, read_table
 
-# What the columns of our own tables count (scaling/records.py).
+# What the columns of our own tables count (scaling/tables.py).
 OWN_CONVENTIONS = {
     "params": "all parameters, embeddings included",
     "tokens": "training tokens, repeats counted",
@@ -59,7 +59,9 @@ def _numbers(text: str, flag: str) -> dict[str, float]:
 
 def _load(table: str, workdir: str, columns: str, derive: str, where: str) -> Table:
     if bool(table) == bool(workdir):
-        raise UserError("give exactly one of --table (a file) and --workdir (our own runs)")
+        raise UserError(
+            "give exactly one of --table (a file) and --workdir or --experiment (our own runs)"
+        )
     path = pathlib.Path(table)
     if workdir:
         found = [pathlib.Path(workdir) / f"table.{kind}" for kind in ("parquet", "csv")]

@@ -172,8 +172,9 @@ def _other_sizes(
     losses = _losses(fitted, sizes, tokens, unique_tokens)[0]
     budgets = flops * np.geomspace(0.02, 1, 25)
     _, best = _frontier(fitted, budgets, unique_tokens)
-    # The budget at which the optimum has the loss of the other size.
+    # The budget at which the optimum has the loss of the other size; all of it at the optimum.
     equal = np.exp(np.interp(-losses, -best, np.log(budgets)))
+    equal[MULTIPLES.index(1.0)] = flops
     return pd.DataFrame({
         "params_multiple": MULTIPLES, "params": sizes, "tokens": tokens, "loss": losses,
         "extra_loss": losses - losses[MULTIPLES.index(1.0)], "flops_wasted": 1 - equal / flops,
