@@ -37,7 +37,8 @@ DEBUG_AXES = {"width": (32, 64), "devices": (1, 2)}
 def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
     """Of one shape, in this process: bytes of a device and seconds of a step, both ways.
 
-    Rounds of steps and of the peak take turns, so that what else the machine does falls on both.
+    Rounds of steps and of the peak take turns, so that what else the machine does falls on both: of
+    time only their ratio is kept.
     """
     import jax
 
@@ -53,22 +54,24 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
         jax.block_until_ready(step())
     flops = costs.train_ledger(config).matmul / point["devices"]
     text = program.read(step.compiled.as_text(), point["devices"])
-    measured, predicted = [], []
+    ratios, peaks = [], []
     for _ in range(rounds):
         costs.measured_cpu_peak.cache_clear()
         peak = costs.peak_flops(jax.devices()[0], config.model.dtype)
-        predicted.append(roofline.roofline(flops, peak, text, (), None).compute)
+        assert peak is not None
+        least = roofline.roofline(flops, peak, text, (), None).compute
         begin, steps = time.perf_counter(), 0
         while steps < 2 or time.perf_counter() - begin < 0.5:
             jax.block_until_ready(step())
             steps += 1
-        measured.append((time.perf_counter() - begin) / steps)
+        ratios.append((time.perf_counter() - begin) / steps / least)
+        peaks.append(peak * point["devices"])
     return point | {
         "predicted_bytes": memory.estimate_bytes(config, point["devices"]).total,
         "compiled_bytes": planned_bytes(step.compiled),
-        "predicted_s": statistics.median(predicted),
-        "measured_s": statistics.median(measured),
-        "time_ratio": statistics.median(m / p for m, p in zip(measured, predicted, strict=True)),
+        "flops": flops * point["devices"],
+        "peak": statistics.median(peaks),
+        "time_ratio": statistics.median(ratios),
     }
 
 
@@ -90,6 +93,11 @@ def run(axes: dict[str, list[dict[str, int]]], rounds: int) -> dict[str, list[di
                     raise SystemExit(f"{text}: {done.stderr}")
                 known[text] = json.loads(done.stdout.splitlines()[-1])
                 print(f"  {text}", file=sys.stderr, flush=True)
+    # One peak for all: how fast the machine happened to be is in no shape's time.
+    peak = statistics.median(row["peak"] for row in known.values())
+    for row in known.values():
+        row["predicted_s"] = row["flops"] / peak
+        row["measured_s"] = row["predicted_s"] * row["time_ratio"]
     return {axis: [known[json.dumps(point)] for point in shapes] for axis, shapes in axes.items()}
 
 
