@@ -24,6 +24,7 @@ Failure = Literal[
 DISK_SIGNS = ("no space left on device", "disk quota exceeded")
 MEMORY_SIGNS = ("resource_exhausted", "out of memory", "bad_alloc", "cannot allocate memory")
 # What the network, or a file system behind it, says when it is gone for a while.
+_LOST_CODES = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET}
 _LOST = ("unavailable:", "deadline_exceeded", "connection reset", "stale file handle")
 
 
@@ -45,11 +46,11 @@ def classify(error: BaseException) -> Failure:
         return "disk"
     if isinstance(error, BusyError):
         return "busy"
+    if codes & _LOST_CODES:  # also where it comes as a UserError that names the file
+        return "lost"
     if isinstance(error, UserError):
         return "config"
     memory = any(isinstance(e, MemoryError) for e in chain) or errno.ENOMEM in codes
     if memory or any(sign in text for sign in MEMORY_SIGNS):
         return "memory"
-    if peer_lost(error) or codes & {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET}:
-        return "lost"
-    return "lost" if any(sign in text for sign in _LOST) else "error"
+    return "lost" if peer_lost(error) or any(sign in text for sign in _LOST) else "error"

@@ -72,7 +72,8 @@ class RunDirectory:
 
         Args:
           config: resolved.
-          provenance: `provenance()` and the devices.
+          provenance: `provenance()` and the devices. Without devices it is of a run that is not
+            begun (refused, say): the first start that has some writes it anew.
           size: counts for the table: params, params_non_embedding, params_active,
             flops_per_token, tokens, flops; unique_tokens when the whole train split is trained on.
 
@@ -86,7 +87,8 @@ class RunDirectory:
                     f"{self.path}/config.json is of another run ({stored['fingerprint']}, not "
                     f"{ours}) or was edited; move the directory away"
                 )
-            return
+            if "device_kind" in stored["provenance"] or "device_kind" not in provenance:
+                return
         files.make_directory(self.path)
         record = {
             "fingerprint": ours,

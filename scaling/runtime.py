@@ -1,6 +1,6 @@
 """What a process decides about jax before it touches a device: cache, platform, logging.
 
-Called once by `launch.py` and by each worker; importing this file does nothing.
+`configure` is called once by `launch.py` and by each worker; importing this file does nothing.
 """
 
 import logging
@@ -9,6 +9,8 @@ import os
 import jax
 
 from scaling import data
+
+_PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"  # read by jaxlib when it opens the GPUs
 
 
 def configure(cpu_devices: int | None = None) -> None:
@@ -24,3 +26,17 @@ def configure(cpu_devices: int | None = None) -> None:
         jax.config.update("jax_compilation_cache_dir", str(data.data_dir() / "jax_cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def only_look() -> None:
+    """Open the devices without their memory, most of which jax takes on a GPU at once: for a
+    process whose workers train.
+    """
+    before = os.environ.get(_PREALLOCATE)
+    os.environ[_PREALLOCATE] = "false"
+    try:
+        jax.devices()
+    finally:
+        del os.environ[_PREALLOCATE]
+        if before is not None:
+            os.environ[_PREALLOCATE] = before

@@ -67,6 +67,10 @@ BAD = {
         "/nowhere/*.txt",
     ),
     "no such study": (["sweep", "--experiment=experiments/nothing.py"], "is no file"),
+    "pods without a common workdir": (
+        ["sweep", "--experiment=experiments/quickstart.py:debug", "--executor=xpk"],
+        "--workdir=out is a folder of this machine",
+    ),
     "nothing to report": (["report", "--workdir=/nowhere"], "/nowhere"),
     "run that is not there": (["generate", "--run=/nowhere/run"], "/nowhere/run"),
 }
@@ -133,6 +137,15 @@ def test_dry_run_says_what_is_done_and_what_it_costs(workdir):
     assert "5 runs, 5 done" in done.stdout
     for column in ("params", "non-emb", "tokens", "steps", "FLOPs", "batch", "mesh", "bytes/dev"):
         assert column in done.stdout
+
+
+def test_why_rents_nothing(workdir):
+    done = launch(
+        *("sweep", "--executor=gcloud", "--gcloud_tpu=v6e-1", "--why"),
+        *("--experiment=experiments/quickstart.py:debug", f"--workdir={workdir}"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "not trained: 5 (5 done)" in done.stdout
 
 
 def test_status_shows_every_run(workdir):

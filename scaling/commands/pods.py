@@ -1,45 +1,40 @@
 """`launch.py work`, which the hosts of a pod run, and what `sweep --executor=xpk|gcloud` does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from scaling.commands.command import FLAGS, Command, given_options, options_flags, stop_on_signals
+from scaling.commands.command import FLAGS, Command, given_options, stop_on_signals
 from scaling.commands.target import checker
 from scaling.errors import FAILED, RESUME_ME, UserError
 
 if TYPE_CHECKING:
     from scaling.config import RunConfig
-    from scaling.executors.jobs import Backend, Job
+    from scaling.executors.jobs import Job
     from scaling.executors.result import Result
-
-PODS = ("xpk", "gcloud")  # executors
-
-
-def pod_flags() -> None:
-    """--xpk_... and --gcloud_..."""
-    from scaling.executors import pods
-
-    options_flags("xpk", pods.XpkOptions)
-    options_flags("gcloud", pods.GcloudOptions)
 
 
 def _options() -> Any:
-    from scaling.executors import pods
+    from scaling.executors import EXECUTORS
 
-    kind = {"xpk": pods.XpkOptions, "gcloud": pods.GcloudOptions}[FLAGS.executor]
+    kind = EXECUTORS[FLAGS.executor].options
+    assert kind is not None
     return given_options(FLAGS.executor, kind)
 
 
 def pod_target() -> tuple[Any, int]:
     """The slice of the flags, and how many; before jax touches a device: then the TPU compiler,
     where it is installed, can be asked.
+
+    Raises UserError for a workdir that the hosts cannot have.
     """
     import importlib.util
 
     from scaling.check import target
+    from scaling.executors.pods import admission
 
+    admission.check_workdir(FLAGS.workdir)
     options = _options()
     found = options.slice
     if importlib.util.find_spec("libtpu") is not None:
@@ -47,22 +42,26 @@ def pod_target() -> tuple[Any, int]:
     return found, options.slices
 
 
-def admit(configs: "Sequence[RunConfig]") -> "tuple[list[RunConfig], dict[str, str]]":
-    """Runs that fit the slices of the flags, and for each other one why not, by its name."""
+def turned_away(configs: "Sequence[RunConfig]") -> dict[str, str]:
+    """Why runs do not fit the slices of the flags, by name; those that are over are not asked."""
     import importlib.util
 
     from scaling.check import grid
     from scaling.config import run_name
+    from scaling.executors.jobs import Job, over
     from scaling.executors.pods import admission
 
     found, count = pod_target()
+    todo = [config for config in configs if not over(Job((config,)), FLAGS.workdir)]
     why: dict[str, str] = {}
-    if importlib.util.find_spec("libtpu") is None:
-        for config in configs:
-            if problem := admission.estimated(config, found, count):
+    compiles = importlib.util.find_spec("libtpu") is not None
+    if not FLAGS.check_memory or not compiles:
+        ask = admission.estimated if FLAGS.check_memory else admission.cannot_be_cut
+        for config in todo:
+            if problem := ask(config, found, count):
                 why[run_name(config)] = problem
     else:
-        for row in grid.check_all(configs, checker(found, count)):
+        for row in grid.check_all(todo, checker(found, count)):
             problem = row.problem
             if row.report is not None and not row.fits:
                 where, report = admission.target_name(found, count), row.report
@@ -72,40 +71,30 @@ def admit(configs: "Sequence[RunConfig]") -> "tuple[list[RunConfig], dict[str, s
                 )
             if problem:
                 why[run_name(row.config)] = problem
-    return [config for config in configs if run_name(config) not in why], why
+    return why
 
 
 def refuse(configs: "Sequence[RunConfig]", why: dict[str, str]) -> "list[Result]":
-    """Results of the runs that `admit` turned away; their directories say so, too."""
+    """Results of the runs that were `turned_away`; their directories say so, too."""
     from scaling.config import run_name
     from scaling.executors import admission
 
-    found, count = pod_target()
-    kind, chips = found.name, found.chips * count
     results = [
-        admission.refuse(config, FLAGS.workdir, why[run_name(config)], kind, chips)
+        admission.refuse(config, FLAGS.workdir, why[run_name(config)])
         for config in configs
         if run_name(config) in why
     ]
     return [result for result in results if result is not None]
 
 
-def pod_backend() -> "Backend":
-    """The place where the jobs run."""
-    from scaling.executors import pods
-
-    if FLAGS.executor == "xpk":
-        return pods.XpkBackend(FLAGS.workdir, _options())
-    return pods.GcloudBackend(FLAGS.workdir, _options())
-
-
 def pod_commands(jobs: "Sequence[Job]") -> str:
     """What would be run for each job, for a shell; runs nothing."""
     from scaling.config import run_name
-    from scaling.executors.pods import desk, gcloud, shell, xpk
+    from scaling.executors import EXECUTORS
+    from scaling.executors.pods import desk, shell
 
-    lines: Callable[..., list[list[str]]]
-    lines = xpk.commands if FLAGS.executor == "xpk" else gcloud.commands
+    lines = EXECUTORS[FLAGS.executor].commands
+    assert lines is not None
     out = []
     for job in jobs:
         names = [run_name(config) for config in job.configs]

@@ -42,7 +42,8 @@ def _train() -> int:
     import jax
 
     from scaling import distributed, runtime, study
-    from scaling.config import from_dict, override
+    from scaling.config import from_dict
+    from scaling.executors.healing import as_recorded
     from scaling.records import RunDirectory
     from scaling.train.loop import train
 
@@ -52,7 +53,7 @@ def _train() -> int:
     workdir = epath.Path(FLAGS.workdir)
     if FLAGS.run:
         stored = RunDirectory(FLAGS.run)
-        given, workdir = override(stored.config(), stored.changed()), stored.path.parent.parent
+        given, workdir = as_recorded(stored.config(), stored.changed()), stored.path.parent.parent
     else:
         given = from_dict(FLAGS.config)
     with distributed.session(given.distributed):
@@ -73,14 +74,12 @@ def _train() -> int:
 
 
 def _sweep_flags() -> None:
-    from scaling.executors.slurm import SlurmOptions
+    from scaling.executors import EXECUTORS
 
     experiment_flag()
     workdir_flag()
     flags.DEFINE_bool("dry_run", False, "print what would run and what it costs, then stop")
-    flags.DEFINE_enum(
-        "executor", "local", ["local", "slurm", *pods.PODS], "where the runs are trained"
-    )
+    flags.DEFINE_enum("executor", "local", list(EXECUTORS), "where the runs are trained")
     flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
     flags.DEFINE_bool("branch", True, "train the steps that runs share once (WSD and the like)")
     flags.DEFINE_string(
@@ -98,29 +97,32 @@ def _sweep_flags() -> None:
     )
     flags.DEFINE_bool("check", False, "compile every run for a target, say what fits, then stop")
     target_flags()
-    options_flags("slurm", SlurmOptions)
-    pods.pod_flags()
+    for name, executor in EXECUTORS.items():
+        if executor.options:
+            options_flags(name, executor.options)
 
 
 def _where() -> dict[str, Any]:
     """What only the executor of --executor is told."""
-    from scaling.executors.slurm import SlurmOptions
+    from scaling.executors import EXECUTORS
 
-    if FLAGS.executor == "slurm":
-        options = given_options("slurm", SlurmOptions)
-        return {"options": options, "cpu_devices": FLAGS.cpu_devices}
-    return {"workers": FLAGS.workers}
+    options = EXECUTORS[FLAGS.executor].options
+    if options is None:
+        return {"workers": FLAGS.workers}
+    how = {"options": given_options(FLAGS.executor, options)}
+    return how | ({"cpu_devices": FLAGS.cpu_devices} if FLAGS.executor == "slurm" else {})
 
 
 def _planning() -> dict[str, Any]:
     """How the runs become jobs."""
     import jax
 
-    from scaling.executors import local
+    from scaling.executors import machine
 
-    processes = local.processes(FLAGS.workers) if FLAGS.executor == "local" else 1
-    # A worker does not split the CPU.
-    devices = jax.devices() if processes == 1 else jax.devices()[:1]
+    processes = machine.processes(FLAGS.workers) if FLAGS.executor == "local" else 1
+    devices = jax.devices()
+    if processes > 1:
+        devices = devices[: machine.worker_devices(processes)]
     how = {"devices": devices, "processes": processes}
     # By default where it was measured to pay.
     here = FLAGS.executor == "local" and devices[0].platform == "cpu"
@@ -149,24 +151,32 @@ def _check() -> int:
     return 0 if all(row.fits for row in rows) else FAILED
 
 
+def _why() -> int:
+    """What would become of every run, wherever it would be trained."""
+    from scaling import runtime, study
+    from scaling.executors import why
+
+    runtime.configure(FLAGS.cpu_devices)
+    print(why.text(why.reasons(study.runs(given_study()), FLAGS.workdir)))
+    return 0
+
+
 def _sweep() -> int:
     if FLAGS.check:
         return _check()
-    import jax
+    if FLAGS.why:
+        return _why()
 
     from scaling import runtime, study
     from scaling.config import fingerprint
-    from scaling.executors import EXECUTORS, admission, forecast, preview, why
+    from scaling.executors import EXECUTORS, admission, forecast, preview
     from scaling.executors import plan as plan_lib
 
-    if FLAGS.executor in pods.PODS:
+    if EXECUTORS[FLAGS.executor].commands:
         return _pod_sweep()
     runtime.configure(FLAGS.cpu_devices)
     plan = given_study()
     configs = study.runs(plan)
-    if FLAGS.why:
-        print(why.text(why.reasons(configs, FLAGS.workdir)))
-        return 0
     planned = plan_lib.plan(configs, FLAGS.workdir, **_planning())
     predicted = _forecast(configs, planned)
     if FLAGS.dry_run:
@@ -179,14 +189,14 @@ def _sweep() -> int:
     progress = preview.SweepProgress(configs, FLAGS.workdir)
     refused = []
     if FLAGS.check_memory and FLAGS.executor == "local":
-        refused = admission.refused(configs, FLAGS.workdir, jax.devices())
+        refused = admission.refused(configs, FLAGS.workdir, _planning()["devices"])
     for result in refused:
         progress.ended(result)
     if refused:
         turned_away = {fingerprint(result.config) for result in refused}
         admitted = [config for config in configs if fingerprint(config) not in turned_away]
         planned = plan_lib.plan(admitted, FLAGS.workdir, **_planning())
-    results = refused + EXECUTORS[FLAGS.executor](
+    results = refused + EXECUTORS[FLAGS.executor].run(
         planned.jobs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
     )
     text, frame = forecast.against(predicted, FLAGS.workdir, time.monotonic() - began)
@@ -228,30 +238,32 @@ def _pod_sweep() -> int:
     """A sweep whose runs are trained on pods; nothing is trained on this machine."""
     found, count = pods.pod_target()
     from scaling import runtime, study
+    from scaling.config import run_name
+    from scaling.executors import EXECUTORS, preview
+    from scaling.executors import jobs as jobs_lib
     from scaling.executors import plan as plan_lib
-    from scaling.executors import preview, scheduler
-    from scaling.records import RunDirectory
 
+    if FLAGS.pack == "auto":
+        raise UserError("--pack=auto measures this machine, not the pod: give a number, or off")
     runtime.configure(FLAGS.cpu_devices)
     plan = given_study()
     configs = study.runs(plan)
-    todo = [c for c in configs if not RunDirectory.open(c, FLAGS.workdir).is_done]
-    fitting, why = pods.admit(todo)
-    if FLAGS.pack == "auto":
-        raise UserError("--pack=auto measures this machine, not the pod: give a number, or off")
-    jobs = plan_lib.plan(fitting, FLAGS.workdir, **_planning()).jobs
+    why = pods.turned_away(configs)
+    admitted = [config for config in configs if run_name(config) not in why]
+    jobs = plan_lib.plan(admitted, FLAGS.workdir, **_planning()).jobs
     if FLAGS.dry_run:
         print(preview.table(configs, FLAGS.workdir, devices=found.chips * count))
         print("".join(f"\nrefused: {name}: {reason}" for name, reason in why.items()))
-        print(pods.pod_commands(jobs))
+        print(pods.pod_commands([job for job in jobs if not jobs_lib.over(job, FLAGS.workdir)]))
         return FAILED if why else 0
     stop = stop_on_signals()
-    backend = pods.pod_backend()
     progress = preview.SweepProgress(configs, FLAGS.workdir)
-    results = pods.refuse(todo, why)
+    results = pods.refuse(configs, why)
     for result in results:
         progress.ended(result)
-    results += scheduler.run_jobs(jobs, FLAGS.workdir, backend, stop=stop, on_result=progress.ended)
+    results += EXECUTORS[FLAGS.executor].run(
+        jobs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
+    )
     return _after(plan, configs, results, stop)
 
 

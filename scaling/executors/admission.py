@@ -6,6 +6,7 @@ that one of them turns away is `refuse`d: it gets a directory that says so, with
 any run that failed: in `status`, in the table and in the report. Called by `launch.py sweep`.
 """
 
+import dataclasses
 import pathlib
 import re
 import resource
@@ -14,12 +15,13 @@ from collections.abc import Sequence
 import jax
 from etils import epath
 
-from scaling import chips, memory, timing
-from scaling.config import RunConfig, override
+from scaling import chips, ladder, memory, timing
+from scaling.config import RunConfig
 from scaling.errors import BusyError, ConfigError
-from scaling.executors.result import Result
+from scaling.executors.healing import as_recorded
+from scaling.executors.result import OVER, Result
+from scaling.provenance import provenance
 from scaling.records import RunDirectory
-from scaling.train.loop import start_directory
 from scaling.units import binary
 
 
@@ -43,9 +45,9 @@ def refused(
     out, known = [], dict[str, float | None]()
     for config in configs:
         run = RunDirectory.open(config, workdir)
-        if run.status().get("state") in ("done", "diverged"):
+        if run.status().get("state") in OVER:
             continue
-        config = override(config, run.changed())
+        config = as_recorded(config, run.changed(), len(devices))
         key = timing.program(config)
         if key not in known:
             known[key] = _needed(config, len(devices))
@@ -57,7 +59,7 @@ def refused(
                 f"model.remat ({config.model.remat}), use more devices, or train it all the same "
                 "with --check_memory=False"
             )
-            result = refuse(config, workdir, why, devices[0].device_kind, len(devices))
+            result = refuse(config, workdir, why)
             if result is not None:
                 out.append(result)
     return out
@@ -71,24 +73,22 @@ def _needed(config: RunConfig, devices: int) -> float | None:
         return None
 
 
-def refuse(
-    config: RunConfig, workdir: epath.PathLike, why: str, device_kind: str, devices: int
-) -> Result | None:
+def refuse(config: RunConfig, workdir: epath.PathLike, why: str) -> Result | None:
     """Write down that a run was not begun, and why, where `status` and the table find it.
 
     Args:
       config: resolved.
       workdir: where its directory is.
       why: with the numbers.
-      device_kind: of those that it would have had.
-      devices: how many.
 
-    Returns None when another process is training the run.
+    Returns None when another process is training the run, and when the run has ended.
     """
     run, reason = RunDirectory.open(config, workdir), f"refused: {why}"
     try:
         with run.lock():
-            start_directory(run, config, device_kind, devices)
+            if run.status().get("state") in OVER:
+                return None
+            write_config(config, workdir)
             if [a["reason"] for a in run.attempts()[-1:]] != [reason]:
                 run.add_attempt(
                     failure="config",
@@ -101,6 +101,14 @@ def refuse(
     except BusyError:
         return None
     return Result(config, "failed", reason, "config")
+
+
+def write_config(config: RunConfig, workdir: epath.PathLike) -> None:
+    """`config.json` of a run that is not begun, without which nobody finds it; where there is one,
+    it stays. Raises UserError as `RunDirectory.start` does.
+    """
+    size = dataclasses.asdict(ladder.cost(config))
+    RunDirectory.open(config, workdir).start(config, provenance(), size)
 
 
 def device_bytes(device: jax.Device, count: int = 1) -> float | None:

@@ -16,6 +16,8 @@ from scaling.failures import Failure
 
 # Each keeps less of a block for its backward pass than the one before (`models/remat.py`).
 _REMAT = ("none", "dots", "full")
+# Every `model.remat`, by what it keeps on the device, most first.
+_BY_MEMORY = ("none", "dots", "attention", "offload", "full")
 
 
 @dataclass(frozen=True)
@@ -92,18 +94,27 @@ def less_memory(config: RunConfig, devices: int = 1) -> dict[str, Any] | None:
     Twice the microbatches while the pieces of the batch divide over `devices`; then the backward
     pass keeps less and computes more again.
     """
-    sizes = to_dict(config.mesh)
-    others = math.prod(n for axis, n in sizes.items() if axis not in meshes.BATCH_AXES)
-    rows = max(1, devices // others)
-    batch, pieces = config.train.batch_size, 2 * config.train.microbatches
-    pipeline = config.model.pipeline_microbatches or config.mesh.stage
-    if batch % (pieces * rows * pipeline) == 0:
+    pieces = 2 * config.train.microbatches
+    if _divides(config, pieces, devices):
         return {"train.microbatches": pieces}
     remat = config.model.remat
     if remat == "full":
         return None
     higher = _REMAT[_REMAT.index(remat) + 1] if remat in _REMAT else "full"
     return {"model.remat": higher}
+
+
+def _divides(config: RunConfig, pieces: int, devices: int) -> bool:
+    """Whether a batch in so many pieces can be cut over the mesh (`meshes.check_batch`)."""
+    sizes = to_dict(config.mesh)
+    over = [n for axis, n in sizes.items() if axis in meshes.BATCH_AXES]
+    others = math.prod(n for axis, n in sizes.items() if axis not in meshes.BATCH_AXES)
+    # `devices` may be unknown, and then 1; what the config asks for is known.
+    rows = math.prod(n or 1 for n in over)
+    if None in over:
+        rows = max(rows, devices // others)
+    pipeline = config.model.pipeline_microbatches or config.mesh.stage
+    return config.train.batch_size % (pieces * rows * pipeline) == 0
 
 
 def shown(changed: Mapping[str, Any]) -> str:
@@ -114,3 +125,22 @@ def shown(changed: Mapping[str, Any]) -> str:
 def healed(config: RunConfig, changed: Mapping[str, Any]) -> RunConfig:
     """The run with execution fields changed: the same run, computed another way."""
     return override(config, changed) if changed else config
+
+
+def as_recorded(config: RunConfig, changed: Mapping[str, Any], devices: int = 1) -> RunConfig:
+    """The run as the study has it and with what earlier attempts had to change: of the two always
+    what needs less memory, since the study may have been changed since.
+
+    Pieces of a batch that cannot be cut over the `devices` of today are made fewer, down to those
+    of the study: they were found with other devices.
+    """
+    changed = dict(changed)
+    if "train.microbatches" in changed:
+        least, pieces = config.train.microbatches, changed["train.microbatches"]
+        while pieces > least and not _divides(config, pieces, devices):
+            pieces -= 1
+        changed["train.microbatches"] = max(least, pieces)
+    if "model.remat" in changed:
+        both = (config.model.remat, changed["model.remat"])
+        changed["model.remat"] = max(both, key=_BY_MEMORY.index)
+    return healed(config, changed)

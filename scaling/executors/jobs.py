@@ -15,8 +15,9 @@ from etils import epath
 from scaling import distributed
 from scaling.config import RunConfig, from_dict, run_name, to_dict
 from scaling.errors import UserError
-from scaling.executors.result import Result
+from scaling.executors.result import OVER, Result
 from scaling.failures import Failure, classify
+from scaling.records import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,16 @@ def each(configs: Sequence[RunConfig]) -> list[Job]:
     return [Job((config,)) for config in configs]
 
 
+def over(job: Job, workdir: epath.PathLike) -> tuple[Result, ...] | None:
+    """Results of a job whose runs are all done or diverged; None: there is something to do."""
+    states = [RunDirectory.open(config, workdir).status() for config in job.configs]
+    if not all(s.get("state") in OVER for s in states):
+        return None
+    return tuple(
+        Result(c, s["state"], s.get("reason")) for c, s in zip(job.configs, states, strict=True)
+    )
+
+
 @dataclass(frozen=True)
 class Ended:
     """A job that a backend started and that has ended, in whichever way."""
@@ -95,6 +106,9 @@ class Backend(Protocol):
     """
 
     slots: int | None  # jobs at a time; None: it queues by itself
+
+    def devices(self, job: Job) -> int:
+        """That a job has there, as far as is known."""
 
     def start(self, number: int, job: Job) -> None:
         """Begin a job; returns at once. Called while fewer than `slots` are begun."""

@@ -16,17 +16,17 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from scaling import files
 from scaling.errors import RESUME_ME
-from scaling.executors import oom, scheduler
+from scaling.executors import machine, oom, scheduler
 from scaling.executors.healing import USUAL, Bounds
 from scaling.executors.jobs import Ended, Job, run_job
-from scaling.executors.result import Result
+from scaling.executors.result import Result, from_rows
 from scaling.records import LOG
 
 _STARTS = 10  # worker processes in a row that may be killed before they are ready for a job
@@ -47,41 +47,36 @@ def run_local(
     Args:
       jobs: each run in one of them.
       workdir: where the run directories are.
-      workers: processes; None: one a core on a CPU machine; 1: in this process, in order.
+      workers: processes; None: one a core on a CPU machine; 1: in this process, in order. On GPUs
+        each has as many for itself.
       stop: when set, running runs are saved and the rest stays pending.
       on_result: called for each run as it ends.
       devices: of the mesh when the runs are trained in this process; None: all.
       bounds: how long failures are answered by another attempt.
+
+    Raises UserError for more workers than this machine has devices for.
     """
     stop = stop or threading.Event()
-    workers = min(processes(workers), max(1, len(jobs)))
+    asked = machine.processes(workers)
+    workers = min(asked, max(1, len(jobs)))
     backend: InProcess | Workers
-    count = 1
     if workers <= 1:
-        import jax
-
         backend = InProcess(workdir, stop, devices)
-        count = len(devices or jax.devices())
     else:
-        backend = Workers(workdir, workers)
-    return scheduler.run_jobs(
-        jobs, workdir, backend, stop=stop, on_result=on_result, devices=count, bounds=bounds
-    )
-
-
-def processes(workers: int | None) -> int:
-    """How many train at a time: as many as asked for, else one a core on a CPU machine."""
-    import jax
-
-    if workers is not None:
-        return workers
-    return len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
+        backend = Workers(workdir, workers, machine.gpus(asked))
+    return scheduler.run_jobs(jobs, workdir, backend, stop=stop, on_result=on_result, bounds=bounds)
 
 
 class InProcess:
     """Jobs in this process, each while `wait` is called."""
 
     slots: int | None = 1
+
+    def devices(self, job: Job) -> int:
+        """All of this process."""
+        import jax
+
+        return len(self._devices or jax.devices())
 
     def __init__(
         self,
@@ -111,10 +106,13 @@ class InProcess:
 
 
 class Workers:
-    """N worker processes of this machine, each with its share of the cores."""
+    """N worker processes of this machine, each with its share of the cores, and of the GPUs."""
 
-    def __init__(self, workdir: epath.PathLike, workers: int):
+    def __init__(
+        self, workdir: epath.PathLike, workers: int, gpus: Sequence[Sequence[str]] | None = None
+    ):
         self.slots: int | None = workers
+        self._gpus = gpus
         self._workdir = epath.Path(workdir)
         self._logs = files.local_folder(workdir, "logs")
         cores = sorted(os.sched_getaffinity(0))
@@ -124,6 +122,10 @@ class Workers:
         self._workers: dict[int, _Worker] = {}  # by place; kept for the next job
         self._told = False
         self._kills = oom.kills()  # those that are accounted for
+
+    def devices(self, job: Job) -> int:
+        """Of each worker."""
+        return len(self._gpus[0]) if self._gpus else 1
 
     def start(self, number: int, job: Job) -> None:
         """Give the job to a worker, to a new one if need be."""
@@ -135,7 +137,8 @@ class Workers:
         self._workers[place].give(number, job, self._workdir)
 
     def _new(self, place: int) -> "_Worker":
-        return _Worker(self._cores[place], self._logs / f"worker-{place}.log")
+        gpus = {machine.VISIBLE: ",".join(self._gpus[place])} if self._gpus else {}
+        return _Worker(self._cores[place], self._logs / f"worker-{place}.log", gpus)
 
     def wait(self, seconds: float) -> list[Ended]:
         """Jobs whose workers have replied or died."""
@@ -167,11 +170,8 @@ class Workers:
                 worker.began = True
                 continue
             number, job = worker.finish()
-            results = [
-                Result(config, **values)
-                for config, values in zip(job.configs, reply["results"], strict=True)
-            ]
-            ended.append(Ended(number, tuple(results), log=str(worker.log)))
+            results = from_rows(job.configs, reply["results"])
+            ended.append(Ended(number, results, log=str(worker.log)))
             self._free.append(place)
             if reply["last"]:
                 self._workers.pop(place).close()
@@ -228,16 +228,13 @@ class Workers:
 class _Worker:
     """The parent's end of one `scaling.executors.worker` process."""
 
-    def __init__(self, cores: list[int], log: pathlib.Path):
+    def __init__(self, cores: list[int], log: pathlib.Path, environment: Mapping[str, str]):
         self.log = log
         self.job: tuple[int, Job] | None = None
         self.began = False  # the process has seen the job
         self.starts = 0  # processes before this one that did not live to begin
         self._ready, self._rest = False, b""
-        environment = os.environ | {
-            "SCALING_WORKER_CORES": ",".join(map(str, cores)),
-            LOG: str(log),
-        }
+        own = {"SCALING_WORKER_CORES": ",".join(map(str, cores)), LOG: str(log)}
         with open(log, "ab") as file:
             self._log_start = file.tell()
             self._process = subprocess.Popen(
@@ -245,7 +242,7 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env=environment,
+                env={**os.environ, **environment, **own},
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops it
             )
         assert self._process.stdout is not None

@@ -14,6 +14,7 @@ from scaling import ladder
 from scaling.config import RunConfig
 from scaling.errors import UserError
 from scaling.executors import branching, packing
+from scaling.executors import jobs as jobs_lib
 from scaling.executors.branching import Trunk
 from scaling.executors.jobs import Job
 from scaling.records import RunDirectory
@@ -90,8 +91,7 @@ def _apart(jobs: Sequence[Job], workdir: epath.PathLike) -> tuple[list[Job], lis
     todo: list[Job] = []
     ended: list[Job] = []
     for job in jobs:
-        states = {RunDirectory.open(c, workdir).status().get("state") for c in job.configs}
-        (ended if states <= {"done", "diverged"} else todo).append(job)
+        (todo if jobs_lib.over(job, workdir) is None else ended).append(job)
     return todo, ended
 
 

@@ -11,17 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from etils import epath
 
 from scaling import ladder
 from scaling.config import fingerprint, run_name
 from scaling.errors import UserError
-from scaling.executors import disk, healing
+from scaling.executors import admission, disk, healing
 from scaling.executors.healing import USUAL, Answer, Bounds
-from scaling.executors.jobs import Backend, Ended, Job
-from scaling.executors.result import Result
+from scaling.executors.jobs import Backend, Ended, Job, over
+from scaling.executors.result import OVER, Result
 from scaling.failures import Failure
 from scaling.records import RunDirectory
 
@@ -35,7 +34,6 @@ def run_jobs(
     *,
     stop: threading.Event | None = None,
     on_result: Callable[[Result], None] = lambda result: None,
-    devices: int = 1,
     bounds: Bounds = USUAL,
 ) -> list[Result]:
     """Train the runs of all jobs; their results in the order of the jobs.
@@ -46,10 +44,9 @@ def run_jobs(
       backend: where jobs run; closed at the end.
       stop: when set, running jobs are saved and the rest stays pending.
       on_result: called once for each run, when its end is final.
-      devices: of one run, as far as is known.
       bounds: how long failures are answered by another attempt.
     """
-    scheduler = _Scheduler(workdir, backend, stop or threading.Event(), on_result, devices, bounds)
+    scheduler = _Scheduler(workdir, backend, stop or threading.Event(), on_result, bounds)
     try:
         scheduler.run(jobs)
     finally:
@@ -85,11 +82,10 @@ class _Scheduler:
         backend: Backend,
         stop: threading.Event,
         on_result: Callable[[Result], None],
-        devices: int,
         bounds: Bounds,
     ):
         self._workdir, self._backend, self._stop = epath.Path(workdir), backend, stop
-        self._on_result, self._devices, self._bounds = on_result, devices, bounds
+        self._on_result, self._bounds = on_result, bounds
         self.results: dict[str, Result] = {}
         self._waiting: list[_Waiting] = []
         self._running: dict[int, _Waiting] = {}
@@ -97,7 +93,12 @@ class _Scheduler:
         self._unwritten: list[tuple[RunDirectory, dict]] = []  # attempts, while the disk is full
 
     def run(self, jobs: Sequence[Job]) -> None:
-        self._waiting = [_Waiting(self._as_healed(job)) for job in jobs]
+        for job in jobs:
+            if results := over(job, self._workdir):
+                for result in results:
+                    self._final(result)
+            else:
+                self._waiting.append(_Waiting(self._as_recorded(job)))
         # Longest first: the last job to start is then a short one, and no slot waits long for it.
         self._waiting.sort(key=lambda waiting: -waiting.flops)
         number, told = 0, False
@@ -145,22 +146,31 @@ class _Scheduler:
             self._needed = 0
             return
         now = time.monotonic()
-        for waiting in [w for w in self._waiting if w.since is not None]:
-            assert waiting.since is not None
-            first, waited = waiting.failed[0], now - waiting.since
-            answer = healing.answer("disk", 1, first.config, waited=waited, bounds=self._bounds)
-            if first.failure == "disk" and answer.action == "give up":
-                for result in waiting.failed:
-                    self._give_up(result, "disk", answer)
-                self._waiting.remove(waiting)
-                self._waiting = [w for w in self._waiting if w.failed]  # the rest stays pending
+        for waiting in self._waiting:
+            if waiting.since is None or waiting.failed[0].failure != "disk":
+                continue
+            config, waited = waiting.failed[0].config, now - waiting.since
+            answer = healing.answer("disk", 1, config, waited=waited, bounds=self._bounds)
+            if answer.action == "give up":
+                self._give_everything_up(answer)
+                return
 
-    def _as_healed(self, job: Job) -> Job:
+    def _give_everything_up(self, answer: Answer) -> None:
+        """What has failed, in whichever way, cannot be tried again; the rest stays pending."""
+        given_up, self._waiting, self._needed = self._waiting, [], 0
+        for result in (result for waiting in given_up for result in waiting.failed):
+            if result.status == "failed":
+                self._give_up(result, "busy" if result.failure == "busy" else "disk", answer)
+            else:
+                self._final(result)
+
+    def _as_recorded(self, job: Job) -> Job:
         """The job with what earlier attempts of its runs had to change."""
-        changed: dict[str, Any] = {}
-        for config in job.configs:
-            changed |= RunDirectory.open(config, self._workdir).changed()
-        return replace(job, configs=tuple(healing.healed(c, changed) for c in job.configs))
+        configs, devices = job.configs, self._backend.devices(job)
+        for config in job.configs:  # one program: what one of them needs, all have
+            changed = RunDirectory.open(config, self._workdir).changed()
+            configs = tuple(healing.as_recorded(c, changed, devices) for c in configs)
+        return replace(job, configs=configs)
 
     # ---- what ended
 
@@ -185,7 +195,7 @@ class _Scheduler:
         for config in job.configs:
             status = RunDirectory.open(config, self._workdir).status()
             state = status.get("state")
-            if state in ("done", "diverged"):
+            if state in OVER:
                 out.append(Result(config, state, status.get("reason")))
             else:
                 reason = f"{ended.death or 'its process ended'}{where}"
@@ -217,7 +227,7 @@ class _Scheduler:
             failed[0].config,
             fruitless=fruitless,
             waited=now - since,
-            devices=self._devices,
+            devices=self._backend.devices(waiting.job),
             bounds=self._bounds,
         )
         if failure == "disk" and answer.action == "again":
@@ -286,6 +296,7 @@ class _Scheduler:
         if failure != "busy":  # its directory is another process's
             run = RunDirectory.open(result.config, self._workdir)
             with contextlib.suppress(UserError):
+                admission.write_config(result.config, self._workdir)
                 run.write_status("failed", reason=reason)
         self._final(replace(result, reason=reason))
 

@@ -47,6 +47,7 @@ def main() -> None:
 
     from scaling import runtime
     from scaling.executors.jobs import Job, run_job
+    from scaling.executors.result import to_rows
 
     runtime.configure()
     _say(replies, {"ready": True})
@@ -55,8 +56,7 @@ def main() -> None:
         job = Job.from_dict(message["job"])
         _say(replies, {"begun": True})
         results = run_job(job, message["workdir"], stop=stop, quiet=True)
-        told = [{"status": r.status, "reason": r.reason, "failure": r.failure} for r in results]
-        _say(replies, {"results": told, "last": stop.is_set()})
+        _say(replies, {"results": to_rows(results), "last": stop.is_set()})
     # At once: the thread that waits for standard input would be in the interpreter's way.
     os._exit(0)
 

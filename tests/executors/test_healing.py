@@ -13,9 +13,9 @@ import jax
 import pytest
 
 from scaling.config import fingerprint, override, run_name, to_dict
-from scaling.errors import BusyError, ConfigError, DiskFullError
+from scaling.errors import BusyError, ConfigError, DiskFullError, UserError
 from scaling.executors import admission, disk, oom, scheduler
-from scaling.executors.healing import Bounds, answer, less_memory
+from scaling.executors.healing import Bounds, answer, as_recorded, less_memory
 from scaling.executors.jobs import Ended, Job
 from scaling.executors.local import run_local
 from scaling.executors.result import Result
@@ -47,6 +47,9 @@ def caused(error: Exception, cause: BaseException) -> Exception:
         (BusyError("is in use"), "busy"),
         (ConfigError("mesh.fsdp=3"), "config"),
         (OSError(errno.ESTALE, "Stale file handle"), "lost"),
+        # As our own writes say it: a UserError that names the file.
+        (caused(UserError("cannot write a"), OSError(errno.ESTALE, "Stale file handle")), "lost"),
+        (caused(UserError("cannot write a"), OSError(errno.EACCES, "Denied")), "config"),
         (RuntimeError("UNAVAILABLE: connection closed"), "lost"),
         (ZeroDivisionError(), "error"),
     ],
@@ -64,6 +67,39 @@ def test_less_memory_is_a_chain_that_ends_and_changes_no_run(tiny):
         config = override(config, changed)
         assert config.train.batch_size % (config.train.microbatches * 2) == 0
     assert seen == [("train.microbatches", 2), ("model.remat", "dots"), ("model.remat", "full")]
+
+
+@pytest.mark.parametrize(
+    ("mesh", "devices"),
+    [
+        ({"mesh.fsdp": 4}, 1),
+        ({"mesh.data": 2, "mesh.replica": 2}, 1),
+        ({}, 4),
+        ({"mesh.fsdp": 2}, 4),
+    ],
+)
+def test_a_batch_is_cut_no_smaller_than_the_devices_that_are_known_of(tiny, mesh, devices):
+    """By the mesh where the place does not say how many there are, else by both."""
+    config = tiny({"train.batch_size": 8} | mesh)
+    assert less_memory(config, devices) == {"train.microbatches": 2}
+    config = override(config, {"train.microbatches": 2})
+    assert less_memory(config, devices) == {"model.remat": "dots"}
+
+
+def test_of_the_study_and_the_record_what_needs_less_memory_is_taken(tiny):
+    def merged(study: dict, recorded: dict, devices: int = 1) -> tuple[int, str]:
+        config = as_recorded(tiny({"train.batch_size": 16} | study), recorded, devices)
+        return config.train.microbatches, config.model.remat
+
+    two, four = {"train.microbatches": 2}, {"train.microbatches": 4}
+    assert merged({}, two) == (2, "none")
+    assert merged(four, two) == (4, "none")
+    assert merged({"model.remat": "full"}, two | {"model.remat": "dots"}) == (2, "full")
+    assert merged({"model.remat": "dots"}, four | {"model.remat": "full"}) == (4, "full")
+    # Found on fewer devices: on more the pieces must be larger.
+    assert merged({}, {"train.microbatches": 8}, devices=2) == (8, "none")
+    assert merged({}, {"train.microbatches": 8}, devices=8) == (2, "none")
+    assert merged(four, {"train.microbatches": 8}, devices=8) == (4, "none")
 
 
 def test_a_bound_counts_attempts_that_made_no_step(tiny):
@@ -84,9 +120,12 @@ class Script:
 
     slots: int | None = 2
 
-    def __init__(self, workdir, of_run):
+    def __init__(self, workdir, of_run, devices=1):
         self.workdir, self.of_run, self.started = workdir, of_run, []
-        self.jobs = {}
+        self.jobs, self._devices = {}, devices
+
+    def devices(self, job: Job) -> int:
+        return self._devices
 
     def start(self, number: int, job: Job) -> None:
         self.started.append(tuple(run_name(c) for c in job.configs))
@@ -159,6 +198,45 @@ def test_what_healed_a_run_is_known_to_the_next_scheduler(tiny, tmp_path):
     assert seen[-1] == 4
 
 
+def test_the_scheduler_asks_the_place_for_how_many_devices_a_run_has(tiny, tmp_path):
+    config = tiny({"train.batch_size": 8})
+    place = Script(tmp_path, {run_name(config): ["memory", "memory", "done"]}, devices=4)
+    scheduler.run_jobs([Job((config,))], tmp_path, place)
+    changed = [a["changed"] for a in RunDirectory.open(config, tmp_path).attempts()]
+    assert changed == [{"train.microbatches": 2}, {"model.remat": "dots"}]
+
+
+def test_what_has_ended_is_reported_and_not_started(tiny, tmp_path):
+    done, diverged, left = (tiny({"seed": seed}) for seed in range(3))
+    RunDirectory.open(done, tmp_path).write_status("done", step=12)
+    RunDirectory.open(diverged, tmp_path).write_status("diverged", step=3, reason="loss is nan")
+    place, seen = Script(tmp_path, {}), []
+    jobs = [Job((config,)) for config in (done, diverged, left)]
+    results = scheduler.run_jobs(jobs, tmp_path, place, on_result=seen.append)
+    assert place.started == [(run_name(left),)]
+    assert results == [
+        Result(done, "done"),
+        Result(diverged, "diverged", "loss is nan"),
+        Result(left, "done", "done"),
+    ]
+    assert len(seen) == 3
+
+
+def test_a_run_that_never_began_is_given_up_where_everyone_finds_it(tiny, tmp_path):
+    """As when sbatch refuses it: no process has made its directory."""
+    config = tiny()
+    scripted(tmp_path, [Job((config,))], {run_name(config): ["config"]})
+    run = RunDirectory.open(config, tmp_path)
+    assert run.config() == config  # what `train --run` reads
+    row = table(tmp_path).iloc[0]
+    assert (row["status"], row["attempts"], row["device"]) == ("failed", 1, None)
+    assert any(run_name(config) in line and "failed" in line for line in status_lines(tmp_path))
+    # The record is of the devices that train it.
+    run.start(config, {"device_kind": "abacus"})
+    run.start(config, {"device_kind": "another"})
+    assert run.record()["provenance"]["device_kind"] == "abacus"
+
+
 def test_a_branch_waits_for_its_trunk_and_runs_alone_if_that_fails(tiny, tmp_path):
     trunk, branch = tiny({"train.steps": 6}), tiny({"train.steps": 12})
     jobs = [Job((branch,), trunks=(run_name(trunk),)), Job((trunk,))]
@@ -202,6 +280,32 @@ def test_a_full_disk_is_waited_for_then_named(tiny, tmp_path):
     assert failed.status == "failed"
     assert "file system /" in failed.reason
     assert "free" in failed.reason
+    assert results[run_name(other)].status == "done"
+
+
+def test_when_a_full_disk_is_given_up_nothing_waits_for_it_any_more(tiny, tmp_path):
+    """Runs that failed otherwise cannot be tried again; what has not begun stays so."""
+    huge = {"model.width": 2**20, "model.depth": 10_000}
+    full, lost, saved = tiny(huge), tiny({"seed": 2}), tiny({"seed": 3, "train.steps": 11})
+    other = tiny({"seed": 4, "train.steps": 10})
+    of_run = {run_name(full): ["disk"], run_name(lost): ["lost"], run_name(saved): ["stopped"]}
+    stop = threading.Event()
+    last = threading.Timer(20.0, stop.set)  # else a sweep that waits for ever would say nothing
+    last.start()
+    place = Script(tmp_path, of_run)
+    place.slots = 3
+    results = scheduler.run_jobs(
+        [Job((config,)) for config in (full, lost, saved, other)],
+        tmp_path,
+        place,
+        stop=stop,
+        bounds=Bounds(disk=0.2),
+    )
+    last.cancel()
+    assert not stop.is_set()
+    assert [r.status for r in results] == ["failed", "failed", "stopped", "pending"]
+    assert "no space for" in results[1].reason
+    assert RunDirectory.open(lost, tmp_path).status()["state"] == "failed"
 
 
 def test_room_is_what_can_be_had(tmp_path):
@@ -217,7 +321,14 @@ def test_the_last_words_of_a_process_without_memory():
     full = "RESOURCE_EXHAUSTED: write [OS error 28: ENOSPC No space left on device]"
     assert not oom.says_so(full)
     assert oom.says_so(f"{full}\nRESOURCE_EXHAUSTED: out of memory allocating 12 bytes")
-    assert oom.kills() >= 0
+
+
+def test_the_kernels_count_of_processes_killed_for_memory(tmp_path):
+    events = tmp_path / "memory.events"  # of a control group, as Documentation/cgroup-v2 has it
+    events.write_text("low 0\nhigh 3\nmax 14\noom 5\noom_kill 2\noom_group_kill 1\n")
+    assert oom._count(events) == 2
+    assert oom._count(tmp_path / "nothing") is None
+    assert oom._count(pathlib.Path("/proc/vmstat")) is not None  # the machine's
 
 
 def test_a_run_refused_for_memory_says_so_everywhere(tiny, tmp_path):

@@ -7,8 +7,11 @@ import time
 
 import pytest
 
+from scaling import runtime
+from scaling.errors import UserError
 from scaling.executors.jobs import each
 from scaling.executors.local import run_local
+from scaling.executors.machine import gpu_shares
 from scaling.records import RunDirectory
 
 
@@ -83,3 +86,23 @@ def test_stop_saves_what_runs_and_leaves_the_rest(tiny, tmp_path):
         if result.status == "stopped":
             run = RunDirectory.open(config, tmp_path)
             assert any((run.path / "checkpoints").iterdir())
+
+
+def test_every_worker_has_gpus_of_its_own_and_all_have_as_many():
+    assert gpu_shares(8, 2) == [["0", "1", "2", "3"], ["4", "5", "6", "7"]]
+    assert gpu_shares(8, 3) == [["0", "1"], ["2", "3"], ["4", "5"]]
+    assert gpu_shares(1, 1) == [["0"]]
+    # This process may see a part of the machine itself.
+    assert gpu_shares(2, 2, "5,GPU-8f2a") == [["5"], ["GPU-8f2a"]]
+    with pytest.raises(UserError, match=r"--workers=3 on 2 GPUs"):
+        gpu_shares(2, 3)
+
+
+@pytest.mark.parametrize("before", [None, "true"])
+def test_a_look_at_the_devices_leaves_the_environment_to_the_workers(monkeypatch, before):
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    monkeypatch.delenv(name, raising=False)
+    if before is not None:
+        monkeypatch.setenv(name, before)
+    runtime.only_look()
+    assert os.environ.get(name) == before

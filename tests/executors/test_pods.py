@@ -17,8 +17,8 @@ import pytest
 from scaling.config import override
 from scaling.errors import RESUME_ME, ConfigError, UserError
 from scaling.executors.admission import refuse
-from scaling.executors.jobs import Job
-from scaling.executors.pods import admission, desk, gcloud, shell, xpk
+from scaling.executors.jobs import Ended, Job
+from scaling.executors.pods import admission, desk, gcloud, shell, watching, xpk
 from scaling.executors.result import Result
 from scaling.records import RunDirectory
 from scaling.slices import find
@@ -113,11 +113,31 @@ def test_a_run_that_does_not_fit_is_refused_with_the_numbers_and_has_a_row(tiny,
     assert why is not None
     assert "TiB a chip, which has 31.25 GiB (estimated" in why
     for _ in range(2):  # again: it is said once
-        result = refuse(big, tmp_path, why, slice_.name, slice_.chips)
+        result = refuse(big, tmp_path, why)
     assert result is not None
     assert result.failure == "config"
     row = table(tmp_path).iloc[0]
     assert (row["status"], row["reason"], row["attempts"]) == ("failed", f"refused: {why}", 1)
+    # What --check_memory=False tries all the same; what cannot be cut, it cannot.
+    assert admission.cannot_be_cut(big, slice_, 1) is None
+    assert admission.cannot_be_cut(big, find("v5litepod-16"), 1) is not None
+
+
+@pytest.mark.parametrize("state", ["done", "diverged"])
+def test_a_run_that_has_ended_is_not_refused_afterwards(tiny, tmp_path, state):
+    run = RunDirectory.open(tiny(), tmp_path)
+    run.write_status(state, step=12)
+    before = (run.path / "status.json").read_bytes()
+    assert refuse(tiny(), tmp_path, "does not fit a smaller slice") is None
+    assert (run.path / "status.json").read_bytes() == before
+    assert not run.attempts()
+
+
+def test_a_workdir_is_one_that_the_hosts_can_have(tmp_path):
+    for fine in ("gs://bucket/study", "s3://bucket/study", tmp_path):
+        admission.check_workdir(fine)
+    with pytest.raises(UserError, match=r"--workdir=out is a folder of this machine"):
+        admission.check_workdir("out")
 
 
 def test_a_batch_that_does_not_divide_over_the_chips_is_refused(tiny):
@@ -131,6 +151,78 @@ def test_slices_that_the_mesh_does_not_know_of_are_refused(tiny):
     assert why is not None
     assert "mesh.replica" in why
     assert admission.estimated(tiny({"mesh.replica": 2}), find("v6e-1"), 2) is None
+
+
+# ---- what is done next
+
+
+@pytest.mark.parametrize(
+    ("state", "hosts", "stopped", "step"),
+    [
+        ("WAITING_FOR_RESOURCES", None, False, "wait"),
+        ("ACTIVE", None, False, "begin"),
+        ("ACTIVE", None, True, "end"),
+        ("SUSPENDED", None, False, "end"),
+        (None, None, False, "end"),
+        ("ACTIVE", [None, 0], False, "wait"),
+        ("ACTIVE", [0, 1], False, "end"),
+        # At every look: hosts that are being set up have no process yet to tell.
+        ("ACTIVE", [None], True, "tell"),
+        # An ssh may hang for ever when its host is gone.
+        ("SUSPENDED", [None], False, "end"),
+        ("FAILED", [None, 0], True, "end"),
+        (None, [None], False, "end"),
+        # On the way there the hosts may be saving.
+        ("SUSPENDING", [None], False, "wait"),
+        ("DELETING", [None], True, "tell"),
+        ("SUSPENDING", [75], False, "end"),
+    ],
+)
+def test_what_is_done_about_a_queued_resource(state, hosts, stopped, step):
+    assert gcloud.next_step(state, hosts, stopped) == step
+
+
+class Shelf(watching.WatchingBackend):
+    """A cloud whose commands are true and false."""
+
+    def __init__(self, workdir, removes: str):
+        super().__init__(workdir, poll=0.0, devices=4)
+        self.there, self._removes = {}, removes
+
+    def states(self):
+        return self.there
+
+    def is_over(self, state):
+        return state == "over"
+
+    def ask(self, job):
+        return ["true"]
+
+    def remove(self, job):
+        return [self._removes]
+
+    def look(self, number, entry, state):
+        return Ended(number, tuple(Result(config, "done") for config in entry.job.configs))
+
+    def stop(self): ...
+
+    def close(self): ...
+
+
+@pytest.mark.parametrize("removes", ["true", "false"])
+def test_a_name_that_is_taken_is_made_free_or_the_job_has_failed(tiny, tmp_path, removes):
+    place, job = Shelf(tmp_path, removes), Job((tiny(),))
+    place.there[desk.name_of(job)] = "over"
+    place.start(0, job)
+    if removes == "false":
+        (ended,) = place.wait(0.0)
+        assert ended.death == "false ended with exit code 1: "
+        return
+    assert place.wait(0.0) == []  # told to go
+    place.there.clear()
+    assert place.wait(0.0) == []  # asked for
+    (ended,) = place.wait(0.0)
+    assert ended.results == (Result(job.configs[0], "done"),)
 
 
 # ---- what every host runs

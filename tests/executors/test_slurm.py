@@ -9,11 +9,11 @@ from absl import flags
 from scaling.commands import command
 from scaling.config import RunConfig, override, run_name
 from scaling.executors.jobs import Job
-from scaling.executors.result import Result
+from scaling.executors.result import Result, read, write
 from scaling.executors.slurm import SlurmOptions, queue
-from scaling.executors.slurm.backend import _still_there
-from scaling.executors.slurm.options import nodes_of, parameters
-from scaling.executors.slurm.task import read_results, results_file, write_results
+from scaling.executors.slurm.backend import _awaited, _still_there
+from scaling.executors.slurm.options import node_devices, nodes_of, parameters
+from scaling.executors.slurm.task import results_file, results_files
 
 
 def line(*cells: object) -> str:
@@ -75,16 +75,35 @@ def test_the_next_scheduler_finds_what_is_still_there(tmp_path, configs):
     assert _still_there(tmp_path / "none", queue.parse(TEXT)) == {}
 
 
+def test_a_stop_cancels_what_its_jobs_wait_for_and_nobody_elses(configs):
+    a, b, c, d = (run_name(config) for config in configs)
+    others = {"7_1": frozenset((a, b)), "7_2": frozenset((c,)), "8_0": frozenset((d,))}
+    waiting = [frozenset((a,)), frozenset((b, c))]  # packed otherwise this time
+    assert _awaited(others, waiting) == ["7_1", "7_2"]
+    assert _awaited(others, []) == []
+
+
+def test_a_slurm_that_cannot_be_told_is_no_crash(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no scancel
+    assert not queue.cancel(["7_1"])
+    assert queue.cancel([])
+
+
 def test_of_several_processes_the_one_that_failed_by_itself_is_believed(tmp_path, configs):
-    job = Job((configs[0],))
-    assert read_results(tmp_path, "7_1", job) is None
+    def left(id: str) -> tuple[Result, ...] | None:
+        return read(configs[:1], results_files(tmp_path, id))
+
+    assert left("7_1") is None
     lost = Result(configs[0], "failed", "another process is gone", "lost")
+    done = Result(configs[0], "done")
     memory = Result(configs[0], "failed", "RESOURCE_EXHAUSTED", "memory")
-    write_results(results_file(tmp_path, "7_1", 0), [lost])
-    assert read_results(tmp_path, "7_1", job) == (lost,)
-    write_results(results_file(tmp_path, "7_1", 1), [memory])
-    assert read_results(tmp_path, "7_1", job) == (memory,)
-    assert read_results(tmp_path, "7_10", job) is None
+    write(results_file(tmp_path, "7_1", 0), [lost])
+    assert left("7_1") == (lost,)
+    write(results_file(tmp_path, "7_1", 1), [done])
+    assert left("7_1") == (done,)
+    write(results_file(tmp_path, "7_1", 2), [memory])
+    assert left("7_1") == (memory,)
+    assert left("7_10") is None
 
 
 def test_a_run_gets_the_nodes_that_its_mesh_needs(configs):
@@ -98,6 +117,12 @@ def test_a_run_gets_the_nodes_that_its_mesh_needs(configs):
     assert nodes({"fsdp": 8, "tensor": 2}, gpus=8) == 2
     assert nodes({"fsdp": 4}, tasks_per_node=2) == 2
     assert nodes({"fsdp": 16}, nodes=3) == 3
+
+
+def test_a_node_has_the_devices_that_the_options_say():
+    assert node_devices(SlurmOptions(gpus=8, tasks_per_node=2)) == 8
+    assert node_devices(SlurmOptions(tasks_per_node=2)) == 2
+    assert node_devices(SlurmOptions(tasks_per_node=2), cpu_devices=4) == 8
 
 
 def test_options_become_flags_and_sbatch_parameters(monkeypatch):

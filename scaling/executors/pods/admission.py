@@ -4,11 +4,24 @@
 where it is. What becomes of a run that does not fit: `scaling/executors/admission.py`.
 """
 
-from scaling import memory, meshes
+import os
+
+from etils import epath
+
+from scaling import files, memory, meshes
 from scaling.config import RunConfig
 from scaling.errors import UserError
 from scaling.slices import Slice
 from scaling.units import binary
+
+
+def check_workdir(workdir: epath.PathLike) -> None:
+    """Raise UserError unless the hosts can find the workdir under the same name."""
+    if files.is_local(workdir) and not os.path.isabs(workdir):
+        raise UserError(
+            f"--workdir={os.fspath(workdir)} is a folder of this machine; pods need one that every "
+            "host reaches under the same name: gs://..., or the absolute path of a shared folder"
+        )
 
 
 def target_name(found: Slice, count: int) -> str:
@@ -34,12 +47,22 @@ def problem(needs: float, limit: float, where: str, how: str) -> str | None:
     )
 
 
-def estimated(config: RunConfig, found: Slice, count: int) -> str | None:
-    """`problem` by `memory.estimate_bytes`, which knows no compiler: within some 20 %."""
-    how = "estimated: the TPU compiler, the extra `tpu`, is not installed here"
+def cannot_be_cut(config: RunConfig, found: Slice, count: int) -> str | None:
+    """Why a run cannot be spread over the chips at all; None when it can."""
     try:
         sizes = meshes.mesh_sizes(config.mesh, found.chips * count, count)
         meshes.check_batch(config, meshes.abstract_mesh(sizes))
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def estimated(config: RunConfig, found: Slice, count: int) -> str | None:
+    """`problem` by `memory.estimate_bytes`, which knows no compiler: within some 20 %."""
+    if why := cannot_be_cut(config, found, count):
+        return why
+    how = "estimated: the TPU compiler, the extra `tpu`, is not installed here"
+    try:
         needs = memory.estimate_bytes(config, found.chips * count, platform="tpu").total
     except UserError as error:
         return str(error)

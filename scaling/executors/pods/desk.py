@@ -5,7 +5,6 @@ which the scheduler reads when the cloud says that the job is over. The name fol
 a scheduler that is started again finds what the one before it began. Works on object stores.
 """
 
-import dataclasses
 import hashlib
 import json
 import shlex
@@ -16,6 +15,7 @@ from etils import epath
 from scaling import files
 from scaling.config import fingerprint
 from scaling.errors import UserError
+from scaling.executors import result as result_lib
 from scaling.executors.jobs import Job
 from scaling.executors.result import Result
 
@@ -71,29 +71,12 @@ def write_ended(path: epath.PathLike, process: int, results: Sequence[Result] | 
     if results is None:
         place.unlink(missing_ok=True)
         return
-    rows = [
-        {f.name: getattr(r, f.name) for f in dataclasses.fields(r) if f.name != "config"}
-        for r in results
-    ]
-    files.write_atomic(place, (json.dumps(rows, indent=1) + "\n").encode())
+    result_lib.write(place, results)
 
 
 def read_ended(job: Job, workdir: epath.PathLike) -> tuple[Result, ...] | None:
-    """How it ended; None when no process has said so.
-
-    Of several processes the one that failed by itself knows best; those that lost it, least.
-    """
-    found = []
-    for path in _ended_files(job_file(job, workdir)):
-        rows = json.loads(path.read_bytes())
-        if len(rows) == len(job.configs):
-            found.append(tuple(Result(c, **r) for c, r in zip(job.configs, rows, strict=True)))
-    return max(found, key=_knowledge, default=None)
-
-
-def _knowledge(results: tuple[Result, ...]) -> int:
-    failed = [r for r in results if r.status == "failed"]
-    return 0 if not failed else -1 if any(r.failure == "lost" for r in failed) else 1
+    """How it ended; None when no process has said so."""
+    return result_lib.read(job.configs, _ended_files(job_file(job, workdir)))
 
 
 def _ended_files(path: epath.Path) -> list[epath.Path]:

@@ -5,11 +5,15 @@ them. Their flags are read by the real gcloud in tests/executors/test_gcloud.py.
 costs money from the moment that it is active until it is deleted: every way out of a job deletes.
 """
 
+import contextlib
+import os
 import pathlib
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO, Literal
 
 from etils import epath
 
@@ -157,6 +161,36 @@ def _where(options: GcloudOptions) -> list[str]:
     ]
 
 
+# ---- what is done next
+
+# States in which it will not be active (again). Two of them pass into others: hosts that still live
+# may be saving.
+_PASSING = ("SUSPENDING", "DELETING")
+_OVER = ("FAILED", "SUSPENDED", *_PASSING)
+
+
+def next_step(
+    state: str | None, hosts: Sequence[int | None] | None, stopped: bool
+) -> Literal["wait", "begin", "tell", "end"]:
+    """What is done about a job whose TPUs were asked for.
+
+    Args:
+      state: of its queued resource; None: it is gone.
+      hosts: exit code of the ssh to each slice, None while it lives; None: nothing has begun.
+      stopped: whether the sweep is to end.
+
+    Returns "begin" work on the hosts, "tell" those that work to save and end, or "end": see what
+    the hosts have left, end what still hangs here, and give the TPUs back.
+    """
+    if hosts is None:
+        if stopped or state is None or state in _OVER:
+            return "end"
+        return "begin" if state == "ACTIVE" else "wait"
+    if None not in hosts or state is None or (state in _OVER and state not in _PASSING):
+        return "end"
+    return "tell" if stopped else "wait"
+
+
 # ---- the backend
 
 
@@ -165,12 +199,14 @@ class GcloudBackend(WatchingBackend):
 
     def __init__(self, workdir: epath.PathLike, options: GcloudOptions):
         shell.need("gcloud", "gcloud")
-        super().__init__(workdir, options.poll)
+        super().__init__(workdir, options.poll, options.slice.chips * options.slices)
         self._options = options
         self.slots = options.at_once
         self._logs = pathlib.Path(options.logs)
         self._logs.mkdir(parents=True, exist_ok=True)
         self._hosts: dict[int, list[subprocess.Popen[bytes]]] = {}  # one for each slice
+        self._telling: dict[int, list[subprocess.Popen[bytes]]] = {}  # likewise
+        self._kept: list[Entry] = []  # those that could not be given back
 
     def states(self) -> Mapping[str, str] | None:
         """ACCEPTED, PROVISIONING, ACTIVE, ..., by queued resource."""
@@ -181,7 +217,7 @@ class GcloudBackend(WatchingBackend):
 
     def is_over(self, state: str) -> bool:
         """Whether it never becomes active (again)."""
-        return state in ("FAILED", "SUSPENDING", "SUSPENDED", "DELETING")
+        return state in _OVER
 
     def ask(self, job: Job) -> list[str]:
         """Queue for its TPUs."""
@@ -194,38 +230,55 @@ class GcloudBackend(WatchingBackend):
     def look(self, number: int, entry: Entry, state: str | None) -> Ended | None:
         """Begin on TPUs that have become active, and see how that ended."""
         hosts, log = self._hosts.get(number), self._logs / f"{entry.name}.log"
-        if hosts is not None:
-            codes = [host.poll() for host in hosts]
-            if None in codes:
-                return None
-            death = f"its hosts ended with exit codes {codes}, the queued resource is {state}"
-        elif self._stopped or state is None or self.is_over(state):
-            death = f"its queued resource {entry.name} is {state or 'gone'}"
-        else:
-            if state == "ACTIVE":
-                self._hosts[number] = self._begin(entry.job, log)
+        codes = None if hosts is None else [host.poll() for host in hosts]
+        step = next_step(state, codes, self._stopped)
+        if step == "begin":
+            with open(log, "ab") as out:
+                line = work(entry.job, self._workdir, self._options)
+                self._hosts[number] = self._on_hosts(entry.job, line, out)
+        elif step == "tell":
+            self._tell(number)
+        if step != "end":
             return None
-        self._hosts.pop(number, None)
-        self._give_back(entry)
+        death = f"its queued resource {entry.name} is {state or 'gone'}"
+        if codes is not None and None not in codes:
+            death = f"its hosts ended with exit codes {codes}, the queued resource is {state}"
+        self._leave(number, entry)
         return self.ended(number, entry, death, str(log))
 
-    def _begin(self, job: Job, log: pathlib.Path) -> list[subprocess.Popen[bytes]]:
-        line = work(job, self._workdir, self._options)
-        with open(log, "ab") as out:
-            return [
-                subprocess.Popen(
-                    ssh(node, line, self._options),
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C reaches the scheduler alone
-                )
-                for node in nodes(job, self._options)
-            ]
+    def _on_hosts(self, job: Job, line: str, out: IO[bytes] | int) -> list[subprocess.Popen[bytes]]:
+        """A command on every host; one process here for each slice."""
+        return [
+            subprocess.Popen(
+                ssh(node, line, self._options),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the scheduler alone
+            )
+            for node in nodes(job, self._options)
+        ]
+
+    def _tell(self, number: int) -> None:
+        """Hosts to save and end; again at each look: one that is still being set up cannot hear."""
+        if all(ssh.poll() is not None for ssh in self._telling.get(number, ())):
+            job = self._entries[number].job
+            self._telling[number] = self._on_hosts(job, STOP, subprocess.DEVNULL)
+
+    def _leave(self, number: int, entry: Entry) -> None:
+        """Give the TPUs back, and end what still hangs on them."""
+        self._give_back(entry)
+        for process in (*self._hosts.pop(number, ()), *self._telling.pop(number, ())):
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # gcloud, and the ssh below it
+                process.wait()
 
     def _give_back(self, entry: Entry) -> None:
+        self._kept = [kept for kept in self._kept if kept.name != entry.name]
         done = shell.run(self.remove(entry.job))
         if done.returncode:
+            self._kept.append(entry)
             print(
                 f"{entry.name} IS NOT DELETED AND MAY COST MONEY ({shell.complaint(done)})",
                 file=sys.stderr,
@@ -235,12 +288,13 @@ class GcloudBackend(WatchingBackend):
         """Tell every host to save and end; requests that still wait are withdrawn."""
         self._stopped, self._looked = True, 0.0
         for number in self._hosts:
-            for node in nodes(self._entries[number].job, self._options):
-                shell.run(ssh(node, STOP, self._options))
+            self._tell(number)
 
     def close(self) -> None:
-        """Give back what a scheduler that ends early still has."""
-        for entry in self._entries.values():
+        """Give back what a scheduler that ends early still has, and what could not be before."""
+        for entry in self._kept:
+            self._give_back(entry)
+        for number, entry in self._entries.items():
             if entry.asked:
-                self._give_back(entry)
+                self._leave(number, entry)
         self._entries.clear()

@@ -37,8 +37,8 @@ class WatchingBackend(abc.ABC):
 
     slots: int | None = None
 
-    def __init__(self, workdir: epath.PathLike, poll: float):
-        self._workdir, self._poll = epath.Path(workdir), poll
+    def __init__(self, workdir: epath.PathLike, poll: float, devices: int):
+        self._workdir, self._poll, self._devices = epath.Path(workdir), poll, devices
         self._entries: dict[int, Entry] = {}
         self._looked = 0.0
         self._stopped = False
@@ -62,6 +62,10 @@ class WatchingBackend(abc.ABC):
     @abc.abstractmethod
     def look(self, number: int, entry: Entry, state: str | None) -> Ended | None:
         """A job that was asked for, and what the cloud says of it; None while it goes on."""
+
+    def devices(self, job: Job) -> int:
+        """Chips, the same for every job."""
+        return self._devices
 
     def start(self, number: int, job: Job) -> None:
         """It is asked for at the next `wait`."""
@@ -103,7 +107,9 @@ class WatchingBackend(abc.ABC):
             print(f"{entry.name} is there already; it is taken over", file=sys.stderr)
             entry.asked = True
         elif not entry.removed:
-            shell.run(self.remove(entry.job))
+            done = shell.run(self.remove(entry.job))
+            if done.returncode:  # tried again by the scheduler, as long as it pays
+                return Ended(number, None, shell.complaint(done), done.returncode)
             entry.removed = True
         return None
 

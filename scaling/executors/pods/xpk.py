@@ -5,6 +5,7 @@ workloads (JobSets) are. The command lines are read by the real xpk in `make tes
 (saved, go on) restarts a workload, up to `restarts` times, without the scheduler.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -145,7 +146,7 @@ class XpkBackend(WatchingBackend):
     def __init__(self, workdir: epath.PathLike, options: XpkOptions):
         for tool in ("xpk", "kubectl"):
             shell.need(tool, "xpk")
-        super().__init__(workdir, options.poll)
+        super().__init__(workdir, options.poll, options.slice.chips * options.slices)
         self._options = options
         done = shell.run(connect(options))
         if done.returncode:
@@ -173,6 +174,8 @@ class XpkBackend(WatchingBackend):
     def look(self, number: int, entry: Entry, state: str | None) -> Ended | None:
         """How a workload ended."""
         if state is not None and not self.is_over(state):
+            if self._stopped and not entry.removed:
+                self._delete(entry)
             return None
         death = f"its workload {entry.name} is {state or 'gone'}"
         return self.ended(number, entry, death, logs(entry.job))
@@ -182,7 +185,14 @@ class XpkBackend(WatchingBackend):
         self._stopped, self._looked = True, 0.0
         for entry in self._entries.values():
             if entry.asked:
-                shell.run(self.remove(entry.job))
+                self._delete(entry)
+
+    def _delete(self, entry: Entry) -> None:
+        """Where it fails, it is tried again at the next look."""
+        done = shell.run(self.remove(entry.job))
+        entry.removed = done.returncode == 0
+        if not entry.removed:
+            print(f"{entry.name} is not deleted yet ({shell.complaint(done)})", file=sys.stderr)
 
     def close(self) -> None:
         """Nothing is held. Workloads that are there stay there; the same sweep takes them over."""

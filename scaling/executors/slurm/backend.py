@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from etils import epath
@@ -24,6 +24,7 @@ from etils import epath
 from scaling import files
 from scaling.config import run_name
 from scaling.errors import UserError
+from scaling.executors import result as result_lib
 from scaling.executors import scheduler
 from scaling.executors.healing import USUAL, Bounds
 from scaling.executors.jobs import Ended, Job
@@ -32,11 +33,12 @@ from scaling.executors.slurm import queue
 from scaling.executors.slurm.options import (
     SlurmOptions,
     check,
+    node_devices,
     nodes_of,
     outside_of_a_job,
     parameters,
 )
-from scaling.executors.slurm.task import Task, read_results
+from scaling.executors.slurm.task import Task, results_files
 from scaling.records import RunDirectory
 
 LATE = 30.0  # seconds that a shared file system may need to show a file
@@ -101,6 +103,7 @@ class SlurmBackend:
         self._new: list[_Started] = []  # not yet submitted
         self._tasks: dict[str, _Started] = {}
         self._looked, self._tried, self._stopped = -math.inf, -math.inf, False
+        self._to_cancel: list[str] = []  # tasks of which Slurm has not been told
         entries = queue.read()
         if entries is None:
             raise UserError("Slurm does not answer (squeue failed); is its controller up?")
@@ -113,20 +116,15 @@ class SlurmBackend:
     def _ledger(self) -> pathlib.Path:
         return self._folder / "submitted.jsonl"
 
+    def devices(self, job: Job) -> int:
+        """Of its nodes, as far as the options say."""
+        nodes = nodes_of(job, self._options, self._cpu_devices)
+        return nodes * node_devices(self._options, self._cpu_devices)
+
     def start(self, number: int, job: Job) -> None:
-        """It is submitted at the next `wait`, in one array with the others; not if all of its runs
-        have ended: no task is spent on that.
-        """
-        states = [RunDirectory.open(c, self._workdir).status() for c in job.configs]
-        if all(s.get("state") in ("done", "diverged") for s in states):
-            results = (
-                Result(c, s["state"], s.get("reason"))
-                for c, s in zip(job.configs, states, strict=True)
-            )
-            self._settled.append(Ended(number, tuple(results)))
-        else:
-            nodes = nodes_of(job, self._options, self._cpu_devices)
-            self._new.append(_Started(number, job, _runs(job), nodes))
+        """It is submitted at the next `wait`, in one array with the others."""
+        nodes = nodes_of(job, self._options, self._cpu_devices)
+        self._new.append(_Started(number, job, _runs(job), nodes))
 
     def wait(self, seconds: float) -> list[Ended]:
         """Jobs that ended since the last call; waits up to so long for the first."""
@@ -149,11 +147,19 @@ class SlurmBackend:
                 time.sleep(due - time.monotonic())
 
     def stop(self) -> None:
-        """Cancel every task; those that run save their state first."""
+        """Cancel every task of these jobs; those that run save their state first."""
         self._stopped = True
+        self._to_cancel = [*self._tasks, *_awaited(self._others, (s.runs for s in self._new))]
         self._settled += [Ended(s.number, _as_stopped(s.job, self._workdir)) for s in self._new]
         self._new = []
-        queue.cancel(list(self._tasks))
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if queue.cancel(self._to_cancel):
+            self._to_cancel = []
+        else:
+            many = len(self._to_cancel)
+            print(f"Slurm does not answer: {many} tasks are not cancelled yet", file=sys.stderr)
 
     def close(self) -> None:
         """Nothing is held. Tasks that are still there stay there."""
@@ -246,6 +252,8 @@ class SlurmBackend:
         entries = queue.read()
         if entries is None:
             return []  # the controller is away for a moment; the tasks go on without it
+        if self._to_cancel:
+            self._cancel()
         # From the ledger again: sbatch may have failed on the way back, with the tasks submitted.
         if self._others or self._new:
             there = _still_there(self._ledger, entries)
@@ -258,7 +266,7 @@ class SlurmBackend:
                 continue
             task.over = task.over or now
             entry = entries.get(id)
-            results = read_results(self._folder, id, task.job)
+            results = result_lib.read(task.job.configs, results_files(self._folder, id))
             if now - task.over < _patience(entry, results):
                 continue
             del self._tasks[id]
@@ -293,6 +301,14 @@ def _patience(entry: queue.Entry | None, results: Sequence[Result] | None) -> fl
         return LATE if entry is None or entry.state == "COMPLETED" else BACK
     # What was told to stop may be on its way back into the queue.
     return BACK if any(r.status in ("stopped", "pending") for r in results) else 0.0
+
+
+def _awaited(others: Mapping[str, frozenset[str]], waiting: Iterable[frozenset[str]]) -> list[str]:
+    """Tasks of an earlier scheduler that have runs of jobs which wait, grouped otherwise. What else
+    is in the ledger may be another sweep's.
+    """
+    runs = set().union(*waiting)
+    return [id for id, theirs in others.items() if not theirs.isdisjoint(runs)]
 
 
 def _runs(job: Job) -> frozenset[str]:

@@ -51,15 +51,17 @@ class SlurmOptions:
 
 
 def nodes_of(job: Job, options: SlurmOptions, cpu_devices: int | None = None) -> int:
-    """Nodes of a job: as asked for, or enough for the sizes that its mesh names.
-
-    A node has `gpus` devices, or, without GPUs, those of its processes.
-    """
+    """Nodes of a job: as asked for, or enough for the sizes that its mesh names."""
     if options.nodes is not None:
         return options.nodes
     sizes = to_dict(job.configs[0].mesh).values()
     devices = math.prod(size for size in sizes if size is not None)
-    return -(-devices // (options.gpus or options.tasks_per_node * (cpu_devices or 1)))
+    return -(-devices // node_devices(options, cpu_devices))
+
+
+def node_devices(options: SlurmOptions, cpu_devices: int | None = None) -> int:
+    """Devices of a node: `gpus`, or, without GPUs, those of its processes."""
+    return options.gpus or options.tasks_per_node * (cpu_devices or 1)
 
 
 def parameters(options: SlurmOptions) -> dict[str, Any]:

@@ -122,12 +122,18 @@ def death(id: str, entry: Entry | None) -> Death:
     return Death(text, code, failures.get(entry.state, "lost"))
 
 
-def cancel(ids: list[str]) -> None:
-    """End tasks: a running one gets SIGTERM, and SIGKILL some seconds later (KillWait)."""
-    for first in range(0, len(ids), 500):
-        subprocess.run(
-            ["scancel", *ids[first : first + 500]], capture_output=True, check=False, timeout=120
-        )
+def cancel(ids: list[str]) -> bool:
+    """End tasks: a running one gets SIGTERM, and SIGKILL some seconds later (KillWait).
+
+    False when Slurm did not answer; one that is over already does no harm.
+    """
+    try:
+        for first in range(0, len(ids), 500):
+            line = ["scancel", *ids[first : first + 500]]
+            subprocess.run(line, capture_output=True, check=False, timeout=120)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return True
 
 
 def requeue(id: str) -> bool:

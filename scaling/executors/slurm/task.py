@@ -6,7 +6,6 @@ after SIGUSR2 the task puts itself back into the queue, to go on later. How the 
 file beside the task's log, where `backend.py`, which submits a `Task`, finds it at any later time.
 """
 
-import json
 import os
 import pathlib
 import signal
@@ -16,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scaling import files
 from scaling.config import RunConfig
+from scaling.executors import result as result_lib
 from scaling.executors.jobs import Job
 from scaling.executors.result import Result
 from scaling.executors.slurm import queue
@@ -32,25 +31,9 @@ def results_file(folder: pathlib.Path, id: str, process: int) -> pathlib.Path:
     return folder / f"{id}_{process}_results.json"
 
 
-def write_results(path: pathlib.Path, results: Sequence[Result]) -> None:
-    """In the order of the job's configs."""
-    rows = [{"status": r.status, "reason": r.reason, "failure": r.failure} for r in results]
-    files.write_atomic(path, (json.dumps(rows, indent=1) + "\n").encode())
-
-
-def read_results(folder: pathlib.Path, id: str, job: Job) -> tuple[Result, ...] | None:
-    """What a task that is over has left; None: nothing.
-
-    Of several processes each may have written. The one that failed by itself knows best, those that
-    lost it know least.
-    """
-    found: list[tuple[Result, ...]] = []
-    for path in sorted(folder.glob(f"{id}_*_results.json")):
-        rows = json.loads(path.read_bytes())
-        if len(rows) == len(job.configs):
-            found.append(tuple(Result(c, **r) for c, r in zip(job.configs, rows, strict=True)))
-    own = [r for r in found if any(x.failure not in (None, "lost") for x in r)]
-    return next(iter(own + found), None)
+def results_files(folder: pathlib.Path, id: str) -> list[pathlib.Path]:
+    """Those that the processes of a task have left."""
+    return sorted(folder.glob(f"{id}_*_results.json"))
 
 
 @dataclass
@@ -102,7 +85,7 @@ class Task:
         again = stopped and signal.SIGUSR2 in seen
         if again and _saved(job.configs, self.workdir) <= before:
             again, results = False, tuple(_no_step(r) for r in results)
-        write_results(path, results)
+        result_lib.write(path, results)
         if any(r.status == "failed" for r in results) and several:
             # The others wait for this process: to end in good order would be to wait for them.
             sys.stdout.flush()
