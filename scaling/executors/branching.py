@@ -40,6 +40,11 @@ def shared_steps(config: RunConfig) -> int:
     # A spike sends a run back: what follows is its own.
     if config.optim.schedule not in _SHARED or config.train.spike_z is not None:
         return 0
+    # On the way a run is evaluated on what it will have seen at its end: a function of its length.
+    sets = config.evals.sets.values()
+    seen = any(s.split == "train" and s.corpus == config.data.corpus for s in sets)
+    if config.evals.every is not None and seen:
+        return 0
     if config.optim.schedule == "wsd":
         return steps - round(config.optim.decay_fraction * steps)
     return steps - 1  # the last update is the branch's own, and with it its evaluation

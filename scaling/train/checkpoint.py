@@ -7,6 +7,7 @@ by `scaling/generate.py`'s caller.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,6 +18,8 @@ from scaling import files
 from scaling.config import RunConfig, fingerprint, to_identity
 from scaling.distributed import gather, peer_lost
 from scaling.errors import CheckpointError
+from scaling.failures import classify
+from scaling.train.rhythm import kept
 from scaling.train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -32,7 +35,7 @@ class Checkpoints:
             self._path,
             item_names=("state", "identity"),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=config.train.keep_checkpoints,
+                preservation_policy=_Kept(config),
                 enable_async_checkpointing=True,
                 # Where processes wait for each other in a save: several runs may be saved at once.
                 multiprocessing_options=ocp.options.MultiprocessingOptions(
@@ -89,25 +92,29 @@ class Checkpoints:
     def restore(self, abstract: TrainState) -> TrainState | None:
         """The newest state that can be read, laid out as `abstract` says; None when there is none.
 
-        One that cannot be read is set aside as `<step>.unreadable`, with a warning, and the one
-        before it is tried: the steps between them are computed again. Raises CheckpointError when
-        the checkpoint is another model's.
+        A damaged one is set aside as `<step>.unreadable`, with a warning, and the one before it is
+        tried: the steps between them are computed again. Raises CheckpointError when the checkpoint
+        is another model's, and whatever says nothing of the checkpoint (`damaged`): the next
+        attempt may read it.
         """
         # What process 0 sees, and what one of the processes cannot read, hold for all of them.
         steps = gather(sorted(self._manager.all_steps(), reverse=True))[0]
         for step in steps:
-            state, problem = None, None
+            state, problem, met = None, None, None
             try:
                 state = load(self._path / str(step), abstract, self._config)
             except CheckpointError:
                 raise
-            except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-                lines = str(error).splitlines() or [""]
-                problem = f"{type(error).__name__}: {lines[0]}"
+            except Exception as error:
+                met, lines = error, str(error).splitlines() or [""]
+                problem = {"text": f"{type(error).__name__}: {lines[0]}", "damaged": damaged(error)}
             problems = [p for p in gather(problem) if p is not None]
+            for other in problems:
+                if not other["damaged"]:
+                    raise met if other == problem and met else RuntimeError(other["text"])
             if not problems:
                 return state
-            self._set_aside(step, problems[0])
+            self._set_aside(step, problems[0]["text"])
         if steps:
             log.warning("no checkpoint in %s can be read; starting from step 0", self._path)
         return None
@@ -141,6 +148,35 @@ class Checkpoints:
             (self._path / str(step)).rename(bad)
         gather(None)
         self._manager.reload()  # or it would take the step for saved when it is reached again
+
+
+@dataclass(frozen=True)
+class _Kept(ocp.checkpoint_managers.PreservationPolicy):
+    """`rhythm.kept`, as orbax asks for it."""
+
+    config: RunConfig
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[ocp.checkpoint_managers.PolicyCheckpointInfo],
+        *,
+        context: ocp.checkpoint_managers.PreservationContext,
+    ) -> list[bool]:
+        """Of each checkpoint, whether it stays."""
+        keep = kept([checkpoint.step for checkpoint in checkpoints], self.config)
+        return [checkpoint.step in keep for checkpoint in checkpoints]
+
+
+def damaged(error: Exception) -> bool:
+    """Whether what reading a checkpoint raised speaks of the checkpoint itself.
+
+    Orbax and tensorstore raise errors of many kinds for a damaged one. But memory that is lacking,
+    a network that is gone, and a system that refuses to read say nothing of what is in the files.
+    """
+    missing = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    if isinstance(error, OSError) and not isinstance(error, missing):
+        return False
+    return classify(error) not in ("memory", "lost", "disk")
 
 
 def steps(path: epath.Path) -> list[int]:

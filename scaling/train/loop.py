@@ -40,6 +40,7 @@ from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
 from scaling.train.compilation import Compiled
 from scaling.train.evaluate import compile_rows, evaluate
+from scaling.train.meter import Meter
 from scaling.train.placement import host_rows, place, place_rows
 from scaling.train.recorder import Recorder
 from scaling.train.rhythm import (
@@ -130,14 +131,10 @@ def _made_by(device_kind: str, devices: int) -> dict[str, Any]:
     return provenance() | {"device_kind": device_kind, "device_count": devices}
 
 
-def make_recorder(
-    config: RunConfig, run: RunDirectory, first: int, mesh: jax.sharding.Mesh, **options: Any
-) -> Recorder:
-    """The recorder of a run that goes on from step `first` on a mesh; `options` are its others."""
-    device = mesh.devices.flat[0]
-    peak = costs.peak_flops(device, config.model.dtype)
-    total = peak * mesh.size if peak else None
-    return Recorder(config, run, first, devices=mesh.size, device=device, peak=total, **options)
+def unevaluated(config: RunConfig, run: RunDirectory) -> bool:
+    """Whether the last state's evaluation is not written, as process 0 sees it."""
+    there = {line["split"] for line in run.metrics() if line["step"] == config.train.steps}
+    return distributed.gather(not there >= set(config.evals.sets))[0]
 
 
 class _Run:
@@ -152,7 +149,7 @@ class _Run:
         quiet: bool,
         branches: Mapping[int, Sequence[RunConfig]],
     ):
-        self.begun = time.monotonic()
+        begun = time.monotonic()
         self.config, self.run, self.stop, self.quiet = config, run, stop, quiet
         self.branches = branches
         self.steps = ladder.resolved(config.train.steps)
@@ -168,6 +165,7 @@ class _Run:
             )
         self.mesh = meshes.make_mesh(config.mesh, devices)
         meshes.check_batch(config, self.mesh)
+        self.meter = Meter(config, self.mesh, begun)
         self.rows = host_rows(config.train.batch_size, self.mesh)
         self.pieces = state_lib.parts(config)
         self.plan = state_lib.layout(self.pieces, config, self.mesh)
@@ -202,15 +200,8 @@ class _Run:
         if self.writes:
             # From nothing, what an earlier start wrote is computed again from line one.
             self.run.truncate(first or -1)
-        recorder = make_recorder(
-            config,
-            self.run,
-            first,
-            self.mesh,
-            writes=self.writes,
-            quiet=self.quiet or not self.writes,
-            begun=self.begun,
-        )
+        quiet = self.quiet or not self.writes
+        recorder = Recorder(config, self.run, first, self.meter, writes=self.writes, quiet=quiet)
         try:
             recorder.status("running", first)
             self._announce(recorder)
@@ -222,6 +213,7 @@ class _Run:
         except Diverged as problem:
             outcome = Outcome("diverged", problem.step, str(problem))
         finally:
+            self._stop_trace()
             recorder.close()
         checkpoints.wait()  # a run is done when its last state is on disk
         reason = {"reason": outcome.reason} if outcome.reason else {}
@@ -233,9 +225,6 @@ class _Run:
         """First no state that has seen the spike, then the line: a kill between the two means that
         the spike is met again.
         """
-        if self.tracing:
-            jax.profiler.stop_trace()
-            self.tracing = False
         checkpoints.drop_after(spike.record["back_to"])
         if self.writes:
             self.run.add_spike(spike.record)
@@ -255,7 +244,7 @@ class _Run:
         config = self.config
         run_steps, rows_of = self._programs
         hparams = place(optim.hparams(config), sharding.replicated(self.mesh))
-        if first == self.steps and self._unevaluated():
+        if first == self.steps and unevaluated(config, self.run):
             self._evaluate(first, rows_of, state, recorder)
         stream = self.spikes.stream(self.batches, first, self.steps, self.rows, self._edge)
         vote = distributed.StopVote(self.stop, self.mesh)
@@ -294,11 +283,6 @@ class _Run:
         """The step and the evaluation's, compiled once, however often the run goes back."""
         run_steps = Compiled(compile_steps(self.pieces, self.config, self.plan))
         return run_steps, compile_rows(self.pieces, self.plan)
-
-    def _unevaluated(self) -> bool:
-        """Whether the last state is on disk and its evaluation is not: then it comes first."""
-        there = {line["split"] for line in self.run.metrics() if line["step"] == self.steps}
-        return distributed.gather(not there >= set(self.eval_sets))[0]
 
     def _edge(self, step: int) -> int:
         return next_edge(step, self.config, self.branches)
@@ -346,6 +330,11 @@ class _Run:
         if ends and step == ends[0]:
             jax.profiler.start_trace(str(self.run.path / "profile"))
             self.tracing = True
-        elif self.tracing and ends and step == ends[1]:
-            jax.profiler.stop_trace()
+        elif ends and step == ends[1]:
+            self._stop_trace()
+
+    def _stop_trace(self) -> None:
+        """However the steps ended: a process has one profiler, which the next run may want."""
+        if self.tracing:
             self.tracing = False
+            jax.profiler.stop_trace()

@@ -22,7 +22,8 @@ from scaling.errors import UserError
 from scaling.records import RunDirectory, State
 from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
-from scaling.train.loop import Outcome, make_recorder, start_directory
+from scaling.train.loop import Outcome, start_directory
+from scaling.train.meter import Meter
 from scaling.train.recorder import Recorder
 from scaling.train.rhythm import Diverged, Due, check_means, next_edge
 from scaling.train.state import TrainState
@@ -113,14 +114,21 @@ class Member:
             self.checkpoints.clean()
         return self.checkpoints.restore(abstract)
 
-    def go_on(self, step: int, mesh: jax.sharding.Mesh, **options: Any) -> None:
-        """Begin to record, from the state after `step` updates; `options` are the recorder's."""
+    def go_on(self, step: int, mesh: jax.sharding.Mesh, members: int) -> None:
+        """Begin to record, from the state after `step` updates, as one of so many members."""
         self.step = step
         # From nothing, what an earlier start wrote is computed again from line one.
         if self._writes:
             self.run.truncate(step or -1)
-        options |= {"writes": self._writes, "quiet": True, "begun": self.begun}
-        self.recorder = make_recorder(self.config, self.run, step, mesh, **options)
+        self.recorder = Recorder(
+            self.config,
+            self.run,
+            step,
+            Meter(self.config, mesh, self.begun, members=members),
+            writes=self._writes,
+            quiet=True,
+            status_every=float(members),  # one write of a status a second, over all
+        )
         self._held.callback(self._close_recorder)
         self.recorder.status("running", step)
 

@@ -1,13 +1,14 @@
 """The stop-watch of a run: what its steps, its compilation and its evaluations took.
 
-Fed by the recorder, which knows when each of them ended; gives the `timing.Cost` of the run.
+Fed by the recorder, which knows when each of them ended; gives the `timing.Cost` of the run. A run
+that goes back on a spike has a new recorder and the same stop-watch.
 """
 
 import time
 
 import jax
 
-from scaling import ladder, timing
+from scaling import costs, ladder, timing
 from scaling.config import RunConfig
 from scaling.train.compilation import Compiled
 
@@ -16,16 +17,19 @@ class Meter:
     """Adds up seconds; nothing here is read from a file or written to one."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        device: jax.Device,
-        devices: int,
-        members: int,
-        peak: float | None,
-        begun: float,
+        self, config: RunConfig, mesh: jax.sharding.Mesh, begun: float, *, members: int = 1
     ):
-        self._config, self._device, self._devices = config, device, devices
-        self._members, self._peak, self._begun = members, peak, begun
+        """
+        Args:
+          config: resolved.
+          mesh: that the run is trained on.
+          begun: when work on the run began, by `time.monotonic`.
+          members: runs that the program trains at once.
+        """
+        self._config, self._begun, self._members = config, begun, members
+        self._device, self.devices = mesh.devices.flat[0], mesh.size
+        peak = costs.peak_flops(self._device, config.model.dtype)
+        self.peak = peak * mesh.size if peak else None  # FLOP/s of all devices, as far as known
         self._program: Compiled | None = None
         self._windows: list[tuple[int, float]] = []  # updates, seconds
         self._evaluations, self._evaluating = 0, 0.0
@@ -60,7 +64,7 @@ class Meter:
         return timing.Cost(
             program=timing.program(self._config),
             device_kind=self._device.device_kind,
-            devices=self._devices,
+            devices=self.devices,
             cores=timing.cores_here(self._device.platform),
             members=self._members,
             steps=steps,
@@ -70,5 +74,5 @@ class Meter:
             other_s=max(0.0, time.monotonic() - self._begun - spent),
             device_bytes=self._program.device_bytes,
             flops_per_step=flops,
-            mfu=rate / self._peak if self._peak else None,
+            mfu=rate / self.peak if self.peak else None,
         )

@@ -27,7 +27,7 @@ from scaling.train import member as member_lib
 from scaling.train import trials as trials_lib
 from scaling.train.compilation import Compiled
 from scaling.train.evaluate import join, summarise
-from scaling.train.loop import Outcome, check_shared
+from scaling.train.loop import Outcome, check_shared, unevaluated
 from scaling.train.member import Branches, Member, settle
 from scaling.train.packed_data import GroupData, ahead
 from scaling.train.placement import place
@@ -152,10 +152,8 @@ class _Group:
                 first = int(jax.device_get(state.step))
                 stack = trials.insert(stack, place(np.int32(slot), whole), state)
             if member.active:
-                # One write of a status a second, over all.
-                count = len(self.members)
                 with member.guarded():
-                    member.go_on(first, mesh, members=count, status_every=float(count))
+                    member.go_on(first, mesh, len(self.members))
         settle(self.members)
         return stack
 
@@ -176,6 +174,7 @@ class _Group:
     def _loop(self, state: TrainState) -> None:
         trials, members = self.trials, self.members
         self.rows_of = trials.compile_rows()
+        self._end_finished(state)
         run_steps = Compiled(trials.compile_steps())
         hparams = trials.place_values(self._hparams())
         vote = distributed.StopVote(self.stop, trials.mesh)
@@ -207,6 +206,15 @@ class _Group:
             if stops:
                 break
         self._drain(pending)
+
+    def _end_finished(self, state: TrainState) -> None:
+        """End the members that were cut off between their last state and their end."""
+        finished = [m for m in self.members if m.active and m.step == m.steps]
+        self._evaluate({m: m.steps for m in finished if unevaluated(m.config, m.run)}, state)
+        settle(self.members)
+        for member in finished:
+            if member.active:
+                self._end(member, Outcome("done", member.steps))
 
     def _active(self, call: _Call) -> list[tuple[Member, int]]:
         """The members that go on, and the steps at which the call leaves them."""

@@ -10,8 +10,6 @@ import math
 import time
 from typing import Any
 
-import jax
-
 from scaling import files, ladder, timing
 from scaling.config import RunConfig, run_name
 from scaling.records import RunDirectory, State
@@ -34,14 +32,10 @@ class Recorder:
         config: RunConfig,
         run: RunDirectory,
         first: int,
+        meter: Meter,
         *,
         writes: bool,
-        devices: int,
-        device: jax.Device,
-        peak: float | None,
         quiet: bool,
-        begun: float | None = None,
-        members: int = 1,
         status_every: float = 1.0,
     ):
         """
@@ -49,17 +43,12 @@ class Recorder:
           config: resolved.
           run: its directory.
           first: the step that the run goes on from.
+          meter: of the run.
           writes: whether this process is the one that writes files.
-          devices: of the run.
-          peak: FLOP/s of all devices together, for the MFU; None: unknown.
-          device: one of them.
           quiet: nothing on stderr.
-          begun: when work on the run began, by `time.monotonic`; None: now.
-          members: runs that the program trains at once.
           status_every: seconds between writes of status.json.
         """
-        self._run, self._writes, self._peak, self._devices = run, writes, peak, devices
-        self._meter = Meter(config, device, devices, members, peak, begun or time.monotonic())
+        self._run, self._writes, self._meter = run, writes, meter
         self._steps = ladder.resolved(config.train.steps)
         self._tokens_per_step = config.train.batch_size * config.data.seq_len
         self._flops_per_step = self._tokens_per_step * ladder.size(config).flops_per_token
@@ -87,12 +76,12 @@ class Recorder:
         self._meter.stepped(last - self._clock_step, now - self._clock)
         self._clock, self._clock_step = now, last
         tokens_per_s, mfu = self._tokens_per_step / step_s, None
-        if self._peak:
-            mfu = self._flops_per_step / step_s / self._peak
+        if self._meter.peak:
+            mfu = self._flops_per_step / step_s / self._meter.peak
         clock = {
             "time/step_s": step_s,
             "time/tokens_per_s": tokens_per_s,
-            "time/tokens_per_s_device": tokens_per_s / self._devices,
+            "time/tokens_per_s_device": tokens_per_s / self._meter.devices,
             "time/mfu": mfu,
         }
         self._write(

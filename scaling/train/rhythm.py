@@ -68,6 +68,21 @@ def _save_rhythms(config: RunConfig) -> tuple[int | None, ...]:
     return train.checkpoint_every, train.spike_window if train.spike_z is not None else None
 
 
+def kept(steps: Sequence[int], config: RunConfig) -> set[int]:
+    """Of the steps that are saved, those whose checkpoints stay: the newest keep_checkpoints.
+
+    Where a spike is gone back on, any of these may be the one that the run goes on from, and the
+    first spike after it leads back to the last multiple of spike_window not after it: that stays,
+    too.
+    """
+    train = config.train
+    newest = sorted(steps)[-train.keep_checkpoints :]
+    back_to = [step for step in steps if step % train.spike_window == 0 and step <= newest[0]]
+    if train.spike_z is None or not back_to:
+        return set(newest)
+    return {max(back_to), *newest}
+
+
 @dataclass(frozen=True)
 class Due:
     """What a call of the step leaves to be written, oldest first."""

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling import ladder, optim
+from scaling import data, ladder, optim
 from scaling.config import run_name
 from scaling.executors.branching import jobs, shared_steps, trunks
 from scaling.executors.jobs import Job
@@ -51,6 +51,20 @@ def test_only_runs_that_are_alike_up_to_there_share_a_trunk(tiny):
         (20, cooled),
     ]
     assert all(not trunk.branches for trunk in found[1:])
+
+
+@pytest.mark.parametrize("every", [None, 6])
+def test_runs_that_are_evaluated_on_what_they_will_have_seen_do_not_branch(tiny, every):
+    """On the way, that is: at the end a branch is evaluated by itself."""
+    sets = {"val": {}, "seen": {"split": "train"}}
+    fields = WSD | {"evals.every": every, "evals.sets": sets}
+    configs = [tiny(fields | {"train.steps": steps}) for steps in (20, 40)]
+    differ = not np.array_equal(
+        *(data.eval_batches(c, "seen").selection for c in configs)  # of the lines at a step
+    )
+    assert differ
+    branches = [len(trunk.branches) for trunk in trunks(configs)]
+    assert branches == ([1] if every is None else [0, 0])
 
 
 def test_what_is_saved_is_what_the_branches_do_not_train(tiny):

@@ -1,5 +1,6 @@
 """The loop: what is written, when, and that a run cut into pieces is the run."""
 
+import errno
 import json
 import math
 import pathlib
@@ -14,7 +15,7 @@ from reading import final_state, lines
 from scaling.config import override
 from scaling.errors import CheckpointError, UserError
 from scaling.records import RunDirectory
-from scaling.train.checkpoint import Checkpoints
+from scaling.train.checkpoint import Checkpoints, damaged
 from scaling.train.loop import train
 from scaling.train.rhythm import next_edge
 
@@ -172,7 +173,8 @@ def test_calls_end_at_every_rhythm_and_depend_on_the_step_alone(tiny):
 
 def test_a_run_that_diverges_keeps_what_was_before(tiny, tmp_path):
     """A learning rate of 1e30 overflows in the first updates: not finite, and said so."""
-    config = tiny({"optim.peak_lr": 1e30, "optim.clip_norm": None, "optim.name": "sgd"})
+    fields = {"optim.peak_lr": 1e30, "optim.clip_norm": None, "optim.name": "sgd"}
+    config = tiny(fields | {"train.profile_start": 0, "train.profile_steps": 12})
     outcome = train(config, tmp_path, devices=jax.devices()[:1], quiet=True)
     run = RunDirectory.open(config, tmp_path)
     assert outcome.status == "diverged"
@@ -183,6 +185,10 @@ def test_a_run_that_diverges_keeps_what_was_before(tiny, tmp_path):
     assert all(math.isfinite(line["loss"]) for line in lines(run))
     # The same command says it again, and trains nothing.
     assert train(config, tmp_path, quiet=True).status == "diverged"
+    # The trace that it was in the middle of is there, and the profiler is free.
+    assert any(pathlib.Path(run.path / "profile").rglob("*.xplane.pb"))
+    with jax.profiler.trace(str(tmp_path / "next")):
+        pass
 
 
 def _damage(step: pathlib.Path) -> None:
@@ -208,6 +214,49 @@ def test_truncated_checkpoint_falls_back_to_the_one_before(whole, tmp_path, capl
     assert lines(again) == lines(run)
     for ours, theirs in zip(final_state(again), final_state(run), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_checkpoint_that_the_system_cannot_read_stays(whole, tmp_path):
+    """The run fails, and loses nothing: read again, it goes on from the same state."""
+    config, run = whole
+    shutil.copytree(run.path.parent.parent, tmp_path, dirs_exist_ok=True)
+    again = RunDirectory.open(config, tmp_path)
+    again.write_status("stopped")
+    checkpoints = pathlib.Path(again.path / "checkpoints")
+    before = sorted(checkpoints.iterdir())
+    file = checkpoints / "12" / "identity" / "metadata"
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to("/proc/self/mem")  # whose first bytes are an input/output error
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        train(config, tmp_path, devices=jax.devices()[:1], quiet=True)
+    assert raised.value.errno == errno.EIO
+    assert sorted(checkpoints.iterdir()) == before
+    assert again.metrics() == run.metrics()
+    (tmp_path / "elsewhere").rename(file)
+    assert train(config, tmp_path, devices=jax.devices()[:1], quiet=True).status == "done"
+    assert again.metrics() == run.metrics()
+
+
+@pytest.mark.parametrize(
+    ("error", "speaks_of_the_checkpoint"),
+    [
+        (ValueError("DATA_LOSS: Error reading d/0: CRC-32C checksum mismatch"), True),
+        (ValueError("NOT_FOUND: Error opening zarr array"), True),
+        (ValueError("INVALID_ARGUMENT: Error parsing JSON"), True),
+        (json.JSONDecodeError("Expecting value", "", 0), True),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), True),
+        (KeyError("model"), True),
+        (MemoryError(), False),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), False),
+        (ValueError("UNAVAILABLE: Error reading gs://b/k: 503"), False),
+        (ValueError("DEADLINE_EXCEEDED: Error reading gs://b/k"), False),
+        (OSError(errno.ESTALE, "Stale file handle"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+        (TimeoutError("read timed out"), False),
+    ],
+)
+def test_only_what_speaks_of_the_checkpoint_is_damage(error, speaks_of_the_checkpoint):
+    assert damaged(error) == speaks_of_the_checkpoint
 
 
 def test_checkpoint_of_another_vocabulary_is_refused(whole):

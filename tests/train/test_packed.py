@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -119,6 +120,27 @@ def test_stopped_and_continued_alone_and_packed(few, tmp_path):
     assert RunDirectory.open(configs[0], tmp_path).status()["state"] == "stopped"
     outcomes = train_packed(configs, tmp_path, devices=jax.devices()[:2], quiet=True)
     assert statuses(outcomes) == ["done"] * 2
+    for config in configs:
+        assert_same_run(config, tmp_path, expected)
+
+
+@pytest.mark.parametrize("others", ["go on", "are finished"])
+def test_a_member_that_was_cut_off_at_its_last_step_ends(few, tmp_path, others):
+    """Its last state is on disk, its status is not; of one, the last evaluation is missing, too."""
+    configs, expected = few
+    configs = [configs[0], configs[1], configs[3]]
+    shutil.copytree(expected, tmp_path, dirs_exist_ok=True)
+    runs = [RunDirectory.open(config, tmp_path) for config in configs]
+    for run in runs:
+        run.write_status("running", step=6)
+    metrics = pathlib.Path(runs[2].path / "metrics.jsonl")
+    written = metrics.read_text().splitlines(keepends=True)
+    assert json.loads(written[-1])["split"] == "val"
+    metrics.write_text("".join(written[:-1]))
+    if others == "go on":
+        shutil.rmtree(runs[0].path)
+    outcomes = train_packed(configs, tmp_path, devices=jax.devices()[:1], quiet=True)
+    assert statuses(outcomes) == ["done"] * 3
     for config in configs:
         assert_same_run(config, tmp_path, expected)
 

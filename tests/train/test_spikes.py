@@ -7,7 +7,9 @@ import random
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from reading import final_state, lines
 from test_kill import start
@@ -15,8 +17,11 @@ from test_kill import start
 from scaling.config import RunConfig, TrainConfig
 from scaling.records import RunDirectory
 from scaling.tables import table
+from scaling.train.checkpoint import Checkpoints, steps
 from scaling.train.loop import train
+from scaling.train.rhythm import kept, saves
 from scaling.train.spikes import MOST, Spike, Spikes, z_score
+from scaling.train.state import TrainState
 
 WINDOW = 8
 CONFIG = RunConfig(train=TrainConfig(steps=100, spike_z=6.0, spike_window=WINDOW))
@@ -100,6 +105,52 @@ def test_off_it_does_nothing():
     assert off.batch_of(17) == 17
 
 
+@pytest.mark.parametrize("every", [1, 3, 7, 20, None])
+@pytest.mark.parametrize("keep", [1, 2, 5])
+def test_whatever_state_is_gone_on_from_a_spike_finds_its_checkpoint(tiny, every, keep):
+    """From each checkpoint that is kept, the newest ones damaged, to the next that is saved."""
+    config = tiny(
+        {
+            **{"train.spike_z": 6.0, "train.spike_window": WINDOW, "train.steps": 100},
+            **{"train.checkpoint_every": every, "train.keep_checkpoints": keep},
+        }
+    )
+    there: set[int] = set()
+    for saved in (step for step in range(1, 101) if saves(step, config)):
+        there = kept([*there, saved], config)
+        assert saved in there
+        assert len(there) <= keep + 1
+        for step in sorted(there)[-keep:]:
+            assert step < WINDOW or step // WINDOW * WINDOW in there
+
+
+def test_checkpoints_between_do_not_push_out_the_one_to_go_back_to(tiny, tmp_path):
+    config = tiny({"train.spike_z": 6.0, "train.spike_window": WINDOW, "train.steps": 40})
+
+    def state(step: int) -> TrainState:
+        return TrainState(jnp.int32(step), {"w": jnp.full(3, float(step))}, {}, None)
+
+    with Checkpoints(tmp_path / "a" / "checkpoints", config) as checkpoints:
+        for step in (3, 6, WINDOW, 9, 12, 15):
+            checkpoints.save(step, state(step), [float(step)])
+            checkpoints.wait()
+        assert steps(tmp_path / "a" / "checkpoints") == [WINDOW, 12, 15]
+        spikes = Spikes(config, [])
+        spikes.begin([1.0] * WINDOW)
+        with pytest.raises(Spike) as met:
+            spikes.look(15, [50.0])
+        checkpoints.drop_after(met.value.record["back_to"])
+        found = checkpoints.restore(jax.tree.map(ocp.utils.to_shape_dtype_struct, state(0)))
+        assert found is not None
+        assert int(found.step) == WINDOW
+        assert checkpoints.losses(WINDOW) == [float(WINDOW)]
+        # The next multiple takes its place when the newest are not before it.
+        for step in (15, 16, 18, 21):
+            checkpoints.save(step, state(step), [float(step)])
+        checkpoints.wait()
+    assert steps(tmp_path / "a" / "checkpoints") == [16, 18, 21]
+
+
 @pytest.fixture
 def spoilt(text_files: pathlib.Path, tmp_path: pathlib.Path) -> str:
     """The small text files, and among them a little of what no model could foresee."""
@@ -123,6 +174,9 @@ def test_a_run_that_went_back_is_the_same_killed_and_resumed(tiny, spoilt, tmp_p
     whole, cut = (RunDirectory.open(config, tmp_path / name) for name in ("whole", "cut"))
     found = [{k: v for k, v in s.items() if k != "time"} for s in whole.spikes()]
     assert 1 <= len(found) <= 6
+    # The program is compiled once: no return takes its seconds off those of the steps.
+    steps_s = [s["time/step_s"] for s in whole.metrics() if s["split"] == "train"]
+    assert min(steps_s) > 1e-5
     # Steps are saved anywhere: cut every so many lines, by a kill.
     for count in itertools.count(35, 29):
         process = start(config, tmp_path / "cut")
