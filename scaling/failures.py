@@ -1,7 +1,7 @@
 """What kind of failure an exception is: a pure function of what was raised.
 
-Called where a run ends badly (`executors/jobs.py`); `executors/healing.py` has an answer to each
-kind.
+Called where a run ends badly (`executors/jobs.py`; `executors/healing.py` has an answer to each
+kind), and where a checkpoint cannot be read (`train/checkpoint.py`).
 """
 
 import errno
@@ -25,7 +25,11 @@ DISK_SIGNS = ("no space left on device", "disk quota exceeded")
 MEMORY_SIGNS = ("resource_exhausted", "out of memory", "bad_alloc", "cannot allocate memory")
 # What the network, or a file system behind it, says when it is gone for a while.
 _LOST_CODES = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET}
-_LOST = ("unavailable:", "deadline_exceeded", "connection reset", "stale file handle")
+_LOST_HTTP = (408, 429, 500, 502, 503, 504)  # of an object store, the `code` of its errors
+_LOST = (
+    *("unavailable:", "deadline_exceeded", "connection reset", "stale file handle"),
+    "input/output error",  # as tensorstore says it, without the system's code
+)
 
 
 def classify(error: BaseException) -> Failure:
@@ -53,4 +57,6 @@ def classify(error: BaseException) -> Failure:
     memory = any(isinstance(e, MemoryError) for e in chain) or errno.ENOMEM in codes
     if memory or any(sign in text for sign in MEMORY_SIGNS):
         return "memory"
+    if any(getattr(e, "code", None) in _LOST_HTTP for e in chain):
+        return "lost"
     return "lost" if peer_lost(error) or any(sign in text for sign in _LOST) else "error"

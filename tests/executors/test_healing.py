@@ -1,5 +1,6 @@
 """Failures by class, the answers to them, and the scheduler that gives them."""
 
+import email.message
 import errno
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 
 import jax
 import pytest
@@ -34,6 +36,10 @@ def caused(error: Exception, cause: BaseException) -> Exception:
     return error
 
 
+def http_error(code: int) -> Exception:
+    return urllib.error.HTTPError("http://store", code, "no", email.message.Message(), None)
+
+
 @pytest.mark.parametrize(
     ("error", "failure"),
     [
@@ -51,6 +57,9 @@ def caused(error: Exception, cause: BaseException) -> Exception:
         (caused(UserError("cannot write a"), OSError(errno.ESTALE, "Stale file handle")), "lost"),
         (caused(UserError("cannot write a"), OSError(errno.EACCES, "Denied")), "config"),
         (RuntimeError("UNAVAILABLE: connection closed"), "lost"),
+        (ValueError("UNKNOWN: read: Input/output error [os_error_code='5']"), "lost"),
+        (http_error(503), "lost"),
+        (http_error(401), "error"),
         (ZeroDivisionError(), "error"),
     ],
 )
