@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from scaling.config import MeshConfig, RunConfig, to_dict
@@ -96,9 +97,11 @@ def _slices(devices: list[Any]) -> list[list[Any]]:
 def _within(devices: list[Any], shape: tuple[int, ...]) -> np.ndarray:
     """The devices of one slice as a mesh of this shape, neighbours along the last axes."""
     # But for `trial`, the last of AXES: hardly anything is said along it.
-    outer, axes = (shape[-1], *shape[:-1]), (AXES[-1], *AXES[:-1])
+    outer = (shape[-1], *shape[:-1])
     if devices[0].platform == "tpu":
-        found = jax.make_mesh(outer, axes, devices=devices).devices  # knows the links of the chips
+        # It knows the links of the chips. An axis is a product of whole dimensions of the torus
+        # where its size allows, else it takes a part of one: without that, most sizes are refused.
+        found = mesh_utils.create_device_mesh(outer, devices, allow_split_physical_axes=True)
     else:
         # By number: the devices of a process, and the processes of a machine, follow one another.
         found = np.asarray(sorted(devices, key=lambda device: device.id)).reshape(outer)

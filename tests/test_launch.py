@@ -62,6 +62,10 @@ BAD = {
         ["check", DEBUG, "--cpu_devices=8", "--config.mesh.tensor=4", "--config.mesh.data=2"],
         "mesh.tensor=4",
     ),
+    "json that cannot be written": (
+        ["check", DEBUG, "--cpu_devices=2", "--json=/nowhere/check.json"],
+        "--json=/nowhere/check.json: there is no directory /nowhere",
+    ),
     "missing data": (
         ["train", DEBUG, "--config.data.source=text:/nowhere/*.txt"],
         "/nowhere/*.txt",

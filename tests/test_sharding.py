@@ -1,6 +1,7 @@
 """The mesh, the rules on a real model's state, and what the coverage check says of it."""
 
 import dataclasses
+import itertools
 import math
 import re
 from pathlib import Path
@@ -94,6 +95,52 @@ def test_a_mesh_that_does_not_fit_names_fields_and_numbers() -> None:
         meshes.make_mesh(MeshConfig(data=2, fsdp=2))
     with pytest.raises(ConfigError, match=r"a mesh of size 1 needs 1 devices, 8 are there"):
         meshes.make_mesh(MeshConfig(data=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What a mesh asks of a TPU."""
+
+    id: int
+    coords: tuple[int, ...]
+    device_kind: str
+    platform: str = "tpu"
+    core_on_chip: int = 0
+    process_index: int = 0
+
+
+def slice_of(kind: str, shape: tuple[int, int, int]) -> list[Chip]:
+    """The chips of one slice, x first."""
+    places = itertools.product(*map(range, reversed(shape)))
+    return [Chip(i, place[::-1], kind) for i, place in enumerate(places)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "config"),
+    [
+        ("TPU v6 lite", (4, 4, 1), MeshConfig(fsdp=8, tensor=2)),
+        ("TPU v6 lite", (4, 4, 1), MeshConfig(data=2, trial=8)),
+        ("TPU v6 lite", (16, 16, 1), MeshConfig(fsdp=2, tensor=128)),
+        ("TPU v5 lite", (4, 4, 1), MeshConfig(fsdp=8, tensor=2)),
+        ("TPU v5", (4, 4, 4), MeshConfig(fsdp=32, tensor=2)),
+        ("TPU v5", (4, 4, 4), MeshConfig(fsdp=8, tensor=8)),
+        ("TPU v4", (4, 4, 12), MeshConfig(fsdp=8, tensor=6, stage=4)),
+    ],
+)
+def test_any_product_of_the_chips_is_a_mesh(
+    kind: str, shape: tuple[int, int, int], config: MeshConfig
+) -> None:
+    devices = slice_of(kind, shape)
+    mesh = meshes.make_mesh(config, devices)
+    assert set(mesh.devices.flat) == set(devices)
+    sizes = {axis: size or 1 for axis, size in vars(config).items()}
+    assert mesh.shape == sizes
+
+
+def test_neighbours_along_the_last_axis_are_neighbours_in_the_slice() -> None:
+    mesh = meshes.make_mesh(MeshConfig(fsdp=8, tensor=2), slice_of("TPU v6 lite", (4, 4, 1)))
+    places = np.array([chip.coords for chip in mesh.devices.flat]).reshape(8, 2, 3)
+    assert (np.abs(places[:, 0] - places[:, 1]).sum(axis=-1) == 1).all()
 
 
 def test_slices_that_do_not_match_the_replicas_name_both() -> None:

@@ -18,8 +18,7 @@ def test_a_slice_has_the_chips_its_name_says(name, count):
     found = slices.find(name)
     assert found.name == name
     assert found.chips == count
-    # A torus dimension has a link to either side.
-    assert found.chip.links == 2 * len(found.shape)
+    assert found.chip.dimensions == len(found.shape)
 
 
 def test_every_name_of_a_slice_leads_back_to_it():

@@ -5,10 +5,13 @@ compiler's version. The persistent compilation cache of jax does not serve compi
 device. Called by `report.py`.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
+from scaling import files
 from scaling.check.compiled import Compiled, from_json, to_json
+from scaling.errors import UserError
 
 
 class Cache:
@@ -25,8 +28,8 @@ class Cache:
             return None
 
     def put(self, key: str, compiled: Compiled) -> None:
-        """Store a result."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        part = self._folder / f".{key}.part"
-        part.write_text(json.dumps(to_json(compiled)))
-        part.replace(self._folder / f"{key}.json")
+        """Store a result. A place that cannot be written is no reason to lose it: passed over."""
+        with contextlib.suppress(UserError):
+            files.make_directory(self._folder)
+            values = json.dumps(to_json(compiled)).encode()
+            files.write_atomic(self._folder / f"{key}.json", values)

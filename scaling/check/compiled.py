@@ -16,14 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import costs, optim, sharding
+from scaling import costs, optim, sharding, xla_flags
 from scaling.check import program as program_lib
 from scaling.check.target import Target
 from scaling.config import RunConfig
 from scaling.train import state as state_lib
 from scaling.train.step import compile_steps
 
-_FORMAT = 1  # of what is stored by `Lowered.key`; raise it when programs are read in another way
+_FORMAT = 2  # of what is stored by `Lowered.key`; raise it when programs are read in another way
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,11 @@ def lower(config: RunConfig, mesh: jax.sharding.Mesh, target: Target) -> Lowered
     with sharding.context(mesh):
         steps = compile_steps(pieces, config, plan)
         lowered = steps.lower(plan.abstract, batches, count, hparams)
-    sizes = list(mesh.shape.items())
+    sizes, platform = list(mesh.shape.items()), mesh.devices.flat[0].platform
     identity = [
         _FORMAT,
         lowered.as_text(),
+        xla_flags.options(config.train.xla_flags, platform),  # not in the text
         target.name,
         sizes,
         jax.__version__,

@@ -150,9 +150,6 @@ def groups(attributes: str, devices: int) -> list[tuple[int, ...]]:
     return [tuple(range(devices))]
 
 
-_MESH_GROUPS = re.compile(r"@?mesh[\[<]([^\]>]*)[\]>](?:, device_ids=\(([^{]*)\))? \{([^}]*)\}")
-
-
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in text.split(",") if n)
 

@@ -13,6 +13,7 @@ from typing import Any
 from scaling import meshes
 from scaling.check.report import Report
 from scaling.config import RunConfig, override
+from scaling.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,13 @@ class Attempt:
     """One proposal and what the compiler said of it."""
 
     changes: dict[str, Any]  # dotted config field -> value
-    report: Report
+    report: Report | None  # None: it cannot be
+    problem: str | None = None  # why there is no report
+
+    @property
+    def fits(self) -> bool:
+        """Whether the compiler found room."""
+        return self.report is not None and self.report.fits
 
     @property
     def flags(self) -> str:
@@ -59,11 +66,14 @@ def propose(
     tried: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Attempt | None:
     """The first of `candidates` that fits, or None; each is compiled by `check` and then told to
-    `tried`.
+    `tried`. One that does not divide the run's sizes is told too, and passed over.
     """
     for changes in candidates(report):
-        attempt = Attempt(changes, check(override(report.config, changes)))
+        try:
+            attempt = Attempt(changes, check(override(report.config, changes)))
+        except ConfigError as error:
+            attempt = Attempt(changes, None, str(error))
         tried(attempt)
-        if attempt.report.fits:
+        if attempt.fits:
             return attempt
     return None

@@ -19,6 +19,8 @@ from scaling.check.target import Target
 from scaling.config import RunConfig, run_name
 from scaling.ledger import Ledger, total
 
+Parts = dict[str, dict[str, Ledger]]  # part of the model -> pass -> counts
+
 
 @dataclass(frozen=True)
 class Report:
@@ -28,7 +30,7 @@ class Report:
     target: Target
     mesh: dict[str, int]  # axis -> devices
     table: Sequence[sharding.Row]
-    parts: dict[str, dict[str, Ledger]]  # of a step over all devices: `costs.parts_ledger`
+    parts: Parts  # of a step over all devices: `costs.parts_ledger`
     update: Ledger  # of the optimizer, once over all parameters
     compiled: Compiled
     cached: bool  # the compiler's numbers are those of an earlier, equal program
@@ -93,7 +95,6 @@ def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Repo
     with sharding.context(mesh):  # a pipeline's program depends on its stages
         parts = costs.parts_ledger(config)
     update = costs.optimizer_ledger(config)
-    counts = total(count for passes in parts.values() for count in passes.values())
     peak = target.chip.peak(config.model.dtype) if target.chip else None
     if peak is None:
         peak = costs.peak_flops(target.devices[0], config.model.dtype)
@@ -101,8 +102,8 @@ def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Repo
     roofline = None
     if compiled.program is not None:
         rows = roofline_lib.traffic(compiled.program.collectives, mesh, target)
-        flops = (counts.matmul + counts.convolution) / mesh.size
-        roofline = roofline_lib.roofline(flops, peak, compiled.program, rows, target.chip)
+        compute = _matmul_seconds(config, parts, target, peak)
+        roofline = roofline_lib.roofline(compute, compiled.program, rows, target.chip)
     limits = [x for x in (compiled.limit, target.hbm_bytes) if x is not None]
     return Report(
         config=config,
@@ -118,6 +119,30 @@ def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Repo
         traffic=rows,
         roofline=roofline,
     )
+
+
+_PROJECTIONS = ("attention", "mlp", "shared_experts")  # parts that `model.matmul` rounds
+
+
+def _matmul_seconds(
+    config: RunConfig, parts: Parts, target: Target, peak: float | None
+) -> float | None:
+    """Seconds a step of the program's matmuls, spread evenly over the target's devices.
+
+    At `peak`, but for those of 8 bits (`models/quantized.py`): of projections the forward pass,
+    what is recomputed of it, and the half of the backward pass that is not the weights' gradient.
+    """
+    if peak is None:
+        return None
+    counts = total(count for passes in parts.values() for count in passes.values())
+    flops, eight = counts.matmul + counts.convolution, 0.0
+    seconds = 0.0
+    if config.model.matmul != "default" and target.chip is not None:
+        for passes in (parts[name] for name in _PROJECTIONS if name in parts):
+            eight += passes["forward"].matmul + passes["remat"].matmul
+            eight += passes["backward"].matmul / 2
+        seconds = eight / target.chip.peak(config.model.matmul)
+    return (seconds + (flops - eight) / peak) / len(target.devices)
 
 
 def model_flops(config: RunConfig) -> dict[str, float]:

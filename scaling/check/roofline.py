@@ -66,13 +66,9 @@ class Roofline:
 
 
 def roofline(
-    flops: float,
-    peak: float | None,
-    program: program_lib.Program,
-    traffic: Sequence[Traffic],
-    chip: Any,
+    compute: float | None, program: program_lib.Program, traffic: Sequence[Traffic], chip: Any
 ) -> Roofline:
-    """Of one device: `flops` a step at `peak` FLOP/s, and what the compiled program moves."""
+    """Of one device: `compute` seconds of matmuls a step, and what the compiled program moves."""
     links: dict[str, float] = {}
     network = 0.0
     for row in traffic:
@@ -80,7 +76,7 @@ def roofline(
             links["+".join(row.axes)] = links.get("+".join(row.axes), 0.0) + row.link_seconds
         network += row.network_seconds or 0.0
     return Roofline(
-        compute=flops / peak if peak else None,
+        compute=compute,
         memory=program.memory_traffic / chip.hbm_bandwidth if chip else None,
         links=links,
         network=network or None,
@@ -89,7 +85,7 @@ def roofline(
 
 # Bytes that a device sends for one whole array of n bytes over a group of g, on a ring:
 # (g - 1) / g of it, twice for an all-reduce (a reduce-scatter and an all-gather; Patarasuk and Yuan
-# 2009). A permute sends all.
+# 2009). A permute sends all, an all-to-all see `_exchange`.
 _PASSES = {"all-reduce": 2.0}
 
 
@@ -161,38 +157,71 @@ def _seconds(
     """(on links, on the network between slices) of one run of a collective.
 
     A group that spans slices works in two levels: inside a slice as if alone, then each device
-    sends its share of the array across.
+    sends its share of the array across; in an all-to-all, and a permute, it has a whole array.
     """
-    if target.chip is None:
+    chip = target.chip
+    if chip is None:
         return None, None
     places = np.array([target.coordinates(device) for device in devices])
     slices = len(np.unique(places[:, 0]))
     inside = len(devices) // slices
-    passes = _PASSES.get(collective.kind, 1.0)
-    size = collective.bytes
-    permute = bool(collective.pairs)
-
-    def sent(members: int, amount: float) -> float:
-        return amount if permute else passes * (members - 1) / members * amount
-
+    size, passes = collective.bytes, _PASSES.get(collective.kind, 1.0)
+    if collective.pairs:
+        across = slices > 1
+        bandwidth = chip.network_bandwidth if across else chip.link_bandwidth
+        return (0.0, size / bandwidth) if across else (size / bandwidth, 0.0)
+    exchange = collective.kind == "all-to-all"
     link = network = 0.0
     if slices > 1:
-        network = sent(slices, size / (1 if permute else inside)) / target.chip.network_bandwidth
-    if inside > 1 and not (permute and slices > 1):
+        share = size if exchange else size / inside
+        network = passes * (slices - 1) / slices * share / chip.network_bandwidth
+    if inside > 1:
         lanes = _lanes(places[places[:, 0] == places[0, 0], 1:], target)
-        link = sent(inside, size) / (target.chip.link_bandwidth * (1 if permute else lanes))
+        if exchange and lanes:
+            link = max(_exchange(lane) for lane in lanes) * size / chip.link_bandwidth
+        else:  # without a torus one link, to a switch
+            links = sum(lane.links for lane in lanes) or 1.0
+            link = passes * (inside - 1) / inside * size / (links * chip.link_bandwidth)
     return link, network
 
 
-def _lanes(places: np.ndarray, target: Target) -> int:
-    """Links over which a device can send to its group inside a slice.
+@dataclass(frozen=True)
+class _Lane:
+    """A dimension of the torus along which a group lies."""
 
-    Along each dimension of the torus that the group spans it has two where that dimension is a
-    ring, else one (an end of a line has no other).
+    members: int  # places of the group along it
+    links: float  # over which a device sends along it, those that other groups use deducted
+
+
+def _lanes(places: np.ndarray, target: Target) -> list[_Lane]:
+    """The dimensions of the torus that a group spans inside a slice, by its devices' places.
+
+    A device has two links along a dimension if the group covers all of it and it is a ring, else
+    one: a part of a ring is a line, and an end of a line has no other. A group that takes every
+    n-th place shares each link with the n - 1 groups between its places, which send at the same
+    time.
     """
     assert target.chip is not None
-    links = 0
-    for dimension, size in enumerate(target.shape):
-        if len(np.unique(places[:, dimension])) > 1:
-            links += 2 if target.chip.wraps and size % target.chip.wraps == 0 else 1
-    return max(links, 1)
+    lanes = []
+    rings = target.chip.rings(target.shape)
+    for here, size, ring in zip(places.T, target.shape, rings, strict=False):
+        at = np.unique(here)
+        if len(at) > 1:
+            apart = (at[-1] - at[0]) / (len(at) - 1)
+            closed = ring and len(at) * apart == size
+            lanes.append(_Lane(len(at), (2 if closed else 1) / apart))
+    return lanes
+
+
+def _exchange(lane: _Lane) -> float:
+    """Whole arrays that pass over one link in an all-to-all along one dimension.
+
+    Each of g devices has an array of V bytes, of which V / g is for each of the others. Cut the
+    dimension in the middle: of the g // 2 devices on one side each sends V / g to each of the
+    g - g // 2 on the other, together V floor(g^2 / 4) / g one way, over the one link of a line or
+    the two of a ring. For an even g that is V g / 4 over a line, V g / 8 over a ring, however the
+    bytes are routed: most of what a link carries is passed on for others. In a group over several
+    dimensions each array travels along one after the other, all dimensions at the same time, so
+    that the slowest is the time.
+    """
+    return lane.members**2 // 4 / lane.members / lane.links

@@ -95,11 +95,11 @@ def of_devices(devices: Sequence[Any] | None = None, hbm_bytes: float | None = N
 
     devices = list(jax.devices() if devices is None else devices)
     chip = chips.of_device(devices[0].device_kind)
-    limit = hbm_bytes or (chip.hbm_bytes if chip else None)
+    limit = hbm_bytes or chips.memory_bytes(devices[0])
     name = f"{len(devices)} x {devices[0].device_kind}"
     hosts = len({d.process_index for d in devices})
     shape: tuple[int, ...] = ()
     if chip is not None and chip.is_tpu:
-        shape = tuple(max(d.coords[i] for d in devices) + 1 for i in range(3))
+        shape = tuple(max(d.coords[i] for d in devices) + 1 for i in range(chip.dimensions))
     slices = len({getattr(d, "slice_index", 0) for d in devices}) if shape else hosts
     return Target(name, devices, chip, shape, slices, limit)

@@ -40,7 +40,8 @@ def _check() -> int:
 
     def on_try(attempt: Attempt) -> None:
         tried.append(attempt)
-        print(f"tried {attempt.flags}: {verdict(attempt.report)}", file=human, flush=True)
+        said = verdict(attempt.report) if attempt.report else f"REFUSED: {attempt.problem}"
+        print(f"tried {attempt.flags}: {said}", file=human, flush=True)
 
     found = None
     if not report.fits and FLAGS.propose:
@@ -55,13 +56,14 @@ def _check() -> int:
             "tried": [
                 {
                     "changes": a.changes,
-                    "fits": a.report.fits,
-                    "bytes_needed": a.report.compiled.needs,
+                    "fits": a.fits,
+                    "bytes_needed": a.report.compiled.needs if a.report else None,
+                    "problem": a.problem,
                 }
                 for a in tried
             ],
             "proposal": None
-            if found is None
+            if found is None or found.report is None
             else {"changes": found.changes, "flags": found.flags, "report": as_dict(found.report)},
         }
         write_json(values)

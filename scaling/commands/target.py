@@ -1,6 +1,7 @@
 """The flags of a target, shared by `check` and `sweep --check`, and the check that they ask for."""
 
 import json
+import os
 import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from scaling.commands.command import FLAGS, cpu_devices_flag
+from scaling.errors import UserError
 
 if TYPE_CHECKING:
     from scaling.check.report import Report
@@ -26,14 +28,15 @@ def target_flags() -> None:
 
 def checker(topology: "Slice | None", slices: int | None = None) -> "Callable[[RunConfig], Report]":
     """The check of one run on the target of the flags, or on the slices given; `target.prepare` was
-    called before.
+    called before. Raises UserError for flags that do not go together, or a --json that cannot be
+    written.
     """
     from scaling import data, runtime
     from scaling.check import target as target_lib
     from scaling.check.cache import Cache
     from scaling.check.report import check
-    from scaling.errors import UserError
 
+    _check_json()
     cpu_devices, slices = FLAGS.cpu_devices or FLAGS.devices, slices or FLAGS.slices
     if topology is not None and cpu_devices is not None:
         raise UserError("give --topology or --devices, not both")
@@ -52,10 +55,31 @@ def checker(topology: "Slice | None", slices: int | None = None) -> "Callable[[R
     return lambda config: check(config, target, cache)
 
 
+def _check_json() -> None:
+    """Raises UserError if --json cannot be written: before minutes of compiling, not after."""
+    if FLAGS.json in (None, "-"):
+        return
+    path = pathlib.Path(FLAGS.json)
+    if path.is_dir():
+        why = "it is a directory"
+    elif not path.parent.is_dir():
+        why = f"there is no directory {path.parent}"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        why = "it may not be written"
+    else:
+        return
+    raise UserError(f"--json={path}: {why}; name another file, or - for stdout")
+
+
 def write_json(values: Any) -> None:
-    """To the file of --json, or to stdout."""
+    """To the file of --json, or to stdout. Raises UserError if it cannot be written."""
     text = json.dumps(values, indent=1)
     if FLAGS.json == "-":
         print(text)
-    else:
+        return
+    try:
         pathlib.Path(FLAGS.json).write_text(text + "\n")
+    except OSError as error:
+        raise UserError(
+            f"--json={FLAGS.json}: {error.strerror or error}; name another file, or - for stdout"
+        ) from error

@@ -114,17 +114,13 @@ def write_config(config: RunConfig, workdir: epath.PathLike) -> None:
 def device_bytes(device: jax.Device, count: int = 1) -> float | None:
     """Memory that a program may use on a device, one of `count` here; None: not known.
 
-    Of an accelerator what its runtime says, else the table of chips; of a CPU device its share of
-    what the host, the control group and the limit of the process leave.
+    Of an accelerator `chips.memory_bytes`; of a CPU device its share of what the host, the control
+    group and the limit of the process leave.
     """
     if device.platform == "cpu":
         host = _host_bytes()
         return None if host is None else host / count
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        return float(stats["bytes_limit"])
-    chip = chips.of_device(device.device_kind)
-    return None if chip is None else chip.hbm_bytes
+    return chips.memory_bytes(device)
 
 
 def _host_bytes() -> float | None:

@@ -6,7 +6,9 @@ import math
 
 import pytest
 
+from scaling import chips, costs, xla_flags
 from scaling.check import compiled, grid, target
+from scaling.check import report as report_lib
 from scaling.check.cache import Cache
 from scaling.check.propose import Attempt, candidates, propose
 from scaling.check.report import Report, as_dict, check
@@ -103,6 +105,22 @@ def test_proposals_keep_the_run_and_fill_the_mesh(config, report):
         assert make_mesh(changed.mesh).size == 8
 
 
+def test_a_proposal_that_does_not_divide_is_passed_over(config, report):
+    """A width of 36 does not divide over fsdp=8: the check says so before anything is compiled."""
+    over = dataclasses.replace(report, config=override(config, {"model.width": 36}), limit=1.0)
+
+    def divides(config: RunConfig) -> Report:
+        return report if config.mesh.fsdp == 1 else check(config, target.of_devices())
+
+    tried: list[Attempt] = []
+    found = propose(over, divides, tried.append)
+    assert [attempt.fits for attempt in tried] == [False, True]
+    assert "mesh.fsdp=8" in tried[0].problem
+    assert tried[0].report is None
+    assert found is tried[1]
+    assert found.changes == {"model.remat": "full"}
+
+
 def test_what_cannot_fit_ends_without_a_proposal(report):
     def hopeless(config: RunConfig) -> Report:
         return dataclasses.replace(report, config=config, limit=1.0)
@@ -171,6 +189,41 @@ def test_runs_of_one_program_are_compiled_once(config, report):
 def test_runs_of_one_program_really_have_one(config):
     assert key(override(config, SAME_PROGRAM)) == key(config)
     assert key(override(config, OTHER_PROGRAM)) != key(config)
+
+
+def test_flags_of_the_compiler_make_another_program(config, monkeypatch):
+    """They are not in the program's text; only the key tells their results apart."""
+    without = key(config)
+    monkeypatch.setitem(xla_flags.PRESETS, "none", {"cpu": {"xla_cpu_enable_fast_math": True}})
+    assert key(config) != without
+
+
+def test_a_cache_that_cannot_be_written_loses_nothing(config, report, tmp_path):
+    """Its folder would lie below a file."""
+    (tmp_path / "file").write_text("")
+    nowhere = Cache(tmp_path / "file" / "check")
+    nowhere.put("key", report.compiled)
+    assert nowhere.get("key") is None
+    somewhere = Cache(tmp_path / "check")
+    somewhere.put("key", report.compiled)
+    assert somewhere.get("key") == report.compiled
+    assert [path.name for path in (tmp_path / "check").iterdir()] == ["key.json"]
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_matmuls_of_8_bits_take_their_own_time(config, kind):
+    """Of the projections two thirds: forward, and the gradient of what came in."""
+    h100 = target.Target("test", [None] * 8, chips.of_device("NVIDIA H100 80GB HBM3"))
+    parts = costs.parts_ledger(config)
+    plain = report_lib._matmul_seconds(config, parts, h100, 100e12)
+    flops = sum(count.matmul for passes in parts.values() for count in passes.values())
+    assert plain == pytest.approx(flops / 8 / 100e12)
+    forward = sum(parts[name]["forward"].matmul for name in ("attention", "mlp"))
+    assert parts["mlp"]["backward"].matmul == 2 * parts["mlp"]["forward"].matmul
+    short = override(config, {"model.matmul": kind})
+    saved = 2 * forward * (1 / 100e12 - 1 / 1979e12) / 8
+    found = report_lib._matmul_seconds(short, parts, h100, 100e12)
+    assert found == pytest.approx(plain - saved)
 
 
 def test_a_run_that_cannot_be_placed_is_a_row_of_the_sweep(config, report):

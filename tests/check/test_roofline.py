@@ -1,5 +1,7 @@
 """Seconds by hand: what a collective, a matmul and a byte of memory take."""
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -20,14 +22,14 @@ GROUP_X = tuple(range(0, 256, 16))  # 16 chips along the first dimension
 class Place:
     """What the roofline asks of a device."""
 
-    coords: tuple[int, int, int]
+    coords: tuple[int, ...]
     slice_index: int = 0
 
 
 def target(slices: int = 1, topology: slices_lib.Slice = V5E) -> Target:
     """Slices whose devices are numbered row by row."""
-    x, y = topology.shape
-    places = [Place((i, j, 0), s) for s in range(slices) for i in range(x) for j in range(y)]
+    inside = list(itertools.product(*map(range, topology.shape)))
+    places = [Place(place, s) for s in range(slices) for place in inside]
     return Target("test", places, topology.chip, topology.shape, slices)
 
 
@@ -72,6 +74,93 @@ def test_an_open_line_has_one_link():
     assert found.link_seconds == pytest.approx(1)
 
 
+def test_a_part_of_a_ring_is_a_line():
+    """On v5e:16x16 a group of 4 neighbours has one link; one that takes every 4th place has a
+    quarter of two, for 3 others send past it, and its other dimension besides.
+    """
+    where = target()
+    neighbours = program_lib.Collective("all-gather", 1, 4 / 3 * LINK, (0, 1, 2, 3))
+    found = row(neighbours, where, fsdp=64, tensor=4)
+    assert found.axes == ("tensor",)
+    assert found.link_seconds == pytest.approx(1)
+    apart = program_lib.Collective("all-gather", 1, 4 / 3 * LINK, (0, 4, 8, 12))
+    assert row(apart, where, data=16, fsdp=4, tensor=4).link_seconds == pytest.approx(2)
+    both = program_lib.Collective("all-gather", 1, 64 / 63 * LINK, tuple(range(0, 256, 4)))
+    found = row(both, where, fsdp=64, tensor=4)
+    assert found.axes == ("fsdp",)
+    assert found.link_seconds == pytest.approx(1 / (2 + 2 / 4))
+
+
+def test_three_dimensional_slices_are_tori_only_as_whole_cubes():
+    everyone = program_lib.Collective("all-gather", 1, LINK, tuple(range(32)))
+    part = target(topology=slices_lib.find("v4:2x4x4"))
+    assert row(everyone, part, fsdp=32).link_seconds == pytest.approx(31 / 32 / 3)
+    everyone = program_lib.Collective("all-gather", 1, LINK, tuple(range(64)))
+    cube = target(topology=slices_lib.find("v4:4x4x4"))
+    assert row(everyone, cube, fsdp=64).link_seconds == pytest.approx(63 / 64 / 6)
+
+
+# ---- all-to-all
+
+
+def busiest(members: int, ring: bool) -> float:
+    """Shares of an array over the busiest link, if every member sends one to every other: counted
+    hop by hop. Where both ways round a ring are equally long, half goes either way.
+    """
+    load = Counter[tuple[int, int]]()
+    for a, b in itertools.permutations(range(members), 2):
+        ahead, back = (b - a) % members, (a - b) % members
+        if not ring:
+            ways = [(np.sign(b - a), abs(b - a))]
+        elif ahead == back:
+            ways = [(1, ahead), (-1, back)]
+        else:
+            ways = [(1, ahead) if ahead < back else (-1, back)]
+        for step, hops in ways:
+            for hop in range(hops):
+                load[(a + step * hop) % members, step] += 1 / len(ways)
+    return max(load.values())
+
+
+@pytest.mark.parametrize(("topology", "members"), [("v5e:2x4", 4), ("v5e:4x8", 8)])
+def test_an_all_to_all_fills_the_busiest_link_of_a_line(topology, members):
+    where = target(topology=slices_lib.find(topology))
+    group = tuple(range(members))
+    axes = {"data": len(where.devices) // members, "expert": members}
+    found = row(program_lib.Collective("all-to-all", 1, LINK, group), where, **axes)
+    assert found.link_seconds == pytest.approx(busiest(members, ring=False) / members)
+    assert found.link_seconds == pytest.approx(members / 4)
+
+
+def test_an_all_to_all_fills_the_busiest_link_of_a_ring():
+    found = row(
+        program_lib.Collective("all-to-all", 2, LINK, GROUP_X), target(), expert=16, fsdp=16
+    )
+    assert found.link_seconds == pytest.approx(2 * busiest(16, ring=True) / 16)
+    assert found.link_seconds == pytest.approx(2 * 16 / 8)
+
+
+def test_an_all_to_all_over_a_torus_takes_as_long_as_its_slowest_dimension():
+    """On v5e:8x16 the 16 are a ring, 16 / 8 arrays a link, and the 8 a line, 8 / 4."""
+    everyone = tuple(range(128))
+    where = target(topology=slices_lib.find("v5e:8x16"))
+    found = row(program_lib.Collective("all-to-all", 1, LINK, everyone), where, expert=128)
+    assert found.link_seconds == pytest.approx(2)
+
+
+def test_a_pair_exchanges_halves():
+    where = target(topology=slices_lib.find("v5e:2x4"))
+    found = row(program_lib.Collective("all-to-all", 1, LINK, (0, 1)), where, fsdp=4, expert=2)
+    assert found.link_seconds == pytest.approx(1 / 2)
+
+
+def test_an_all_to_all_between_slices_sends_whole_arrays():
+    two = target(slices=2)
+    everyone = program_lib.Collective("all-to-all", 1, NETWORK, tuple(range(512)))
+    found = row(everyone, two, replica=2, fsdp=256)
+    assert found.network_seconds == pytest.approx(1 / 2)
+
+
 def test_opposite_rings_share_no_link():
     right = tuple((i, (i + 1) % 16) for i in range(16))
     left = tuple((b, a) for a, b in right)
@@ -105,7 +194,7 @@ def test_a_step_takes_between_the_longest_resource_and_their_sum():
         roofline.Traffic("all-reduce", ("replica",), 2, 1, 0.0, 0.0, 0.125),
     ]
     program = program_lib.Program((), memory_traffic=2 * 819e9, open_loops=0)
-    found = roofline.roofline(3 * 197e12, 197e12, program, rows, V5E.chip)
+    found = roofline.roofline(3.0, program, rows, V5E.chip)
     assert (found.compute, found.memory, found.network) == (3.0, 2.0, 0.125)
     assert found.links == {"fsdp": 0.75}
     assert found.overlapped == 3.0
@@ -118,5 +207,5 @@ def test_a_device_that_is_not_in_the_table_has_no_times():
     found = row(program_lib.Collective("all-gather", 1, 1.0, GROUP_X), unknown, data=16, fsdp=16)
     assert (found.link_seconds, found.network_seconds) == (None, None)
     program = program_lib.Program((), 1.0, 0)
-    times = roofline.roofline(1.0, None, program, [found], None)
+    times = roofline.roofline(None, program, [found], None)
     assert times.overlapped is times.serial is None
