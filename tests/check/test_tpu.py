@@ -8,6 +8,10 @@ import sys
 
 import pytest
 
+from scaling import meshes, slices
+from scaling.check import target
+from scaling.config import MeshConfig
+
 REPOSITORY = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.tpu
 
@@ -89,4 +93,24 @@ def test_a_pipeline_with_the_attention_kernel(tmp_path):
     assert own <= over_data < 1.5 * own  # padded to whole tiles
     assert {"collective-permute"} <= {
         row["kind"] for row in report["collectives"] if row["axes"] == ["stage"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("topology", "mesh"),
+    [
+        ("v6e:4x4", MeshConfig(fsdp=8, tensor=2)),
+        ("v6e:4x4", MeshConfig(data=2, trial=8)),
+        ("v5p:4x4x4", MeshConfig(fsdp=32, tensor=2)),
+        ("v5p:4x4x4", MeshConfig(fsdp=8, tensor=8)),
+    ],
+)
+def test_an_axis_may_take_a_part_of_a_dimension(topology, mesh, monkeypatch):
+    for name, value in target._ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    described = target.of_topology(slices.find(topology), 1)
+    made = meshes.make_mesh(mesh, described.devices)
+    assert set(made.devices.flat) == set(described.devices)
+    assert {axis: n for axis, n in made.shape.items() if n > 1} == {
+        axis: n for axis, n in vars(mesh).items() if n and n > 1
     }
