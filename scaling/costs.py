@@ -7,7 +7,6 @@ against these counts by tests.
 
 import dataclasses
 import functools
-import math
 import re
 import time
 from collections.abc import Callable
@@ -18,17 +17,17 @@ import jax.numpy as jnp
 
 from scaling import chips, optim, sharding
 from scaling.config import RunConfig
-from scaling.ledger import Ledger, ledger, scopes
+from scaling.ledger import Ledger, Scopes, ledger, scopes, total
 from scaling.models import build
 from scaling.objectives import build as build_objective
 
 
 def batch_shapes(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of a training batch of a resolved run."""
+    """Shapes and dtypes of a training batch of a resolved run: those of `data.Batches.batch`."""
     shape = (config.train.batch_size, config.data.seq_len)
-    names = ("tokens", "targets", "positions") + ("segment_ids",) * config.data.mask_documents
-    integers = dict.fromkeys(names, jnp.int32)
-    dtypes = integers | {"loss_mask": jnp.float32, "target_bytes": jnp.float32}
+    integers = ("tokens", "targets", "positions", "target_bytes")
+    names = integers + ("segment_ids",) * config.data.mask_documents
+    dtypes = dict.fromkeys(names, jnp.int32) | {"loss_mask": jnp.float32}
     return {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in dtypes.items()}
 
 
@@ -40,28 +39,15 @@ def params_shapes(config: RunConfig) -> Any:
     return sharding.unbox(boxed)["params"]
 
 
-def count_params(config: RunConfig) -> int:
-    """Parameters of a resolved run's model, counted from their shapes."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params_shapes(config)))
-
-
-def forward_ledger(config: RunConfig) -> Ledger:
-    """Counts of the model's forward pass, head and loss included, over one training batch.
-
-    Inside `sharding.context`, this and `train_ledger` count what the whole mesh executes: with
-    stages, the blocks also compute the pipeline's bubble (`pipeline_overhead`); with mesh.seq,
-    every device is counted as the one whose queries see most keys.
-    """
-    config = _without_kernels(config)
-    return ledger(forward(config), params_shapes(config), batch_shapes(config))
-
-
 def train_ledger(config: RunConfig) -> Ledger:
-    """Counts of loss and gradient over one training batch. `optimizer_ledger` has the
-    update's.
+    """Counts of loss and gradient over one training batch, one microbatch after another.
+    `optimizer_ledger` has the update's.
+
+    Inside `sharding.context` it counts what the whole mesh executes: with stages, the blocks also
+    compute the pipeline's bubble (`pipeline_overhead`); with mesh.seq, every device is counted as
+    the one whose queries see most keys.
     """
-    config = _without_kernels(config)
-    return ledger(gradient(config), params_shapes(config), batch_shapes(config))
+    return total(_gradient_scopes(config).values())
 
 
 PASSES = ("forward", "backward", "remat")
@@ -74,13 +60,23 @@ def parts_ledger(config: RunConfig) -> dict[str, dict[str, Ledger]]:
     experts (dispatch included), shared_experts, norms, head (the loss included), other (residual
     sums, masks). Passes: `PASSES`; remat is what the backward pass computes once more.
     """
-    config = _without_kernels(config)
     parts: dict[str, dict[str, Ledger]] = {}
-    counts = scopes(gradient(config), params_shapes(config), batch_shapes(config))
-    for scope, count in counts.items():
+    for scope, count in _gradient_scopes(config).items():
         passes = parts.setdefault(_part(scope), dict.fromkeys(PASSES, Ledger()))
         passes[_pass(scope)] += count
     return parts
+
+
+def _gradient_scopes(config: RunConfig) -> Scopes:
+    """Of one microbatch, as often as there are: in how many pieces the loss takes its logits, and
+    so whether the backward pass computes them again, goes by the rows that are there at a time.
+    """
+    model = dataclasses.replace(config.model, attention="blockwise")  # a kernel cannot be read
+    times = config.train.microbatches
+    train = dataclasses.replace(config.train, batch_size=config.train.batch_size // times)
+    piece = dataclasses.replace(config, model=model, train=train)
+    counts = scopes(gradient(piece), params_shapes(piece), batch_shapes(piece))
+    return {scope: count * times for scope, count in counts.items()}
 
 
 def _pass(scope: str) -> str:
@@ -112,14 +108,6 @@ def optimizer_ledger(config: RunConfig) -> Ledger:
     return ledger(optimizer.update, params, state, params, step, hparams)
 
 
-def _without_kernels(config: RunConfig) -> RunConfig:
-    """The run with attention in plain JAX, whose blocks are those that a kernel works through: what
-    a kernel does cannot be read off the program.
-    """
-    model = dataclasses.replace(config.model, attention="blockwise")
-    return dataclasses.replace(config, model=model)
-
-
 def pipeline_overhead(config: RunConfig) -> float:
     """What the blocks execute over what counts: (M R + S - 1) / (M R) with S stages, M microbatches
     and R repeats (`scaling/models/pipeline.py`). 1 without stages.
@@ -131,14 +119,8 @@ def pipeline_overhead(config: RunConfig) -> float:
     return (visits + stages - 1) / visits if stages > 1 else 1.0
 
 
-def forward(config: RunConfig) -> Callable[[Any, Any], Any]:
-    """(params, batch) -> sums of every row, of a resolved run."""
-    model, objective = build(config.model), build_objective(config.objective)
-    return lambda params, batch: objective.rows(model, params, batch)
-
-
 def gradient(config: RunConfig) -> Callable[[Any, Any], Any]:
-    """(params, batch) -> ((loss, sums), gradients) of a resolved run."""
+    """(params, batch) -> ((loss, sums), gradients) of a resolved run, the batch in one piece."""
     model, objective = build(config.model), build_objective(config.objective)
 
     def loss(params: Any, batch: Any) -> Any:

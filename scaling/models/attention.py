@@ -119,18 +119,6 @@ def attention(
     return long(*arrays, Keys(window, block, place.seq, place.shards, ring), place)
 
 
-def keys_per_query(length: int, window: int | None = None) -> float:
-    """How many keys the blockwise form on a CPU lets a query meet, averaged over the length: those
-    it sees, and those it shares a block with.
-    """
-    if length > SHORT:
-        size = flash.blocks(length, CPU_BLOCK)[1]
-        return len(flash.pairs(length, length, 0, Keys(window, CPU_BLOCK))) * size**2 / length
-    size = length // query_blocks(length)
-    starts = range(0, length, size)
-    return sum(begin + size - _first_key(begin, window) for begin in starts) * size / length
-
-
 # ---- the choice
 
 
@@ -255,11 +243,6 @@ def query_blocks(length: int) -> int:
     return max(n for n in (1, 2, 4, 8) if length % n == 0 and (n == 1 or length // n >= 64))
 
 
-def _first_key(begin: int, window: int | None) -> int:
-    """Slot of the first key that the query at slot `begin` sees."""
-    return 0 if window is None else max(0, begin - window + 1)
-
-
 def short(
     q_BxHxLxK: Array,
     k_BxGxLxK: Array,
@@ -279,7 +262,7 @@ def short(
     size = length // query_blocks(length)
     outputs = []
     for begin in range(0, length, size):
-        first, end = _first_key(begin, window), begin + size
+        first, end = 0 if window is None else max(0, begin - window + 1), begin + size
         segments = None if segments_BxL is None else segments_BxL[:, first:end]
         piece = Piece(k_BxGxLxK[:, :, first:end], v_BxGxLxK[:, :, first:end], segments)
         q_segments = None if segments is None else segments[:, begin - first :]

@@ -19,8 +19,8 @@ from scaling.errors import ConfigError
 from scaling.ledger import ledger
 from scaling.models import attention as forms
 from scaling.models import kernels
-from scaling.models.attention import attention, keys_per_query, query_blocks
-from scaling.models.flash import Keys, blocks, ring_hops
+from scaling.models.attention import CPU_BLOCK, SHORT, attention, query_blocks
+from scaling.models.flash import Keys, blocks, pairs, ring_hops
 from scaling.models.layers import constrain
 from scaling.models.placement import Placement, placement
 
@@ -165,6 +165,18 @@ def test_large_scores_do_not_overflow():
 
 
 # ---- what it costs
+
+
+def keys_per_query(length: int, window: int | None = None) -> float:
+    """How many keys the blockwise form on a CPU lets a query meet, averaged over the length: those
+    it sees, and those it shares a block with.
+    """
+    if length > SHORT:
+        size = blocks(length, CPU_BLOCK)[1]
+        return len(pairs(length, length, 0, Keys(window, CPU_BLOCK))) * size**2 / length
+    size = length // query_blocks(length)
+    ends = range(size, length + size, size)
+    return sum(min(end, size + (window or length) - 1) for end in ends) * size / length
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 100, 128, 192, 256, 1024, 2048, 2050, 2053])
