@@ -80,7 +80,7 @@ class TransformerConfig:
     scan_layers: bool = execution(True)  # one compiled block, looped; False: unrolled
     remat: Literal["none", "dots", "attention", "offload", "full"] = execution(
         "none"
-    )  # what the backward pass computes again (`scaling/models/blocks.py`)
+    )  # what the backward pass computes again (`scaling/models/remat.py`)
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,10 @@ class OptimConfig:
     warmup_steps: int | None = None  # updates
     decay_fraction: float = 0.2  # share of the steps at the end that wsd spends decaying
     final_lr_fraction: float = 0.1  # last learning rate / peak (cosine, linear, wsd)
-    b1: float = 0.9  # first-moment decay; momentum of sgd and lion
-    b2: float = 0.95  # second-moment decay
+    b1: float = (
+        0.9  # first-moment decay; sgd: of its momentum; lion: share of the momentum in an update
+    )
+    b2: float = 0.95  # second-moment decay; lion: of its momentum; not of sgd
     eps: float = 1e-8  # added to the root of the second moment
     weight_decay: float = 0.1  # on matrices and embeddings; norms are never decayed
     independent_weight_decay: bool = (
@@ -238,7 +240,7 @@ class RunConfig:
     )
     train: TrainConfig = TrainConfig()
     evals: EvalsConfig = EvalsConfig()
-    seed: int = 0  # initialisation, dropout, and the order of the data unless data.seed is given
+    seed: int = 0  # initialisation, and the order of the data unless data.seed is given
 
 
 MODEL_CONFIGS: dict[str, type] = {"transformer": TransformerConfig}

@@ -60,9 +60,10 @@ def resolve(
     tokenized for a run that trains on `train_data`. Idempotent: resolve(resolve(c)) == resolve(c).
 
     Raises:
-      ConfigError: a value out of its range, a size that does not divide, more or fewer than one
-        training length, a family that the objective cannot train, a corpus other than the one that
-        `data.corpus` pins, a subset larger than the corpus.
+      ConfigError: a value out of its range, a field that another one makes idle, a size that does
+        not divide, more or fewer than one training length, a warm-up as long as the run, a family
+        that the objective cannot train, a corpus other than the one that `data.corpus` pins, a
+        subset larger than the corpus.
     """
     # As read from a file: a config built in code may hold an int where a float is meant.
     config = from_dict(to_dict(config))
@@ -73,6 +74,7 @@ def resolve(
             f"model.family={config.model.family}"
         )
     _check_ranges(config)
+    _check_idle(config)
     facts = corpus_of(config.data, config.data)
     data = _resolve_data(config.data, facts, config.seed)
     sets = {
@@ -154,12 +156,48 @@ def _check_ranges(config: RunConfig) -> None:
             f"train.batch_size={config.train.batch_size} is not divisible by train.microbatches="
             f"{config.train.microbatches}"
         )
-    for name in ("load_balance", "router_z"):
-        if values[f"objective.{name}"] and not config.model.moe.experts:
-            raise ConfigError(
-                f"objective.{name}={values[f'objective.{name}']} needs experts; give "
-                "model.moe.experts, or set it to 0"
-            )
+
+
+_IDLE_WITHOUT_EXPERTS = (
+    *(f"model.moe.{f.name}" for f in dataclasses.fields(MoEConfig) if f.name != "experts"),
+    *("objective.load_balance", "objective.router_z"),
+)
+# Fields that nothing reads unless others have certain values, whether they have, and which those
+# are. Away from its default such a field would give one run two names, and change nothing.
+_READ_WITH: tuple[tuple[tuple[str, ...], Callable[[RunConfig], bool], str], ...] = (
+    (_IDLE_WITHOUT_EXPERTS, lambda c: c.model.moe.experts > 0, "model.moe.experts"),
+    (  # with expert_choice every expert has the same share, so that the penalty is a constant
+        ("objective.load_balance",),
+        lambda c: c.model.moe.router == "top_k",
+        "model.moe.router=top_k",
+    ),
+    (("data.bpe_vocab",), lambda c: c.data.tokenizer == "bpe", "data.tokenizer=bpe"),
+    (("optim.b2",), lambda c: c.optim.name != "sgd", "optim.name=adamw, adafactor or lion"),
+    (
+        ("optim.eps",),
+        lambda c: c.optim.name in ("adamw", "adafactor"),
+        "optim.name=adamw or adafactor",
+    ),
+    (("optim.decay_fraction",), lambda c: c.optim.schedule == "wsd", "optim.schedule=wsd"),
+    (
+        ("optim.final_lr_fraction",),
+        lambda c: c.optim.schedule in ("cosine", "linear", "wsd"),
+        "optim.schedule=cosine, linear or wsd",
+    ),
+    (("train.spike_window",), lambda c: c.train.spike_z is not None, "train.spike_z"),
+)
+
+
+def _check_idle(config: RunConfig) -> None:
+    values, defaults = flat(config), flat(RunConfig())
+    for names, is_read, needed in _READ_WITH:
+        for name in names:
+            default = defaults[name]
+            if values[name] != default and not is_read(config):
+                rest = "leave it unset" if default is None else f"leave it at {default}"
+                raise ConfigError(
+                    f"{name}={values[name]} changes nothing without {needed}; give that, or {rest}"
+                )
 
 
 def resolve_transformer(model: TransformerConfig, vocab: int) -> TransformerConfig:
@@ -197,11 +235,6 @@ def resolve_transformer(model: TransformerConfig, vocab: int) -> TransformerConf
 
 def _resolve_moe(moe: MoEConfig, mlp_width: int) -> MoEConfig:
     if not moe.experts:
-        if moe.shared:
-            raise ConfigError(
-                f"model.moe.shared={moe.shared} needs routed experts beside them; give "
-                "model.moe.experts, or a larger model.mlp_width"
-            )
         return moe
     if moe.per_token > moe.experts:
         raise ConfigError(
@@ -283,7 +316,14 @@ def _resolve_steps(
 
 
 def _resolve_warmup(optim: OptimConfig, steps: int) -> OptimConfig:
-    if optim.warmup_steps is not None:
-        return dataclasses.replace(optim, warmup_fraction=None)
-    fraction = optim.warmup_fraction or 0.0
-    return dataclasses.replace(optim, warmup_steps=round(fraction * steps), warmup_fraction=None)
+    warmup, given = optim.warmup_steps, f"optim.warmup_steps={optim.warmup_steps}"
+    if warmup is None:
+        warmup = round((optim.warmup_fraction or 0.0) * steps)
+        given = f"optim.warmup_fraction={optim.warmup_fraction}"
+    if warmup >= steps:
+        raise ConfigError(
+            f"{given} warms up for {warmup} of the run's {steps} updates (train.steps={steps}), so "
+            "that the learning rate never holds its peak or decays; warm up for fewer, or train "
+            "longer"
+        )
+    return dataclasses.replace(optim, warmup_steps=warmup, warmup_fraction=None)

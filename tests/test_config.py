@@ -322,6 +322,8 @@ def test_derived_sizes() -> None:
     assert resolved(model__mlp="plain").model.mlp_width == 4 * 256
     assert resolved(train__steps=1000).optim.warmup_steps == 50
     assert resolved(train__steps=1000, optim__warmup_steps=0).optim.warmup_steps == 0
+    assert resolved(optim__warmup_steps=9).optim.warmup_steps == 9
+    assert resolved(train__steps=1).optim.warmup_steps == 0
 
 
 def test_evaluation_sets_take_the_training_corpus_but_for_what_they_change() -> None:
@@ -352,6 +354,9 @@ def test_evaluation_sets_take_the_training_corpus_but_for_what_they_change() -> 
         ({"evals__sets__train": {}}, "evals.sets.train: .*another name"),
         ({"train__steps": 0}, "train.steps=0 must be positive"),
         ({"train__epochs": -1}, "train.epochs=-1.0 must be positive"),
+        ({"optim__warmup_steps": 10}, "optim.warmup_steps=10 .*train.steps=10"),
+        ({"optim__warmup_steps": 1000}, "optim.warmup_steps=1000 .*train.steps=10"),
+        ({"optim__warmup_fraction": 1}, "optim.warmup_fraction=1.0 .* 10 .*train.steps=10"),
     ],
 )
 def test_a_config_that_cannot_be_a_run_names_the_field(
@@ -359,6 +364,48 @@ def test_a_config_that_cannot_be_a_run_names_the_field(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         resolved(**overrides)
+
+
+EXPERTS = {"model__moe__experts": 4}
+# What nothing reads, and the fields with which it is read.
+IDLE: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"model__moe__per_token": 1}, EXPERTS),
+    ({"model__moe__width": 16}, EXPERTS),
+    ({"model__moe__shared": 1}, EXPERTS),
+    ({"model__moe__router": "expert_choice"}, EXPERTS),
+    ({"model__moe__capacity_factor": 2}, EXPERTS),
+    ({"objective__load_balance": 0.1}, EXPERTS),
+    ({"objective__router_z": 0.1}, EXPERTS),
+    ({"data__bpe_vocab": 512}, {"data__tokenizer": "bpe"}),
+    ({"optim__decay_fraction": 0.5}, {"optim__schedule": "wsd"}),
+    ({"train__spike_window": 16}, {"train__spike_z": 6}),
+]
+# Fields that others make idle, and what the same field is read with.
+SILENCED: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    (
+        {"objective__load_balance": 0.1},
+        EXPERTS | {"model__moe__router": "expert_choice"},
+        EXPERTS | {"model__moe__router": "top_k"},
+    ),
+    ({"optim__b2": 0.9}, {"optim__name": "sgd"}, {"optim__name": "lion"}),
+    ({"optim__eps": 1e-6}, {"optim__name": "sgd"}, {"optim__name": "adafactor"}),
+    ({"optim__eps": 1e-6}, {"optim__name": "lion"}, {}),
+    ({"optim__final_lr_fraction": 0}, {"optim__schedule": "rsqrt"}, {}),
+    ({"optim__final_lr_fraction": 0}, {"optim__schedule": "constant"}, {"optim__schedule": "wsd"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("idle", "with_", "needed"), [*((idle, {}, needed) for idle, needed in IDLE), *SILENCED]
+)
+def test_a_value_that_nothing_reads_is_refused(
+    idle: dict[str, Any], with_: dict[str, Any], needed: dict[str, Any]
+) -> None:
+    """One run has one name: a field away from its default must change what is computed."""
+    (name,) = (path.replace("__", ".") for path in idle)
+    with pytest.raises(ConfigError, match=rf"^{name}=.* changes nothing without .*; .* leave it "):
+        resolved(**idle, **with_)
+    assert fingerprint(resolved(**idle, **needed)) != fingerprint(resolved(**needed))
 
 
 BAD_VALUES: Mapping[Any, list[str]] = {

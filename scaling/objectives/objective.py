@@ -60,10 +60,11 @@ class Objective:
         rng: Array,
         hparams: Mapping[str, Any] | None = None,
     ) -> tuple[Array, dict[str, Sum]]:
-        """(what is differentiated, sums), both over the whole batch. `rng` is for dropout.
+        """(what is differentiated, sums), both over the whole batch.
 
-        The weights of the penalties that are on are taken from `hparams`, where they may be traced:
-        runs that differ in them share one program. None: the config's.
+        `rng` is for modules that draw random numbers in training, as dropout would; so far none
+        does. The weights of the penalties that are on are taken from `hparams`, where they may be
+        traced: runs that differ in them share one program. None: the config's.
         """
         outputs = model.apply({"params": params}, batch, rngs={"dropout": rng})
         rows = self.rows_of(cast(Mapping[str, Any], outputs), batch)

@@ -357,13 +357,6 @@ def test_expert_choice_cannot_generate() -> None:
 # ---- configs
 
 
-@pytest.mark.parametrize(
-    ("moe", "message"),
-    [
-        (MoEConfig(experts=2, per_token=3), "model.moe.per_token=3 is more than .*experts=2"),
-        (MoEConfig(shared=1), "model.moe.shared=1 needs routed experts"),
-    ],
-)
-def test_impossible_experts_name_the_field(moe: MoEConfig, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        small(moe=moe)
+def test_impossible_experts_name_the_field() -> None:
+    with pytest.raises(ConfigError, match=r"model\.moe\.per_token=3 is more than .*experts=2"):
+        small(moe=MoEConfig(experts=2, per_token=3))
