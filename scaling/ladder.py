@@ -1,9 +1,10 @@
 """Sizes in closed form, and recipes that turn one width into a whole run.
 
 `size` gives a resolved run's parameters and training FLOPs by formula; `resolve` asks it. `Recipe`
-turns a width into depth, heads, batch and learning rate, as overrides for `config.override`, and
-`isoflop` and `chinchilla` are ladders of such rungs; studies in `experiments/` call them. No jax in
-this file: `scaling/costs.py` counts the same from the program, and tests hold the two together.
+turns a width into depth, heads, channels, batch and learning rate, as overrides for
+`config.override`, and `isoflop` and `chinchilla` are ladders of such rungs; studies in
+`experiments/` call them. No jax in this file: `scaling/costs.py` counts the same from the program,
+and tests hold the two together.
 """
 
 import dataclasses
@@ -224,14 +225,17 @@ class Recipe:
     batch_exponent: float = 0.0  # windows ~ width ^ exponent, rounded to a power of 2; 0: constant
     tokens_per_param: float = 20.0  # Hoffmann et al. 2022 (Chinchilla), table 3: about 20
 
-    def rung(self, width: int) -> Override:
+    def rung(self, width: int, base: RunConfig | None = None) -> Override:
         """The overrides of the run of this width, of length `tokens_per_param`.
+
+        Channels of MLPs and experts, and the query heads that share a key head, are in proportion
+        as in `base`; None: as the model's defaults.
 
         Raises ConfigError for a width that no even head_dim divides.
         """
-        return self._shape(width) | _length("tokens_per_param", self.tokens_per_param)
+        return self._shape(width, base) | _length("tokens_per_param", self.tokens_per_param)
 
-    def _shape(self, width: int) -> Override:
+    def _shape(self, width: int, base: RunConfig | None) -> Override:
         if width < 2 or width % 2:
             raise ConfigError(f"model.width={width} must be even and positive: heads need pairs")
         head_dims = [k for k in range(2, width + 1, 2) if width % k == 0]
@@ -245,17 +249,46 @@ class Recipe:
             "model.depth": max(self.min_depth, round(width / self.aspect)),
             "model.heads": width // head_dim,
             "model.head_dim": head_dim,
+            **_proportions((base or RunConfig()).model, width, width // head_dim),
             "optim.peak_lr": self.lr * scale**self.lr_exponent,
             "train.batch_size": batch_size,
         }
 
 
-def isoflop(recipe: Recipe, widths: Sequence[int], budgets: Sequence[float]) -> list[Override]:
+def _proportions(base: TransformerConfig, width: int, heads: int) -> Override:
+    """What a model of this width and these query heads has in the base's proportions. What the
+    base leaves to `resolve` stays so.
+    """
+
+    def channels(of_base: int | None) -> int | None:
+        if of_base is None:
+            return None
+        unit = 16 if base.mlp == "gated" else 1  # the defaults are rounded in the same way
+        return -(-of_base * width // (base.width * unit)) * unit
+
+    kv_heads = None
+    if base.kv_heads is not None:
+        wanted = heads * base.kv_heads / base.heads
+        divisors = [n for n in range(1, heads + 1) if heads % n == 0]
+        kv_heads = min(divisors, key=lambda n: abs(math.log(n / wanted)))
+    return {
+        "model.kv_heads": kv_heads,
+        "model.mlp_width": channels(base.mlp_width),
+        "model.moe.width": channels(base.moe.width),
+    }
+
+
+def isoflop(
+    recipe: Recipe,
+    widths: Sequence[int],
+    budgets: Sequence[float],
+    base: RunConfig | None = None,
+) -> list[Override]:
     """Every width at every budget of training FLOPs: models of all sizes for the same money
-    (Hoffmann et al. 2022, approach 2). The budgets vary slowest.
+    (Hoffmann et al. 2022, approach 2). The budgets vary slowest. `base` as in `Recipe.rung`.
     """
     return [
-        recipe._shape(width) | _length("flops", float(budget))
+        recipe._shape(width, base) | _length("flops", float(budget))
         for budget in budgets
         for width in widths
     ]
@@ -265,7 +298,8 @@ def chinchilla(
     recipe: Recipe, base: RunConfig, vocab: int, budgets: Sequence[float]
 ) -> list[Override]:
     """For every budget of training FLOPs the width, a multiple of the recipe's head_dim, that
-    spends it at nearest to `tokens_per_param` tokens a parameter. `base` gives the other fields.
+    spends it at nearest to `tokens_per_param` tokens a parameter. `base` gives the proportions
+    (`Recipe.rung`) and the other fields.
 
     Raises ConfigError for a budget below that of the smallest such width.
     """
@@ -283,13 +317,13 @@ def chinchilla(
             (below, below + recipe.head_dim),
             key=lambda w: abs(math.log(_compute(recipe, base, vocab, w) / budget)),
         )
-        overrides.append(recipe._shape(width) | _length("flops", float(budget)))
+        overrides.append(recipe._shape(width, base) | _length("flops", float(budget)))
     return overrides
 
 
 def _compute(recipe: Recipe, base: RunConfig, vocab: int, width: int) -> float:
     """Training FLOPs of the recipe's rung."""
-    config = override(base, recipe.rung(width))
+    config = override(base, recipe.rung(width, base))
     counts = size(dataclasses.replace(config, model=resolve_transformer(config.model, vocab)))
     return counts.flops_per_token * counts.params * recipe.tokens_per_param
 

@@ -114,6 +114,45 @@ def test_a_rung_grows_as_the_recipe_says():
     assert doubled["model.heads"] == 16
 
 
+def grouped(**model) -> RunConfig:
+    """A base with an MLP of 3.5 times its width, and four query heads to a key head."""
+    fields = {"width": 256, "heads": 16, "kv_heads": 4, "mlp_width": 896}
+    return RunConfig(model=TransformerConfig(**fields | model), train=TrainConfig(steps=1))
+
+
+@pytest.mark.parametrize("width", [32, 48, 96, 160, 256, 320, 512, 1000])
+def test_a_rung_has_the_proportions_of_its_base(width):
+    base = grouped(moe=MoEConfig(experts=4, width=128))
+    model = resolved(override(base, RECIPE.rung(width, base))).model
+    assert 0 <= model.mlp_width - 3.5 * width < 16
+    assert 0 <= model.moe.width - 0.5 * width < 16
+    assert model.mlp_width % 16 == model.moe.width % 16 == 0
+    # As near to four query heads a key head as their number divides.
+    shares = [n for n in range(1, model.heads + 1) if model.heads % n == 0]
+    assert model.heads // model.kv_heads in shares
+    others = [abs(math.log(share / 4)) for share in shares]
+    assert abs(math.log(model.heads / model.kv_heads / 4)) == pytest.approx(min(others))
+    if width == 256:
+        assert model == resolved(override(base, {"model.depth": model.depth})).model
+
+
+def test_every_ladder_keeps_the_base_s_proportions():
+    base = grouped(mlp="plain", mlp_width=300)
+    for run in (
+        *ladder.isoflop(RECIPE, (64, 512), (1e12,), base),
+        *ladder.chinchilla(RECIPE, base, 257, (1e13, 1e15)),
+    ):
+        model = resolved(override(base, run)).model
+        assert model.mlp_width == math.ceil(model.width * 300 / 256)
+        assert model.heads == 4 * model.kv_heads or model.heads % 4
+
+
+def test_a_rung_without_a_base_is_the_default_model_of_its_width():
+    model = resolved(override(grouped(), RECIPE.rung(64))).model
+    alone = TransformerConfig(width=64, depth=model.depth, heads=4)
+    assert model == resolve_transformer(alone, 257)
+
+
 def test_an_odd_width_is_refused():
     with pytest.raises(ConfigError, match="width=33"):
         RECIPE.rung(33)
