@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -86,20 +87,16 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
     tokens = np.random.default_rng(0).integers(0, config.model.vocab, shape)
     begin = time.perf_counter()
     step = Step(config, tokens, [device])
-    losses = [float(step()["loss"][0])]
+    first = float(step()["loss"][0])
     start = time.perf_counter() - begin
-    float(step()["loss"][0])  # the first one after the compilation may still tune and allocate
-    seconds = []
+    float(step()["loss"][-1])  # the first one after the compilation may still tune and allocate
+    calls = []  # seconds of one
     for _ in range(rounds):
         begin = time.perf_counter()
         for _ in range(steps):
             metrics = step()
-        losses.append(float(metrics["loss"][0]))
-        seconds.append((time.perf_counter() - begin) / steps)
-    step_s, tokens_a_step = statistics.median(seconds), config.train.batch_size * shape[2]
-    peak = costs.peak_flops(device, config.model.dtype)
-    flops = ladder.flops_per_token(config)
-    rate = tokens_a_step / step_s
+        last = float(metrics["loss"][-1])
+        calls.append((time.perf_counter() - begin) / steps)
     size = ladder.cost(config)
     return {
         "model": name,
@@ -107,17 +104,30 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
         "params": size.params,
         "params_active": size.params_active,
         "batch": config.train.batch_size,
+        **rates(config, calls, costs.peak_flops(device, config.model.dtype)),
+        "bytes_planned": planned_bytes(step.compiled),
+        "bytes_peak": (device.memory_stats() or {}).get("peak_bytes_in_use"),
+        "start_s": start,
+        "losses": [first, last],
+        "flags": xla_flags.text(config.train.xla_flags, device.platform),
+    }
+
+
+def rates(config: Any, calls: Sequence[float], peak: float | None) -> dict[str, Any]:
+    """Of calls that took so many seconds, `train.steps_per_call` steps each; peak: FLOP/s."""
+    from scaling import ladder
+
+    seconds = [call / config.train.steps_per_call for call in calls]
+    step_s = statistics.median(seconds)
+    rate = config.train.batch_size * config.data.seq_len / step_s
+    flops = ladder.flops_per_token(config)
+    return {
         "tokens_per_s": rate,
         "step_s": step_s,
         "step_s_range": [min(seconds), max(seconds)],
         "mfu": rate * flops["matmul"] / peak if peak else None,
         "mfu_causal": rate * flops["matmul_causal"] / peak if peak else None,
         "peak_flops": peak,
-        "bytes_planned": planned_bytes(step.compiled),
-        "bytes_peak": (device.memory_stats() or {}).get("peak_bytes_in_use"),
-        "start_s": start,
-        "losses": [losses[0], losses[-1]],
-        "flags": xla_flags.text(config.train.xla_flags, device.platform),
     }
 
 
@@ -161,7 +171,7 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--batch", type=int, help="windows a step; default: the model's own")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=5, help="steps a round")
+    parser.add_argument("--steps", type=int, default=5, help="calls of the step a round")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--debug", action="store_true", help="tiny, to see that it runs")

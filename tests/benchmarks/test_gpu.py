@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks.gpu import config_of, line, measure
+from benchmarks.gpu import config_of, line, measure, rates
 from scaling import ladder
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -46,6 +46,15 @@ def test_a_row_holds_rates_memory_and_a_loss():
     assert row["bytes_planned"] > 3 * 4 * row["params"]  # parameters and two moments
     assert row["losses"][0] == pytest.approx(6.24, abs=1)  # log 512
     assert "124m" in line(row)
+
+
+def test_a_call_counts_all_its_updates():
+    one, four = (
+        config_of("124m", debug=True, batch=None, changes=[f"train.steps_per_call={k}"])
+        for k in (1, 4)
+    )
+    assert rates(four, [4.0, 2.0, 8.0], peak=1e9) == rates(one, [1.0, 0.5, 2.0], peak=1e9)
+    assert rates(four, [4.0], peak=None)["tokens_per_s"] == 2 * 64
 
 
 @pytest.mark.exhaustive
