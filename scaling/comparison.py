@@ -6,11 +6,12 @@ and by `scaling/replay.py` for `launch.py verify`. No jax in this file.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from scaling.config import to_dict, to_identity
+from scaling.nested import flatten
 from scaling.records import RunDirectory
 
 # What an update reads comes before what it makes: the batch explains the parameters.
@@ -71,12 +72,14 @@ class Difference:
     hashes: int  # steps at which both took hashes
     line: LineDifference | None
     lines: int  # lines of metrics that both have
+    missing: tuple[str, ...] = field(default=())  # what only one has, or neither
     notes: tuple[str, ...] = field(default=())
 
     @property
     def same_result(self) -> bool:
-        """Whether nothing that was computed differs."""
-        return self.tensors is None and self.line is None
+        """Whether both ask for the same and have computed the same, as far as it is recorded."""
+        apart = self.tensors is not None or self.line is not None
+        return not (apart or self.identity or self.missing)
 
 
 def compare(ours: RunDirectory, theirs: RunDirectory) -> Difference:
@@ -87,15 +90,17 @@ def compare(ours: RunDirectory, theirs: RunDirectory) -> Difference:
     made_by = [flatten(run.record()["provenance"]) for run in (ours, theirs)]
     hashes = ours.hashes(), theirs.hashes()
     lines = ours.metrics(), theirs.metrics()
-    ends = [max((line["step"] for line in each), default=0) for each in lines]
+    both = set(_by_place(lines[0])) & set(_by_place(lines[1]))
     notes = []
     if not (set(hashes[0]) & set(hashes[1])):
         notes.append(
             "no step has hashes of both: set train.fingerprint_every to see which tensor differs "
             "first"
         )
+    missing = [] if both else ["no line of metrics is of both: nothing was compared"]
+    ends = [_reached(run, each) for run, each in zip((ours, theirs), lines, strict=True)]
     if ends[0] != ends[1]:
-        notes.append(f"they reach different steps: {ends[0]} | {ends[1]}")
+        missing.append(f"they reach different steps: {ends[0]} | {ends[1]}")
     return Difference(
         identity=tuple(c for c in everything if c.name in identity),
         execution=tuple(c for c in everything if c.name not in identity),
@@ -103,20 +108,43 @@ def compare(ours: RunDirectory, theirs: RunDirectory) -> Difference:
         tensors=first_tensors(*hashes),
         hashes=len(set(hashes[0]) & set(hashes[1])),
         line=first_line(*lines),
-        lines=len(set(_by_place(lines[0])) & set(_by_place(lines[1]))),
+        lines=len(both),
+        missing=(*missing, *_one_sided(*lines)),
         notes=tuple(notes),
     )
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted names."""
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            out |= flatten(value, f"{prefix}{key}.")
-        else:
-            out[prefix + key] = value
-    return out
+Lines = Sequence[Mapping[str, Any]]
+
+
+def _reached(run: RunDirectory, lines: Lines) -> int:
+    """The last step that a run is known to have made."""
+    return max([run.status().get("step", 0), *(line["step"] for line in lines)])
+
+
+def _one_sided(ours: Lines, theirs: Lines) -> list[str]:
+    """Sets, and entries of lines that both have, that only one has."""
+    splits = [{line["split"] for line in lines} for lines in (ours, theirs)]
+    found = [
+        f"lines of {split} are in {'a' if split in splits[0] else 'b'} alone"
+        for split in sorted(splits[0] ^ splits[1])
+    ]
+    left, right = _by_place(ours), _by_place(theirs)
+    entries: dict[tuple[str, str], tuple[str, int]] = {}  # split, name -> where, first step
+    for place in sorted(set(left) & set(right)):
+        step, split = place
+        for name in sorted(_entries(left[place]) ^ _entries(right[place])):
+            where = "a" if name in left[place] else "b"
+            entries.setdefault((split, name), (where, step))
+    return found + [
+        f"{name} on {split} is in {where} alone, from step {step} on"
+        for (split, name), (where, step) in entries.items()
+    ]
+
+
+def _entries(line: Mapping[str, Any]) -> set[str]:
+    """Names of what is compared: the clock is not, and hashes are by tensor."""
+    return {name for name in line if not name.startswith(("time/", "hash/"))}
 
 
 def changes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Change]:
@@ -148,9 +176,6 @@ def _rank(name: str) -> int:
     return _ORDER.index(group) if group in _ORDER else len(_ORDER)
 
 
-Lines = Iterable[Mapping[str, Any]]
-
-
 def _by_place(lines: Lines) -> dict[tuple[int, str], Mapping[str, Any]]:
     return {(line["step"], line["split"]): line for line in lines}
 
@@ -163,8 +188,7 @@ def first_line(ours: Lines, theirs: Lines, tolerance: float = 0.0) -> LineDiffer
     first, largest = None, 0.0
     for place in sorted(set(left) & set(right)):
         a, b = left[place], right[place]
-        names = [n for n in a if n in b and not n.startswith(("time/", "hash/"))]
-        apart = {n: relative(a[n], b[n]) for n in names}
+        apart = {n: relative(a[n], b[n]) for n in sorted(_entries(a) & _entries(b))}
         worst = max(apart, key=lambda n: apart[n])
         largest = max(largest, apart[worst])
         if first is None and apart[worst] > tolerance:
@@ -196,8 +220,11 @@ def text(found: Difference, ours: str, theirs: str) -> str:
     out.append(f"tensors: {tensors_text(found.tensors, found.hashes)}")
     if found.line is not None:
         out.append(f"metrics: first difference, {found.line}")
-    else:
+    elif found.lines:
         out.append(f"metrics: equal in all {found.lines} lines that both have")
+    else:
+        out.append("metrics: no lines to compare")
+    out += [f"missing: {what}" for what in found.missing]
     return "\n".join([*out, *(f"note: {note}" for note in found.notes)])
 
 

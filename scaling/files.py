@@ -10,12 +10,15 @@ import errno
 import fcntl
 import os
 import pathlib
+import secrets
 import time
 from collections.abc import Iterator
 
 from etils import epath
 
 from scaling.errors import BusyError, DiskFullError, UserError
+
+_STALE = 3600.0  # seconds after which a temporary file belongs to nobody
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -79,7 +82,8 @@ def write_atomic(path: epath.PathLike, data: bytes) -> None:
         if not is_local(path):
             path.write_bytes(data)  # an object appears when its upload is complete
             return
-        temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+        # Of this write alone: threads share a pid, and so do processes of several containers.
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
@@ -90,6 +94,18 @@ def write_atomic(path: epath.PathLike, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
+
+
+def drop_leftovers(folder: epath.PathLike) -> None:
+    """Remove what writes that were killed an hour ago or earlier left in a folder: a write that is
+    under way is younger.
+    """
+    if not is_local(folder):
+        return
+    with contextlib.suppress(OSError):
+        for left in pathlib.Path(os.fspath(folder)).glob(".*.tmp"):
+            if time.time() - left.stat().st_mtime > _STALE:
+                left.unlink()
 
 
 def append(path: epath.PathLike, data: bytes) -> None:

@@ -1,8 +1,8 @@
 """Between dataclasses of fields and nested dicts, strictly: a typo or a wrong type is one error.
 
-`plain` gives dicts, `read` takes them back, checking every key and type by the annotations;
-`typed_config_dict` gives the ConfigDict that flags set. Called by `scaling/config.py`, which has
-the dataclasses.
+`plain` gives dicts, `flatten` dotted names, `read` takes dicts back, checking every key and type by
+the annotations; `typed_config_dict` gives the ConfigDict that flags set. Called by
+`scaling/config.py`, which has the dataclasses.
 """
 
 import dataclasses
@@ -35,6 +35,17 @@ def plain(value: Any, identity: bool = False) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(value[key], identity) for key in sorted(value)}
     return value
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            out |= flatten(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
 
 
 @functools.cache

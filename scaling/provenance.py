@@ -19,7 +19,8 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scal
 def provenance() -> dict[str, Any]:
     """Python, package versions, and the git commit (None outside a checkout) with its dirty flag.
 
-    Nothing that names a person or a machine. The caller adds `device_kind` and `device_count`.
+    Nothing that names a person or a machine. The caller adds `device_kind` and `device_count`, and
+    `members` for a run of a packed group.
     """
     versions = {"python": platform.python_version()}
     for name in PACKAGES:

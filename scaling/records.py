@@ -1,6 +1,7 @@
 """The run directory: the only place where the results of a run are kept.
 
-`RunDirectory` writes `config.json` (once, before step 0), `metrics.jsonl` (one JSON object a line)
+`RunDirectory` writes `config.json` (before step 0, and again where a later start differs; what is
+in it: `scaling/starts.py`), `metrics.jsonl` (one JSON object a line)
 and `status.json`; the trainer and the executors call it. `find_runs` gives those of a workdir;
 `scaling/tables.py` makes one table of many. Every file is whole after a kill at any moment. No jax
 in this file.
@@ -8,15 +9,18 @@ in this file.
 
 import contextlib
 import datetime
+import functools
 import json
+import math
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from etils import epath
 
-from scaling import files, strict_json
-from scaling.config import RunConfig, fingerprint, from_dict, run_name, to_dict
+from scaling import files, starts, strict_json
+from scaling.config import RunConfig, fingerprint, from_dict, run_name
 from scaling.errors import ConfigError, UserError
 
 State = Literal["running", "done", "failed", "diverged", "stopped"]
@@ -25,6 +29,15 @@ KEPT = ("step", "steps", "loss", "started", "seconds", "log")
 # Set by an executor whose processes write to a file: which one. It goes into status.json.
 LOG = "SCALING_LOG"
 _TAIL = 4096  # bytes of a file of metrics that are read first, from its end
+
+
+@functools.cache
+def _token(pid: int) -> str:
+    """Tells this process from every other one: in a container a pid comes again at each restart.
+
+    `pid`: its own, so that a fork draws another.
+    """
+    return f"{pid}-{secrets.token_hex(8)}"
 
 
 def _now() -> str:
@@ -58,6 +71,7 @@ class RunDirectory:
         """
         files.make_directory(self.path)
         with files.exclusive(self.path / "lock"):
+            files.drop_leftovers(self.path)
             yield
 
     # ---- config.json
@@ -68,18 +82,21 @@ class RunDirectory:
         provenance: Mapping[str, Any],
         size: Mapping[str, float] | None = None,
     ) -> None:
-        """Writes `config.json` before step 0; at a restart checks that it is the same run.
+        """Writes `config.json` before step 0; at a restart checks that it is the same run, and puts
+        down how it is executed, and where, if that is another way than before. The way before is
+        kept under `starts`.
 
         Args:
           config: resolved.
           provenance: `provenance()` and the devices. Without devices it is of a run that is not
-            begun (refused, say): the first start that has some writes it anew.
+            begun (refused, say), and a start that has some stays.
           size: counts for the table: params, params_non_embedding, params_active,
             flops_per_token, tokens, flops; unique_tokens when the whole train split is trained on.
 
         Raises UserError if the directory holds another run, or cannot be written.
         """
-        ours = fingerprint(config)
+        ours, now = fingerprint(config), _now()
+        made_by = json.loads(strict_json.encode(provenance))
         if (self.path / "config.json").exists():
             stored = self._read_config()
             if {stored["fingerprint"], fingerprint(self.config())} != {ours}:
@@ -87,17 +104,25 @@ class RunDirectory:
                     f"{self.path}/config.json is of another run ({stored['fingerprint']}, not "
                     f"{ours}) or was edited; move the directory away"
                 )
-            if "device_kind" in stored["provenance"] or "device_kind" not in provenance:
-                return
+            # What is only planned takes the place of no start.
+            if "device_kind" in made_by or "device_kind" not in stored["provenance"]:
+                self._write_config(starts.again(stored, config, made_by, now))
+            return
         files.make_directory(self.path)
-        record = {
-            "fingerprint": ours,
-            "created": _now(),
-            "size": dict(size or {}),
-            "provenance": dict(provenance),
-            "config": to_dict(config),
-        }
-        files.write_atomic(self.path / "config.json", strict_json.encode(record, indent=2))
+        first = {"fingerprint": ours, "created": now, "size": dict(size or {})}
+        self._write_config(first | starts.begun(config, made_by, now))
+
+    def went_on(self, step: int) -> None:
+        """Says in `config.json` that the start which was written last trains from `step` on.
+
+        Called when the later lines of earlier starts have been dropped (`truncate`).
+        """
+        self._write_config(starts.gone_on(self._read_config(), step))
+
+    def _write_config(self, record: Mapping[str, Any] | None) -> None:
+        """None: it stays as it is."""
+        if record is not None:
+            files.write_atomic(self.path / "config.json", strict_json.encode(record, indent=2))
 
     def _read_config(self) -> dict[str, Any]:
         path = self.path / "config.json"
@@ -118,8 +143,14 @@ class RunDirectory:
             ) from error
 
     def record(self) -> dict[str, Any]:
-        """`config.json` as it is: fingerprint, created, size, provenance, config."""
+        """`config.json` as it is: fingerprint, created, size, and of the last start provenance,
+        config and start (time, step); those before it in starts.
+        """
         return self._read_config()
+
+    def starts(self, record: Mapping[str, Any] | None = None) -> list[starts.Start]:
+        """Every start that differed from the one before, oldest first; of `record()`, if given."""
+        return starts.starts_of(record or self._read_config())
 
     # ---- metrics.jsonl
 
@@ -153,9 +184,11 @@ class RunDirectory:
         """The lines of `metrics.jsonl` so far, without one that is still being written."""
         return self._read_lines(self.path / "metrics.jsonl")
 
-    def latest(self, splits: Iterable[str]) -> dict[str, dict[str, Any]]:
+    def latest(self, splits: Iterable[str], most: float = math.inf) -> dict[str, dict[str, Any]]:
         """The last line of each of these splits, where there is one; without reading the whole file
         when they stand near its end.
+
+        `most`: bytes from the end beyond which none is looked for.
         """
         path, wanted, size = self.path / "metrics.jsonl", set(splits), _TAIL
         if not path.exists():
@@ -176,9 +209,9 @@ class RunDirectory:
                     continue
                 if line is not None and line["split"] in wanted:
                     found.setdefault(line["split"], line)
-            if whole:
+            if whole or size >= most:
                 return found
-            size *= 8
+            size = int(min(8 * size, most))
 
     def _read_lines(self, path: epath.Path) -> list[dict[str, Any]]:
         return [line for _, line in self._lines(path, path.read_bytes())] if path.exists() else []
@@ -275,10 +308,11 @@ class RunDirectory:
         fields.setdefault("started", now)
         fields.setdefault("seconds", 0.0)
         clock = datetime.datetime.now(datetime.UTC).timestamp()
-        if old.get("state") == "running" and old.get("pid") == os.getpid():
+        me = {"pid": os.getpid(), "process": _token(os.getpid())}
+        if old.get("state") == "running" and old.get("process") == me["process"]:
             fields["seconds"] += max(0.0, clock - old["clock"])
         files.make_directory(self.path)
-        record = {"state": state, "pid": os.getpid(), **fields, "updated": now, "clock": clock}
+        record = {"state": state, **me, **fields, "updated": now, "clock": clock}
         files.write_atomic(self.path / "status.json", strict_json.encode(record, indent=2))
 
     def status(self) -> dict[str, Any]:

@@ -4,12 +4,13 @@ Reads the run's directory and writes nowhere: the step is compiled as the loop c
 batches are a function of the step, so that metrics and hashes must be those that are recorded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from scaling import costs, data, fingerprints, meshes, optim, sharding, study, timing
 from scaling.comparison import (
@@ -19,9 +20,10 @@ from scaling.comparison import (
     first_tensors,
     tensors_text,
 )
-from scaling.config import RunConfig
+from scaling.config import RunConfig, override
 from scaling.errors import CheckpointError, UserError
 from scaling.records import RunDirectory
+from scaling.starts import Start, makers
 from scaling.train import checkpoint
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -46,12 +48,14 @@ class Replay:
     hashes: int  # steps whose hashes were compared
     line: LineDifference | None
     lines: int  # lines of metrics that were compared
+    problem: str | None = None  # what came out not finite here, and was not then
     notes: tuple[str, ...] = field(default=())
 
     @property
     def equal(self) -> bool:
         """Whether the recorded run is what its config computes."""
-        return self.damaged is None and self.tensors is None and self.line is None
+        found = (self.damaged, self.tensors, self.line, self.problem)
+        return found == (None,) * 4
 
     def __str__(self) -> str:
         how = "bit for bit" if self.exact else f"to {TOLERANCE:g}"
@@ -69,6 +73,7 @@ class Replay:
             out.append(f"tensors: {tensors_text(self.tensors, self.hashes)}")
         found = f"first difference, {self.line}" if self.line else f"equal in {self.lines} lines"
         out.append(f"metrics: {found}")
+        out += [f"here alone: {self.problem}"] if self.problem else []
         out += [f"note: {note}" for note in self.notes]
         return "\n".join([*out, "EQUAL" if self.equal else "DIFFERENT"])
 
@@ -79,38 +84,19 @@ def verify(
     """Replay up to `steps` steps and compare them with what the run recorded.
 
     It begins from the newest checkpoint that has recorded steps after it, or from nothing where
-    there is none. Where the run was made on the same kind and number of devices, every bit must be
-    equal.
+    there is none. Where one start of the run made those steps (`scaling/starts.py`), on the same
+    kind and number of devices, alone in its program, every bit must be equal.
 
-    Raises UserError for a run without recorded steps, data that are not those it had, or a
-    checkpoint that cannot be read.
+    Raises UserError for a run without recorded steps, or with none of those to be replayed; for
+    data that are not those it had, or a checkpoint that cannot be read.
     """
-    config = study.resolve(directory.config())
+    record = directory.record()
     lines = [line for line in directory.metrics() if line["split"] == "train"]
     end = max((line["step"] for line in lines), default=0)
     if not end:
         raise UserError(f"{directory.path} has no recorded steps yet; train the run first")
-    made_by = directory.record()["provenance"]
-    given = list(devices if devices is not None else jax.devices())
-    given = given[: made_by.get("device_count") or len(given)]
-    here = {"device_kind": given[0].device_kind, "device_count": len(given)}
-    notes = [
-        f"{name} was {made_by.get(name)} and is {value} here: compared to {TOLERANCE:g}"
-        for name, value in here.items()
-        if made_by.get(name) != value
-    ]
-    changed = directory.changed()
-    notes += [
-        f"{n} was changed to {v} on the way: compared to {TOLERANCE:g}" for n, v in changed.items()
-    ]
-    cost = timing.of_run(directory)
-    if cost is not None and cost.members > 1:
-        notes.append(f"trained in a group of {cost.members}, here alone: compared to {TOLERANCE:g}")
-    exact, replayer, recorded = not notes, _Replayer(config, given), directory.hashes()
-    if exact and not recorded:
-        notes.append("the run has no hashes (train.fingerprint_every): metrics alone are compared")
-    saved = replayer.saved(directory)
-    began = max((step for step in saved if step < end), default=0)
+    path = directory.path / "checkpoints"
+    began = max((step for step in checkpoint.steps(path) if step < end), default=0)
     last = min(began + steps, end)
     compared = [line for line in lines if began < line["step"] <= last]
     if not compared:
@@ -118,10 +104,22 @@ def verify(
             f"{directory.path}/metrics.jsonl has no line of steps {began + 1} to {last}; give a "
             "larger --steps"
         )
-    of_saved = {step: replayer.hashes(saved[step]) for step in saved if step in recorded}
+    starts = directory.starts(record)
+    made = makers(starts, began, last)
+    newest = made[-1] or starts[-1]
+    given = list(devices if devices is not None else jax.devices())
+    given = given[: newest.provenance.get("device_count") or len(given)]
+    notes = [f"{why}: compared to {TOLERANCE:g}" for why in _reasons(directory, made, given)]
+    # As the newest of them was executed; every step has its line, whichever were recorded.
+    config = override(directory.config(record), {**newest.execution, "train.log_every": 1})
+    replayer = _Replayer(study.resolve(config), given)
+    exact, recorded = not notes, directory.hashes()
+    if exact and not recorded:
+        notes.append("the run has no hashes (train.fingerprint_every): metrics alone are compared")
+    state, of_saved = replayer.read(path, began, recorded)
     then = {step: _of_state(recorded[step]) for step in of_saved}
     spikes = Spikes(config, directory.spikes())
-    seen, hashes = replayer.run(saved.get(began), began, last, spikes)
+    seen, hashes, problem = replayer.run(state, began, last, spikes)
     return Replay(
         first=began,
         last=last,
@@ -132,8 +130,30 @@ def verify(
         hashes=len(set(recorded) & set(hashes)),
         line=first_line(compared, seen, 0.0 if exact else TOLERANCE),
         lines=len({line["step"] for line in compared} & {line["step"] for line in seen}),
+        problem=problem,
         notes=tuple(notes),
     )
+
+
+def _reasons(
+    directory: RunDirectory, made: Sequence[Start | None], devices: Sequence[jax.Device]
+) -> list[str]:
+    """Why steps that these starts made cannot be asked to be the same to the last bit here."""
+    reasons = []
+    if made[-1] is not None:
+        here = {"device_kind": devices[0].device_kind, "device_count": len(devices)}
+        then = {name: made[-1].provenance.get(name) for name in here}
+        reasons = [f"{n} was {then[n]} and is {here[n]} here" for n in here if then[n] != here[n]]
+    if made[0] is None:
+        reasons.append("the first of these steps are another run's")
+    if len(made) > 1:
+        reasons.append(f"{len(made)} starts that differ made these steps")
+    reasons += [f"{n} was changed to {v} on the way" for n, v in directory.changed().items()]
+    cost = timing.of_run(directory)
+    groups = [start.provenance.get("members", 1) for start in made if start is not None]
+    if (members := max([cost.members if cost else 1, *groups])) > 1:
+        reasons.append(f"trained in a group of {members}, here alone")
+    return reasons
 
 
 def _of_state(hashes: dict[str, int]) -> dict[str, int]:
@@ -153,21 +173,33 @@ class _Replayer:
         shapes = costs.batch_shapes(config)
         self.names = fingerprints.names(like.params, like.opt_state, like.ema, shapes)
 
-    def saved(self, directory: RunDirectory) -> dict[int, TrainState]:
-        """Step -> state, of every checkpoint."""
-        found, path = {}, directory.path / "checkpoints"
-        for step in checkpoint.steps(path):
-            try:
-                found[step] = checkpoint.load(path / str(step), self.plan.abstract, self.config)
-            except CheckpointError:
-                raise
-            except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-                first, *_ = [*str(error).splitlines(), ""]
-                raise CheckpointError(
-                    f"checkpoint {path / str(step)} cannot be read ({type(error).__name__}: "
-                    f"{first}); training again sets it aside and goes on from the one before"
-                ) from error
-        return found
+    def read(
+        self, path: epath.Path, began: int, recorded: Collection[int]
+    ) -> tuple[TrainState | None, dict[int, dict[str, int]]]:
+        """Every checkpoint, one in memory at a time: the state of step `began`, None where there is
+        none, and the hashes of those whose steps are `recorded`.
+        """
+        state: TrainState | None = None
+        hashes = {}
+        for step in sorted(checkpoint.steps(path), key=lambda step: (step == began, step)):
+            state = None  # let go before the next is read
+            state = self._load(path / str(step))
+            if step in recorded:
+                hashes[step] = self.hashes(state)
+            state = state if step == began else None
+        return state, hashes
+
+    def _load(self, path: epath.Path) -> TrainState:
+        try:
+            return checkpoint.load(path, self.plan.abstract, self.config)
+        except CheckpointError:
+            raise
+        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+            first, *_ = [*str(error).splitlines(), ""]
+            raise CheckpointError(
+                f"checkpoint {path} cannot be read ({type(error).__name__}: {first}); training "
+                "again sets it aside and goes on from the one before"
+            ) from error
 
     def hashes(self, state: TrainState) -> dict[str, int]:
         """Name -> hash of every tensor of a state."""
@@ -179,8 +211,9 @@ class _Replayer:
 
     def run(
         self, state: TrainState | None, first: int, last: int, spikes: Spikes
-    ) -> tuple[list[dict[str, Any]], dict[int, dict[str, int]]]:
-        """Lines and hashes of the steps after `first` up to `last`; the state is donated.
+    ) -> tuple[list[dict[str, Any]], dict[int, dict[str, int]], str | None]:
+        """Lines and hashes of the steps after `first` up to `last`, and what was not finite, if
+        anything was; the state is donated.
 
         `spikes`: those of the run, whose batches it skipped.
         """
@@ -206,6 +239,6 @@ class _Replayer:
                 lines += [{"step": s, "split": "train", **metrics} for s, metrics in due.lines]
                 hashes |= dict(due.hashes)
                 if due.problem is not None:
-                    break
+                    return lines, hashes, str(due.problem)
                 step = edge
-        return lines, hashes
+        return lines, hashes, None

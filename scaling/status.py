@@ -33,6 +33,7 @@ COLOURS = {
     "to do": "bright_black",
 }
 ENDED = ("done", "failed", "diverged")
+_TAIL = 65536  # bytes of a file of metrics that are looked through for a loss, from its end
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Cell:
     steps: int
     rate: float | None  # steps a second
     eta: float | None  # seconds
-    loss: float | None  # nats: validation once there is one, else the last one known
+    loss: float | None  # nats: of the newest validation near the end, else the last one known
     flops: float | None  # of the whole run
     mfu: float | None  # model FLOPs utilization of its last steps
     reason: str | None
@@ -77,9 +78,9 @@ def _cell(run: RunDirectory, config: RunConfig | None = None) -> Cell:
     status = run.status() if started else {}
     record = run.record() if started else {}
     steps = config.train.steps if config else record["config"]["train"]["steps"]
-    loss = run.latest(["val"]).get("val", status).get("loss") if started else None
+    loss = run.latest(["val"], _TAIL).get("val", status).get("loss") if started else None
     if loss is None and started:
-        loss = run.latest(["train"]).get("train", {}).get("loss")
+        loss = run.latest(["train"], _TAIL).get("train", {}).get("loss")
     return Cell(
         name=run.path.name,
         state=status.get("state", "to do"),

@@ -19,6 +19,7 @@ from scaling import files, strict_json
 from scaling.config import flat
 from scaling.provenance import provenance
 from scaling.records import RunDirectory, find_runs
+from scaling.starts import as_trained
 
 # What the numbers of a table mean; written beside every table.
 CONVENTIONS = {
@@ -88,7 +89,7 @@ def _sortable(column: pd.Series) -> pd.Series:
 
 
 def _row(run: RunDirectory) -> dict[str, Any]:
-    record, status = run.record(), run.status()
+    record, status = as_trained(run.record()), run.status()
     config = run.config(record)
     size, made_by = record["size"], record["provenance"]
     tokens, unique = size.get("tokens"), size.get("unique_tokens") or config.data.unique_tokens

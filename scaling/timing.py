@@ -81,10 +81,12 @@ def write(cost: Cost, run: RunDirectory) -> None:
         files.write_atomic(run.path / FILE, json.dumps(values, indent=2).encode() + b"\n")
     with contextlib.suppress(UserError, OSError):
         path = _shared(cost.program)
-        known = [dataclasses.asdict(c) for c in _read(path)]
         files.make_directory(path.parent)
-        text = json.dumps([*known, values][-_KEPT:], indent=1)
-        files.write_atomic(path, text.encode() + b"\n")
+        # The members of a packed group end at once, in several threads; so do runs of a sweep.
+        with files.exclusive(path.parent / "lock", wait=5.0):
+            known = [dataclasses.asdict(c) for c in _read(path)]
+            text = json.dumps([*known, values][-_KEPT:], indent=1)
+            files.write_atomic(path, text.encode() + b"\n")
 
 
 def of_run(run: RunDirectory) -> Cost | None:

@@ -12,7 +12,7 @@ ROOMS = [
     ["errors", "units", "liveness", "strict_json"],
     ["files", "chips", "nested"],
     ["config", "provenance", "slices"],
-    ["resolve"],
+    ["resolve", "starts"],
     ["sweep", "ladder", "meshes"],
     ["models", "objectives", "sharding", "optim", "xla_flags", "data", "fingerprints"],
     ["ledger"],
@@ -29,7 +29,8 @@ ROOMS = [
 # These read tables only. They and the rooms of training do not know each other.
 READERS = [["laws"], ["report"]]
 SHARED = {
-    *("errors", "units", "files", "config", "provenance", "records", "tables", "sweep", "status"),
+    *("errors", "units", "files", "config", "provenance", "starts", "records", "tables"),
+    *("sweep", "status"),
 }
 
 

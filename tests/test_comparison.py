@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import threading
 
 import jax
 import numpy as np
@@ -40,6 +41,23 @@ def trained(tiny, tmp_path_factory):
 def copy(run: RunDirectory, to) -> RunDirectory:
     shutil.copytree(run.path, to / run.path.name)
     return RunDirectory(to / run.path.name)
+
+
+def resave(run: RunDirectory, step: int, change) -> None:
+    """Saves the checkpoint of a step again, as orbax saves, with the first array of the parameters
+    changed; it is the last one then.
+    """
+    config, path = run.config(), run.path / "checkpoints"
+    pieces = state_lib.parts(config)
+    plan = state_lib.layout(pieces, config, meshes.make_mesh(config.mesh, jax.devices()[:1]))
+    state = checkpoint.load(path / str(step), plan.abstract, config)
+    leaves, tree = jax.tree.flatten(state.params)
+    leaves[0] = jax.device_put(change(np.array(leaves[0])), leaves[0].sharding)
+    for number in checkpoint.steps(path):
+        if number >= step:
+            shutil.rmtree(path / str(number))
+    with Checkpoints(path, config) as checkpoints:
+        checkpoints.save(step, dataclasses.replace(state, params=jax.tree.unflatten(tree, leaves)))
 
 
 def test_equal_runs_are_equal(trained, tmp_path):
@@ -99,6 +117,58 @@ def test_execution_fields_are_apart(trained, tmp_path):
     assert [change.name for change in found.environment] == ["versions.jax"]
 
 
+def cut(run: RunDirectory, keep) -> None:
+    """Keeps the lines of which `keep` is true."""
+    lines = [line for line in run.metrics() if keep(line)]
+    (run.path / "metrics.jsonl").write_text("")
+    run.append(*lines)
+
+
+def test_a_run_that_lacks_something_is_not_equal(trained, tmp_path):
+    def missing(found: comparison.Difference) -> tuple[str, ...]:
+        assert found.line is None
+        assert not found.same_result
+        text = comparison.text(found, "a", "b")
+        assert all(f"missing: {what}" in text for what in found.missing)
+        return found.missing
+
+    behind = copy(trained(), tmp_path / "behind")
+    cut(behind, lambda line: line["step"] <= 6)
+    behind.write_status("stopped", step=6)
+    assert missing(comparison.compare(trained(), behind)) == ("they reach different steps: 12 | 6",)
+    unevaluated = copy(trained(), tmp_path / "unevaluated")
+    cut(unevaluated, lambda line: line["split"] == "train")
+    assert missing(comparison.compare(unevaluated, trained())) == ("lines of val are in b alone",)
+    poorer = copy(trained(), tmp_path / "poorer")
+    lines = [{k: v for k, v in line.items() if k != "grad_norm"} for line in poorer.metrics()]
+    cut(poorer, lambda line: False)
+    poorer.append(*lines)
+    assert missing(comparison.compare(trained(), poorer)) == (
+        "grad_norm on train is in a alone, from step 2 on",
+    )
+
+
+def test_where_nothing_was_compared_nothing_is_equal(trained, tmp_path):
+    new = copy(trained({"seed": 1}), tmp_path)
+    for file in ("metrics.jsonl", "fingerprints.jsonl", "status.json"):
+        (new.path / file).unlink()
+    for other in (trained(), copy(new, tmp_path / "again")):
+        found = comparison.compare(other, new)
+        assert not found.same_result
+        assert "no line of metrics is of both: nothing was compared" in found.missing
+        assert "equal in all" not in comparison.text(found, "a", "b")
+
+
+def test_equal_lines_of_other_configs_are_no_equal_result(trained, tmp_path):
+    renamed = copy(trained(), tmp_path)
+    record = renamed.record()
+    record["config"]["optim"]["peak_lr"] = 1.0
+    (renamed.path / "config.json").write_text(json.dumps(record))
+    found = comparison.compare(trained(), renamed)
+    assert (found.line, found.missing) == (None, ())
+    assert not found.same_result
+
+
 @pytest.mark.parametrize(
     ("a", "b", "apart"),
     [
@@ -132,21 +202,74 @@ def test_a_run_computed_another_way_is_compared_to_rounding(trained, tmp_path):
     assert "train.microbatches was changed to 2" in str(found)
 
 
+@pytest.fixture(scope="module")
+def moved(tiny, tmp_path_factory):
+    """A step on one device without a line, the rest on two devices in two microbatches."""
+    first = {"train.checkpoint_every": 4, "train.keep_checkpoints": 3}
+    stop, workdir = threading.Event(), tmp_path_factory.mktemp("moved")
+    stop.set()
+    config = tiny(first | {"train.log_every": 100})
+    assert train(config, workdir, devices=jax.devices()[:1], stop=stop, quiet=True).step == 1
+    config = tiny(first | {"train.log_every": 1, "train.microbatches": 2})
+    assert train(config, workdir, devices=jax.devices()[:2], quiet=True).status == "done"
+    return RunDirectory.open(config, workdir)
+
+
+def test_a_run_that_moved_is_verified_as_it_was_computed_there(moved):
+    assert [start.step for start in moved.starts()] == [0, 1]
+    found = verify(moved, steps=3)
+    assert (found.first, found.last, found.lines) == (8, 11, 3)
+    assert found.exact
+    assert found.equal
+
+
+def test_steps_of_two_starts_are_compared_to_rounding(moved, tmp_path):
+    run = copy(moved, tmp_path)
+    shutil.rmtree(run.path / "checkpoints")
+    found = verify(run, steps=6)
+    assert (found.first, found.last, found.lines) == (0, 6, 5)
+    assert not found.exact
+    assert found.equal
+    assert "2 starts that differ made these steps" in str(found)
+    with pytest.raises(UserError, match=r"no line of steps 1 to 1; give a larger --steps"):
+        verify(run, steps=1)
+
+
+def test_a_replay_that_comes_out_not_finite_is_no_equal_one(moved, tmp_path):
+    run = copy(moved, tmp_path)
+    resave(run, 8, lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype))
+    found = verify(run, steps=4)
+    assert found.exact
+    assert not found.equal
+    assert "loss is nan in step 9" in str(found)
+
+
+def test_one_checkpoint_is_in_memory_at_a_time(moved, monkeypatch):
+    there, load = [], checkpoint.load
+
+    def watched(*arguments):
+        there.append(sum(array.nbytes for array in jax.live_arrays()))
+        state = load(*arguments)
+        size.append(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+        return state
+
+    size = []
+    monkeypatch.setattr(checkpoint, "load", watched)
+    assert verify(moved, steps=1).equal
+    assert len(there) == 3
+    assert max(there) < there[0] + size[0] / 2
+
+
 def test_a_changed_checkpoint_is_found(trained, tmp_path):
     """One weight of the checkpoint of step 8 changed by one bit, and saved as orbax saves."""
     run = copy(trained(), tmp_path)
-    config, path = run.config(), run.path / "checkpoints"
-    pieces = state_lib.parts(config)
-    plan = state_lib.layout(pieces, config, meshes.make_mesh(config.mesh, jax.devices()[:1]))
-    state = checkpoint.load(path / "8", plan.abstract, config)
-    leaves, tree = jax.tree.flatten(state.params)
-    bits = np.array(leaves[0]).view(np.uint32)
-    bits.flat[0] ^= 1
-    leaves[0] = jax.device_put(bits.view(np.float32), leaves[0].sharding)
-    (path / "8").rename(tmp_path / "old")
-    (path / "12").rename(tmp_path / "12")
-    with Checkpoints(path, config) as checkpoints:
-        checkpoints.save(8, dataclasses.replace(state, params=jax.tree.unflatten(tree, leaves)))
+
+    def one_bit(leaf: np.ndarray) -> np.ndarray:
+        bits = leaf.view(np.uint32)
+        bits.flat[0] ^= 1
+        return bits.view(np.float32)
+
+    resave(run, 8, one_bit)
     found = verify(run, steps=4, devices=jax.devices()[:1])
     assert not found.equal
     assert found.damaged.step == 8

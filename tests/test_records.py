@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -30,12 +31,52 @@ def test_config_is_read_back_equal(tmp_path):
     assert run.path.parent == tmp_path / "runs"
 
 
-def test_a_restart_leaves_the_config_as_it_was_and_may_change_the_mesh(tmp_path):
-    config = resolved()
-    run = started(config, tmp_path)
+def test_a_restart_that_differs_in_nothing_leaves_the_config_as_it_was(tmp_path):
+    run = started(resolved(), tmp_path)
+    run.went_on(0)
     before = (run.path / "config.json").read_bytes()
-    started(override(config, {"mesh.fsdp": 4, "train.microbatches": 2}), tmp_path)
+    started(resolved(), tmp_path)
+    run.went_on(7)
     assert (run.path / "config.json").read_bytes() == before
+    assert [start.step for start in run.starts()] == [0]
+
+
+def test_a_restart_elsewhere_is_written_down_and_the_ways_before_are_kept(tmp_path):
+    config, where = resolved(), {"device_kind": "cpu", "device_count": 1}
+    moved = override(config, {"mesh.fsdp": 4, "train.microbatches": 2})
+    again = override(config, {"train.microbatches": 8})
+    run, facts = started(config, tmp_path), provenance()
+    before = run.record()
+    run.went_on(0)
+    run.start(moved, facts | {"device_kind": "v5e", "device_count": 4})
+    assert run.config() == moved
+    run.went_on(5)
+    run.went_on(3)  # from an earlier checkpoint: the one of step 5 could not be read
+    run.start(again, facts | where)
+    run.start(config, facts | where)
+    run.went_on(9)
+    after = run.record()
+    assert run.config() == config
+    assert {k: after[k] for k in before if k != "start"} == {
+        k: before[k] for k in before if k != "start"
+    }
+    starts = run.starts()
+    assert [start.step for start in starts] == [0, 3, None, 9]
+    assert [start.execution["train.microbatches"] for start in starts] == [1, 2, 8, 1]
+    assert [start.execution["mesh.fsdp"] for start in starts] == [1, 4, 1, 1]
+    assert [start.provenance["device_kind"] for start in starts] == ["cpu", "v5e", "cpu", "cpu"]
+    assert "seed" not in starts[0].execution
+    assert all(start.time for start in starts)
+
+
+def test_a_record_of_the_first_start_alone_is_read_and_gone_on_with(tmp_path):
+    run = started(resolved(), tmp_path)
+    record = run.record()
+    del record["start"]
+    (run.path / "config.json").write_text(json.dumps(record))
+    assert [start.step for start in run.starts()] == [0]
+    started(override(resolved(), {"train.log_every": 1}), tmp_path).went_on(4)
+    assert [(s.step, s.execution["train.log_every"]) for s in run.starts()] == [(0, 10), (4, 1)]
 
 
 def test_another_run_in_the_directory_is_refused(tmp_path):
@@ -149,6 +190,27 @@ def test_status_keeps_what_is_not_given_again_and_forgets_the_old_reason(tmp_pat
     assert run.is_done
 
 
+def test_seconds_are_those_of_this_process_and_not_of_another_with_its_pid(tmp_path):
+    """A container starts again with the same pids; what lies between is no time of training."""
+    run, path = RunDirectory(tmp_path), tmp_path / "status.json"
+    with run.lock():
+        run.write_status("running", step=1)
+        run.write_status("running", step=2)
+        assert 0 <= run.status()["seconds"] < 60
+        status = json.loads(path.read_text())
+        status["clock"] -= 1000
+        path.write_text(json.dumps(status))
+        run.write_status("running", step=3)
+        assert 1000 <= run.status()["seconds"] < 1060
+        status = json.loads(path.read_text())
+        assert status["pid"] == os.getpid()
+        status["clock"] -= 1000
+        status["process"] = "what another process drew"
+        path.write_text(json.dumps(status))
+        run.write_status("running", step=4)
+        assert 1000 <= run.status()["seconds"] < 1060
+
+
 def test_status_is_whole_at_every_moment(tmp_path):
     """A reader in another process never meets a half-written file."""
     reader = subprocess.Popen(
@@ -256,6 +318,26 @@ def test_a_full_disk_is_named():
     """/dev/full answers every write as a full disk does."""
     with pytest.raises(UserError, match=r"/dev/full: No space left.*free some space"):
         files.append("/dev/full", b"line\n")
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    texts = [f"{i}".encode() * 100_000 for i in range(8)]
+    with ThreadPoolExecutor(len(texts)) as pool:
+        for _ in range(5):
+            list(pool.map(lambda text: files.write_atomic(tmp_path / "one", text), texts))
+            assert (tmp_path / "one").read_bytes() in texts
+    assert os.listdir(tmp_path) == ["one"]
+
+
+def test_what_a_killed_write_left_goes_with_the_next_start(tmp_path):
+    run = started(resolved(), tmp_path)
+    old, young = run.path / ".status.json.abc.tmp", run.path / ".status.json.def.tmp"
+    for left in (old, young):
+        left.write_text("{")
+    os.utime(old, (time.time() - 7200,) * 2)
+    with run.lock():
+        assert not old.exists()
+        assert young.exists()  # another process may be about to put it into its place
 
 
 def test_a_line_that_did_not_fit_is_taken_back(tmp_path):

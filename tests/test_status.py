@@ -7,6 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
+from scaling import files
 from scaling.config import RunConfig, override
 from scaling.records import RunDirectory
 from scaling.status import cells, show, status_lines, summary, watch
@@ -78,6 +79,20 @@ def test_a_running_run_shows_rate_and_eta(tmp_path, plan):
         "1T",
     ]
     assert "running ones end in 2 min 5 s" in text
+
+
+def test_a_loss_is_looked_for_near_the_end_of_the_lines(tmp_path, plan, monkeypatch):
+    run = RunDirectory.open(plan[0], tmp_path)
+    run.start(plan[0], {})
+    lines = [{"step": s, "split": "train", "loss": 3.0, "grad_norm": 1 / 3} for s in range(1, 5000)]
+    run.append({"step": 0, "split": "val", "loss": 9.0}, *lines)
+    run.write_status("running", step=4999, steps=5000, loss=3.25)
+    read, tail = [], files.tail
+    monkeypatch.setattr(files, "tail", lambda p, n: read.append(tail(p, n)) or read[-1])
+    assert cells(tmp_path)[0].loss == 3.25
+    assert sum(map(len, read)) < len((run.path / "metrics.jsonl").read_bytes()) / 3
+    run.append({"step": 5000, "split": "val", "loss": 2.5})
+    assert cells(tmp_path)[0].loss == 2.5
 
 
 def test_colour_in_a_terminal_only(sweep):

@@ -50,7 +50,8 @@ COMMANDS = {
   python launch.py diff out/runs/<run a> out/runs/<run b>
 
 Tensors are compared where both runs took hashes: --config.train.fingerprint_every=10.
-Exit codes: 0 what was computed is equal; 1 it differs; 2 bad input.""",
+Exit codes: 0 what was computed is equal; 1 it differs, or one of them lacks a part of it; 2 bad
+input.""",
         _diff_flags,
         _diff,
         arguments=("a", "b"),

@@ -50,7 +50,7 @@ def refused(
         config = as_recorded(config, run.changed(), len(devices))
         key = timing.program(config)
         if key not in known:
-            known[key] = _needed(config, len(devices))
+            known[key] = needed_bytes(config, len(devices))
         needed = known[key]
         if needed is not None and needed > limit:
             why = (
@@ -65,7 +65,7 @@ def refused(
     return out
 
 
-def _needed(config: RunConfig, devices: int) -> float | None:
+def needed_bytes(config: RunConfig, devices: int) -> float | None:
     """Bytes of one device in a step; None for a mesh that cannot be, which the run will say."""
     try:
         return memory.estimate_bytes(config, devices).total
@@ -104,8 +104,8 @@ def refuse(config: RunConfig, workdir: epath.PathLike, why: str) -> Result | Non
 
 
 def write_config(config: RunConfig, workdir: epath.PathLike) -> None:
-    """`config.json` of a run that is not begun, without which nobody finds it; where there is one,
-    it stays. Raises UserError as `RunDirectory.start` does.
+    """`config.json` of a run that is not begun, without which nobody finds it; a start with
+    devices stays. Raises UserError as `RunDirectory.start` does.
     """
     size = dataclasses.asdict(ladder.cost(config))
     RunDirectory.open(config, workdir).start(config, provenance(), size)

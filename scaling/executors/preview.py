@@ -13,8 +13,9 @@ import jax
 import pandas as pd
 from etils import epath
 
-from scaling import ladder, memory, timing
+from scaling import ladder, timing
 from scaling.config import RunConfig, run_name, to_dict
+from scaling.executors.admission import needed_bytes
 from scaling.executors.result import Result
 from scaling.records import RunDirectory
 from scaling.status import ENDED, repeat_command
@@ -25,7 +26,8 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
     """One line a run, and totals; trains nothing.
 
     Params are all parameters, those without embeddings, and those that a token meets; FLOPs are of
-    training, by the closed formula; bytes are an estimate a device (`memory.estimate_bytes`).
+    training, by the closed formula; bytes are an estimate a device (`memory.estimate_bytes`), "-"
+    for a mesh that cannot be.
     """
     devices = devices or len(jax.devices())
     states = [RunDirectory.open(c, workdir).status().get("state", "to do") for c in configs]
@@ -33,7 +35,7 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
     # Runs of one program need the same memory; the estimate traces the step, so once a program.
     programs = [timing.program(config) for config in configs]
     example = dict(zip(programs, configs, strict=True))
-    needs = {name: memory.estimate_bytes(c, devices).total for name, c in example.items()}
+    needs = {name: needed_bytes(c, devices) for name, c in example.items()}
     rows = [
         {
             "run": run_name(config),
@@ -45,7 +47,7 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
             "FLOPs": f"{cost.flops:.2e}",
             "batch": f"{config.train.batch_size}x{config.data.seq_len}",
             "mesh": _mesh(config, devices),
-            "bytes/device": human(needs[program]) + "B",
+            "bytes/device": _bytes(needs[program]),
             "state": state,
         }
         for config, cost, state, program in zip(configs, spent, states, programs, strict=True)
@@ -57,6 +59,10 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
         f"tokens and {sum(c.flops for c in spent):.2e} FLOPs in all, {left:.2e} FLOPs to do; "
         f"directories in {epath.Path(workdir) / 'runs'}"
     )
+
+
+def _bytes(needed: float | None) -> str:
+    return "-" if needed is None else human(needed) + "B"
 
 
 def _mesh(config: RunConfig, devices: int) -> str:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from scaling.comparison import MISSING, flatten
+from scaling import files
+from scaling.comparison import MISSING
 from scaling.config import RunConfig, to_dict, to_identity
 from scaling.errors import UserError
+from scaling.nested import flatten
 from scaling.records import RunDirectory, find_runs
 
 _NEAR = 8  # fields that may differ between a run and its older self
@@ -61,6 +63,12 @@ def _begun(run: RunDirectory) -> Reason | None:
         return Reason(name, state, False, "done: skipped")
     if state == "diverged":
         return Reason(name, state, False, f"diverged at {at}, kept as a result: {because}")
+    if state == "running" and files.is_held(run.path / "lock") is None:
+        text = (
+            f"running or killed, at {at}; without locks nobody can know, and it goes on from its "
+            "newest checkpoint: end a process that still trains it first"
+        )
+        return Reason(name, state, True, text)
     if state == "running":
         with contextlib.suppress(OSError):
             pid = (run.path / "lock").read_text().strip()

@@ -19,6 +19,7 @@ from scaling.report import figures
 from scaling.report.axes import check_axis, done, figure_axes, group_of, groups, main_axis, named
 from scaling.report.findings import Finding, find
 from scaling.report.page import Page, render
+from scaling.starts import as_trained
 from scaling.sweep import Study
 from scaling.tables import curves, table, write_table
 
@@ -77,6 +78,8 @@ def report(
     drawn = list(_draw(frame, begun, x, by, found, law, test, study is None or study.log_x))
     for figure in drawn:
         figures.save(figure, out / "figures")
+    records = {run.path.name: as_trained(run.record()) for run in begun}
+    configs = {run.path.name: run.config(records[run.path.name]) for run in begun}
     page = Page(
         title=title or (study.name if study else workdir.name or "Scaling study"),
         question=study.question if study else "",
@@ -85,8 +88,8 @@ def report(
         facts=facts,
         findings=found,
         figures=drawn,
-        configs={run.path.name: flat(run.config()) for run in begun},
-        records={run.path.name: run.record() for run in begun},
+        configs={name: flat(config) for name, config in configs.items()},
+        records=records,
         begun=begun,
         missing=[run for run in source if run not in begun],
     )

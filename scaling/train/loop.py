@@ -122,9 +122,14 @@ def check_shared(run: RunDirectory) -> None:
         time.sleep(0.5)
 
 
-def start_directory(run: RunDirectory, config: RunConfig, device_kind: str, devices: int) -> None:
-    """`config.json`, with the devices that the run is trained on, before step 0."""
-    run.start(config, _made_by(device_kind, devices), dataclasses.asdict(ladder.cost(config)))
+def start_directory(
+    run: RunDirectory, config: RunConfig, device_kind: str, devices: int, members: int = 1
+) -> None:
+    """`config.json`, with the devices that the run is trained on and the members of its group,
+    before step 0.
+    """
+    made_by = _made_by(device_kind, devices) | ({"members": members} if members > 1 else {})
+    run.start(config, made_by, dataclasses.asdict(ladder.cost(config)))
 
 
 def _made_by(device_kind: str, devices: int) -> dict[str, Any]:
@@ -200,6 +205,7 @@ class _Run:
         if self.writes:
             # From nothing, what an earlier start wrote is computed again from line one.
             self.run.truncate(first or -1)
+            self.run.went_on(first)
         quiet = self.quiet or not self.writes
         recorder = Recorder(config, self.run, first, self.meter, writes=self.writes, quiet=quiet)
         try:

@@ -88,7 +88,7 @@ class Member:
                 raise
             self.fail(error)
 
-    def start(self, devices: Sequence[jax.Device]) -> None:
+    def start(self, devices: Sequence[jax.Device], members: int) -> None:
         """Take the lock and write `config.json`, unless the run has ended already; process 0."""
         status = self.run.status()
         if status.get("state") in ("done", "diverged"):
@@ -100,7 +100,8 @@ class Member:
             self.outcome = error
             return
         try:
-            start_directory(self.run, self.config, devices[0].device_kind, len(devices))
+            kind = devices[0].device_kind
+            start_directory(self.run, self.config, kind, len(devices), members)
             # Orbax makes it as well, where another process would wait for minutes if it could not.
             files.make_directory(self.run.path / "checkpoints")
         except Exception as error:
@@ -120,6 +121,7 @@ class Member:
         # From nothing, what an earlier start wrote is computed again from line one.
         if self._writes:
             self.run.truncate(step or -1)
+            self.run.went_on(step)
         self.recorder = Recorder(
             self.config,
             self.run,
@@ -216,7 +218,7 @@ def start(members: Sequence[Member], devices: Sequence[jax.Device]) -> None:
     first = jax.process_index() == 0
     if first:
         for member in members:
-            member.start(devices)
+            member.start(devices, len(members))
     told = distributed.gather([_told(member.outcome) for member in members])[0]
     for member, outcome in zip(members, told, strict=True):
         if not first:

@@ -1,6 +1,7 @@
 """What a sweep will take: by records of the same program, else by FLOPs and a utilization."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import pytest
@@ -54,6 +55,18 @@ def test_runs_that_differ_in_values_share_a_program(plan):
     assert timing.program(plan[0]) != timing.program(plan[2])
     longer = override(plan[0], {"train.steps": 200, "evals.every": 5, "train.log_every": 3})
     assert timing.program(plan[0]) == timing.program(longer)
+
+
+def test_runs_that_end_at_once_all_leave_their_costs(plan, tmp_path):
+    """As the members of a packed group do, in threads of one process."""
+    costs_of = [cost(plan[0], step_s=float(i)) for i in range(12)]
+    runs = [RunDirectory(tmp_path / str(i)) for i in range(12)]
+    for run in runs:
+        run.path.mkdir()
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(timing.write, costs_of, runs))
+    name = timing.program(plan[0])
+    assert {c.step_s for c in timing.known([name])[name]} == {c.step_s for c in costs_of}
 
 
 def test_without_a_record_by_flops_and_the_utilization_given(plan, tmp_path):

@@ -1,5 +1,8 @@
 """`sweep --why`: each state has its reason, and a changed config shows what was changed."""
 
+import os
+import stat
+
 import pytest
 
 from scaling.config import RunConfig, override
@@ -45,6 +48,16 @@ def test_every_state_has_its_reason(tmp_path, plan):
     assert "not trained: 3 (1 done, 1 diverged, 1 running)" in text
     # Without the lock it was killed: it goes on.
     assert why.reasons(plan, tmp_path)[4].runs
+
+
+def test_where_no_lock_can_be_seen_a_run_that_says_running_is_trained(tmp_path, plan):
+    """As on an object store. Here the lock is a socket, which nobody can open."""
+    killed = begin(plan[0], tmp_path, "running", step=9)
+    os.mknod(killed.path / "lock", stat.S_IFSOCK | 0o600)
+    (found,) = why.reasons(plan[:1], tmp_path)
+    assert (found.state, found.runs) == ("running", True)
+    assert "running or killed, at step 9 of 20" in found.text
+    assert "trained: 1 (1 running)" in why.text([found])
 
 
 def test_a_changed_config_is_held_against_its_older_self(tmp_path, plan):

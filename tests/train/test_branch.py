@@ -60,6 +60,8 @@ def test_five_lengths_from_one_trunk_are_five_runs(configs, alone, tmp_path):
         assert run.status()["step"] == shared_steps(config)
         assert max(line["step"] for line in lines(run)) <= shared_steps(config)
         run_job(Job((config,)), tmp_path, devices=jax.devices()[:1], quiet=True)
+        # The steps before are the trunk's.
+        assert [start.step for start in run.starts()] == [shared_steps(config)]
     for config in configs:
         same(config, alone, tmp_path)
     rows = table(tmp_path)

@@ -68,7 +68,9 @@ def assert_same_run(config, ours_in, theirs_in) -> None:
         assert status.get(name) == expected.get(name)
     records = [run.record() for run in (ours, theirs)]
     for record in records:
-        del record["created"], record["provenance"], record["config"]["mesh"]
+        for name in ("created", "provenance", "start", "starts"):
+            record.pop(name, None)
+        del record["config"]["mesh"]
     assert records[0] == records[1]
     steps = [sorted(p.name for p in (run.path / "checkpoints").iterdir()) for run in (ours, theirs)]
     assert steps[0] == steps[1]
@@ -120,6 +122,9 @@ def test_stopped_and_continued_alone_and_packed(few, tmp_path):
     assert RunDirectory.open(configs[0], tmp_path).status()["state"] == "stopped"
     outcomes = train_packed(configs, tmp_path, devices=jax.devices()[:2], quiet=True)
     assert statuses(outcomes) == ["done"] * 2
+    starts = RunDirectory.open(configs[0], tmp_path).starts()
+    made_by = [(s.step, s.provenance["device_count"], s.provenance.get("members")) for s in starts]
+    assert made_by == [(0, 1, 2), (1, 1, None), (2, 2, 2)]
     for config in configs:
         assert_same_run(config, tmp_path, expected)
 

@@ -1,0 +1,31 @@
+"""The dry run's table says what it can of every run, and ends on none."""
+
+from scaling.config import override
+from scaling.executors import admission, preview
+from scaling.records import RunDirectory
+
+
+def test_a_mesh_that_cannot_be_has_no_bytes_and_the_others_have(tiny, tmp_path):
+    bad = override(tiny(), {"mesh.fsdp": 3})
+    fine = override(tiny({"seed": 1}), {"mesh.fsdp": 2})
+    lines = preview.table([bad, fine], tmp_path, devices=8).splitlines()
+    column = lines[0].split().index("bytes/device")
+    cells = [line.split()[column] for line in lines[1:3]]
+    assert cells[0] == "-"
+    assert cells[1].endswith("B")
+    assert "2 runs, 0 done" in lines[-1]
+
+
+def test_a_refusal_leaves_how_a_run_was_trained(tiny, tmp_path):
+    config = tiny()
+    other = override(config, {"train.microbatches": 2})
+    run = RunDirectory.open(config, tmp_path)
+    admission.refuse(config, tmp_path, "too large")
+    admission.refuse(other, tmp_path, "too large as well")
+    assert run.config() == other  # what `train --run` would try
+    run.start(config, {"device_kind": "cpu", "device_count": 1})
+    run.went_on(0)
+    admission.refuse(other, tmp_path, "still too large")
+    assert run.config() == config
+    assert [start.step for start in run.starts()] == [None, None, 0]
+    assert len(run.attempts()) == 3
