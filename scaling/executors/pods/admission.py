@@ -58,9 +58,9 @@ def cannot_be_cut(config: RunConfig, found: Slice, count: int) -> str | None:
 
 
 def estimated(config: RunConfig, found: Slice, count: int) -> str | None:
-    """`problem` by `memory.estimate_bytes`, which knows no compiler: over the runs of
-    docs/check.md 0.8 to 5.3 times the compiler's bytes, the most where `mesh.fsdp` shards a dense
-    model.
+    """`problem` by `memory.estimate_bytes`, which knows no compiler: over the runs recorded in
+    docs/check.md and docs/sharding.md 0.4 (dropless experts) to 5.3 times (a dense model over
+    `mesh.fsdp`) the compiler's bytes.
     """
     if why := cannot_be_cut(config, found, count):
         return why
