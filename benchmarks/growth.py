@@ -45,7 +45,6 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
     jax.config.update("jax_num_cpu_devices", point["devices"])
     from benchmarks.ours import Step, config_of
     from scaling import costs, memory
-    from scaling.check import program, roofline
     from scaling.train.compilation import planned_bytes
 
     config = config_of(*(point[name] for name in FIELDS[:-1]), model={"scan_layers": True})
@@ -53,18 +52,16 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
     for _ in range(2):
         jax.block_until_ready(step())
     flops = costs.train_ledger(config).matmul / point["devices"]
-    text = program.read(step.compiled.as_text(), point["devices"])
     ratios, peaks = [], []
     for _ in range(rounds):
         costs.measured_cpu_peak.cache_clear()
         peak = costs.peak_flops(jax.devices()[0], config.model.dtype)
         assert peak is not None
-        least = roofline.roofline(flops, peak, text, (), None).compute
         begin, steps = time.perf_counter(), 0
         while steps < 2 or time.perf_counter() - begin < 0.5:
             jax.block_until_ready(step())
             steps += 1
-        ratios.append((time.perf_counter() - begin) / steps / least)
+        ratios.append((time.perf_counter() - begin) / steps * peak / flops)
         peaks.append(peak * point["devices"])
     return point | {
         "predicted_bytes": memory.estimate_bytes(config, point["devices"]).total,
@@ -72,6 +69,7 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
         "flops": flops * point["devices"],
         "peak": statistics.median(peaks),
         "time_ratio": statistics.median(ratios),
+        "time_ratios": sorted(ratios),
     }
 
 
@@ -135,7 +133,7 @@ def draw(results: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
     """Memory above, time below, an axis a column: predictions as lines, the rest as points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
     from scaling.report import style
 
@@ -155,10 +153,17 @@ def draw(results: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
                 colours = (style.BLUE, style.ORANGE)
                 axes.loglog(sizes, values[0], "-", color=colours[0], label=words[0])
                 axes.loglog(sizes, values[1], "o", color=colours[1], label=words[1])
+                if line == 1:  # the range of the rounds
+                    ends = [
+                        [r["predicted_s"] * scale * r["time_ratios"][i] for r in rows]
+                        for i in (0, -1)
+                    ]
+                    axes.vlines(sizes, *ends, color=colours[1])
                 axes.xaxis.set_major_locator(FixedLocator(sizes))
                 axes.xaxis.set_minor_locator(NullLocator())
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-                axes.yaxis.set_minor_formatter(NullFormatter())
+                axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                axes.yaxis.set_minor_locator(NullLocator())
                 axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 if column == 0:
                     axes.set_ylabel(label)
