@@ -126,6 +126,20 @@ def test_nodes_without_scontrol_and_runs_that_slurm_cannot_place(sweep, tmp_path
     assert "partition" in one.run(large).status()["reason"]
 
 
+def test_a_stop_reaches_tasks_that_an_earlier_scheduler_grouped_otherwise(sweep):
+    pair = sweep([{"seed": 0}, {"seed": 1}], LONG | {"train.steps": 50 * LAST})
+    first = pair.start("--pack=2")
+    wait_for(lambda: all(pair.step(config) > 0 for config in pair.configs))
+    first.kill()
+    second = pair.start("--pack=off")  # both runs wait for the end of that one task
+    wait_for(lambda: "still in Slurm" in second.said())
+    second.interrupt()
+    second.end(expected=RESUME_ME)
+    wait_for(lambda: all(entry.is_over for entry in (queue.read() or {}).values()))
+    assert pair.submitted() == [1]
+    assert [pair.run(config).status()["state"] for config in pair.configs] == ["stopped"] * 2
+
+
 @pytest.mark.exhaustive
 def test_a_dozen_runs_end_as_undisturbed_ones_whatever_is_done_to_them(sweep, make_reference):
     """Tasks cancelled and put back, the scheduler killed, tasks thrown out by a job that matters
