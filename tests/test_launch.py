@@ -185,6 +185,13 @@ def test_fit_reads_the_runs_of_a_study(workdir, tmp_path):
     assert "power" in plan.stderr
 
 
+def test_fit_of_a_folder_without_runs_writes_nothing(tmp_path):
+    done = launch("fit", f"--workdir={tmp_path}/typo")
+    assert done.returncode == 2
+    assert "has no runs" in done.stderr
+    assert not (tmp_path / "typo").exists()
+
+
 def test_sigterm_saves_and_says_resume_me(tmp_path):
     command = [
         sys.executable,

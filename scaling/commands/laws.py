@@ -47,7 +47,7 @@ FIT_HELP = {
     "law": "the law; an unknown one lists all",
     "columns": "names: 'params=Model Size,flops=Training FLOP'",
     "derive": "columns from others: 'tokens=flops/(6*params)'",
-    "where": "rows to keep: 'loss<5'",
+    "where": "rows to keep: 'loss<5 and optim.peak_lr==0.003'",
     "x": "column of a law of one column",
     "loss": "column of the loss; default: the law's",
     "objective": "huber, squares, absolute, ...; an unknown one lists all",
@@ -58,7 +58,8 @@ FIT_HELP = {
     "fixed": "parameters that are given: 'alpha=0.35'",
     "bootstrap": "resamples; 0: none",
     "method": "of the intervals",
-    "cluster": "column: rows that share its value are one run",
+    "cluster": "column: rows that share its value are one run, e.g. branched_from; a row "
+    "where it is empty stands alone",
     "by": "column: one fit for each of its values",
     "level": "of the intervals",
     "seed": "of the resampling",
@@ -112,8 +113,14 @@ def _own_table() -> str:
     from scaling.records import RunDirectory, find_runs
 
     if FLAGS.experiment is None:
-        if FLAGS.workdir:
-            tables.write_table(tables.table(FLAGS.workdir), FLAGS.workdir)
+        if FLAGS.workdir and not FLAGS.table:
+            runs = find_runs(FLAGS.workdir)
+            if not runs:
+                raise UserError(
+                    f"{FLAGS.workdir} has no runs; sweep or train there first, or give a file as "
+                    "--table"
+                )
+            tables.write_table(tables.table(runs), FLAGS.workdir)
         return FLAGS.workdir
     plan, workdir = given_study(), epath.Path(FLAGS.workdir or "out")
     names = {RunDirectory.open(config, workdir).path.name for config in study.runs(plan)}

@@ -18,7 +18,7 @@ from scaling.errors import UserError
 from scaling.laws import isoflop, planning, registration, selection
 from scaling.laws.expressions import assignments, split
 from scaling.laws.extrapolation import Holdout, holdout
-from scaling.laws.fitting import fit
+from scaling.laws.fitting import fit, known_law
 from scaling.laws.result import Fit
 from scaling.laws.table import Table, read_table
 
@@ -139,6 +139,8 @@ def fit_command(
       score: a prediction.json; nothing is fitted.
       out: folder of fit.json and the tables; empty: nothing is written.
     """
+    for name in [law, *split(compare)]:
+        known_law(name)
     loaded = _load(table, workdir, columns, derive, where)
     if score:
         try:

@@ -1,12 +1,13 @@
 """Arithmetic over the columns of a table, typed by a person: parsed, never run as code.
 
 `derive` makes a column, `where` chooses rows. The expression is read with `ast` and walked; only
-numbers, text, column names, arithmetic, comparisons, and/or/not and a dozen functions are known.
-Called by `table.py`.
+numbers, text, column names (dotted ones too), arithmetic, comparisons, and/or/not and a dozen
+functions are known. Called by `table.py`.
 """
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,6 +66,15 @@ def evaluate(expression: str, columns: Mapping[str, np.ndarray]) -> Any:
                         f'"{expression}": the table has no column {name}{nearest(name, columns)}'
                     )
                 return columns[name]
+            case ast.Attribute():
+                # No attribute is ever read: the whole text is the name of a column, or nothing.
+                if (dotted := ast.unparse(node)) in columns:
+                    return columns[dotted]
+                if re.fullmatch(r"\w+(\.\w+)+", dotted):
+                    raise UserError(
+                        f'"{expression}": the table has no column {dotted}'
+                        f"{nearest(dotted, columns)}"
+                    )
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 return _BINARY[type(op)](walk(left), walk(right))
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:

@@ -4,6 +4,7 @@
 any pandas table; `table.py` reads files into one.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -74,12 +75,7 @@ def fit(
 
     Raises UserError for a table that the law cannot be fitted to.
     """
-    from scaling.laws import LAWS  # the registry imports this module
-
-    if isinstance(law, str):
-        if law not in LAWS:
-            raise UserError(f"no law {law}{nearest(law, LAWS)}")
-        law = LAWS[law]
+    law = known_law(law) if isinstance(law, str) else law
     _check_choice("objective", objective, OBJECTIVES)
     _check_choice("space", space, ("log", "linear"))
     _check_choice("method", method, METHODS)
@@ -152,9 +148,19 @@ def fit(
     )  # fmt: skip
 
 
+def known_law(name: str) -> Law:
+    """The law of that name. Raises UserError with all names, the nearest first."""
+    from scaling.laws import LAWS  # the registry imports this module
+
+    if name not in LAWS:
+        near = difflib.get_close_matches(name, LAWS, n=len(LAWS), cutoff=0)
+        raise UserError(f"no law {name}; the laws, nearest first: {', '.join(near)}")
+    return LAWS[name]
+
+
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise UserError(f"{name}={value} is not offered{nearest(value, allowed)}")
+        raise UserError(f"{name}={value} is not offered; choose from {', '.join(allowed)}")
 
 
 def _loss_function(

@@ -49,10 +49,24 @@ def numbers(table: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def labels(table: pd.DataFrame, name: str) -> np.ndarray:
-    """A column of any values as numbers 0, 1, ... of the distinct ones (empty cells are one)."""
+    """A column of any values as numbers 0, 1, ... of the distinct ones; empty cells are NaN."""
     if name not in table.columns:
         raise UserError(f"the table has no column {name}{nearest(name, map(str, table.columns))}")
-    return pd.factorize(table[name].astype(str))[0].astype(float)
+    numbered = pd.factorize(table[name].astype(str))[0].astype(float)
+    return np.where(table[name].notna(), numbered, np.nan)
+
+
+def clusters(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Clusters 0, 1, ... of a column, one a distinct value [rows]. A row with an empty cell shares
+    its noise with no other and is a cluster of its own; but the trunk that others branched from
+    (scaling/tables.py: `branched_from` holds its `name`) is in their cluster.
+    """
+    if name == "branched_from" and {name, "name"} <= set(table.columns):
+        table = table.assign(branched_from=table[name].where(table[name].notna(), table["name"]))
+    label = labels(table, name)
+    alone = np.isnan(label)
+    label[alone] = len(table) + np.arange(alone.sum())
+    return np.unique(label, return_inverse=True)[1]
 
 
 def _copies(table: pd.DataFrame) -> np.ndarray:
@@ -120,7 +134,7 @@ def read_rows(
     noise = numbers(table, sd)[keep] if sd else None
     if noise is not None and not (np.isfinite(noise) & (noise > 0)).all():
         raise UserError(f"column {sd} must hold positive standard deviations of {loss}")
-    label = labels(table[keep], cluster).astype(int) if cluster else None
+    label = clusters(table[keep], cluster) if cluster else None
     prepared = law.prepare(raw) if law.prepare else raw
     return Rows(prepared, raw, losses[keep], noise, label, np.flatnonzero(keep), tuple(flags))
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from scaling.errors import UserError
 from scaling.laws.extrapolation import holdout
-from scaling.laws.fitting import fit
+from scaling.laws.fitting import fit, known_law
 from scaling.laws.result import Fit
 from scaling.laws.rows import numbers
 
@@ -32,8 +32,12 @@ def compare(
     Columns: law, parameters, n, objective, aicc and bic (from the scale of the residuals, so that
     robust fits compare too), held_out_error (relative, at the largest `by`), held_out_z (in half
     widths of its interval: above 1 is outside), within, status, note.
+
+    Raises UserError for a law that does not exist.
     """
     rows = []
+    for name in laws:
+        known_law(name)
     for name in laws:
         row: dict[str, Any] = {"law": name}
         try:
@@ -85,7 +89,7 @@ def sensitivity(
     x: str | Mapping[str, str] = "params",
     loss: str = "loss",
     deltas: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2),
-    drop_largest: Sequence[int] = (0, 5, 10),
+    drop_largest: Sequence[int] = (5, 10),
     drop_smallest_sizes: Sequence[int] = (1, 2),
     floors: Sequence[float] = (0.0, 0.5, 0.9),
     params_columns: Sequence[str] | None = None,
@@ -93,7 +97,8 @@ def sensitivity(
     **options: Any,
 ) -> pd.DataFrame:
     """How the answer moves: one row a choice, with the exponents, the compute-optimal exponent
-    where the law has one, and the loss predicted at `at`.
+    where the law has one, and the loss predicted at `at`. A choice that is the one asked for is
+    left out.
 
     Args:
       table, law, x, loss, options: as in `fit`.
@@ -105,10 +110,8 @@ def sensitivity(
         name begins with params.
       at: where a loss is predicted.
     """
-    from scaling.laws import LAWS  # the registry imports this module's neighbours
-
     options = options | {"bootstrap": 0, "checks": False}
-    form = LAWS[law]
+    form = known_law(law)
     losses = numbers(table, loss)
     size = x if isinstance(x, str) else x.get("params", "params")
     variants: list[tuple[str, pd.DataFrame, dict[str, Any]]] = [("as asked", table, {})]
@@ -142,7 +145,10 @@ def sensitivity(
             renamed = {"params": column}
         variants.append((f"params counted as {column}", table, {"x": renamed}))
     rows = []
+    asked = {"objective": "huber", "delta": 1e-3} | options
     for name, part, changes in variants:
+        if changes and all(asked.get(k) == v for k, v in changes.items()):
+            continue
         row: dict[str, Any] = {"choice": name}
         try:
             found = fit(part, law, **{"x": x, "loss": loss} | options | changes)

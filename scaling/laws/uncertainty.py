@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.special
 
+from scaling.errors import UserError
 from scaling.laws.minimize import Problem, minimize, predict
 from scaling.laws.result import Noise
 from scaling.laws.starts import Screen
@@ -124,6 +125,8 @@ def bootstrap(
         clusters or at least CASES_FROM more rows than parameters, else residual.
       cluster: label of each row [rows]; rows of one label are resampled together.
       seed: of the resampling.
+
+    Raises UserError when all rows are of one cluster.
     """
     rng = np.random.default_rng(seed)
     rows, count = len(problem.target), len(problem.free)
@@ -138,6 +141,11 @@ def bootstrap(
     if method == "cases":
         label = np.arange(rows) if cluster is None else cluster
         kinds = int(label.max()) + 1
+        if cluster is not None and kinds < 2:
+            raise UserError(
+                "cluster: all rows are of one cluster, which gives no intervals; leave cluster "
+                "out, or fit with bootstrap=0"
+            )
         counts = _resampled(kinds, draws, seed)
         if cluster is not None and kinds < FEW_CLUSTERS:
             flags += (f"only {kinds} clusters: intervals from so few are too narrow",)

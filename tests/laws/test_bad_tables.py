@@ -6,6 +6,7 @@ import pytest
 
 from scaling.errors import UserError
 from scaling.laws import fit
+from scaling.laws.rows import clusters, labels
 
 
 def runs(sizes: int = 6, seeds: int = 2, noise: float = 0.002) -> pd.DataFrame:
@@ -22,8 +23,12 @@ def test_missing_column() -> None:
 
 
 def test_missing_law_and_parameter() -> None:
-    with pytest.raises(UserError, match='did you mean "chinchilla"'):
+    with pytest.raises(
+        UserError, match=r"nearest first: chinchilla, chinchilla_tied, .*multi_power"
+    ):
         fit(runs(), "chinchila")
+    with pytest.raises(UserError, match="choose from huber, squares, absolute, asymmetric"):
+        fit(runs(), objective="hubert")
     with pytest.raises(UserError, match="no parameter alfa"):
         fit(runs(), fixed={"alfa": 0.3})
 
@@ -122,3 +127,24 @@ def test_pure_power_law_does_not_identify_a_floor() -> None:
 def test_a_standard_deviation_must_be_positive() -> None:
     with pytest.raises(UserError, match="positive standard deviations"):
         fit(runs().assign(sd=0.0), sd="sd")
+
+
+def test_a_row_without_a_cluster_stands_alone() -> None:
+    table = pd.DataFrame({"trunk": ["x", "y", None, None, "x"], "name": list("abcde")})
+    np.testing.assert_array_equal(labels(table, "trunk"), [0, 1, np.nan, np.nan, 0])
+    np.testing.assert_array_equal(clusters(table, "trunk"), [0, 1, 2, 3, 0])
+    # The trunk's own row is with the runs that branched from it.
+    branches = pd.DataFrame({"branched_from": ["c", None, None, "c"], "name": list("abcd")})
+    shared = clusters(branches, "branched_from")
+    assert shared[0] == shared[2] == shared[3] != shared[1]
+
+
+def test_one_cluster_gives_no_intervals() -> None:
+    table = runs().assign(trunk="x")
+    with pytest.raises(UserError, match="all rows are of one cluster"):
+        fit(table, cluster="trunk", bootstrap=20)
+    assert not fit(table, cluster="trunk", bootstrap=0).intervals
+    # Without any, each row is its own.
+    alone = fit(table.assign(trunk=None), cluster="trunk", bootstrap=20)
+    assert "12 clusters" in alone.method
+    assert all(high > low for low, high in alone.intervals.values())

@@ -92,6 +92,8 @@ def test_preregister_and_score(tmp_path: pathlib.Path) -> None:
 def test_what_is_wrong_is_named(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match="exactly one of --table"):
         fit_command()
+    with pytest.raises(UserError, match="no law kaplann"):
+        fit_command(**CHINCHILLA, compare="kaplan,kaplann")
     with pytest.raises(UserError, match="no such table"):
         fit_command(table=str(tmp_path / "none.csv"))
     with pytest.raises(UserError, match=r"launch\.py report"):

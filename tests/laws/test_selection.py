@@ -48,6 +48,22 @@ def test_sensitivity_shows_what_the_published_table_shows(chinchilla_240: pd.Dat
     assert table.n["without the 5 largest losses"] == 235
 
 
+def test_an_unknown_law_is_not_compared() -> None:
+    with pytest.raises(UserError, match=r"no law kaplann; .*first: kaplan,"):
+        compare(with_floor(), ["power_floor", "kaplann"])
+
+
+def test_choices_that_were_made_are_not_tried_again() -> None:
+    kinds = {"huber": "Huber delta 0.01", "squares": "least squares"}
+    for objective, name in kinds.items():
+        table = sensitivity(
+            with_floor(), "power_floor", deltas=(1e-2,), drop_largest=(), drop_smallest_sizes=(),
+            floors=(), objective=objective, delta=1e-2,
+        )  # fmt: skip
+        others = {*kinds.values(), "absolute deviations", "as asked"} - {name}
+        assert set(table.choice) == others
+
+
 def test_the_convention_of_counting_params_is_one_of_the_choices() -> None:
     table = with_floor()
     table["params_non_embedding"] = table.params * (1 - 0.5 * (1e5 / table.params) ** 0.3)

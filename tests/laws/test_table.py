@@ -44,12 +44,14 @@ def test_formats_agree(tmp_path: pathlib.Path, kind: str) -> None:
         ("not params > 5e6 and kind == 'a'", [True, False]),
         ("max(params, 2e6)", [2e6, 1e7]),
         ("params / 0", [np.inf, np.inf]),
+        ("optim.peak_lr < 0.02 and model.moe.width == 8", [True, False]),
     ],
 )
 def test_expressions(expression: str, expected: list[float]) -> None:
     columns = {
         "params": np.array([1e6, 1e7]), "flops": np.array([6e7, 1.2e9]),
-        "kind": np.array(["a", "b"], object),
+        "kind": np.array(["a", "b"], object), "optim.peak_lr": np.array([0.01, 0.03]),
+        "model.moe.width": np.array([8.0, 8.0]),
     }  # fmt: skip
     np.testing.assert_allclose(evaluate(expression, columns), expected)
 
@@ -60,12 +62,18 @@ def test_expressions(expression: str, expected: list[float]) -> None:
         "__import__('os').system('touch owned')", "loss.__class__", "[x for x in loss]",
         "lambda: 1", "open('x')", "loss[0]", "f'{loss}'", "loss if loss else 1", "(yield)",
         "eval('1')", "loss; loss", "", "loss +", "1" * 3000, "9**9**9**9", "loss + 'a'",
-        "(x := 1)", "sqrt(loss, out=loss)", "'a' * 99999999999", "not_a_column + 1",
+        "(x := 1)", "loss.real", "(loss).T", "loss.T.x", "f(loss).a",
+        "sqrt(loss, out=loss)", "'a' * 99999999999", "not_a_column + 1",
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(expression: str) -> None:
     with pytest.raises(UserError):
         evaluate(expression, {"loss": np.ones(3)})
+
+
+def test_an_unknown_dotted_column_is_named() -> None:
+    with pytest.raises(UserError, match=r'no column optim.lr \(did you mean "optim.peak_lr"'):
+        evaluate("optim.lr < 1", {"optim.peak_lr": np.ones(2)})
 
 
 def test_errors_name_what_is_wrong(tmp_path: pathlib.Path) -> None:
