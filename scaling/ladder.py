@@ -182,7 +182,7 @@ def resolved(value: int | None) -> int:
 
 @dataclass(frozen=True)
 class RunCost:
-    """What a resolved run is and costs; stored as "size" in its config.json."""
+    """What a resolved run is and costs; in its config.json under "size"."""
 
     params: int  # all
     params_non_embedding: int  # see ModelSize

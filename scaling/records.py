@@ -91,7 +91,7 @@ class RunDirectory:
           provenance: `provenance()` and the devices. Without devices it is of a run that is not
             begun (refused, say), and a start that has some stays.
           size: counts for the table: params, params_non_embedding, params_active,
-            flops_per_token, tokens, flops; unique_tokens when the whole train split is trained on.
+            flops_per_token, tokens, flops, unique_tokens (`study.size`).
 
         Raises UserError if the directory holds another run, or cannot be written.
         """

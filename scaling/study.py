@@ -4,6 +4,7 @@ The one place where a config meets the corpus (`scaling.data.describe`) and the 
 (`scaling.ladder.size`). Called by `launch.py` and by tests.
 """
 
+import dataclasses
 import functools
 import importlib.util
 import pathlib
@@ -74,6 +75,15 @@ def load_study(spec: str) -> Study:
 def load_config(spec: str) -> RunConfig:
     """The RunConfig, unresolved, of a config file, "path[:arg]"."""
     return from_dict(load(spec, "get_config"))
+
+
+def size(config: RunConfig) -> dict[str, float]:
+    """What a resolved run is and costs (`ladder.RunCost`), and `unique_tokens`, the distinct tokens
+    that it can draw from, where its corpus is prepared: "size" in its config.json.
+    """
+    unique = data.unique_tokens(config)
+    known = {} if unique is None else {"unique_tokens": unique}
+    return dataclasses.asdict(ladder.cost(config)) | known
 
 
 def runs(study: Study, planned: bool = False) -> list[RunConfig]:

@@ -41,7 +41,9 @@ CONVENTIONS = {
     "the same",
     "spikes": "spikes of the loss that were gone back on, each with the batches up to it skipped: "
     "spikes.jsonl",
-    "seconds": "wall-clock seconds in which the run was running, restarts added up",
+    "seconds": "wall-clock seconds in which the run was running, restarts added up; each member of "
+    "a packed group has the whole group's, so a sum over runs is one of seconds / members",
+    "members": "runs that were trained as one program with this one, itself included",
 }
 SIZES = (
     *("params", "params_non_embedding", "params_active"),
@@ -60,8 +62,8 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     unique_tokens, epochs, flops, loss, loss_se, bits_per_byte, train_loss, width, depth, seed,
     `loss/<set>`, `loss_se/<set>` and `bits_per_byte/<set>` of every further evaluation set, every
     config field that differs between the runs under its dotted name, branched_from, seconds,
-    attempts, healed, spikes, corpus, commit, device. `CONVENTIONS` says what they count. Losses are
-    those after the last step: NaN for a run that is not done.
+    members, attempts, healed, spikes, corpus, commit, device. `CONVENTIONS` says what they count.
+    Losses are those after the last step: NaN for a run that is not done.
     """
     rows = [_row(run) for run in _runs(source)]
     configs = [row.pop("config") for row in rows]
@@ -74,7 +76,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     sets = sorted({c for row in rows for c in row if c.startswith(("loss", "bits_per_byte"))})
     first = ["fingerprint", "name", "status", "reason", *SIZES, "loss", "loss_se", "bits_per_byte"]
     middle = ["train_loss", "width", "depth", "seed"]
-    last = ["branched_from", "seconds", "attempts", "healed", "spikes"]
+    last = ["branched_from", "seconds", "members", "attempts", "healed", "spikes"]
     last += ["corpus", "commit", "device"]
     names = [*first, *middle, *(s for s in sets if s not in first), *varying, *last]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
@@ -109,6 +111,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         "seed": config.seed,
         "branched_from": run.branch().get("trunk"),
         "seconds": status.get("seconds"),
+        "members": made_by.get("members", 1),
         "attempts": len(run.attempts()),
         "healed": ", ".join(f"{k}={v}" for k, v in run.changed().items()) or None,
         "spikes": len(run.spikes()),

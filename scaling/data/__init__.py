@@ -10,7 +10,7 @@ from pathlib import Path
 from scaling.config import DataConfig
 from scaling.data.batches import Batch, Batches
 from scaling.data.corpus import prepare, tokenizer
-from scaling.data.runs import eval_batches, train_batches
+from scaling.data.runs import eval_batches, train_batches, unique_tokens
 from scaling.data.sources import SOURCES, Document, Source
 from scaling.data.store import data_dir
 from scaling.data.tokenizers import Tokenizer
@@ -29,6 +29,7 @@ __all__ = [
     "eval_batches",
     "tokenizer",
     "train_batches",
+    "unique_tokens",
 ]
 
 

@@ -38,6 +38,20 @@ def train_batches(config: RunConfig, root: Path | None = None) -> Batches:
     )
 
 
+def unique_tokens(config: RunConfig, root: Path | None = None) -> int | None:
+    """Distinct tokens that a resolved run can train on: of its subset, else of the train split.
+
+    Prepares nothing: None where the whole split is trained on and its corpus is not prepared.
+    """
+    if config.data.unique_tokens is not None:
+        return config.data.unique_tokens
+    folder = (root or data_dir()) / "corpora" / (config.data.corpus or "")
+    if not (folder / "facts.json").is_file():
+        return None
+    windows = max(0, opened(folder).train_tokens - 1) // config.data.seq_len
+    return windows * config.data.seq_len
+
+
 def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batches:
     """One pass over the evaluation set `name` of a resolved run, at most evals.batches batches.
 

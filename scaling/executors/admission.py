@@ -6,7 +6,6 @@ that one of them turns away is `refuse`d: it gets a directory that says so, with
 any run that failed: in `status`, in the table and in the report. Called by `launch.py sweep`.
 """
 
-import dataclasses
 import pathlib
 import re
 import resource
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 import jax
 from etils import epath
 
-from scaling import chips, ladder, memory, timing
+from scaling import chips, memory, study, timing
 from scaling.config import RunConfig
 from scaling.errors import BusyError, ConfigError
 from scaling.executors.healing import as_recorded
@@ -107,8 +106,7 @@ def write_config(config: RunConfig, workdir: epath.PathLike) -> None:
     """`config.json` of a run that is not begun, without which nobody finds it; a start with
     devices stays. Raises UserError as `RunDirectory.start` does.
     """
-    size = dataclasses.asdict(ladder.cost(config))
-    RunDirectory.open(config, workdir).start(config, provenance(), size)
+    RunDirectory.open(config, workdir).start(config, provenance(), study.size(config))
 
 
 def device_bytes(device: jax.Device, count: int = 1) -> float | None:

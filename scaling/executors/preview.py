@@ -13,7 +13,7 @@ import jax
 import pandas as pd
 from etils import epath
 
-from scaling import ladder, timing
+from scaling import ladder, study, timing
 from scaling.config import RunConfig, run_name, to_dict
 from scaling.executors.admission import needed_bytes
 from scaling.executors.result import Result
@@ -25,13 +25,15 @@ from scaling.units import duration, human
 def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | None = None) -> str:
     """One line a run, and totals; trains nothing.
 
-    Params are all parameters, those without embeddings, and those that a token meets; FLOPs are of
-    training, by the closed formula; bytes are an estimate a device (`memory.estimate_bytes`), "-"
-    for a mesh that cannot be.
+    Params are all parameters, those without embeddings, and those that a token meets; epochs are
+    passes over the distinct tokens, where the corpus is prepared; FLOPs are of training, by the
+    closed formula; bytes are an estimate a device (`memory.estimate_bytes`), "-" for a mesh that
+    cannot be.
     """
     devices = devices or len(jax.devices())
     states = [RunDirectory.open(c, workdir).status().get("state", "to do") for c in configs]
     spent = [ladder.cost(config) for config in configs]
+    epochs = [_epochs(config) for config in configs]
     # Runs of one program need the same memory; the estimate traces the step, so once a program.
     programs = [timing.program(config) for config in configs]
     example = dict(zip(programs, configs, strict=True))
@@ -43,6 +45,7 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
             "non-emb": human(cost.params_non_embedding),
             "active": human(cost.params_active),
             "tokens": human(cost.tokens),
+            **({"epochs": passes} if any(epochs) else {}),
             "steps": config.train.steps,
             "FLOPs": f"{cost.flops:.2e}",
             "batch": f"{config.train.batch_size}x{config.data.seq_len}",
@@ -50,7 +53,9 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
             "bytes/device": _bytes(needs[program]),
             "state": state,
         }
-        for config, cost, state, program in zip(configs, spent, states, programs, strict=True)
+        for config, cost, passes, state, program in zip(
+            configs, spent, epochs, states, programs, strict=True
+        )
     ]
     left = sum(c.flops for c, s in zip(spent, states, strict=True) if s not in ENDED)
     return (
@@ -59,6 +64,12 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
         f"tokens and {sum(c.flops for c in spent):.2e} FLOPs in all, {left:.2e} FLOPs to do; "
         f"directories in {epath.Path(workdir) / 'runs'}"
     )
+
+
+def _epochs(config: RunConfig) -> str:
+    """Passes over the distinct tokens; nothing where nobody has read the corpus."""
+    size = study.size(config)
+    return f"{size['tokens'] / size['unique_tokens']:.2g}" if size.get("unique_tokens") else ""
 
 
 def _bytes(needed: float | None) -> str:

@@ -51,9 +51,16 @@ def varies(frame: pd.DataFrame, column: str) -> bool:
     return len(values) > 0 and bool(values.max() > _SAME * values.min())
 
 
+def repeated(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs that are done and have passed over their distinct tokens more than once."""
+    rows = done(frame)
+    return rows[rows["epochs"] > _SAME]
+
+
 def main_axis(frame: pd.DataFrame) -> str:
     """The column that the study is about: size if it varies, else data, else what does vary."""
     candidates = ["params", "unique_tokens", "epochs", "tokens", "flops"]
+    candidates = [c for c in candidates if c != "epochs" or len(repeated(frame))]
     candidates += [c for c in frame if "." in c and c not in SEEDS]
     return next((c for c in candidates if varies(frame, c)), "params")
 
@@ -70,7 +77,8 @@ def figure_axes(frame: pd.DataFrame, x: str) -> list[str]:
     further = ["params", "tokens", "flops"]
     if varies(frame, "unique_tokens") or not varies(frame, "params"):
         further = ["params", "unique_tokens", "flops"]
-        further += ["epochs"] if varies(frame, "tokens") else []  # else it mirrors unique_tokens
+        # Else it mirrors unique_tokens, or tokens.
+        further += ["epochs"] if varies(frame, "tokens") and len(repeated(frame)) else []
     return [x, *(c for c in further if c != x and varies(frame, c))]
 
 

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from scaling.records import RunDirectory
 from scaling.report import style
-from scaling.report.axes import COUNTS, SEEDS, done
+from scaling.report.axes import COUNTS, SEEDS, done, repeated
 from scaling.report.figures import Drawn
 from scaling.report.findings import Finding
 from scaling.status import repeat_command
@@ -69,6 +69,7 @@ def render(page: Page) -> str:
         page=page,
         unfitted=_unfitted(page.findings),
         numbers=_numbers(page),
+        repeats=_repeats(page.table),
         figures=[embedded(drawn) for drawn in page.figures],
         columns=_columns(page.table),
         rows=_rows(page.table),
@@ -139,9 +140,22 @@ def _numbers(page: Page) -> list[tuple[str, str]]:
         out.append((_span(finished["params"]), "parameters"))
         out.append((_span(finished["tokens"]), "training tokens"))
         out.append((human(finished["flops"].sum()), "FLOPs in all"))
-    if page.table["seconds"].sum() >= 1:
-        out.append((duration(page.table["seconds"].sum()), "of training"))
+    # The members of a packed group have its whole time, each.
+    seconds = (page.table["seconds"] / page.table["members"]).sum()
+    if seconds >= 1:
+        out.append((duration(seconds), "of training"))
     return out
+
+
+def _repeats(frame: pd.DataFrame) -> str:
+    """What a reader must know of runs that met their tokens more than once; empty: none did."""
+    passed = repeated(frame)
+    if passed.empty:
+        return ""
+    return (
+        f"{len(passed)} of {len(done(frame))} runs pass over their distinct training tokens more "
+        f"than once, up to {passed['epochs'].max():.2g} times: theirs is the loss of repeated data."
+    )
 
 
 def _span(values: pd.Series) -> str:
@@ -165,6 +179,8 @@ def _columns(frame: pd.DataFrame) -> list[tuple[str, str]]:
     ]
     if frame["unique_tokens"].nunique() > 1:
         names.insert(names.index("flops"), "unique_tokens")
+    if len(repeated(frame)):
+        names.insert(names.index("flops"), "epochs")
     names += [c for c in frame if c.startswith("loss/")]
     shown = {"model.width", "model.depth", "data.unique_tokens", "train.steps", *SEEDS}
     names += [c for c in frame if "." in c and "/" not in c and c not in shown]

@@ -6,7 +6,6 @@ dispatched: metrics are fetched one call late. `launch.py train` and every execu
 """
 
 import contextlib
-import dataclasses
 import functools
 import socket
 import threading
@@ -29,6 +28,7 @@ from scaling import (
     meshes,
     optim,
     sharding,
+    study,
     xla_flags,
 )
 from scaling.config import RunConfig
@@ -129,7 +129,7 @@ def start_directory(
     before step 0.
     """
     made_by = _made_by(device_kind, devices) | ({"members": members} if members > 1 else {})
-    run.start(config, made_by, dataclasses.asdict(ladder.cost(config)))
+    run.start(config, made_by, study.size(config))
 
 
 def _made_by(device_kind: str, devices: int) -> dict[str, Any]:
@@ -295,7 +295,7 @@ class _Run:
 
     def _begin_branches(self, step: int, state: TrainState) -> None:
         for config in self.branches[step]:
-            size = dataclasses.asdict(ladder.cost(config))
+            size = study.size(config)
             made_by = _made_by(self.mesh.devices.flat[0].device_kind, self.mesh.size)
             begin(config, self.run, state, step, made_by, size)
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from scaling import distributed, errors, files, ladder
+from scaling import distributed, errors, files, ladder, study
 from scaling.config import RunConfig
 from scaling.errors import UserError
 from scaling.records import RunDirectory, State
@@ -163,7 +163,7 @@ class Member:
         if step in self.branches:
             provenance = self.run.record()["provenance"]
             for config in self.branches[step]:
-                size = dataclasses.asdict(ladder.cost(config))
+                size = study.size(config)
                 begin(config, self.run, state(), step, provenance, size)
         if told:
             self.checkpoints.save(step, state())

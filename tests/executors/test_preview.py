@@ -1,5 +1,8 @@
 """The dry run's table says what it can of every run, and ends on none."""
 
+import pytest
+
+from scaling import study
 from scaling.config import override
 from scaling.executors import admission, preview
 from scaling.records import RunDirectory
@@ -14,6 +17,9 @@ def test_a_mesh_that_cannot_be_has_no_bytes_and_the_others_have(tiny, tmp_path):
     assert cells[0] == "-"
     assert cells[1].endswith("B")
     assert "2 runs, 0 done" in lines[-1]
+    size = study.size(fine)
+    epochs = lines[2].split()[lines[0].split().index("epochs")]
+    assert float(epochs) == pytest.approx(size["tokens"] / size["unique_tokens"], rel=0.05)
 
 
 def test_a_refusal_leaves_how_a_run_was_trained(tiny, tmp_path):

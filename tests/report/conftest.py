@@ -13,7 +13,9 @@ from scaling.records import RunDirectory
 EXPONENT, FLOOR, NOISE = 0.25, 0.6, 0.003
 
 
-def record(config: RunConfig, workdir: pathlib.Path, loss: float) -> RunDirectory:
+def record(
+    config: RunConfig, workdir: pathlib.Path, loss: float, **made_by: object
+) -> RunDirectory:
     """A run that is done: ten points of a curve, then the final evaluations."""
     params = 12 * config.model.depth * config.model.width**2
     steps, tokens_a_step = config.train.steps, config.train.batch_size * config.data.seq_len
@@ -27,7 +29,8 @@ def record(config: RunConfig, workdir: pathlib.Path, loss: float) -> RunDirector
         "flops": 6.0 * params * tokens,
         "unique_tokens": config.data.unique_tokens or 26_000_000,
     }
-    run.start(config, provenance() | {"device_kind": "cpu", "device_count": 1}, size=size)
+    made_by = {"device_kind": "cpu", "device_count": 1} | made_by
+    run.start(config, provenance() | made_by, size=size)
     for tenth in range(1, 11):
         step = steps * tenth // 10
         run.append({"step": step, "split": "train", "loss": loss + 3.0 * (1 - tenth / 10)})

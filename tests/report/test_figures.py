@@ -45,12 +45,14 @@ def test_a_study_of_width_is_drawn_over_params_tokens_and_compute(frame):
          "unique_tokens", ["unique_tokens"]),
         ([{"data.unique_tokens": 204_800, "train.steps": 100 * 2**i} for i in range(4)],
          "epochs", ["epochs", "flops"]),
+        ([{"train.steps": 100 * 2**i} for i in range(4)],
+         "tokens", ["tokens", "flops"]),
         ([{"model.depth": 2**i, "train.steps": 100 * 2**i} for i in range(4)],
          "params", ["params", "tokens", "flops"]),
         ([{"optim.peak_lr": 1e-3 * 2**i} for i in range(4)],
          "optim.peak_lr", ["optim.peak_lr"]),
     ],
-    ids=["data", "epochs", "depth", "learning rate"],
+    ids=["data", "epochs", "length", "depth", "learning rate"],
 )  # fmt: skip
 def test_the_axis_is_what_varies(tmp_path, base, sweep, main, all_axes):
     for seed in (0, 1):

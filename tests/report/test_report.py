@@ -136,6 +136,18 @@ def test_too_few_sizes_are_said_not_fitted(tmp_path, base):
     assert "follows" not in text
 
 
+def test_repeated_data_and_the_time_of_a_group_are_said_once(tmp_path, base):
+    """A run of three epochs; and two members of a group, with its seconds each."""
+    config = override(base, {"data.unique_tokens": 2048, "train.steps": 3})
+    record(config, tmp_path, loss=2.0)
+    for seed in (1, 2):
+        run = record(override(base, {"seed": seed}), tmp_path, loss=2.0, members=2)
+        run.write_status("done", seconds=40.0)
+    text = report(tmp_path).read_text()
+    assert "1 of 3 runs pass over their distinct training tokens more than once, up to 3" in text
+    assert "<dt>of training</dt><dd>40 s</dd>" in text
+
+
 def test_a_loss_that_rises_with_size_is_said(width_study):
     frame = table(width_study[0])
     frame = frame[frame["width"] <= 256]

@@ -15,6 +15,7 @@ from reading import final_state, lines
 from scaling.config import override
 from scaling.errors import CheckpointError, UserError
 from scaling.records import RunDirectory
+from scaling.tables import table
 from scaling.train.checkpoint import Checkpoints, damaged
 from scaling.train.loop import train
 from scaling.train.rhythm import next_edge
@@ -43,6 +44,9 @@ def test_every_step_is_logged_once_and_evaluations_are_due(whole):
     assert status["step"] == 12
     stored = json.loads((run.path / "config.json").read_text())
     assert stored["size"]["tokens"] == 12 * 8 * 16
+    unique = stored["size"]["unique_tokens"]
+    (row,) = table([run]).to_dict("records")
+    assert (row["unique_tokens"], row["epochs"]) == (unique, 12 * 8 * 16 / unique)
     assert stored["provenance"]["device_kind"] == "cpu"
 
 

@@ -1,6 +1,5 @@
 """Packed training: each member's directory is the one that the run alone would have left."""
 
-import dataclasses
 import json
 import math
 import os
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 from reading import final_state, lines
 
-from scaling import ladder
+from scaling import study
 from scaling.config import override, to_dict
 from scaling.errors import FAILED, RESUME_ME
 from scaling.executors.jobs import Job, each
@@ -171,7 +170,7 @@ def test_a_branch_of_a_member_begins_as_a_run_of_its_own(tiny, tmp_path):
     one = jax.devices()[:1]
     train_packed([trunk], tmp_path, devices=one, quiet=True, branches=[{3: [branch]}])
     run, of = (RunDirectory.open(config, tmp_path) for config in (branch, trunk))
-    assert run.record()["size"] == dataclasses.asdict(ladder.cost(branch))
+    assert run.record()["size"] == study.size(branch)
     assert run.branch() == {"trunk": of.path.name, "step": 3}
     assert run.status()["state"] == "stopped"
     assert lines(run) == [line for line in lines(of) if line["step"] <= 3]
