@@ -73,15 +73,15 @@ FIT_HELP = {
 }
 PLAN_HELP = {
     "fit": "fit.json, or its folder",
-    "flops": "training budget of the planned run",
+    "flops": "training budget of the planned run, as 6 x params x tokens",
     "inference_tokens": "tokens read or written after training",
-    "unique_tokens": "for a data-constrained law",
+    "unique_tokens": "distinct tokens that there are, for a law that knows them (data_constrained)",
     "level": "of the intervals; default: the fit's",
     "design": "propose runs that shrink the interval most",
     "budget": "FLOPs for those runs",
-    "rungs": "sizes of the ladder config",
-    "base": "module of the config that the ladder changes",
-    "vocab": "its vocabulary",
+    "rungs": "sizes of the ladder, the last the plan's",
+    "base": "config that the ladder changes, e.g. configs.lm or configs/lm.py",
+    "vocab": "its vocabulary; default: as it says, or bytes",
     "out": "folder of plan.json, ladder.py and design.csv",
 }
 
@@ -161,7 +161,11 @@ COMMANDS = {
         "the compute-optimal run of a budget, from a fit",
         """Say which model and how much data a budget should buy, with intervals.
 
+FLOPs are 6 x params x tokens here. The flops column of our own tables counts attention too: up to
+twice as many for small models.
+
   python launch.py plan --fit=out/fit/fit.json --flops=1e21 --out=out/plan
+  python launch.py sweep --experiment=out/plan/ladder.py --dry_run
   python launch.py plan --fit=out/fit --flops=1e21 --design --budget=1e19""",
         _plan_flags,
         _plan,

@@ -20,6 +20,8 @@ from scaling.laws.expressions import assignments, split
 from scaling.laws.extrapolation import Holdout, holdout
 from scaling.laws.fitting import fit, known_law
 from scaling.laws.result import Fit
+from scaling.laws.rungs import read_base, steps, study_file
+from scaling.laws.rungs import rungs as ladder_of
 from scaling.laws.table import Table, read_table
 
 # What the columns of our own tables count (scaling/tables.py).
@@ -238,10 +240,10 @@ def plan_command(
     budget: float | None = None,
     rungs: int = 4,
     base: str = "configs.lm",
-    vocab: int = 257,
+    vocab: int | None = None,
     out: str = "",
 ) -> Outcome:
-    """The compute-optimal run of a budget, from a fit.json.
+    """The compute-optimal run of a budget of 6 x params x tokens, from a fit.json.
 
     Args:
       fit: path of fit.json (or its folder).
@@ -251,9 +253,9 @@ def plan_command(
       level: of the intervals; None: the fit's.
       design: propose runs that shrink the interval at `flops` most.
       budget: FLOPs for those runs; required by design.
-      rungs: sizes of the ladder config.
-      base: module of the config that the ladder changes.
-      vocab: its vocabulary, for the sizes.
+      rungs: sizes of the ladder.
+      base: module or path of the config that the ladder changes.
+      vocab: its vocabulary, for the sizes; None: as it says, or bytes.
       out: folder of plan.json, ladder.py and design.csv; empty: nothing is written.
     """
     path = pathlib.Path(fit)
@@ -266,7 +268,8 @@ def plan_command(
         fitted, flops, inference_tokens=inference_tokens, unique_tokens=unique_tokens, level=level
     )
     told = [
-        f"{flops:.4g} training FLOPs, {fitted.law} fitted on {fitted.n} runs:",
+        f"{flops:.4g} training FLOPs ({planning.CONVENTION}), {fitted.law} fitted on {fitted.n} "
+        "runs:",
         *(_line(n, getattr(made, n), made.level) for n in ("params", "tokens", "loss")),
         "\nthe same budget on another size", _show(made.other_sizes),
     ]  # fmt: skip
@@ -278,8 +281,15 @@ def plan_command(
             f"loss and save {i['saved']:.1%} of training plus inference"
         )
     told += [f"note: {n}" for n in made.notes]
-    ladder = planning.rungs(fitted, flops, count=rungs, vocab=vocab)
-    told += ["\nladder", *(json.dumps(r) for r in ladder)]
+    below = read_base(base)
+    ladder = ladder_of(
+        fitted, flops, count=rungs, vocab=vocab or below.vocab, unique_tokens=unique_tokens
+    )
+    told += ["\nladder", _show(steps(ladder, below))]
+    told.append(
+        f"note: shape and tokens are the plan's; {below.said} are {below.module}'s at every size: "
+        "give the rungs their own before you train large ones"
+    )
     proposed = None
     if design:
         if budget is None:
@@ -291,11 +301,14 @@ def plan_command(
         folder = pathlib.Path(out)
         values: Mapping[str, Any] = planning.summary(made)
         files.append(_write(folder / "plan.json", json.dumps(values, indent=1, default=float)))
-        title = f"Compute-optimal runs up to {flops:.3g} FLOPs, planned with {fitted.law}."
-        files.append(_write(folder / "ladder.py", planning.config_file(ladder, base, title)))
+        study = _write(folder / "ladder.py", study_file(ladder, below, flops, fitted.law))
+        files.append(study)
         if proposed is not None:
             files.append(_write(folder / "design.csv", proposed.runs.to_csv(index=False)))
     told += [f"wrote {f}" for f in files]
+    if out:
+        sweep = f"python launch.py sweep --experiment={study}"
+        told.append(f"check the ladder: {sweep} --dry_run\nrun it: {sweep}")
     return Outcome("\n".join(told), {"": fitted}, plan=made, design=proposed, files=tuple(files))
 
 

@@ -1,8 +1,8 @@
 """The next budget: how large, how long, what loss, and which runs would tell most.
 
 `plan` gives the compute-optimal params and tokens with intervals, the cost of another size, and the
-optimum when inference is paid too; `design` proposes runs; `rungs` turns a plan into config
-overrides. Takes a `Fit` only; called by `command.py`.
+optimum when inference is paid too; `design` proposes runs. Takes a `Fit` only; called by
+`command.py`, and by `rungs.py`, which turns a plan into runs.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling.config import LENGTHS
 from scaling.errors import UserError
 from scaling.laws.result import Fit
 
 FLOPS_PER = 6.0  # training FLOPs a param a token
+CONVENTION = f"FLOPs = {FLOPS_PER:g} x params x tokens"  # others count attention too
 INFERENCE = 2.0  # inference FLOPs a param a token
 POINTS = 241  # sizes compared along one budget
 EVEN = 6  # runs of the even grid that a design is compared with
@@ -46,7 +46,8 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def _check(fitted: Fit) -> None:
+def check(fitted: Fit) -> None:
+    """Raises UserError for a fit that gives no plan."""
     if set(fitted.x) - {"unique_tokens"} != {"params", "tokens"}:
         raise UserError(
             f"a plan needs a law of params and tokens; {fitted.law} reads {', '.join(fitted.x)}"
@@ -121,11 +122,19 @@ def plan(
       unique_tokens: for the data-constrained law; None: as many as are trained on.
       level: of the intervals; None: the fit's.
 
-    Raises UserError when the law has no interior optimum.
+    Raises UserError when the law has no interior optimum, or knows no unique tokens.
     """
-    _check(fitted)
+    check(fitted)
     if not flops > 0 or inference_tokens < 0:
         raise UserError(f"plan: flops={flops:g} must be positive, inference_tokens not negative")
+    if unique_tokens is not None:
+        if "unique_tokens" not in fitted.x:
+            raise UserError(
+                f"unique_tokens: {fitted.law} reads only {', '.join(fitted.x)}; leave it out, or "
+                "plan from a fit of data_constrained"
+            )
+        if not unique_tokens > 0:
+            raise UserError(f"unique_tokens={unique_tokens:g} must be positive")
     level = fitted.level if level is None else level
     log_params, drawn = optimum(fitted, flops, unique_tokens=unique_tokens)
     if not np.isfinite(log_params):
@@ -242,7 +251,7 @@ def design(
 
     Raises UserError when the fit has no draws or no noise.
     """
-    _check(fitted)
+    check(fitted)
     if len(fitted.samples) < 50 or not fitted.noise.sd > 0:
         raise UserError("design: the fit has no draws or no noise; fit with --bootstrap")
     if not budget > 0 or not target_flops > 0:
@@ -332,73 +341,13 @@ def _slopes(fitted: Fit, params: np.ndarray, tokens: np.ndarray) -> tuple[np.nda
     return slopes.T, np.eye(int(keep.sum()))
 
 
-# ---- a plan as runs
-
-
-def rungs(
-    fitted: Fit, flops: float, *, count: int = 4, step: float = 4.0, vocab: int = 257
-) -> list[dict[str, Any]]:
-    """Config overrides of a ladder that ends at the plan: `count` compute-optimal runs, budgets a
-    factor `step` apart.
-
-    Width and depth by the closed formula 12 depth width^2 + vocab width, depth about width / 64,
-    heads of about 64 channels; tokens are what is left of the budget at the size that results.
-    """
-    _check(fitted)
-    out = []
-    for k in reversed(range(count)):
-        budget = flops / step**k
-        place, _ = optimum(fitted, budget)
-        if not np.isfinite(place):
-            raise UserError(
-                f"{fitted.law}: the loss has no minimum over params at {budget:g} FLOPs"
-            )
-        width, depth, params = shape_of(float(np.exp(place)), vocab)
-        out.append({
-            "model.width": width, "model.depth": depth, "model.heads": heads_of(width),
-            # Whatever length the base config gives, this one takes its place.
-            **{f"train.{name}": None for name in LENGTHS},
-            "train.tokens": float(f"{budget / FLOPS_PER / params:.4g}"),
-        })  # fmt: skip
-    return out
-
-
-def shape_of(params: float, vocab: int) -> tuple[int, int, int]:
-    """Width, depth and params of the shape whose params are nearest to `params`."""
-    best, gap = (0, 0, 0), np.inf
-    for width in [*range(16, 64, 16), *range(64, 512, 32), *range(512, 20_001, 64)]:
-        for depth in {max(1, round(width / 64 * f)) for f in (0.75, 1.0, 1.25)}:
-            count = 12 * depth * width**2 + vocab * width
-            if abs(np.log(count / params)) < gap:
-                best, gap = (width, depth, count), abs(np.log(count / params))
-    return best
-
-
-def heads_of(width: int) -> int:
-    """Heads of about 64 channels that divide the width into even parts."""
-    wanted = range(max(1, width // 64), 0, -1)
-    return next(h for h in wanted if width % h == 0 and (width // h) % 2 == 0)
-
-
-def config_file(ladder: list[dict[str, Any]], base: str, title: str) -> str:
-    """Text of a config file for `launch.py train --config=FILE:<rung>`; base is another config's
-    module, e.g. configs.lm.
-    """
-    lines = [f"    {rung!r}," for rung in ladder]
-    return "\n".join([
-        f'"""{title}', "", f"Rungs 0 to {len(ladder) - 1}, smallest first: --config=FILE:<rung>.",
-        '"""', "", "import ml_collections", "", f"import {base} as base", "",
-        "RUNGS: list[dict] = [", *lines, "]", "", "",
-        'def get_config(arg: str = "0") -> ml_collections.ConfigDict:',
-        '    """One rung."""', "    config = base.get_config()",
-        "    config.update_from_flattened_dict(RUNGS[int(arg or 0)])", "    return config", "",
-    ])  # fmt: skip
+# ---- as JSON
 
 
 def summary(result: Plan) -> Mapping[str, Any]:
     """A plan as plain values, for JSON."""
     return {
-        "flops": result.flops, "level": result.level,
+        "flops": result.flops, "convention": CONVENTION, "level": result.level,
         "params": vars(result.params), "tokens": vars(result.tokens), "loss": vars(result.loss),
         "other_sizes": result.other_sizes.to_dict("records"), "inference": result.inference,
         "notes": list(result.notes),

@@ -42,7 +42,11 @@ def test_fit_then_plan(tmp_path: pathlib.Path) -> None:
     )  # fmt: skip
     assert {p.name for p in planned.files} == {"plan.json", "ladder.py", "design.csv"}
     assert "90% interval" in planned.text
+    assert "FLOPs = 6 x params x tokens" in planned.text.splitlines()[0]
+    assert f"sweep --experiment={tmp_path}/plan/ladder.py --dry_run" in planned.text
+    assert "learning rate 0.003 (optim.peak_lr), 16 windows of 256 tokens a step" in planned.text
     plan = json.loads((tmp_path / "plan" / "plan.json").read_text())
+    assert plan["convention"] == "FLOPs = 6 x params x tokens"
     assert plan["params"]["low"] < plan["params"]["value"] < plan["params"]["high"]
 
 

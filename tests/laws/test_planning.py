@@ -1,6 +1,5 @@
 """Plans agree with the closed form, and designs shrink what they promise to shrink."""
 
-import importlib.util
 import pathlib
 
 import numpy as np
@@ -10,7 +9,9 @@ import pytest
 from scaling.errors import UserError
 from scaling.laws import Fit, fit
 from scaling.laws.isoflop import parametric, side_by_side
-from scaling.laws.planning import config_file, design, plan, rungs, shape_of
+from scaling.laws.planning import design, plan
+from scaling.laws.rungs import read_base, rungs, shape_of, study_file
+from scaling.study import load_config, load_study
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +90,32 @@ def test_designed_runs_do_shrink_the_interval(found: Fit, chinchilla_240: pd.Dat
     assert half(after) == pytest.approx(made.designed, rel=0.5)
 
 
-def test_rungs_make_a_config_that_loads(found: Fit, tmp_path: pathlib.Path) -> None:
+def test_rungs_make_configs_and_a_study_that_load(found: Fit, tmp_path: pathlib.Path) -> None:
     ladder = rungs(found, 1e17)
     path = tmp_path / "ladder.py"
-    path.write_text(config_file(ladder, "configs.lm", "A ladder."))
-    spec = importlib.util.spec_from_file_location("ladder", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    widths = [module.get_config(str(i)).model.width for i in range(len(ladder))]
+    path.write_text(study_file(ladder, read_base("configs/lm.py"), 1.5e17, "chinchilla"))
+    configs = [load_config(f"{path}:{i}") for i in range(len(ladder))]
+    widths = [config.model.width for config in configs]
     assert widths == sorted(widths)
-    config = module.get_config("3")
-    assert config.train.steps is None
-    assert config.model.width % config.model.heads == 0
+    assert configs[3].train.steps is None
+    assert configs[3].model.width % configs[3].model.heads == 0
+    study = load_study(str(path))
+    assert study.name == "plan-1_5e17"
+    assert study.configs() == configs
+
+
+def test_a_ladder_that_nobody_can_run_is_refused(found: Fit) -> None:
+    for base in ("configs.nope", "configs/nope.py", "/configs.py", "os", "configs.lm:debug", ""):
+        with pytest.raises(UserError, match=r"--base=.* is no config"):
+            read_base(base)
+    assert read_base("configs/dense.py").vocab == 32_768
+    with pytest.raises(UserError, match="--rungs=0"):
+        rungs(found, 1e17, count=0)
+
+
+def test_a_law_without_unique_tokens_does_not_plan_with_them(found: Fit) -> None:
+    with pytest.raises(UserError, match="chinchilla reads only params, tokens"):
+        plan(found, 1e21, unique_tokens=1e9)
 
 
 @pytest.mark.parametrize("params", [3e5, 1e7, 1e9, 1e11])
