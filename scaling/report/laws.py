@@ -28,7 +28,7 @@ def contours(fit: Fit, table: pd.DataFrame) -> Drawn:
     """Loss over params and tokens, the runs, and the compute-optimal frontier with its band."""
     columns = {k: table[fit.x[k]].to_numpy(float) for k in ("params", "tokens")}
     params, tokens = (
-        np.geomspace(v.min() / 2, v.max() * 4, 80) for v in (columns["params"], columns["tokens"])
+        np.geomspace(v.min() / 2, v.max() * 4, 160) for v in (columns["params"], columns["tokens"])
     )
     wide, long = np.meshgrid(params, tokens)
     loss = fit.draws({"params": wide.ravel(), "tokens": long.ravel()})[0].reshape(wide.shape)
@@ -46,9 +46,14 @@ def contours(fit: Fit, table: pd.DataFrame) -> Drawn:
     line["tokens"] = line.flops / FLOPS_PER / line.params
     with style.styled():
         figure, (axes, *_) = style.new_figure()
+        # The scales come first: labels are fitted into the lines as these then stand.
+        style.count_axis(axes, params.tolist())
+        axes.set_xlim(params[0], params[-1])
+        axes.set_yscale("log")
+        axes.set_ylim(tokens[0], tokens[-1])
         levels = np.quantile(loss, np.linspace(0.02, 0.9, 12))
         lines = axes.contour(wide, long, loss, levels=levels, colors=SKY, linewidths=1)
-        axes.clabel(lines, fmt=lambda v: f"{v:.3g}", fontsize=8)
+        axes.clabel(lines, fmt=lambda v: f"{v:.3g}", fontsize=8, inline_spacing=2)
         dots = axes.scatter(
             columns["params"],
             columns["tokens"],
@@ -62,9 +67,6 @@ def contours(fit: Fit, table: pd.DataFrame) -> Drawn:
         for side, named in (("low", f"{fit.level:.0%} interval"), ("high", None)):
             length = line.flops / FLOPS_PER / line[side]
             axes.plot(line[side], length, color=RED, lw=0.9, ls=":", label=named)
-        style.count_axis(axes, params.tolist())
-        axes.set_yscale("log")
-        axes.set_ylim(tokens[0], tokens[-1])
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: human(v)))
         axes.set_xlabel("params")
         axes.set_ylabel("tokens")

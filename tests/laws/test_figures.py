@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.contour import ContourSet
 
 from scaling.errors import UserError
 from scaling.laws import fit
@@ -31,6 +32,19 @@ def test_all_figures_of_a_fit(tmp_path: pathlib.Path) -> None:
     found, table = made.fits[""], made.tables[""]
     expected = table.loss.to_numpy() / found.draws(table)[0] - 1
     np.testing.assert_allclose(residual.residual, expected)
+
+
+def test_contours_fill_the_axes(chinchilla_240: pd.DataFrame) -> None:
+    drawn = laws.contours(fit(chinchilla_240, "chinchilla", bootstrap=20), chinchilla_240)
+    axes = drawn.figure.axes[0]
+    (lines,) = (c for c in axes.collections if isinstance(c, ContourSet))
+    ends = np.concatenate([path.vertices for path in lines.get_paths() if len(path.vertices)])
+    assert ends[:, 0].max() == pytest.approx(axes.get_xlim()[1])
+    assert ends[:, 1].max() == pytest.approx(axes.get_ylim()[1])
+    # A label hides no more of its line than it needs: no gap is a tenth of the axes wide.
+    for path in lines.get_paths():
+        across = axes.transAxes.inverted().transform(axes.transData.transform(path.vertices))
+        assert np.linalg.norm(np.diff(across, axis=0), axis=1).max() < 0.1
 
 
 def test_refused_minima_are_in_the_figure(isoflop_runs: pd.DataFrame) -> None:

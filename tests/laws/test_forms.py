@@ -1,5 +1,6 @@
 """Every law returns its parameters from a table that it made, and stands still at them."""
 
+import pathlib
 from collections.abc import Mapping
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.laws import LAWS, fit
+from scaling.laws import LAWS, fit, forms
 from scaling.laws.law import Law
 
 TRUE: dict[str, dict[str, float]] = {
@@ -51,6 +52,17 @@ SLOW = (
     "multi_power",
     "width_depth_tokens",
 )
+
+
+def test_the_readme_lists_the_laws() -> None:
+    text = (pathlib.Path(forms.__file__).parent / "README.md").read_text()
+    section = text.split("## The laws\n")[1].split("\n## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")][1:]
+    assert [row[0] for row in rows] == [f"| `{name}`" for name in LAWS]
+    for row, law in zip(rows, LAWS.values(), strict=True):
+        assert row[1] == f"`{law.formula}`"
+        assert row[3] == f"{law.source} |"
+        assert all(f"`{c}`" in row[2].replace("`--x`", "`x`") for c in law.needs or law.columns)
 
 
 def schedules() -> dict[str, np.ndarray]:
