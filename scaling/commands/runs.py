@@ -217,7 +217,10 @@ def _forecast(configs: "list[RunConfig]", planned: "Plan") -> "Forecast":
     slots = len(configs) if FLAGS.executor == "slurm" else min(how["processes"], len(configs))
     devices, device = FLAGS.devices or len(how["devices"]), jax.devices()[0]
     shared = {run_name(b.config): b.step for job in planned.jobs for _, b in job.branches}
-    return forecast.forecast(configs, FLAGS.workdir, device, devices, slots, FLAGS.mfu, shared)
+    groups = [job.configs for job in planned.jobs]
+    return forecast.forecast(
+        configs, FLAGS.workdir, device, devices, slots, FLAGS.mfu, shared, groups
+    )
 
 
 def _after(

@@ -5,6 +5,7 @@ the records of `scaling/timing.py`, or from FLOPs and a utilization where there 
 which. Called by `sweep`, before the runs and after them.
 """
 
+import collections
 import datetime
 import heapq
 import statistics
@@ -24,6 +25,10 @@ from scaling.timing import Cost
 from scaling.units import duration
 
 MFU = 0.3  # model FLOPs utilization that is taken where nothing was measured
+# Seconds from the start of a job to its first step where nothing was measured: data, compilation,
+# initialisation. Of the first job of a program, and of those that find it compiled.
+START, START_AGAIN = 10.0, 3.0
+_RATIO_FROM = 5.0  # seconds predicted from which on it says something how far off they were
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Estimate:
     seconds: float | None  # still to come; None: the device's peak is not known
     source: str  # "record", "MFU 30%", or "ended"
     spent: float  # seconds that its status says it has taken so far
+    job: int  # which of the sweep's; the members of a packed group have the same
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Forecast:
 
     estimates: tuple[Estimate, ...]
     devices: int  # of a run
-    slots: int  # runs at a time
+    slots: int  # jobs at a time
+    start: float  # seconds that were taken for the start of a program without a record
 
     @property
     def seconds(self) -> float:
@@ -56,9 +63,11 @@ class Forecast:
 
     @property
     def wall_seconds(self) -> float:
-        """Until the last run ends, each slot taking the longest run that is left."""
-        slots = [0.0] * max(1, self.slots)
-        for seconds in sorted((e.seconds or 0.0 for e in self.estimates), reverse=True):
+        """Until the last job ends, each slot taking the longest that is left."""
+        slots, jobs = [0.0] * max(1, self.slots), dict[int, float]()
+        for e in self.estimates:
+            jobs[e.job] = jobs.get(e.job, 0.0) + (e.seconds or 0.0)
+        for seconds in sorted(jobs.values(), reverse=True):
             heapq.heapreplace(slots, slots[0] + seconds)
         return max(slots)
 
@@ -68,7 +77,7 @@ class Forecast:
         if not todo:
             return "predicted: nothing is left to train"
         sources = {e.source: sum(o.source == e.source for o in todo) for e in todo}
-        listed = ", ".join(f"{n} from {_source(name)}" for name, n in sources.items())
+        listed = ", ".join(f"{n} from {self._source(name)}" for name, n in sources.items())
         unknown = sum(e.seconds is None for e in todo)
         ends = datetime.datetime.now() + datetime.timedelta(seconds=self.wall_seconds)
         lines = [
@@ -80,9 +89,10 @@ class Forecast:
             lines.append(f"not counted: {unknown} runs; the peak of this device is not known")
         return "\n".join(lines)
 
-
-def _source(name: str) -> str:
-    return "records of their programs" if name == "record" else f"FLOPs at an {name}"
+    def _source(self, name: str) -> str:
+        if name == "record":
+            return "records of their programs"
+        return f"FLOPs at an {name} and {duration(self.start)} to start each new program"
 
 
 def forecast(
@@ -93,6 +103,7 @@ def forecast(
     slots: int = 1,
     mfu: float | None = None,
     shared: Mapping[str, int] | None = None,
+    groups: Iterable[Sequence[RunConfig]] = (),
 ) -> Forecast:
     """Seconds of every run that has not ended.
 
@@ -101,9 +112,11 @@ def forecast(
       workdir: where the run directories are.
       device: one of those that will train.
       devices: of a run.
-      slots: runs at a time; on a CPU they share the cores.
+      slots: jobs at a time; on a CPU they share the cores.
       mfu: where there is no record; None: that of records of other programs, else `MFU`.
       shared: updates that a run, by its name, is given by a trunk.
+      groups: runs that one job trains as one program; it starts and compiles once, and its members
+        have equal shares of that. A run that is in none is a job of its own.
     """
     runs = [RunDirectory.open(config, workdir) for config in configs]
     programs = [timing.program(config) for config in configs]
@@ -114,28 +127,43 @@ def forecast(
     measured = [c.mfu for found in known.values() for c in found if c.mfu]
     rate = mfu or (statistics.median(measured) if measured else MFU)
     label = f"MFU of {rate:.2g}" + ("" if mfu or not measured else " (of other programs here)")
-    estimates, begun = [], set[str]()
-    for config, run, name in zip(configs, runs, programs, strict=True):
-        status = run.status()
-        spent = status.get("seconds", 0.0)
-        if status.get("state") in ENDED and status.get("state") != "failed":
-            estimates.append(Estimate(config, 0.0, "ended", spent))
+    start = _start(known.values())
+    group_of = {run_name(c): number for number, group in enumerate(groups) for c in group}
+    jobs = [group_of.get(run_name(c), -1 - number) for number, c in enumerate(configs)]
+    statuses = [run.status() for run in runs]
+    todo = [s.get("state") not in ENDED or s.get("state") == "failed" for s in statuses]
+    sizes = collections.Counter(job for job, left in zip(jobs, todo, strict=True) if left)
+    estimates, first_job = [], dict[str, int]()
+    for config, name, job, status, still in zip(
+        configs, programs, jobs, statuses, todo, strict=True
+    ):
+        spent, members = status.get("seconds", 0.0), sizes[job]
+        if not still:
+            estimates.append(Estimate(config, 0.0, "ended", spent, job))
             continue
+        first = first_job.setdefault(name, job) == job
         given = max(status.get("step", 0), (shared or {}).get(run_name(config), 0))
         left = ladder.resolved(config.train.steps) - given
         if found := known.get(name):
-            seconds: float | None = _from_record(config, found, left, first=name not in begun)
-            begun.add(name)
-            estimates.append(Estimate(config, seconds, "record", spent))
+            alike = [c for c in found if c.members == members] or found
+            seconds: float | None = _from_record(config, alike, left, members, first)
+            estimates.append(Estimate(config, seconds, "record", spent, job))
             continue
         peak = costs.peak_flops(device, config.model.dtype)
         if peak is not None and cores and share:
             peak *= share / cores
         cost = ladder.cost(config)
         flops = cost.flops * left / ladder.resolved(config.train.steps)
-        seconds = None if peak is None else flops / (peak * devices * rate)
-        estimates.append(Estimate(config, seconds, label, spent))
-    return Forecast(tuple(estimates), devices, slots)
+        begin = (start if first else min(start, START_AGAIN)) / members
+        seconds = None if peak is None else begin + flops / (peak * devices * rate)
+        estimates.append(Estimate(config, seconds, label, spent, job))
+    return Forecast(tuple(estimates), devices, slots, start)
+
+
+def _start(known: Iterable[Sequence[Cost]]) -> float:
+    """Seconds to start and compile a program that is not on record, by those that are."""
+    measured = [c.other_s + c.compile_s for found in known for c in found]
+    return statistics.median(measured) if measured else START
 
 
 def _of_place(found: Iterable[Cost], here: tuple[str, int, int | None]) -> list[Cost]:
@@ -144,23 +172,25 @@ def _of_place(found: Iterable[Cost], here: tuple[str, int, int | None]) -> list[
     return [c for c in alike if c.place == here] or alike
 
 
-def _from_record(config: RunConfig, found: Sequence[Cost], left: int, first: bool) -> float:
-    """Seconds of the `left` steps of a run, by the medians of its program's records.
+def _from_record(
+    config: RunConfig, found: Sequence[Cost], left: int, members: int, first: bool
+) -> float:
+    """Seconds of the `left` steps of a run, by the medians of its program's records, with its share
+    of what its job of so many members does once.
 
-    What the first run of a program has compiled, the others find in jax's cache: the shortest
+    What the first job of a program has compiled, the others find in jax's cache: the shortest
     compilation on record.
     """
 
-    def median(values: Iterable[float | None]) -> float:
-        return statistics.median([v or 0.0 for v in values])
-
+    median = statistics.median
     every = config.evals.every
     evaluations = left // every if every else 1
+    once = median(c.other_s for c in found)
+    once += (median if first else min)(c.compile_s for c in found)
     return (
-        median(c.other_s for c in found)
-        + (median if first else min)(c.compile_s / c.members for c in found)
+        once / members
         + left * median(c.step_s / c.members for c in found)
-        + max(1, evaluations) * median(c.eval_s for c in found)
+        + max(1, evaluations) * median((c.eval_s or 0.0) / c.members for c in found)
     )
 
 
@@ -185,9 +215,10 @@ def against(predicted: Forecast, workdir: epath.PathLike, wall: float) -> tuple[
         return "", frame
     before, after = frame["predicted_s"].sum(), frame["actual_s"].sum()
     sources = ", ".join(sorted(set(frame["source"])))
+    ratio = f", {after / before:.2f} times that" if before >= _RATIO_FROM else ""
     text = (
         f"predicted {duration(before)} of training in {len(frame)} runs (by {sources}), took "
-        f"{duration(after)}, {after / max(before, 1e-9):.2f} times that; the sweep took "
+        f"{duration(after)}{ratio}; the sweep took "
         f"{duration(wall)}, predicted {duration(predicted.wall_seconds)}"
     )
     return text, frame

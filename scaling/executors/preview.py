@@ -88,22 +88,24 @@ class SweepProgress:
     """A line on stderr as each run ends: how many are left, the share of FLOPs done, the ETA."""
 
     def __init__(self, configs: Sequence[RunConfig], workdir: epath.PathLike):
-        self._workdir, self._count, self._ended = workdir, len(configs), 0
+        self._workdir, self._count = workdir, len(configs)
         self._flops = {run_name(c): ladder.cost(c).flops for c in configs}
         # A run that was done before this sweep costs no time now.
         self._was_done = {run_name(c) for c in configs if RunDirectory.open(c, workdir).is_done}
+        self._ended = len(self._was_done)
         self._before = self._spent = sum(self._flops[name] for name in self._was_done)
         self._total = sum(self._flops.values())
         self._start = time.monotonic()
-        todo = len(configs) - len(self._was_done)
-        print(f"{len(configs)} runs, {todo} to do, in {workdir}", file=sys.stderr, flush=True)
+        before = f"{self._ended} done before, " if self._ended else ""
+        todo = f"{before}{len(configs) - self._ended} to do"
+        print(f"{len(configs)} runs, {todo}, in {workdir}", file=sys.stderr, flush=True)
 
     def ended(self, result: Result) -> None:
         """One run more has ended."""
-        self._ended += 1
         name = run_name(result.config)
         if name in self._was_done:
             return
+        self._ended += 1
         self._spent += self._flops[name]
         seconds, share = time.monotonic() - self._start, self._spent / self._total
         rate = (self._spent - self._before) / max(seconds, 1e-9)

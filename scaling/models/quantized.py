@@ -64,7 +64,7 @@ def _product(spec: str, x: Array, w: Array, x_kind: Any, w_kind: Any) -> Array:
     except ModuleNotFoundError as missing:
         raise ConfigError(
             "model.matmul other than default needs the package qwix: "
-            "pip install 'scaling[quantized]', or leave model.matmul unset"
+            "pip install -e '.[quantized]', or leave model.matmul unset"
         ) from missing
     x_axes, w_axes, out = _axes(spec)
 

@@ -125,10 +125,11 @@ class _Group:
             state = self._begin()
             self.first, self.began = sum(m.step for m in self.members), time.monotonic()
             self.rate = Progress(
-                f"{len(self.members)} packed runs",
+                "packed",
                 self.first,
                 sum(m.steps for m in self.members),
                 self.quiet,
+                runs=len(self.members),
             )
             try:
                 self._announce()
@@ -160,7 +161,10 @@ class _Group:
     def _announce(self) -> None:
         config, plan = self.trials.config, self.trials.plan
         sizes = {axis: n for axis, n in plan.mesh.shape.items() if n > 1}
-        self.rate.say(f"{self.trials.form} over {self.trials.slots} slots, mesh {sizes or 1}")
+        self.rate.say(
+            f"{len(self.members)} runs, {self.trials.form} over {self.trials.slots} slots, mesh "
+            f"{sizes or 1}"
+        )
         if config.train.xla_flags != "none":
             self.rate.say(
                 xla_flags.text(config.train.xla_flags, plan.mesh.devices.flat[0].platform)
@@ -274,7 +278,7 @@ class _Group:
         losses = [m.loss for m in self.members if np.isfinite(m.loss)]
         step = sum(m.step for m in self.members)
         rate = (step - self.first) / (time.monotonic() - self.began)
-        self.rate.update(step, float(np.mean(losses)) if losses else float("nan"), rate, None)
+        self.rate.update(step, float(np.mean(losses)) if losses else None, rate, None)
 
     # ---- what a call takes
 

@@ -9,17 +9,21 @@ _LINE_EVERY = 10.0  # seconds between plain lines
 
 
 class Progress:
-    """Rate, ETA, loss and MFU of a run; `label` starts each plain line."""
+    """Rate, ETA, loss and MFU of a run, or of `runs` whose steps are added up; `label` starts each
+    plain line.
+    """
 
-    def __init__(self, label: str, start: int, steps: int, quiet: bool = False):
-        self._label, self._steps, self._quiet = label, steps, quiet
+    def __init__(self, label: str, start: int, steps: int, quiet: bool = False, runs: int = 1):
+        self._label, self._steps, self._quiet, self._runs = label, steps, quiet, runs
         self._last_line = time.monotonic()
         interactive = sys.stderr.isatty() and not quiet
         self._bar = tqdm(total=steps, initial=start, unit="step") if interactive else None
 
-    def update(self, step: int, loss: float, rate: float, mfu: float | None) -> None:
-        """The state after `step` updates; `rate` in steps a second."""
-        facts = f"loss {loss:.4f}" + (f"  mfu {mfu:.1%}" if mfu is not None else "")
+    def update(self, step: int, loss: float | None, rate: float, mfu: float | None) -> None:
+        """The state after `step` updates; `rate` in steps a second; loss None: not known yet."""
+        facts = ("loss -" if loss is None else f"loss {loss:.4f}") + (
+            f"  mfu {mfu:.1%}" if mfu is not None else ""
+        )
         if self._bar is not None:
             self._bar.set_postfix_str(facts, refresh=False)
             self._bar.update(step - self._bar.n)
@@ -28,9 +32,9 @@ class Progress:
         if not self._quiet and (now - self._last_line > _LINE_EVERY or step == self._steps):
             self._last_line = now
             eta = (self._steps - step) / rate if rate > 0 else float("inf")
-            self.say(
-                f"step {step}/{self._steps}  {facts}  {rate:.3g} steps/s  eta {_duration(eta)}"
-            )
+            place = f"{step}/{self._steps}"
+            place = f"step {place}" if self._runs == 1 else f"{place} steps of {self._runs} runs"
+            self.say(f"{place}  {facts}  {rate:.3g} steps/s  eta {_duration(eta)}")
 
     def say(self, text: str) -> None:
         """A line above the bar, or a plain line."""

@@ -72,10 +72,11 @@ def test_runs_that_end_at_once_all_leave_their_costs(plan, tmp_path):
 def test_without_a_record_by_flops_and_the_utilization_given(plan, tmp_path):
     device = jax.devices()[0]
     found = forecast.forecast(plan, tmp_path, device, mfu=0.5)
-    for estimate, config in zip(found.estimates, plan, strict=True):
+    # Two programs are compiled; the second run finds its own compiled.
+    for estimate, config, start in zip(found.estimates, plan, (10.0, 3.0, 10.0), strict=True):
         peak = costs.peak_flops(device, config.model.dtype)
-        assert estimate.seconds == pytest.approx(ladder.cost(config).flops / (peak * 0.5))
-    assert "3 from FLOPs at an MFU of 0.5" in found.text()
+        assert estimate.seconds == pytest.approx(start + ladder.cost(config).flops / (peak * 0.5))
+    assert "3 from FLOPs at an MFU of 0.5 and 10 s to start each new program" in found.text()
     assert "MFU of 0.3" in forecast.forecast(plan, tmp_path, device).text()
 
 
@@ -106,12 +107,37 @@ def test_a_program_is_compiled_once(plan, tmp_path):
     assert first - second == 7.0 - 0.5
 
 
-def test_members_of_a_group_share_its_seconds(plan, tmp_path):
+def test_a_group_takes_the_seconds_of_the_group_on_record_once(plan, tmp_path):
+    """However long its members start, compile and evaluate together; so does its job in a slot."""
+    group = plan[:2]
+    run = RunDirectory.open(group[0], tmp_path)
+    run.start(group[0], {})
+    timing.write(cost(group[0]), run)
+    timing.write(cost(group[0], members=2, other_s=20.0, compile_s=9.0), run)
+    device = jax.devices()[0]
+    found = forecast.forecast(group, tmp_path, device, slots=2, groups=[group])
+    assert found.seconds == found.wall_seconds == 20.0 + 9.0 + 100 * 0.5 + 2.0
+    alone = forecast.forecast(group, tmp_path, device, slots=2)
+    assert alone.seconds == 2 * alone.wall_seconds == 2 * (1.0 + 7.0 + 100 * 0.5 + 2.0)
+
+
+def test_a_group_without_a_record_starts_once(plan, tmp_path):
+    device = jax.devices()[0]
+    group, each = (
+        forecast.forecast(plan[:2], tmp_path, device, mfu=0.5, groups=groups).seconds
+        for groups in ([plan[:2]], [])
+    )
+    assert each - group == pytest.approx(3.0)
+
+
+def test_no_ratio_to_a_prediction_of_nothing(plan, tmp_path):
     run = RunDirectory.open(plan[0], tmp_path)
+    estimate = forecast.Estimate(plan[0], 0.01, "record", spent=0.0, job=0)
     run.start(plan[0], {})
-    timing.write(cost(plan[0], members=4), run)
-    (found, *_) = forecast.forecast(plan, tmp_path, jax.devices()[0]).estimates
-    assert found.seconds == 1.0 + 7.0 / 4 + 100 * 0.5 / 4 + 2.0
+    run.write_status("done", step=100, seconds=28.0)
+    found = forecast.Forecast((estimate,), devices=1, slots=1, start=10.0)
+    text, _ = forecast.against(found, tmp_path, 28.0)
+    assert "took 28 s; the sweep took" in text
 
 
 def test_only_what_is_left_is_counted_and_the_slots_share_it(plan, tmp_path):

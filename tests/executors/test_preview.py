@@ -5,6 +5,7 @@ import pytest
 from scaling import study
 from scaling.config import override
 from scaling.executors import admission, preview
+from scaling.executors.result import Result
 from scaling.records import RunDirectory
 
 
@@ -20,6 +21,19 @@ def test_a_mesh_that_cannot_be_has_no_bytes_and_the_others_have(tiny, tmp_path):
     size = study.size(fine)
     epochs = lines[2].split()[lines[0].split().index("epochs")]
     assert float(epochs) == pytest.approx(size["tokens"] / size["unique_tokens"], rel=0.05)
+
+
+def test_runs_that_were_done_are_counted_before_the_others(tiny, tmp_path, capsys):
+    configs = [tiny({"seed": seed}) for seed in range(3)]
+    run = RunDirectory.open(configs[1], tmp_path)
+    run.start(configs[1], {})
+    run.write_status("done", step=12)
+    progress = preview.SweepProgress(configs, tmp_path)
+    for config in configs:
+        progress.ended(Result(config, "done"))
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first.startswith("3 runs, 1 done before, 2 to do")
+    assert [line.split()[0] for line in lines] == ["[2/3]", "[3/3]"]
 
 
 def test_a_refusal_leaves_how_a_run_was_trained(tiny, tmp_path):

@@ -27,6 +27,7 @@ from scaling.records import RunDirectory
 from scaling.sweep import grid
 from scaling.train.loop import train
 from scaling.train.packed import train_packed
+from scaling.train.progress import Progress
 
 BASE = {"train.checkpoint_every": 4, "evals.batches": 1}
 # Its second update sees parameters of 1e30: not finite.
@@ -220,6 +221,7 @@ import jax
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 from scaling.config import from_dict
 from scaling.train.packed import train_packed
+from scaling.train.progress import Progress
 configs = [from_dict(values) for values in json.loads(sys.argv[1])]
 train_packed(configs, sys.argv[2], devices=jax.devices()[:1], quiet=True)
 """
@@ -337,3 +339,8 @@ def test_what_one_host_meets_all_answer(few, tmp_path):
     assert broken.status()["state"] == "failed"
     for config in configs[2:]:
         assert_same_run(config, tmp_path, expected)
+
+
+def test_progress_says_that_the_steps_are_of_all_runs_and_no_loss_before_there_is_one(capsys):
+    Progress("packed", 0, 84, runs=6).update(84, None, 2.0, None)
+    assert "packed: 84/84 steps of 6 runs  loss -  2 steps/s" in capsys.readouterr().err

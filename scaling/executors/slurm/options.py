@@ -109,7 +109,7 @@ def check(workdir: epath.PathLike, options: SlurmOptions) -> None:
         import submitit  # noqa: F401
     except ImportError as error:
         raise UserError(
-            "--executor=slurm needs submitit; install it with pip install 'scaling[slurm]'"
+            "--executor=slurm needs submitit; install it with pip install -e '.[slurm]'"
         ) from error
     if options.folder is None and not files.is_local(workdir):
         raise UserError(
