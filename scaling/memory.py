@@ -17,7 +17,7 @@ from scaling import costs, liveness, meshes, optim, sharding
 from scaling.config import ObjectiveConfig, OptimConfig, RunConfig, TransformerConfig, to_dict
 from scaling.ladder import resolved
 from scaling.train import state as state_lib
-from scaling.train.step import train_step
+from scaling.train.step import gradients, train_step
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,17 @@ def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = N
         others = [r for r in others if not r.path.startswith("opt_state")]
     batch = sum(s.size * s.dtype.itemsize for s in costs.batch_shapes(config).values()) / rows
     platform = platform or jax.default_backend()
-    temporaries, gradients = _of_one_device(*_part(config, sizes), platform == "cpu")
-    # Of the gradients each device has only its part, but for those of the layer at hand. In a
-    # pipeline every visit of a microbatch leaves its activations, the bubble's too.
-    temporaries = (temporaries - gradients) * costs.pipeline_overhead(config)
-    temporaries += gradients / (sizes["fsdp"] * sizes["expert"])
+    part, wide = _part(config, sizes), platform == "cpu"
+    whole, gradients = _of_one_device(*part, wide)
+    # In a pipeline every visit of a microbatch leaves its activations, the bubble's too.
+    bubble = costs.pipeline_overhead(config)
+    temporaries = (whole - gradients) * bubble + gradients
+    ways = sizes["fsdp"] * sizes["expert"]
+    if ways > 1:
+        # The update is of a device's own part; so are the gradients, but for those at hand.
+        before, gathered = _before_update(*part, wide)
+        temporaries = (before - gradients) * bubble + gradients / ways + gathered
+        temporaries = max(temporaries, whole / ways)
     return Memory(params, sum(r.bytes_per_device for r in others), batch, temporaries)
 
 
@@ -108,20 +114,60 @@ def _of_one_device(
     wide: bool,
 ) -> tuple[float, float]:
     """(temporaries, gradients) of the step of one device, in bytes."""
-    base = RunConfig(model=model, optim=optimizer, objective=objective)
-    config = replace(
-        base,
-        data=replace(base.data, seq_len=length),
-        train=replace(
-            base.train, batch_size=rows * microbatches, microbatches=microbatches, steps=1
-        ),
-    )
-    pieces = state_lib.parts(config)
-    state = jax.eval_shape(
-        lambda seed: sharding.unbox(state_lib.create(pieces, config, seed)), jnp.uint32(0)
-    )
+    config, pieces, state = _alone(model, optimizer, objective, length, rows, microbatches)
     hparams = optim.hparams_shapes(config)
     step = functools.partial(train_step, pieces, microbatches)
     traced = jax.make_jaxpr(step)(state, costs.batch_shapes(config), hparams)
     gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
     return liveness.peak_bytes(traced, wide), gradients
+
+
+@functools.lru_cache(maxsize=1024)
+def _before_update(
+    model: TransformerConfig,
+    optimizer: OptimConfig,
+    objective: ObjectiveConfig,
+    length: int,
+    rows: int,
+    microbatches: int,
+    wide: bool,
+) -> tuple[float, float]:
+    """(temporaries, gathered) of one device up to the gradients, in bytes.
+
+    Gathered is what a device holds whole of parameters that lie in parts: embedding and head in the
+    compute dtype, and their float32 gradient; of the blocks likewise one at a time, and where it
+    comes while another one computes (not on a CPU) the next one.
+    """
+    config, pieces, state = _alone(model, optimizer, objective, length, rows, microbatches)
+    traced = jax.make_jaxpr(functools.partial(gradients, pieces, microbatches))(
+        state.params,
+        costs.batch_shapes(config),
+        optim.hparams_shapes(config),
+        jax.eval_shape(lambda: jax.random.key(0)),
+    )
+    parameters = jax.tree.leaves_with_path(state.params)
+    inside = sum(leaf.size for path, leaf in parameters if "blocks" in jax.tree_util.keystr(path))
+    outside = sum(leaf.size for _, leaf in parameters) - inside
+    copy = 4.0 if wide else float(jnp.dtype(model.dtype).itemsize)
+    ahead = 0.0 if wide else copy
+    gathered = (4 + copy) * outside + (4 + copy + ahead) * inside / model.depth
+    return liveness.peak_bytes(traced, wide), gathered
+
+
+def _alone(
+    model: TransformerConfig,
+    optimizer: OptimConfig,
+    objective: ObjectiveConfig,
+    length: int,
+    rows: int,
+    microbatches: int,
+) -> tuple[RunConfig, state_lib.Parts, Any]:
+    """The run of one device, its parts and the shapes of its state."""
+    base = RunConfig(model=model, optim=optimizer, objective=objective)
+    train = replace(base.train, batch_size=rows * microbatches, microbatches=microbatches, steps=1)
+    config = replace(base, data=replace(base.data, seq_len=length), train=train)
+    pieces = state_lib.parts(config)
+    state = jax.eval_shape(
+        lambda seed: sharding.unbox(state_lib.create(pieces, config, seed)), jnp.uint32(0)
+    )
+    return config, pieces, state

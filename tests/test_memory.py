@@ -40,14 +40,21 @@ def resized(config: RunConfig) -> RunConfig:
     return override(config, {"model.head_dim": width // heads, "model.mlp_width": hidden})
 
 
+# Parameters in parts, of which a device gathers what it works on.
+SPREAD = {
+    "unrolled, fsdp 8": {"model.scan_layers": False, "mesh.fsdp": 8},
+    "scanned, fsdp 4": {"data.seq_len": 512, "mesh.fsdp": 4},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("fields", (SHAPES | SPREAD).values(), ids=SHAPES | SPREAD)
 def test_the_estimate_is_within_10_percent_of_the_compilers_plan(fields):
     config = base(**fields)
-    here = target.of_devices(jax.devices()[:1])
+    here = target.of_devices(jax.devices()[: config.mesh.fsdp])
     mesh = meshes.make_mesh(config.mesh, here.devices)
     planned = compiled.compile(compiled.lower(config, mesh, here), here).memory
-    found = memory.estimate_bytes(config, platform="cpu")
+    found = memory.estimate_bytes(config, config.mesh.fsdp, platform="cpu")
     assert found.total - found.temporaries == pytest.approx(planned.arguments, rel=0.01)
     assert found.total == pytest.approx(planned.total, rel=0.1)
 
@@ -71,7 +78,7 @@ def test_memory_is_spread_over_the_mesh():
     assert 0.25 < data.temporaries / whole.temporaries < 0.35  # gradients are whole
     fsdp = memory.estimate_bytes(override(config, {"mesh.fsdp": 4}), devices=4)
     assert fsdp.params == pytest.approx(whole.params / 4, rel=0.02)  # norms are whole
-    assert fsdp.temporaries == pytest.approx(whole.temporaries / 4, rel=0.1)
+    assert 0.25 < fsdp.temporaries / whole.temporaries < 0.3  # a block is gathered whole
 
 
 @pytest.mark.slow
