@@ -40,13 +40,13 @@ def mesh_sizes(config: MeshConfig, devices: int, slices: int = 1) -> dict[str, i
     if sizes["data"] is None:
         if devices % product:
             raise ConfigError(
-                f"{wanted} needs a multiple of {product} devices, {devices} are there; change "
+                f"{wanted} needs a multiple of {product} devices, not {devices}; change "
                 "the mesh so that it divides them"
             )
         fixed["data"] = devices // product
     elif product != devices:
         raise ConfigError(
-            f"{wanted} needs {product} devices, {devices} are there; leave mesh.data unset to "
+            f"{wanted} needs {product} devices, not {devices}; leave mesh.data unset to "
             "use those that the other axes leave, or change the mesh"
         )
     if fixed["replica"] % slices:
