@@ -91,7 +91,7 @@ def test_a_mesh_over_some_of_the_devices() -> None:
 def test_a_mesh_that_does_not_fit_names_fields_and_numbers() -> None:
     with pytest.raises(ConfigError, match=r"mesh.fsdp=4 x mesh.tensor=3 needs .*12 .*not 8"):
         meshes.make_mesh(MeshConfig(fsdp=4, tensor=3))
-    with pytest.raises(ConfigError, match=r"mesh.data=2 x mesh.fsdp=2 needs 4 devices, 8 are"):
+    with pytest.raises(ConfigError, match=r"mesh.data=2 x mesh.fsdp=2 needs 4 devices, not 8"):
         meshes.make_mesh(MeshConfig(data=2, fsdp=2))
     with pytest.raises(ConfigError, match=r"a mesh of size 1 needs 1 devices, not 8"):
         meshes.make_mesh(MeshConfig(data=1))
