@@ -253,5 +253,5 @@ def test_an_unknown_slice_is_refused_before_anything_else():
 
 
 def test_a_mesh_that_does_not_fill_the_devices_is_refused_with_both_numbers(config):
-    with pytest.raises(ConfigError, match="needs 4 devices, 8 are there"):
+    with pytest.raises(ConfigError, match="needs 4 devices, not 8"):
         check(override(config, {"mesh.data": 4}), target.of_devices())
