@@ -20,6 +20,7 @@ from scaling.laws.expressions import assignments, split
 from scaling.laws.extrapolation import Holdout, holdout
 from scaling.laws.fitting import fit, known_law
 from scaling.laws.result import Fit
+from scaling.laws.rows import pooled
 from scaling.laws.rungs import read_base, steps, study_file
 from scaling.laws.rungs import rungs as ladder_of
 from scaling.laws.table import Table, read_table
@@ -166,6 +167,8 @@ def fit_command(
         folder = pathlib.Path(out) / folder_of(name) if out else None
         named = _conventions(loaded, bool(workdir), columns)
         found = fit(rows, law, x=x, loss=loss, conventions=named, **options)
+        mixed = pooled(rows[rows[found.loss].notna()], tuple(found.x.values()), cluster)
+        found = replace(found, flags=(*mixed, *found.flags))
         if by is None:
             left_out = tuple(n for n in loaded.notes if "left out" in n)
             dropped = loaded.read - found.n

@@ -1,7 +1,7 @@
 """The rows of a table that a law can be fitted to, as arrays; bad cells are named, not guessed.
 
-Gives `Rows`, and `numbers` and `labels` for single columns. Called by `fitting.py` and by all that
-read a column.
+Gives `Rows`, `numbers` and `labels` for single columns, and `pooled`, what of our own runs is
+mixed. Called by `fitting.py` and by all that read a column.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scaling.config import LENGTHS, RunConfig, to_identity
 from scaling.errors import UserError, nearest
 from scaling.laws.law import Law
 from scaling.laws.uncertainty import groups_of
 
+# Config fields by which runs of a study grow or repeat; a law reads columns that follow from them.
+SIZES = {
+    *(f"model.{name}" for name in ("width", "depth", "heads", "head_dim", "kv_heads", "mlp_width")),
+    *(f"train.{name}" for name in (*LENGTHS, "batch_size")),
+    *("optim.warmup_steps", "seed", "data.seed"),
+}
 RUN_COLUMNS = ("run", "run_id", "run_name", "fingerprint")  # that tell runs apart
 
 
@@ -137,6 +144,38 @@ def read_rows(
     label = clusters(table[keep], cluster) if cluster else None
     prepared = law.prepare(raw) if law.prepare else raw
     return Rows(prepared, raw, losses[keep], noise, label, np.flatnonzero(keep), tuple(flags))
+
+
+def pooled(table: pd.DataFrame, x: Sequence[str], cluster: str | None) -> tuple[str, ...]:
+    """Sentences about runs of ours that a fit takes for repeats of one another and that are not.
+
+    Args:
+      table: the rows of a fit; config fields have their dotted names (scaling/tables.py).
+      x: the columns that the law reads.
+      cluster: as in `fit`.
+    """
+    notes = []
+    same = table.groupby(list(x), dropna=False)
+    fields = [c for c in identity_fields() if c in table.columns and c not in SIZES]
+    differ = [c for c in fields if same[c].agg(lambda part: part.map(repr).nunique()).gt(1).any()]
+    if differ:
+        notes.append(
+            f"rows of equal {' and '.join(x)} differ in {', '.join(differ)} and are fitted as one "
+            f"law: choose some with --where, or fit each with --by={differ[0]}"
+        )
+    if cluster is None and "branched_from" in table and table["branched_from"].notna().any():
+        count = int(table["branched_from"].notna().sum())
+        trunks = len(np.unique(clusters(table, "branched_from")))
+        way = "give --cluster=branched_from, or the intervals are too narrow"
+        if trunks == 1:
+            way = "all are of one trunk, so that no interval holds its noise"
+        notes.append(f"{count} rows branched off a trunk and share its noise: {way}")
+    return tuple(notes)
+
+
+def identity_fields() -> list[str]:
+    """Dotted names of the config fields that say what a run computes."""
+    return [str(c) for c in pd.json_normalize(to_identity(RunConfig())).columns]
 
 
 def check_enough(

@@ -6,6 +6,8 @@ import runpy
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.errors import UserError
@@ -81,6 +83,31 @@ def test_one_fit_for_each_value(tmp_path: pathlib.Path) -> None:
     )  # fmt: skip
     assert set(made.fits) == {p.name for p in tmp_path.iterdir()}
     assert len(made.fits) >= 2
+
+
+def test_runs_that_are_no_repeats_are_told(tmp_path: pathlib.Path) -> None:
+    table = pd.DataFrame({
+        "name": [str(i) for i in range(24)], "params": np.repeat(np.geomspace(1e5, 1e8, 6), 4),
+        "seed": np.arange(24) % 2, "optim.peak_lr": np.tile([1e-3, 1e-3, 3e-3, 3e-3], 6),
+        # These differ between sizes only, or say nothing of what is computed.
+        "optim.weight_decay": np.repeat(np.linspace(0.1, 0.6, 6), 4),
+        "model.width": np.arange(24), "train.microbatches": np.arange(24) % 2 + 1,
+        "branched_from": np.where(np.arange(24) % 4 == 1, np.arange(24) - 1, np.nan),
+    })  # fmt: skip
+    table["branched_from"] = table["branched_from"].map("{:.0f}".format, na_action="ignore")
+    table["loss"] = 1.5 + 40 * table.params**-0.3 + 0.01 * np.sin(table.index)
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    options = {"table": str(tmp_path / "runs.csv"), "bootstrap": 20}
+
+    def told(**more: str) -> list[str]:
+        return [line for line in fit_command(**options, **more).text.splitlines() if "--" in line]
+
+    lr, trunks = told()
+    assert "rows of equal params differ in optim.peak_lr and are" in lr
+    assert "--by=optim.peak_lr" in lr
+    assert "6 rows branched off a trunk" in trunks
+    assert not told(where="optim.peak_lr < 2e-3", cluster="branched_from")
+    assert not told(by="optim.peak_lr", cluster="branched_from")
 
 
 def test_preregister_and_score(tmp_path: pathlib.Path) -> None:
