@@ -30,6 +30,11 @@ COUNTS = (
     *("tokens", "unique_tokens", "epochs", "flops"),
 )
 SEEDS = ("seed", "data.seed")  # fields that only choose among equal runs
+# Fields that mostly follow from others: they tell runs apart only where nothing else does.
+_DERIVED = (
+    *("model.heads", "model.head_dim", "model.kv_heads", "model.mlp_width", "model.moe.width"),
+    *("optim.warmup_steps", "train.steps"),
+)
 _SAME = 1.01  # counts closer than this are one count, rounded to whole steps
 
 
@@ -87,8 +92,15 @@ def group_of(frame: pd.DataFrame, x: str) -> str | None:
     rows = done(frame, x)
     sizes = ["params", "unique_tokens", "tokens", "flops"]
     fields = [c for c in frame if "." in c and not c.startswith(("mesh.", "evals."))]
+    chosen = [c for c in fields if c not in _DERIVED]
+    derived = [c for c in fields if c in _DERIVED]
+    return _fewest(rows, x, [*sizes, *chosen]) or _fewest(rows, x, derived)
+
+
+def _fewest(rows: pd.DataFrame, x: str, columns: list[str]) -> str | None:
+    """Of the columns that tell apart runs with the same `x`, the one with the fewest values."""
     best: str | None = None
-    for column in [*sizes, *fields]:
+    for column in columns:
         if column == x or column in SEEDS or column not in rows:
             continue
         values = _rounded(rows[column])

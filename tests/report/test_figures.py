@@ -76,6 +76,20 @@ def test_runs_of_one_size_that_differ_otherwise_are_lines_of_their_own(tmp_path,
     assert [(value, len(rows)) for value, rows in parts] == [(1e-3, 4), (3e-3, 4)]
 
 
+@pytest.mark.parametrize("rates", [(1e-3, 2e-3, 3e-3), (1e-3,)])
+def test_curves_are_told_apart_by_what_was_chosen_before_what_follows_from_it(
+    tmp_path, base, rates
+):
+    """Warm-ups of two lengths are fewer than three rates; but alone they are what was chosen."""
+    for width in (32, 64):
+        for number, rate in enumerate(rates):
+            for warmup in (2, 4) if len(rates) == 1 else (2 + 2 * (number > 0),):
+                change = {"model.width": width, "optim.peak_lr": rate, "optim.warmup_steps": warmup}
+                record(override(base, change | {"train.steps": 100}), tmp_path, loss=2.0)
+    found = group_of(table(tmp_path), "params")
+    assert found == ("optim.peak_lr" if len(rates) > 1 else "optim.warmup_steps")
+
+
 def test_an_axis_that_is_no_column_is_named(frame):
     with pytest.raises(UserError, match=r'x=parms is no numeric column.*"params"'):
         check_axis(frame, "parms")

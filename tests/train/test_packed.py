@@ -221,7 +221,6 @@ import jax
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 from scaling.config import from_dict
 from scaling.train.packed import train_packed
-from scaling.train.progress import Progress
 configs = [from_dict(values) for values in json.loads(sys.argv[1])]
 train_packed(configs, sys.argv[2], devices=jax.devices()[:1], quiet=True)
 """
