@@ -8,7 +8,7 @@ import sys
 
 from absl import flags
 
-from scaling.commands import COMMANDS
+from scaling.commands import COMMANDS, config_flag
 from scaling.commands.command import FLAGS
 from scaling.errors import BAD_INPUT, UserError, nearest
 
@@ -31,9 +31,9 @@ def main(argv: list[str]) -> int:
             print(command)
             return 0
         try:
-            extra = FLAGS([f"launch.py {name}", *rest])[1:]
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-            raise UserError(str(error).strip("\"'")) from error
+            extra = FLAGS([f"launch.py {name}", *config_flag.gather(name, rest)])[1:]
+        except flags.Error as error:
+            raise UserError(str(error)) from error
         given = dict(zip(command.arguments, extra, strict=False))
         extra = extra[len(given) :]
         for flag, value in given.items():

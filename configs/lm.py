@@ -5,7 +5,7 @@
 
 import ml_collections
 
-from scaling.config import base_config
+from scaling.config import base_config, is_debug
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -19,7 +19,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.train.batch_size = 16
     config.train.steps = 1_000
     config.evals.every = 250
-    if arg == "debug":
+    if is_debug(arg):
         config.model.width = 32
         config.model.depth = 2
         config.model.heads = 2

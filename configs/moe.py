@@ -7,6 +7,7 @@ and nothing is dropped. `:debug` is sized for seconds.
 import ml_collections
 
 from configs import lm
+from scaling.config import is_debug
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -16,6 +17,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.model.moe.per_token = 2
     config.objective.load_balance = 0.01
     config.objective.router_z = 0.001
-    if arg == "debug":
+    if is_debug(arg):
         config.model.moe.experts = 4
     return config

@@ -6,7 +6,7 @@ laptop core trains a member in seconds to minutes, large enough that the loss fo
 
 import ml_collections
 
-from scaling.config import base_config, eval_set
+from scaling.config import base_config, eval_set, is_debug
 from scaling.ladder import Recipe
 
 # How a member of the family grows with its width: two blocks at any width, 10 training bytes a
@@ -42,7 +42,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         # What was trained on, and prose against code: the gap and the shift of each run.
         config.evals.sets.seen = eval_set(split="train")
         config.evals.sets.docs = eval_set(part="docs", split="all")
-    if arg == "debug":
+    if is_debug(arg):
         config.data.seq_len = 32
         config.train.log_every = 2
         config.evals.batches = 2

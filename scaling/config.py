@@ -265,11 +265,14 @@ def to_identity(config: Any) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
     """RunConfig from nested mappings (a ConfigDict, JSON); fields left out take their defaults.
 
-    Raises ConfigError for an unknown key (naming the nearest) or a value of the wrong type (naming
-    the field).
+    Raises ConfigError for what is no mapping, an unknown key (naming the nearest) or a value of the
+    wrong type (naming the field).
     """
     if isinstance(values, ml_collections.ConfigDict):
         values = values.to_dict()
+    if not isinstance(values, Mapping):
+        hint = "; call it" if callable(values) else ""
+        raise ConfigError(f"a config must be a ConfigDict, not a {type(values).__name__}{hint}")
     return nested.read(values, RunConfig, MODEL_CONFIGS)
 
 
@@ -285,6 +288,18 @@ def base_config(family: str = "transformer") -> ml_collections.ConfigDict:
 def eval_set(**fields: Any) -> ml_collections.ConfigDict:
     """One more entry for `config.evals.sets`, typed as the others are."""
     return nested.typed_config_dict(dataclasses.replace(EvalSetConfig(), **fields))
+
+
+def is_debug(arg: str) -> bool:
+    """Whether the argument of a config or study, "path.py:arg", asks for its debug form.
+
+    Raises ConfigError for any but "" and "debug": a typo must not train at full size.
+    """
+    if arg not in ("", "debug"):
+        raise ConfigError(
+            f":{arg} is no form of this config{nearest(arg, ['debug'])}; leave it out for full size"
+        )
+    return arg == "debug"
 
 
 def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:

@@ -18,6 +18,8 @@ from ml_collections import config_dict
 
 from scaling.errors import ConfigError, nearest
 
+_BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
 
 @functools.cache
 def _names(cls: Any, identity: bool) -> tuple[str, ...]:
@@ -128,6 +130,39 @@ def read(values: Mapping[str, Any], cls: type, families: Mapping[str, type], pat
         if key not in hints:
             raise ConfigError(f"{prefix}{key} is no config field{nearest(str(key), hints)}")
     return cls(**{k: _read_value(v, hints[k], families, f"{prefix}{k}") for k, v in values.items()})
+
+
+def from_text(value: Any, path: str, text: str) -> Any:
+    """What `text`, typed by a person, stands for in the field `path` (dotted) of a dataclass; None
+    for "None" where a field may be None. Choices and ranges are checked by those who read it.
+
+    Raises ConfigError for a name that is no field (naming the nearest) or another type.
+    """
+    names, hint, optional = path.split("."), Any, False
+    for i, name in enumerate(names):
+        if isinstance(value, Mapping):
+            known: Mapping[str, Any] = {key: type(value[key]) for key in value}
+        elif dataclasses.is_dataclass(value):
+            known = _hints(typing.cast(typing.Hashable, type(value)))
+        else:
+            raise ConfigError(f"{path}: {'.'.join(names[:i])} is no group of fields")
+        if name not in known:
+            field = ".".join(names[: i + 1])
+            raise ConfigError(f"{field} is no config field{nearest(name, known)}")
+        hint, optional = _optional(known[name])
+        value = value[name] if isinstance(value, Mapping) else getattr(value, name)
+    if text == "None" and optional:
+        return None
+    try:
+        if hint is bool:
+            return _BOOLS[text.lower()]
+        if hint is float or (hint is int and not text.lstrip("+-").isdecimal()):
+            return float(text)  # 1e3 is a whole number: whoever reads it says so
+        return int(text) if hint is int else text
+    except (KeyError, ValueError):
+        raise ConfigError(
+            f"{path}={text} has the wrong type: {hint.__name__}{' or None' * optional} wanted"
+        ) from None
 
 
 def typed_config_dict(value: Any) -> ml_collections.ConfigDict:

@@ -4,17 +4,22 @@ The one place where a config meets the corpus (`scaling.data.describe`) and the 
 (`scaling.ladder.size`). Called by `launch.py` and by tests.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
+import inspect
 import pathlib
-from collections.abc import Callable
+import re
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from scaling import data, ladder
 from scaling import resolve as resolve_lib
 from scaling.config import DataConfig, RunConfig, fingerprint, from_dict
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, UserError
 from scaling.resolve import CorpusFacts
 from scaling.sweep import Study
 
@@ -52,24 +57,69 @@ def resolve_planned(config: Any) -> RunConfig:
 
 
 def load(spec: str, function: str) -> Any:
-    """Call `function` of a Python file: "experiments/width.py:debug" calls it with "debug"."""
+    """Call `function` of a Python file: "experiments/width.py:debug" calls it with "debug".
+
+    Raises ConfigError for a file that is not there, has no such function or cannot be run.
+    """
     path, _, arg = spec.partition(":")
     file = pathlib.Path(path)
     if not file.is_file():
-        raise ConfigError(f"{path} is no file; give a path such as experiments/quickstart.py")
+        raise ConfigError(f"{path} is no file; give a path such as configs/lm.py")
     module_spec = importlib.util.spec_from_file_location(f"_loaded_{file.stem}", file)
-    assert module_spec is not None
-    assert module_spec.loader is not None
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(f"{path} is no Python file; give a path such as configs/lm.py")
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    if not hasattr(module, function):
-        raise ConfigError(f"{path} has no function {function}(arg)")
-    return getattr(module, function)(arg)
+    with _mistakes_named(path):
+        module_spec.loader.exec_module(module)
+    called = getattr(module, function, None)
+    if called is None:
+        other = {"get_config": "get_study", "get_study": "get_config"}[function]
+        what = {"get_config": "a config (--config)", "get_study": "a study (--experiment)"}[other]
+        hint = f"; it is {what}" if hasattr(module, other) else ""
+        raise ConfigError(f"{path} has no function {function}(arg){hint}")
+    try:
+        inspect.signature(called).bind(arg)
+    except TypeError as error:
+        raise ConfigError(f'{path}: define it as {function}(arg: str = "")') from error
+    with _mistakes_named(path):
+        return called(arg)
+
+
+@contextlib.contextmanager
+def _mistakes_named(path: str) -> Iterator[None]:
+    """What a person's file raises, as one line with the place. An error raised within this package
+    keeps its traceback: it may be a defect of ours.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        packages = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib"))
+        own = [f for f in frames if not f.filename.startswith(("<", *packages))]
+        package = str(pathlib.Path(__file__).parent)
+        importing = isinstance(error, ImportError | SyntaxError)
+        if own and own[-1].filename.startswith(package) and not importing:
+            raise
+        if isinstance(error, SyntaxError):
+            place = f"{error.filename}, line {error.lineno}"
+        else:
+            place = f"{own[-1].filename}, line {own[-1].lineno}" if own else path
+        text = str(error.msg if isinstance(error, SyntaxError) else (*error.args, "")[0])
+        # A ConfigDict lists all its fields before it names the nearest.
+        text = re.sub(
+            r"^'?(.*?) and cannot be added.*(Did you mean.*\?)'?$", r"\1. \2", text, flags=re.DOTALL
+        )
+        raise ConfigError(f"{place}: {type(error).__name__}: {' '.join(text.split())}") from error
 
 
 def load_study(spec: str) -> Study:
     """The Study of an experiment file, "path[:arg]"."""
-    return load(spec, "get_study")
+    study = load(spec, "get_study")
+    if not isinstance(study, Study):
+        raise ConfigError(f"{spec}: get_study must return a Study, not a {type(study).__name__}")
+    return study
 
 
 def load_config(spec: str) -> RunConfig:

@@ -174,7 +174,10 @@ class Study:
                 f"Study.name={self.name!r} must be letters, digits, - and _: it names a folder"
             )
         if not isinstance(self.base, RunConfig):
-            object.__setattr__(self, "base", from_dict(self.base))
+            try:
+                object.__setattr__(self, "base", from_dict(self.base))
+            except ConfigError as error:
+                raise ConfigError(f"study {self.name}, base: {error}") from error
         object.__setattr__(self, "runs", tuple(chain(self.runs)))
         if not self.runs:
             raise ConfigError(f"study {self.name} has no runs")

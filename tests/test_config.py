@@ -2,15 +2,14 @@
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import pytest
-from absl import flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ml_collections import config_flags
 
 from scaling import config as config_lib
 from scaling import ladder
@@ -30,6 +29,7 @@ from scaling.config import (
     to_dict,
 )
 from scaling.errors import ConfigError
+from scaling.nested import from_text
 from scaling.resolve import CorpusFacts, eval_data, resolve
 
 TRAIN_TOKENS = 2**20
@@ -146,11 +146,8 @@ def test_every_field_can_be_set_in_the_config_dict_and_on_the_command_line() -> 
     config.update_from_flattened_dict(CHANGEABLE)
     assert from_dict(config) == expected
 
-    line = ["launch.py", *(f"--config.{path}={value}" for path, value in CHANGEABLE.items())]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", base_config(), flag_values=values, sys_argv=line)
-    values(line)
-    assert from_dict(values.config) == expected
+    typed = {path: from_text(RunConfig(), path, str(value)) for path, value in CHANGEABLE.items()}
+    assert override(RunConfig(), typed) == expected
 
 
 def test_every_optional_field_can_be_unset_again() -> None:
@@ -161,9 +158,31 @@ def test_every_optional_field_can_be_unset_again() -> None:
     config.update_from_flattened_dict(optional)
     unset = flat(from_dict(config))
     assert [path for path in optional if unset[path] is not None] == []
+    assert {from_text(RunConfig(), path, "None") for path in optional} == {None}
 
 
 # ---- strictness
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "error"),
+    [
+        ("model.widht", "3", 'model.widht is no config field (did you mean "width"?)'),
+        ("evals.sets.seen.split", "all", "evals.sets.seen is no config field (known: val)"),
+        ("seed.a", "1", "seed.a: seed is no group of fields"),
+        ("train.steps", "ten", "train.steps=ten has the wrong type: int or None wanted"),
+        ("model.width", "None", "model.width=None has the wrong type: int wanted"),
+        ("model.tie_embeddings", "2", "model.tie_embeddings=2 has the wrong type: bool wanted"),
+    ],
+)
+def test_text_that_is_no_value_of_a_field_names_the_whole_field(path, text, error) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(error)}$"):
+        from_text(RunConfig(), path, text)
+
+
+def test_a_whole_number_may_be_typed_as_a_power_of_ten() -> None:
+    typed = from_text(RunConfig(), "train.steps", "1e3")
+    assert override(RunConfig(), {"train.steps": typed}).train.steps == 1000
 
 
 @pytest.mark.parametrize("path", FIELDS)

@@ -4,6 +4,7 @@ a study to a report and a generated line."""
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,9 @@ import time
 
 import pytest
 
+from scaling import study
+from scaling.config import RunConfig, from_dict
+from scaling.errors import ConfigError
 from scaling.records import RunDirectory, find_runs
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -48,7 +52,28 @@ DEBUG = "--config=configs/lm.py:debug"
 BAD = {
     "no such command": (["trian"], 'did you mean "train"'),
     "no such flag": (["train", "--confg=x"], "confg"),
-    "no such key": (["train", DEBUG, "--config.model.widht=3"], "width"),
+    "no such key": (
+        ["train", DEBUG, "--config.model.widht=3"],
+        'model.widht is no config field (did you mean "width"?)',
+    ),
+    "no such form": (["train", DEBUG + "g"], ':debugg is no form of this config (did you mean "de'),
+    "no such config": (["check", "--config=configs/lmm.py"], "configs/lmm.py is no file"),
+    "a study as config": (
+        ["train", "--config=experiments/width.py:debug"],
+        "experiments/width.py has no function get_config(arg); it is a study (--experiment)",
+    ),
+    "a field for a study": (
+        ["sweep", "--config.model.width=32"],
+        "sweep takes no --config.model.width; set it in the study's base",
+    ),
+    "two lengths": (
+        ["train", DEBUG, "--config.train.steps=8", "--config.train.tokens=1e4"],
+        "give exactly one training length",
+    ),
+    "two warm-ups": (
+        ["train", DEBUG, "--config.optim.warmup_steps=2", "--config.optim.warmup_fraction=0.1"],
+        "give one of optim.warmup_steps and optim.warmup_fraction, not both",
+    ),
     "wrong type": (["train", DEBUG, "--config.model.width=wide"], "width"),
     "heads do not divide": (
         ["train", DEBUG, "--config.model.width=33"],
@@ -90,6 +115,69 @@ def test_bad_input_gets_one_line_that_names_it(case, tmp_path):
     assert named in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+
+
+FILES = {
+    "no argument": ("def get_study(): pass", 'define it as get_study(arg: str = "")'),
+    "a dict": ("def get_study(arg): return {}", "get_study must return a Study, not a dict"),
+    "base not called": (
+        "from configs import lm\nfrom scaling.sweep import Study\n"
+        "def get_study(arg): return Study('a', base=lm.get_config, runs=[{}])",
+        "study a, base: a config must be a ConfigDict, not a function; call it",
+    ),
+    "import": ("\nimport nothere", "line 2: ModuleNotFoundError: No module named 'nothere'"),
+    "syntax": ("\ndef f(:", "line 2: SyntaxError: invalid syntax"),
+    "typo in the base": (
+        "from configs import lm\ndef get_study(arg):\n    lm.get_config(arg).model.widht = 3",
+        'line 3: AttributeError: Key "widht" does not exist. Did you mean "width" instead of '
+        '"widht"?',
+    ),
+    "a config": ("def get_config(arg): pass", "no function get_study(arg); it is a config"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_mistake_in_a_study_file_is_one_line_with_its_place(case, tmp_path):
+    text, said = FILES[case]
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"^{re.escape(str(path))}|^study a") as error:
+        study.load_study(str(path))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def configured(*argv: str) -> RunConfig:
+    """The config that `launch.py train` would take from its command line."""
+    code = (
+        "import sys, json; from scaling.commands import COMMANDS, config_flag; "
+        "from scaling.commands.command import FLAGS; from scaling.config import to_dict; "
+        "COMMANDS['train'].define_flags(); "
+        "FLAGS(['train', *config_flag.gather('train', sys.argv[1:])]); "
+        "print(json.dumps(to_dict(config_flag.given())))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return from_dict(json.loads(done.stdout))
+
+
+def test_fields_are_set_and_unset_on_the_command_line():
+    config = configured(
+        DEBUG, "--config.optim.clip_norm=None", "--config.model.width", "64",
+        "--config.model.scan_layers",
+        "--noconfig.model.tie_embeddings", "--config.train.tokens=1e4",
+    )  # fmt: skip
+    assert config.optim.clip_norm is None
+    assert config.model.width == 64
+    assert config.model.scan_layers
+    assert not config.model.tie_embeddings
+    # The base has a length in steps.
+    assert config.train.steps is None
+    assert config.train.tokens == 1e4
+    assert configured(DEBUG, "--config.train.steps=None").train.steps is None
 
 
 def test_empty_data_is_named(tmp_path):

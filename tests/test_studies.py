@@ -8,6 +8,7 @@ import pytest
 from golden import FOLDER, REPOSITORY, expected, files
 
 from scaling import study
+from scaling.errors import ConfigError
 from scaling.executors import plan as plan_lib
 from scaling.executors.local import run_local
 from scaling.records import RunDirectory
@@ -69,6 +70,13 @@ def test_debug_runs_are_seconds_not_minutes():
         costs = [ladder.cost(c).flops for c in study.runs(study.load_study(f"{path}:debug"))]
         assert max(costs) < 2e9
         assert sum(costs) < 2e10
+
+
+@pytest.mark.parametrize("path", files("configs") + files("experiments"), ids=str)
+def test_a_typo_does_not_train_at_full_size(path):
+    function = "get_config" if path.parent.name == "configs" else "get_study"
+    with pytest.raises(ConfigError, match=r'did you mean "debug"'):
+        study.load(f"{path}:debugg", function)
 
 
 def test_readme_lists_every_study():

@@ -3,15 +3,15 @@
 import sys
 
 from absl import flags
-from ml_collections import config_flags
 
+from scaling.commands import config_flag
 from scaling.commands.command import FLAGS, Command
 from scaling.commands.target import checker, target_flags, write_json
 from scaling.errors import FAILED, UserError
 
 
 def _check_flags() -> None:
-    config_flags.DEFINE_config_file("config", None, "a base config, e.g. configs/lm.py")
+    config_flag.define()
     target_flags()
     flags.DEFINE_alias("devices", "cpu_devices")
     flags.DEFINE_bool("propose", True, "if it does not fit, look for what would")
@@ -29,7 +29,7 @@ def _check() -> int:
     if FLAGS.config is None:
         raise UserError("check: give --config, e.g. --config=configs/lm.py")
     check = checker(topology)
-    config = study.resolve_planned(FLAGS.config)
+    config = study.resolve_planned(config_flag.given())
     report = check(config)
     human = sys.stderr if FLAGS.json == "-" else sys.stdout
     print(text(report), file=human)
@@ -112,8 +112,9 @@ COMMANDS = {
         "continue a prompt with a trained run",
         """Continue a prompt with the newest checkpoint of a run.
 
-  python launch.py generate --run=out/runs/<run> --prompt='def main(' --tokens=200""",
+  python launch.py generate out/runs/<run> --prompt='def main(' --tokens=200""",
         _generate_flags,
         _generate,
+        arguments=("run",),
     ),
 }

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
 
-from scaling.commands import pods
+from scaling.commands import config_flag, pods
 from scaling.commands.command import (
     FLAGS,
     Command,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def _train_flags() -> None:
-    config_flags.DEFINE_config_file("config", None, "a base config, e.g. configs/lm.py:debug")
+    config_flag.define()
     flags.DEFINE_string("run", None, "go on with a run directory, instead of --config")
     workdir_flag()
     cpu_devices_flag()
@@ -42,7 +41,6 @@ def _train() -> int:
     import jax
 
     from scaling import distributed, runtime, study
-    from scaling.config import from_dict
     from scaling.executors.healing import as_recorded
     from scaling.records import RunDirectory
     from scaling.train.loop import train
@@ -55,7 +53,7 @@ def _train() -> int:
         stored = RunDirectory(FLAGS.run)
         given, workdir = as_recorded(stored.config(), stored.changed()), stored.path.parent.parent
     else:
-        given = from_dict(FLAGS.config)
+        given = config_flag.given()
     with distributed.session(given.distributed):
         stop = stop_on_signals()
         with distributed.together(), distributed.one_first():

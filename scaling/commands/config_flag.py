@@ -1,0 +1,76 @@
+"""--config, a config file, and --config.<field>=<value>, which sets any field of it.
+
+`define` makes the flags; `gather`, called with the command line before it is parsed, turns every
+--config.<field> into one of them; `given` is the config that they say. Called by the commands that
+take a config, and by `launch.py`.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from scaling.commands.command import FLAGS
+from scaling.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from scaling.config import RunConfig
+
+_FIELDS = "config.<field>"
+
+
+def define() -> None:
+    """--config and --config.<field>."""
+    flags.DEFINE_string("config", None, "a base config, e.g. configs/lm.py:debug")
+    flags.DEFINE_multi_string(
+        _FIELDS,
+        [],
+        "=<value>: set any field of it; None unsets one, and a length displaces the base's",
+    )
+
+
+def gather(command: str, argv: Sequence[str]) -> list[str]:
+    """`argv` with "--config.model.width=64", or with a space for "=", as a value of one flag.
+
+    Raises UserError for a command without --config.
+    """
+    out, rest = list[str](), list(argv)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        path = name.lstrip("-")
+        if name == "--":
+            return [*out, name, *rest]
+        if not name.startswith("-") or not path.startswith(("config.", "noconfig.")):
+            out.append(name + equals + value)
+            continue
+        if _FIELDS not in FLAGS:
+            way = " set it in the study's base" if "experiment" in FLAGS else ""
+            raise UserError(f"{command} takes no --{path}{';' * bool(way)}{way}")
+        if path.startswith("no"):
+            value = "false"
+        elif not equals:  # of a bool the name alone
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        out.append(f"--{_FIELDS}={path.split('.', 1)[1]}={value}")
+    return out
+
+
+def given() -> "RunConfig":
+    """The config of --config with its fields as the command line says, unresolved.
+
+    Raises ConfigError for a file that gives no config, or a field or value that cannot be.
+    """
+    from scaling import study
+    from scaling.config import LENGTHS, override
+    from scaling.nested import from_text
+
+    config, fields = study.load_config(FLAGS.config), dict[str, Any]()
+    for text in FLAGS[_FIELDS].value or ():
+        path, _, value = text.partition("=")
+        fields[path] = from_text(config, path, value)
+    lengths = [f"train.{name}" for name in LENGTHS]
+    if any(fields.get(name) is not None for name in lengths):
+        fields = dict.fromkeys(lengths) | fields
+    both = [f"optim.{name}" for name in ("warmup_steps", "warmup_fraction")]
+    if all(fields.get(name) is not None for name in both):
+        raise ConfigError(f"give one of {' and '.join(both)}, not both")
+    return override(config, fields)
