@@ -108,3 +108,4 @@ def test_twenty_line_study_of_the_readme_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "FLOPs to do" in done.stdout
+    assert "no law" not in done.stdout

@@ -18,7 +18,7 @@ from scaling.commands.command import (
     stop_on_signals,
     workdir_flag,
 )
-from scaling.commands.tables import given_study, write_report
+from scaling.commands.tables import foreseen, given_study, write_report
 from scaling.commands.target import checker, target_flags, write_json
 from scaling.errors import DIVERGED, FAILED, RESUME_ME, UserError
 
@@ -182,6 +182,8 @@ def _sweep() -> int:
         print(predicted.text())
         if text := planned.text():
             print(text)
+        if text := foreseen(plan, configs):
+            print(f"note: {text}")
         return 0
     stop, began = stop_on_signals(), time.monotonic()
     progress = preview.SweepProgress(configs, FLAGS.workdir)

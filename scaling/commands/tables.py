@@ -32,6 +32,28 @@ def write_report(plan: "Study", configs: "list[RunConfig]") -> None:
     print(f"report: {page}")
 
 
+def foreseen(plan: "Study", configs: "list[RunConfig]") -> str:
+    """What the dry run says of the law of a study; empty where it can be fitted."""
+    import pandas as pd
+
+    from scaling import study
+    from scaling.config import flat
+    from scaling.report.findings import foreseen as of_table
+
+    rows = []
+    for config in configs:
+        size = study.size(config)
+        more: dict[str, float | None] = {
+            "width": config.model.width,
+            "depth": config.model.depth,
+            "seed": config.seed,
+        }
+        if size.get("unique_tokens"):
+            more["epochs"] = size["tokens"] / size["unique_tokens"]
+        rows.append(flat(config) | size | more)
+    return of_table(pd.DataFrame(rows), plan)
+
+
 def _status_flags() -> None:
     experiment_flag()
     workdir_flag()

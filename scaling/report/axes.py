@@ -128,6 +128,11 @@ def groups(frame: pd.DataFrame, x: str, by: str | None) -> list[tuple[object, pd
             f'group="{by}" has no value in any run (resolving a run empties what it turns into '
             "steps, such as train.epochs); group by a column of the table, such as epochs"
         )
+    return groups_of(rows, by)
+
+
+def groups_of(rows: pd.DataFrame, by: str) -> list[tuple[object, pd.DataFrame]]:
+    """Rows apart by a column: [(value, rows)], in the order of value."""
     key = _rounded(rows[by])
     return [(value, rows.loc[part.index]) for value, part in rows.groupby(key)]
 

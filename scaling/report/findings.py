@@ -11,7 +11,8 @@ import pandas as pd
 from scaling import laws
 from scaling.errors import UserError, nearest
 from scaling.laws import LAWS, Fit, Holdout
-from scaling.report.axes import COUNTS, done, label, means
+from scaling.report.axes import COUNTS, done, groups_of, label, means, named
+from scaling.sweep import Study
 from scaling.units import human
 
 
@@ -64,7 +65,7 @@ def find(
         raise UserError(f"law={law} is unknown{nearest(law, LAWS)}")
     rows, notes = done(frame, x), _not_falling(frame, x)
     points, free = int(rows[x].nunique()), len(LAWS[law].parameters)
-    needed = free + (2 if test else 1)
+    needed = _needed(law, test)
     if points < needed:
         why = (
             f"No law is fitted: {points} value{'s' if points != 1 else ''} of {label(x)} with a "
@@ -84,6 +85,41 @@ def find(
     except UserError as error:
         return Finding(x, name, None, None, (f"No law is fitted: {error}", *notes))
     return Finding(x, name, fitted, scored, (*fitted.flags, *notes))
+
+
+def _needed(law: str, test: bool) -> int:
+    """Values of x that a law is fitted to, one of them held out with `test`."""
+    return len(LAWS[law].parameters) + (2 if test else 1)
+
+
+def foreseen(planned: pd.DataFrame, study: Study) -> str:
+    """A sentence for the dry run where curves of a study will have too few points for its law.
+
+    Args:
+      planned: a row a run, with what is known of it before it is trained; where the study's x is
+        not among its columns there is nothing to foresee.
+      study: whose x, law, group and holdout count.
+    """
+    x, by = study.x, study.group
+    if x not in planned or study.law not in LAWS:
+        return ""
+    parts: list[tuple[object, pd.DataFrame]] = [(None, planned)]
+    if by is not None and by in planned:
+        parts = groups_of(planned, by)
+    counts = {value: int(part[x].nunique()) for value, part in parts}
+    needed = _needed(study.law, study.holdout)
+    few = {value: count for value, count in counts.items() if count < needed}
+    if not few:
+        return ""
+    curves = ""
+    if by is not None and None not in few:
+        curves = f", at {', '.join(named(by, value) for value in few)}"
+    test = " and tested on the largest" if study.holdout else ""
+    return (
+        f"no law will be fitted{curves}: {study.law} has {len(LAWS[study.law].parameters)} "
+        f"parameters, and to be fitted{test} it needs {needed} values of {label(x)}; the study has "
+        f"{min(few.values())}"
+    )
 
 
 def _not_falling(frame: pd.DataFrame, x: str) -> tuple[str, ...]:

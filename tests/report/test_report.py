@@ -5,6 +5,7 @@ import html.parser
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from scaling.config import override
 from scaling.errors import UserError
 from scaling.records import RunDirectory
 from scaling.report import report
-from scaling.report.findings import find
+from scaling.report.findings import find, foreseen
 from scaling.sweep import Study, grid
 from scaling.tables import table
 
@@ -146,6 +147,20 @@ def test_repeated_data_and_the_time_of_a_group_are_said_once(tmp_path, base):
     text = report(tmp_path).read_text()
     assert "1 of 3 runs pass over their distinct training tokens more than once, up to 3" in text
     assert "<dt>of training</dt><dd>40 s</dd>" in text
+
+
+def test_a_study_of_too_few_sizes_is_foreseen(base):
+    rows = [
+        {"params": size, "optim.b2": b2}
+        for b2, sizes in ((0.9, range(1, 5)), (0.99, range(1, 6)))
+        for size in sizes
+    ]
+    study = Study("mine", base, [{}], group="optim.b2")
+    text = foreseen(pd.DataFrame(rows), study)
+    assert text.startswith("no law will be fitted, at optim.b2 0.9: power_floor has 3 parameters")
+    assert "it needs 5 values of parameters; the study has 4" in text
+    four = replace(study, holdout=False)
+    assert foreseen(pd.DataFrame(rows), four) == ""
 
 
 def test_a_loss_that_rises_with_size_is_said(width_study):
