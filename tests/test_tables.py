@@ -2,10 +2,12 @@
 
 import json
 import math
+import pathlib
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet
+from matplotlib import pyplot
 from written import finished, resolved, started
 
 from scaling.config import EvalSetConfig, override
@@ -67,6 +69,22 @@ def test_last_logged_train_loss_stands_in_for_a_train_set(tmp_path):
 def test_epochs_follow_from_the_unique_tokens(tmp_path):
     finished(resolved(data__unique_tokens=40960), tmp_path, loss=2.0)
     assert table(find_runs(tmp_path))["epochs"].tolist() == [4.0]
+
+
+def test_the_notebook_of_the_recipes_runs(tmp_path, monkeypatch):
+    """Cut out of docs/recipes.md, on two runs in its workdir."""
+    recipes = (pathlib.Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
+    block = recipes.split("<!-- notebook -->\n```python\n", 1)[1].split("```", 1)[0]
+    workdir = tmp_path / "out" / "debug"
+    for seed in (0, 1):
+        finished(resolved(seed=seed), workdir, loss=2.0)
+    write_table(table(workdir), workdir / "report" / "quickstart")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(block, names)
+    assert names["frame"]["loss"].tolist() == [2.0, 2.0]
+    assert (workdir / "curve.png").stat().st_size > 0
+    pyplot.close("all")
 
 
 def test_empty_workdir_gives_an_empty_table(tmp_path):

@@ -28,6 +28,7 @@ MFU = 0.3  # model FLOPs utilization that is taken where nothing was measured
 # Seconds from the start of a job to its first step where nothing was measured: data, compilation,
 # initialisation. Of the first job of a program, and of those that find it compiled.
 START, START_AGAIN = 10.0, 3.0
+_DATED = 365 * 86400.0  # seconds to the end up to which it gives the date
 _RATIO_FROM = 5.0  # seconds predicted from which on it says something how far off they were
 
 
@@ -79,11 +80,13 @@ class Forecast:
         sources = {e.source: sum(o.source == e.source for o in todo) for e in todo}
         listed = ", ".join(f"{n} from {self._source(name)}" for name, n in sources.items())
         unknown = sum(e.seconds is None for e in todo)
-        ends = datetime.datetime.now() + datetime.timedelta(seconds=self.wall_seconds)
+        wall, at = self.wall_seconds, ""
+        if wall < _DATED:
+            at = f", at {datetime.datetime.now() + datetime.timedelta(seconds=wall):%Y-%m-%d %H:%M}"
         lines = [
             f"predicted: {len(todo)} runs, {duration(self.seconds)} of training ({listed}), "
             f"{self.chip_hours:.3g} chip-hours; {self.slots} at a time they end in "
-            f"{duration(self.wall_seconds)}, at {ends:%Y-%m-%d %H:%M}"
+            f"{duration(wall)}{at}"
         ]
         if unknown:
             lines.append(f"not counted: {unknown} runs; the peak of this device is not known")

@@ -69,7 +69,10 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
 def _epochs(config: RunConfig) -> str:
     """Passes over the distinct tokens; nothing where nobody has read the corpus."""
     size = study.size(config)
-    return f"{size['tokens'] / size['unique_tokens']:.2g}" if size.get("unique_tokens") else ""
+    if not size.get("unique_tokens"):
+        return ""
+    epochs = size["tokens"] / size["unique_tokens"]
+    return f"{epochs:.2g}" if epochs < 100 else f"{epochs:.0f}"
 
 
 def _bytes(needed: float | None) -> str:

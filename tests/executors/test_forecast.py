@@ -130,6 +130,13 @@ def test_a_group_without_a_record_starts_once(plan, tmp_path):
     assert each - group == pytest.approx(3.0)
 
 
+def test_an_end_in_the_far_future_has_no_date(plan):
+    """A plan of 1e22 FLOPs is looked at on a laptop; calendars end in the year 9999."""
+    estimate = forecast.Estimate(plan[0], 1e13, "record", spent=0.0, job=0)
+    text = forecast.Forecast((estimate,), devices=1, slots=1, start=10.0).text()
+    assert text.endswith("they end in 115740740 d 17 h")
+
+
 def test_no_ratio_to_a_prediction_of_nothing(plan, tmp_path):
     run = RunDirectory.open(plan[0], tmp_path)
     estimate = forecast.Estimate(plan[0], 0.01, "record", spent=0.0, job=0)
