@@ -215,7 +215,7 @@ def test_a_second_sweep_trains_nothing(workdir):
     before = metrics_times(workdir)
     done = launch("sweep", "--experiment=experiments/quickstart.py:debug", f"--workdir={workdir}")
     assert done.returncode == 0
-    assert "5 runs, 0 to do" in done.stderr
+    assert "5 runs, 5 done before, 0 to do" in done.stderr
     assert before == metrics_times(workdir)
 
 
