@@ -16,10 +16,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from scaling import data, ladder
+from scaling import data, ladder, tables
 from scaling import resolve as resolve_lib
-from scaling.config import DataConfig, RunConfig, fingerprint, from_dict
-from scaling.errors import ConfigError, UserError
+from scaling.config import DataConfig, RunConfig, fingerprint, flat, from_dict
+from scaling.errors import ConfigError, UserError, nearest
 from scaling.resolve import CorpusFacts
 from scaling.sweep import Study
 
@@ -139,10 +139,33 @@ def size(config: RunConfig) -> dict[str, float]:
 def runs(study: Study, planned: bool = False) -> list[RunConfig]:
     """The study's runs, resolved, each once, in the study's order; with `planned` no corpus is read
     where the model's vocabulary is given (`resolve_planned`).
+
+    Raises ConfigError for a run that cannot be, or an x or group that their table will not have.
     """
     unique: dict[str, RunConfig] = {}
     describe = functools.cache(data.describe)  # a corpus is looked up once a study
     for config in study.configs():
         resolved = resolve_planned(config) if planned else resolve(config, describe)
         unique.setdefault(fingerprint(resolved), resolved)
+    _check_axes(study, list(unique.values()))
     return list(unique.values())
+
+
+def _check_axes(study: Study, configs: list[RunConfig]) -> None:
+    """Before anything is trained, not after: the report of the runs has the study's x and group."""
+    known = tables.columns(configs)
+    numbers = [name for name, number in known.items() if number]
+    for field, column, columns in (
+        ("x", study.x, [*numbers, "auto"]),
+        ("group", study.group, known),
+    ):
+        if column is None or column in columns:
+            continue
+        text = f'study {study.name}: {field}="{column}"'
+        if column in flat(configs[0]) and column not in known:
+            raise ConfigError(
+                f"{text} is the same in every run (resolving a run empties what it turns into "
+                "steps, such as train.epochs); name what differs, or leave it out"
+            )
+        of = "column of numbers" if field == "x" else "column"
+        raise ConfigError(f"{text} is no {of} of the runs' table{nearest(column, columns)}")

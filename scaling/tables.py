@@ -7,7 +7,7 @@ file.
 
 import datetime
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,7 @@ import pyarrow.parquet
 from etils import epath
 
 from scaling import files, strict_json
-from scaling.config import flat
+from scaling.config import RunConfig, flat
 from scaling.provenance import provenance
 from scaling.records import RunDirectory, find_runs
 from scaling.starts import as_trained
@@ -49,6 +49,20 @@ SIZES = (
     *("params", "params_non_embedding", "params_active"),
     *("tokens", "unique_tokens", "epochs", "flops"),
 )
+_LOSSES = ("loss", "loss_se", "bits_per_byte")
+# Columns of every table, before and after what its runs vary; those of words, not numbers.
+_FIRST = (
+    *("fingerprint", "name", "status", "reason", *SIZES, *_LOSSES),
+    *("train_loss", "width", "depth", "seed"),
+)
+_LAST = (
+    *("branched_from", "seconds", "members", "attempts", "healed", "spikes"),
+    *("corpus", "commit", "device"),
+)
+_WORDS = {
+    *("fingerprint", "name", "status", "reason", "branched_from", "healed"),
+    *("corpus", "commit", "device"),
+}
 
 
 def _runs(source: epath.PathLike | Iterable[RunDirectory]) -> list[RunDirectory]:
@@ -67,23 +81,38 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     """
     rows = [_row(run) for run in _runs(source)]
     configs = [row.pop("config") for row in rows]
-    every = sorted({field for config in configs for field in config})
-    varying = [f for f in every if len({repr(config.get(f)) for config in configs}) > 1]
+    varying = _varying(configs)
     rows = [
         row | {field: config.get(field) for field in varying}
         for row, config in zip(rows, configs, strict=True)
     ]
     sets = sorted({c for row in rows for c in row if c.startswith(("loss", "bits_per_byte"))})
-    first = ["fingerprint", "name", "status", "reason", *SIZES, "loss", "loss_se", "bits_per_byte"]
-    middle = ["train_loss", "width", "depth", "seed"]
-    last = ["branched_from", "seconds", "members", "attempts", "healed", "spikes"]
-    last += ["corpus", "commit", "device"]
-    names = [*first, *middle, *(s for s in sets if s not in first), *varying, *last]
+    names = [*_FIRST, *(s for s in sets if s not in _FIRST), *varying, *_LAST]
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
     numbers = [c for c in (*SIZES, "train_loss", "seconds", *sets) if c in frame]
     frame[numbers] = frame[numbers].astype("float64")
     order = ["params", "unique_tokens", "tokens", *varying, "seed", "name"]
     return frame.sort_values(list(dict.fromkeys(order)), ignore_index=True, key=_sortable)
+
+
+def _varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fields that differ between flat configs, by name."""
+    every = sorted({field for config in configs for field in config})
+    return [f for f in every if len({repr(config.get(f)) for config in configs}) > 1]
+
+
+def columns(configs: Iterable[RunConfig]) -> dict[str, bool]:
+    """The columns that the `table` of resolved runs will have, and which of them are numbers."""
+    flats, sets = [], set[str]()
+    for config in configs:
+        flats.append(flat(config))
+        sets |= {"" if name == "val" else f"/{name}" for name in config.evals.sets}
+    out = {name: name not in _WORDS for name in (*_FIRST, *_LAST)}
+    out |= {f"{kind}{name}": True for kind in _LOSSES for name in sets}
+    for field in _varying(flats):
+        kinds = {type(values.get(field)) for values in flats}
+        out.setdefault(field, kinds <= {int, float, type(None)})
+    return out
 
 
 def _sortable(column: pd.Series) -> pd.Series:
@@ -122,7 +151,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     }
     for name in config.evals.sets:
         line, suffix = final.get(name, {}), "" if name == "val" else f"/{name}"
-        for column in ("loss", "loss_se", "bits_per_byte"):
+        for column in _LOSSES:
             row[column + suffix] = line.get(column)
     seen = [
         name

@@ -66,10 +66,14 @@ BAD = {
         ["sweep", "--config.model.width=32"],
         "sweep takes no --config.model.width; set it in the study's base",
     ),
-    "two lengths": (
-        ["train", DEBUG, "--config.train.steps=8", "--config.train.tokens=1e4"],
-        "give exactly one training length",
+    "a file for a folder": (["status", "--workdir=README.md"], "--workdir=README.md is a file"),
+    "no folder": (["status", "--workdir=/nowhere"], "there is no folder /nowhere"),
+    "no workers": (["sweep", "--workers=0", "--dry_run"], "--workers=0"),
+    "flags of another executor": (
+        ["sweep", "--slurm_gpus=1"],
+        "--slurm_gpus changes nothing with --executor=local; add --executor=slurm",
     ),
+    "a share above one": (["sweep", "--mfu=40"], "--mfu=40 must be above 0 and at most 1"),
     "two warm-ups": (
         ["train", DEBUG, "--config.optim.warmup_steps=2", "--config.optim.warmup_fraction=0.1"],
         "give one of optim.warmup_steps and optim.warmup_fraction, not both",

@@ -1,5 +1,6 @@
 """Every config and every study trains in its debug form, and resolves to what is stored."""
 
+import re
 import subprocess
 import sys
 
@@ -7,12 +8,14 @@ import jax
 import pytest
 from golden import FOLDER, REPOSITORY, expected, files
 
+from configs import lm
 from scaling import study
 from scaling.errors import ConfigError
 from scaling.executors import plan as plan_lib
 from scaling.executors.local import run_local
 from scaling.records import RunDirectory
 from scaling.report import report
+from scaling.sweep import Study, grid
 from scaling.train.loop import train
 
 
@@ -77,6 +80,22 @@ def test_a_typo_does_not_train_at_full_size(path):
     function = "get_config" if path.parent.name == "configs" else "get_study"
     with pytest.raises(ConfigError, match=r'did you mean "debug"'):
         study.load(f"{path}:debugg", function)
+
+
+@pytest.mark.parametrize(
+    ("axes", "error"),
+    [
+        ({"x": "parms"}, 'x="parms" is no column of numbers of the runs\' table (did you mean "pa'),
+        ({"x": "corpus"}, 'x="corpus" is no column of numbers'),
+        ({"group": "model.wdth"}, 'group="model.wdth" is no column'),
+        ({"group": "optim.name"}, 'group="optim.name" is the same in every run'),
+    ],
+)
+def test_axes_that_the_report_will_not_have_are_refused_before_anything_is_trained(axes, error):
+    base, runs = lm.get_config("debug"), grid({"model.width": [16, 32]})
+    assert len(study.runs(Study("a", base=base, runs=runs, x="flops", group="model.width"))) == 2
+    with pytest.raises(ConfigError, match=re.escape(error)):
+        study.runs(Study("a", base=base, runs=runs, **axes))
 
 
 def test_readme_lists_every_study():

@@ -12,7 +12,7 @@ from written import finished, resolved, started
 
 from scaling.config import EvalSetConfig, override
 from scaling.records import find_runs
-from scaling.tables import about, curves, table, write_table
+from scaling.tables import about, columns, curves, table, write_table
 
 
 def test_curves_count_the_tokens_seen(tmp_path):
@@ -46,6 +46,10 @@ def test_table_has_a_row_a_run_and_a_column_for_what_varies(tmp_path):
     assert np.allclose(frame["bits_per_byte"], frame["loss"] / math.log(2))
     assert (frame["tokens"] == 20 * 32 * 256).all()
     assert set(frame["status"]) == {"done"}
+    known = columns([run.config() for run in find_runs(tmp_path)])
+    assert set(known) == set(frame)
+    numbers = {name for name in frame if pd.api.types.is_numeric_dtype(frame[name])}
+    assert numbers - {name for name, number in known.items() if number} == set()
 
 
 def test_only_a_done_run_has_a_loss(tmp_path):

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from absl import flags
+from etils import epath
+
+from scaling.errors import UserError
 
 FLAGS = flags.FLAGS
 Options = TypeVar("Options")
@@ -26,13 +29,18 @@ class Command:
 
     def __str__(self) -> str:
         """Help: examples, then the flags that this command has defined, with their defaults."""
-        lines = [self.help, "", "Flags:"]
+        parser = FLAGS["executor"].parser if "executor" in FLAGS else None
+        executors = getattr(parser, "enum_values", ())
+        groups: dict[str, list[str]] = {"": [self.help, "", "Flags:"]}
         for module, defined in sorted(FLAGS.flags_by_module_dict().items()):
             if module.startswith("scaling.commands."):
                 for flag in sorted(defined, key=lambda flag: flag.name):
-                    default = "" if flag.value in (None, "") else f" (default {flag.value})"
+                    default = "" if flag.value in (None, "", []) else f" (default {flag.value})"
+                    prefix = flag.name.partition("_")[0]
+                    group = prefix if prefix in executors else ""
+                    lines = groups.setdefault(group, ["", f"With --executor={group}:"])
                     lines.append(f"  --{flag.name:17s} {flag.help}{default}")
-        return "\n".join(lines)
+        return "\n".join(line for lines in groups.values() for line in lines)
 
 
 def stop_on_signals() -> threading.Event:
@@ -54,6 +62,22 @@ def workdir_flag() -> None:
     flags.DEFINE_string("workdir", "out", "folder of the run directories, tables and reports")
 
 
+def reachable_workdir() -> bool:
+    """Whether there is a folder --workdir. Raises UserError for a file, or a store out of reach."""
+    workdir = epath.Path(FLAGS.workdir)
+    try:
+        if workdir.is_dir():
+            return True
+        found = workdir.exists()
+    # An object store's client raises errors of several libraries.
+    except Exception as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--workdir={FLAGS.workdir} cannot be reached: {why}") from error
+    if found:
+        raise UserError(f"--workdir={FLAGS.workdir} is a file; name a folder")
+    return False
+
+
 def experiment_flag() -> None:
     """--experiment."""
     flags.DEFINE_string(
@@ -63,7 +87,9 @@ def experiment_flag() -> None:
 
 def cpu_devices_flag() -> None:
     """--cpu_devices."""
-    flags.DEFINE_integer("cpu_devices", None, "split the CPU into this many devices (debugging)")
+    flags.DEFINE_integer(
+        "cpu_devices", None, "split the CPU into this many devices (debugging)", lower_bound=1
+    )
 
 
 def options_flags(prefix: str, options: type[Any]) -> None:

@@ -144,9 +144,9 @@ def _work() -> int:
 COMMANDS = {
     "work": Command(
         "train one job of a sweep; every host of a pod runs it",
-        """Train the runs of a job. Written by `launch.py sweep` for every host of a slice; the
-        workdir is
-that of the job's file.
+        """Train the runs of a job, written by `launch.py sweep` for every host of a slice.
+
+The workdir is that of the job's file.
 
   python launch.py work --job=gs://bucket/study/jobs/run-0123456789abc.json
 

@@ -1,5 +1,6 @@
 """`launch.py train` and `sweep`: runs that are trained."""
 
+import dataclasses
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from scaling.commands.command import (
     experiment_flag,
     given_options,
     options_flags,
+    reachable_workdir,
     stop_on_signals,
     workdir_flag,
 )
@@ -78,7 +80,9 @@ def _sweep_flags() -> None:
     workdir_flag()
     flags.DEFINE_bool("dry_run", False, "print what would run and what it costs, then stop")
     flags.DEFINE_enum("executor", "local", list(EXECUTORS), "where the runs are trained")
-    flags.DEFINE_integer("workers", None, "processes; default one a core; 1: in this process")
+    flags.DEFINE_integer(
+        "workers", None, "processes; default one a core; 1: in this process", lower_bound=1
+    )
     flags.DEFINE_bool("branch", True, "train the steps that runs share once (WSD and the like)")
     flags.DEFINE_string(
         "pack",
@@ -88,7 +92,9 @@ def _sweep_flags() -> None:
     )
     flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
     flags.DEFINE_bool("check_memory", True, "refuse runs that need more memory than a device has")
-    flags.DEFINE_integer("devices", None, "that a run has, for --dry_run and --check")
+    flags.DEFINE_integer(
+        "devices", None, "that a run has, for --dry_run and --check", lower_bound=1
+    )
     flags.DEFINE_bool("why", False, "say of each run why it will or will not run, then stop")
     flags.DEFINE_float(
         "mfu", None, "model FLOPs utilization for predictions without a record; default 0.3"
@@ -159,9 +165,26 @@ def _why() -> int:
     return 0
 
 
+def _check_flags() -> None:
+    """Raises UserError for flags that would change nothing, or what cannot be."""
+    from scaling.executors import EXECUTORS
+
+    if FLAGS.mfu is not None and not 0 < FLAGS.mfu <= 1:
+        raise UserError(f"--mfu={FLAGS.mfu:g} must be above 0 and at most 1: a share of the peak")
+    for name, executor in EXECUTORS.items():
+        for field in dataclasses.fields(executor.options) if executor.options else ():
+            if name != FLAGS.executor and FLAGS[f"{name}_{field.name}"].present:
+                raise UserError(
+                    f"--{name}_{field.name} changes nothing with --executor={FLAGS.executor}; add "
+                    f"--executor={name}, or leave it out"
+                )
+
+
 def _sweep() -> int:
+    _check_flags()
     if FLAGS.check:
         return _check()
+    reachable_workdir()
     if FLAGS.why:
         return _why()
 
@@ -282,7 +305,7 @@ COMMANDS = {
 
 Several hosts run the same command, each with a number of its own (none under Slurm or on a TPU):
 
-  python launch.py train --config=configs/lm.py --config.distributed.coordinator=10.0.0.1:1234 \
+  python launch.py train --config=configs/lm.py --config.distributed.coordinator=10.0.0.1:1234 \\
     --config.distributed.processes=4 --config.distributed.process=0
 
 Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again; 3 diverged;
@@ -299,13 +322,16 @@ Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again
   python launch.py sweep --experiment=experiments/width.py --check --topology=v5e:2x4
   python launch.py sweep --experiment=experiments/quickstart.py
   python launch.py sweep --experiment=experiments/width.py:debug --workers=1
-  python launch.py sweep --experiment=experiments/width.py --executor=slurm --slurm_partition=gpu \
+  python launch.py sweep --experiment=experiments/width.py --executor=slurm --slurm_partition=gpu \\
     --slurm_gpus=1 --slurm_time=240 --slurm_array_parallelism=32
-  python launch.py sweep --experiment=experiments/width.py --workdir=gs://bucket/width \
+  python launch.py sweep --experiment=experiments/width.py --workdir=gs://bucket/width \\
     --executor=xpk --xpk_tpu=v5litepod-16 --xpk_cluster=mine --xpk_image=IMAGE --dry_run
 
 A run that fails or diverges never stops the others; it is listed with the command that repeats
-it alone.""",
+it alone.
+
+Exit codes: 0 every run is done, or diverged; 1 a run failed, or --check found one that does not
+fit; 75 stopped by a signal and saved, run the same command again; 2 bad input.""",
         _sweep_flags,
         _sweep,
     ),

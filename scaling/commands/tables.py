@@ -5,8 +5,14 @@ from typing import TYPE_CHECKING
 from absl import flags
 from etils import epath
 
-from scaling.commands.command import FLAGS, Command, experiment_flag, workdir_flag
-from scaling.errors import UserError
+from scaling.commands.command import (
+    FLAGS,
+    Command,
+    experiment_flag,
+    reachable_workdir,
+    workdir_flag,
+)
+from scaling.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from scaling.config import RunConfig
@@ -16,10 +22,14 @@ if TYPE_CHECKING:
 def given_study() -> "Study":
     """The study of --experiment."""
     from scaling import study
+    from scaling.laws import LAWS
 
     if FLAGS.experiment is None:
         raise UserError("give --experiment, e.g. --experiment=experiments/quickstart.py")
-    return study.load_study(FLAGS.experiment)
+    plan = study.load_study(FLAGS.experiment)
+    if plan.law not in LAWS:
+        raise UserError(f'study {plan.name}: law="{plan.law}" is no law{nearest(plan.law, LAWS)}')
+    return plan
 
 
 def write_report(plan: "Study", configs: "list[RunConfig]") -> None:
@@ -64,7 +74,10 @@ def _status() -> int:
     from scaling import study
     from scaling.status import show, watch
 
+    there = reachable_workdir()
     planned = study.runs(given_study()) if FLAGS.experiment else None
+    if not there and planned is None and not FLAGS.watch:
+        raise UserError(f"there is no folder {FLAGS.workdir}; give the --workdir of a sweep")
     (watch if FLAGS.watch else show)(FLAGS.workdir, planned)
     return 0
 
@@ -78,6 +91,7 @@ def _report() -> int:
     from scaling import study
     from scaling.report import report
 
+    reachable_workdir()
     if FLAGS.experiment:
         plan = given_study()
         write_report(plan, study.runs(plan))

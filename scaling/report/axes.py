@@ -123,6 +123,8 @@ def groups(frame: pd.DataFrame, x: str, by: str | None) -> list[tuple[object, pd
     rows = done(frame, x)
     if by is None:
         return [(None, rows)]
+    if by not in rows:
+        raise UserError(f'group="{by}" is no column of the table{nearest(by, rows.columns)}')
     if rows[by].isna().all() and len(rows):
         raise UserError(
             f'group="{by}" has no value in any run (resolving a run empties what it turns into '

@@ -44,7 +44,7 @@ class SlurmOptions:
     )
     setup: tuple[str, ...] = option((), "a shell line to run before the task; may be repeated")
     extra: tuple[str, ...] = option(
-        (), "name=value for sbatch, such as reservation=mine; may be repeated"
+        (), "name=value or name for sbatch, such as reservation=mine; may be repeated"
     )
     folder: str | None = option(None, "shared folder of logs; default <workdir>/slurm")
     poll: float = option(5.0, "seconds between looks at the queue")
