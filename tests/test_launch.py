@@ -67,6 +67,10 @@ BAD = {
         "sweep takes no --config.model.width; set it in the study's base",
     ),
     "a file for a folder": (["status", "--workdir=README.md"], "--workdir=README.md is a file"),
+    "too large": (
+        ["train", DEBUG, "--config.model.width=1000000"],
+        "a step needs about",
+    ),
     "no folder": (["status", "--workdir=/nowhere"], "there is no folder /nowhere"),
     "no workers": (["sweep", "--workers=0", "--dry_run"], "--workers=0"),
     "flags of another executor": (

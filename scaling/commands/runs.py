@@ -37,12 +37,14 @@ def _train_flags() -> None:
     flags.DEFINE_string("run", None, "go on with a run directory, instead of --config")
     workdir_flag()
     cpu_devices_flag()
+    flags.DEFINE_bool("check_memory", True, "refuse a run that needs more than a device has")
 
 
 def _train() -> int:
     import jax
 
     from scaling import distributed, runtime, study
+    from scaling.executors import admission
     from scaling.executors.healing import as_recorded
     from scaling.records import RunDirectory
     from scaling.train.loop import train
@@ -61,6 +63,8 @@ def _train() -> int:
         with distributed.together(), distributed.one_first():
             config = distributed.without_addresses(study.resolve(given))
         distributed.check_same(config)
+        if FLAGS.check_memory and jax.process_count() == 1:  # hosts must not disagree
+            admission.check(config, jax.devices())
         outcome = train(config, workdir, stop=stop)
         if jax.process_index() == 0:
             run = RunDirectory.open(config, workdir)

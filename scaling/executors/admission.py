@@ -16,7 +16,7 @@ from etils import epath
 
 from scaling import chips, memory, study, timing
 from scaling.config import RunConfig
-from scaling.errors import BusyError, ConfigError
+from scaling.errors import BusyError, ConfigError, UserError
 from scaling.executors.healing import as_recorded
 from scaling.executors.result import OVER, Result
 from scaling.provenance import provenance
@@ -52,16 +52,26 @@ def refused(
             known[key] = needed_bytes(config, len(devices))
         needed = known[key]
         if needed is not None and needed > limit:
-            why = (
-                f"a step needs about {binary(needed)} of a device's memory, which has "
-                f"{binary(limit)}; raise train.microbatches ({config.train.microbatches}), set "
-                f"model.remat ({config.model.remat}), use more devices, or train it all the same "
-                "with --check_memory=False"
-            )
-            result = refuse(config, workdir, why)
+            result = refuse(config, workdir, _too_large(config, needed, limit))
             if result is not None:
                 out.append(result)
     return out
+
+
+def check(config: RunConfig, devices: Sequence[jax.Device]) -> None:
+    """Raises UserError for a resolved run that would not fit on the devices here."""
+    limit, needed = device_bytes(devices[0], len(devices)), needed_bytes(config, len(devices))
+    if limit is not None and needed is not None and needed > limit:
+        raise UserError(_too_large(config, needed, limit))
+
+
+def _too_large(config: RunConfig, needed: float, limit: float) -> str:
+    return (
+        f"a step needs about {binary(needed)} of a device's memory, which has {binary(limit)}; "
+        f"raise train.microbatches ({config.train.microbatches}), set model.remat "
+        f"({config.model.remat}), use more devices, or train it all the same with "
+        "--check_memory=False"
+    )
 
 
 def needed_bytes(config: RunConfig, devices: int) -> float | None:
