@@ -1,6 +1,7 @@
 """What a sub-command of `launch.py` is, and the flags that several share."""
 
 import dataclasses
+import logging
 import signal
 import threading
 import typing
@@ -65,6 +66,9 @@ def workdir_flag() -> None:
 def reachable_workdir() -> bool:
     """Whether there is a folder --workdir. Raises UserError for a file, or a store out of reach."""
     workdir = epath.Path(FLAGS.workdir)
+    client = logging.getLogger("gcsfs")  # logs the traceback of what it raises
+    level = client.level
+    client.setLevel(logging.CRITICAL)
     try:
         if workdir.is_dir():
             return True
@@ -73,6 +77,8 @@ def reachable_workdir() -> bool:
     except Exception as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"--workdir={FLAGS.workdir} cannot be reached: {why}") from error
+    finally:
+        client.setLevel(level)
     if found:
         raise UserError(f"--workdir={FLAGS.workdir} is a file; name a folder")
     return False
