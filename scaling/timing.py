@@ -104,6 +104,21 @@ def known(programs: Iterable[str], runs: Iterable[RunDirectory] = ()) -> dict[st
     return {name: list(dict.fromkeys(costs)) for name, costs in found.items() if costs}
 
 
+def device_bytes(config: RunConfig, device_kind: str, devices: int) -> tuple[float, int] | None:
+    """Bytes that each of so many devices needed for runs of this program, by the newest record, and
+    how many runs it held; None: there is no record.
+    """
+    name = program(config)
+    records = [
+        cost
+        for cost in known([name]).get(name, [])
+        if cost.device_kind == device_kind and cost.device_bytes and cost.devices == devices
+    ]
+    if not records:
+        return None
+    return float(records[-1].device_bytes or 0), -(-records[-1].members // devices)
+
+
 def _shared(name: str) -> Path:
     return data_dir() / "costs" / f"{name}.json"
 

@@ -59,8 +59,16 @@ def refused(
 
 
 def check(config: RunConfig, devices: Sequence[jax.Device]) -> None:
-    """Raises UserError for a resolved run that would not fit on the devices here."""
-    limit, needed = device_bytes(devices[0], len(devices)), needed_bytes(config, len(devices))
+    """Raises UserError for a resolved run that would not fit on the devices here.
+
+    By what its program needed before, where that is on record: no step is traced for it.
+    """
+    limit = device_bytes(devices[0], len(devices))
+    recorded = timing.device_bytes(config, devices[0].device_kind, len(devices))
+    if recorded is not None and recorded[1] == 1:  # of the run alone, not of a packed group
+        needed: float | None = recorded[0]
+    else:
+        needed = needed_bytes(config, len(devices))
     if limit is not None and needed is not None and needed > limit:
         raise UserError(_too_large(config, needed, limit))
 

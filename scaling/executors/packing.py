@@ -86,25 +86,11 @@ def largest(config: RunConfig, devices: Sequence[Any], processes: int = 1) -> in
     # A loop has the activations of one member at a time, and the states of all.
     each = one.total if form == "vmap" else one.params + one.optimizer + one.batch
     once = 0.0 if form == "vmap" else one.temporaries
-    if (measured := _measured(config, devices[0], ways)) is not None:
+    measured = timing.device_bytes(config, devices[0].device_kind, ways)
+    if measured is not None:
         total, members = measured
         each, once = (total / members, 0.0) if form == "vmap" else (each, total - members * each)
     return ways * max(1, min(enough, int((_SHARE * limit - once) / each)))
-
-
-def _measured(config: RunConfig, device: Any, ways: int) -> tuple[float, int] | None:
-    """Bytes that a device needed for runs of this program, by the newest record from such a device,
-    and how many runs it held; None: there is no record.
-    """
-    name = timing.program(config)
-    records = [
-        cost
-        for cost in timing.known([name]).get(name, [])
-        if cost.device_kind == device.device_kind and cost.device_bytes and cost.devices == ways
-    ]
-    if not records:
-        return None
-    return float(records[-1].device_bytes or 0), -(-records[-1].members // ways)
 
 
 def text(jobs: Sequence[Job]) -> str:

@@ -14,6 +14,7 @@ import urllib.error
 import jax
 import pytest
 
+from scaling import timing
 from scaling.config import fingerprint, override, run_name, to_dict
 from scaling.errors import BusyError, ConfigError, DiskFullError, UserError
 from scaling.executors import admission, disk, oom, scheduler
@@ -356,6 +357,30 @@ def test_a_run_refused_for_memory_says_so_everywhere(tiny, tmp_path):
     assert result.reason in "\n".join(status_lines(tmp_path))
     page = report(tmp_path, out=tmp_path / "report").read_text()
     assert "a step needs about" in page
+
+
+def test_what_a_program_needed_before_decides_whether_it_fits(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
+    config, device = tiny({"seed": 4}), jax.devices()[0]
+    admission.check(config, [device])
+    cost = timing.Cost(
+        program=timing.program(config),
+        device_kind=device.device_kind,
+        devices=1,
+        cores=None,
+        members=1,
+        steps=1,
+        step_s=1.0,
+        compile_s=1.0,
+        eval_s=1.0,
+        other_s=1.0,
+        device_bytes=1 << 60,
+        flops_per_step=1.0,
+        mfu=None,
+    )
+    timing.write(cost, RunDirectory.open(config, tmp_path))
+    with pytest.raises(UserError, match=r"a step needs about .* TiB"):
+        admission.check(config, [device])
 
 
 def estimate(config) -> float:
