@@ -17,7 +17,7 @@ from scaling import costs, liveness, meshes, optim, sharding
 from scaling.config import ObjectiveConfig, OptimConfig, RunConfig, TransformerConfig, to_dict
 from scaling.ladder import resolved
 from scaling.train import state as state_lib
-from scaling.train.step import gradients, train_step
+from scaling.train import step as step_lib
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,32 @@ def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = N
     batch = sum(s.size * s.dtype.itemsize for s in costs.batch_shapes(config).values()) / rows
     platform = platform or jax.default_backend()
     part, wide = _part(config, sizes), platform == "cpu"
-    whole, gradients = _of_one_device(*part, wide)
+    whole, gradients = _of_one_device(part, wide)
     # In a pipeline every visit of a microbatch leaves its activations, the bubble's too.
     bubble = costs.pipeline_overhead(config)
     temporaries = (whole - gradients) * bubble + gradients
     ways = sizes["fsdp"] * sizes["expert"]
     if ways > 1:
         # The update is of a device's own part; so are the gradients, but for those at hand.
-        before, gathered = _before_update(*part, wide)
+        before, gathered = _before_update(part, wide)
         temporaries = (before - gradients) * bubble + gradients / ways + gathered
         temporaries = max(temporaries, whole / ways)
     return Memory(params, sum(r.bytes_per_device for r in others), batch, temporaries)
 
 
-def _part(config: RunConfig, sizes: dict[str, int]) -> tuple[Any, ...]:
+@dataclass(frozen=True)
+class _Part:
+    """What the step of one device depends on."""
+
+    model: TransformerConfig
+    optimizer: OptimConfig
+    objective: ObjectiveConfig
+    length: int  # tokens of a row
+    rows: int  # of a microbatch
+    microbatches: int
+
+
+def _part(config: RunConfig, sizes: dict[str, int]) -> _Part:
     """The run that one device makes of a run: its rows, its part of the length, its heads, channels
     and blocks. Hyper-parameters are at common values: they are not part of the program.
     """
@@ -100,46 +112,30 @@ def _part(config: RunConfig, sizes: dict[str, int]) -> tuple[Any, ...]:
     optimizer = replace(program.optim, offload=False)  # where the moments lie between steps
     rows = share(train.batch_size // train.microbatches, *meshes.BATCH_AXES)
     length = share(config.data.seq_len, "seq")
-    return model, optimizer, program.objective, length, rows, train.microbatches
+    return _Part(model, optimizer, program.objective, length, rows, train.microbatches)
 
 
 @functools.lru_cache(maxsize=1024)
-def _of_one_device(
-    model: TransformerConfig,
-    optimizer: OptimConfig,
-    objective: ObjectiveConfig,
-    length: int,
-    rows: int,
-    microbatches: int,
-    wide: bool,
-) -> tuple[float, float]:
+def _of_one_device(part: _Part, wide: bool) -> tuple[float, float]:
     """(temporaries, gradients) of the step of one device, in bytes."""
-    config, pieces, state = _alone(model, optimizer, objective, length, rows, microbatches)
+    config, pieces, state = _alone(part)
     hparams = optim.hparams_shapes(config)
-    step = functools.partial(train_step, pieces, microbatches)
+    step = functools.partial(step_lib.train_step, pieces, part.microbatches)
     traced = jax.make_jaxpr(step)(state, costs.batch_shapes(config), hparams)
     gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
     return liveness.peak_bytes(traced, wide), gradients
 
 
 @functools.lru_cache(maxsize=1024)
-def _before_update(
-    model: TransformerConfig,
-    optimizer: OptimConfig,
-    objective: ObjectiveConfig,
-    length: int,
-    rows: int,
-    microbatches: int,
-    wide: bool,
-) -> tuple[float, float]:
+def _before_update(part: _Part, wide: bool) -> tuple[float, float]:
     """(temporaries, gathered) of one device up to the gradients, in bytes.
 
     Gathered is what a device holds whole of parameters that lie in parts: embedding and head in the
     compute dtype, and their float32 gradient; of the blocks likewise one at a time, and where it
     comes while another one computes (not on a CPU) the next one.
     """
-    config, pieces, state = _alone(model, optimizer, objective, length, rows, microbatches)
-    traced = jax.make_jaxpr(functools.partial(gradients, pieces, microbatches))(
+    config, pieces, state = _alone(part)
+    traced = jax.make_jaxpr(functools.partial(step_lib.gradients, pieces, part.microbatches))(
         state.params,
         costs.batch_shapes(config),
         optim.hparams_shapes(config),
@@ -148,26 +144,20 @@ def _before_update(
     parameters = jax.tree.leaves_with_path(state.params)
     inside = sum(leaf.size for path, leaf in parameters if "blocks" in jax.tree_util.keystr(path))
     outside = sum(leaf.size for _, leaf in parameters) - inside
-    copy = 4.0 if wide else float(jnp.dtype(model.dtype).itemsize)
+    copy = 4.0 if wide else float(jnp.dtype(part.model.dtype).itemsize)
     ahead = 0.0 if wide else copy
-    gathered = (4 + copy) * outside + (4 + copy + ahead) * inside / model.depth
+    gathered = (4 + copy) * outside + (4 + copy + ahead) * inside / part.model.depth
     return liveness.peak_bytes(traced, wide), gathered
 
 
-def _alone(
-    model: TransformerConfig,
-    optimizer: OptimConfig,
-    objective: ObjectiveConfig,
-    length: int,
-    rows: int,
-    microbatches: int,
-) -> tuple[RunConfig, state_lib.Parts, Any]:
+def _alone(part: _Part) -> tuple[RunConfig, state_lib.Parts, Any]:
     """The run of one device, its parts and the shapes of its state."""
-    base = RunConfig(model=model, optim=optimizer, objective=objective)
-    train = replace(base.train, batch_size=rows * microbatches, microbatches=microbatches, steps=1)
-    config = replace(base, data=replace(base.data, seq_len=length), train=train)
-    pieces = state_lib.parts(config)
+    base = RunConfig(model=part.model, optim=part.optimizer, objective=part.objective)
+    rows, pieces = part.rows * part.microbatches, part.microbatches
+    train = replace(base.train, batch_size=rows, microbatches=pieces, steps=1)
+    config = replace(base, data=replace(base.data, seq_len=part.length), train=train)
+    parts = state_lib.parts(config)
     state = jax.eval_shape(
-        lambda seed: sharding.unbox(state_lib.create(pieces, config, seed)), jnp.uint32(0)
+        lambda seed: sharding.unbox(state_lib.create(parts, config, seed)), jnp.uint32(0)
     )
-    return config, pieces, state
+    return config, parts, state
