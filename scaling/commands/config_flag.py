@@ -44,8 +44,8 @@ def gather(command: str, argv: Sequence[str]) -> list[str]:
             out.append(name + equals + value)
             continue
         if _FIELDS not in FLAGS:
-            way = " set it in the study's base" if "experiment" in FLAGS else ""
-            raise UserError(f"{command} takes no --{path}{';' * bool(way)}{way}")
+            way = "; set it in the study's base" if "experiment" in FLAGS else ""
+            raise UserError(f"{command} takes no --{path}{way}")
         if path.startswith("no"):
             value = "false"
         elif not equals:  # of a bool the name alone

@@ -49,7 +49,7 @@ def gpu_shares(count: int, workers: int, visible: str | None = None) -> list[lis
     Args:
       count: of this process.
       workers: processes to share them.
-      visible: this process's own CUDAVISIBLE_DEVICES.
+      visible: this process's own CUDA_VISIBLE_DEVICES.
 
     Raises UserError when there are fewer GPUs than workers.
     """
