@@ -3,8 +3,8 @@
 `refused` takes resolved runs and the devices of one of them here, and compares
 `memory.estimate_bytes` with what a device has; `pods/admission.py` knows the slices of a pod. A run
 that one of them turns away is `refuse`d: it gets a directory that says so, with the numbers, like
-any run that failed: in `status`, in the table and in the report. `check` is the same comparison for
-one run, without a trace. Called by `launch.py sweep` and `train`.
+any run that failed: in `status`, in the table and in the report. `check` compares the same for one
+run and writes nothing. Called by `launch.py sweep` and `train`.
 """
 
 import pathlib
