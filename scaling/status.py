@@ -73,12 +73,21 @@ def cells(workdir: epath.PathLike, planned: Iterable[RunConfig] | None = None) -
     return sorted(found, key=lambda cell: cell.flops or 0.0)
 
 
+def validation_loss(run: RunDirectory) -> float | None:
+    """Nats of the newest evaluation of the validation set; None where there is none near the end of
+    the run's lines.
+    """
+    return run.latest(["val"], _TAIL).get("val", {}).get("loss")
+
+
 def _cell(run: RunDirectory, config: RunConfig | None = None) -> Cell:
     started = (run.path / "config.json").exists()
     status = run.status() if started else {}
     record = run.record() if started else {}
     steps = config.train.steps if config else record["config"]["train"]["steps"]
-    loss = run.latest(["val"], _TAIL).get("val", status).get("loss") if started else None
+    loss = validation_loss(run) if started else None
+    if loss is None and started:
+        loss = status.get("loss")
     if loss is None and started:
         loss = run.latest(["train"], _TAIL).get("train", {}).get("loss")
     return Cell(

@@ -47,6 +47,7 @@ def _train() -> int:
     from scaling.executors import admission
     from scaling.executors.healing import as_recorded
     from scaling.records import RunDirectory
+    from scaling.status import validation_loss
     from scaling.train.loop import train
 
     runtime.configure(FLAGS.cpu_devices)
@@ -68,7 +69,10 @@ def _train() -> int:
         outcome = train(config, workdir, stop=stop)
         if jax.process_index() == 0:
             run = RunDirectory.open(config, workdir)
+            loss = validation_loss(run) if outcome.status == "done" else None
             print(f"{outcome.status} at step {outcome.step}: {run.path}")
+            if loss is not None:
+                print(f"validation loss {loss:.4f}")
             if outcome.reason:
                 print(outcome.reason)
     return {"done": 0, "stopped": RESUME_ME, "diverged": DIVERGED}[outcome.status]

@@ -18,7 +18,7 @@ from scaling.config import RunConfig, run_name, to_dict
 from scaling.executors.admission import needed_bytes
 from scaling.executors.result import Result
 from scaling.records import RunDirectory
-from scaling.status import ENDED, repeat_command
+from scaling.status import ENDED, repeat_command, validation_loss
 from scaling.units import duration, human
 
 
@@ -113,8 +113,10 @@ class SweepProgress:
         seconds, share = time.monotonic() - self._start, self._spent / self._total
         rate = (self._spent - self._before) / max(seconds, 1e-9)
         eta = (self._total - self._spent) / rate if rate else math.inf
-        loss = RunDirectory.open(result.config, self._workdir).status().get("loss")
-        what = f"train loss {loss:.4f}" if result.status == "done" and loss else result.reason or ""
+        what = result.reason or ""
+        if result.status == "done":
+            loss = validation_loss(RunDirectory.open(result.config, self._workdir))
+            what = "" if loss is None else f"validation loss {loss:.4f}"
         print(
             f"[{self._ended}/{self._count}] {result.status:8s} {name}  {what}  "
             f"({share:.0%} of FLOPs in {duration(seconds)}, {duration(eta)} left)",

@@ -224,7 +224,7 @@ class _Run:
         checkpoints.wait()  # a run is done when its last state is on disk
         reason = {"reason": outcome.reason} if outcome.reason else {}
         recorder.status(outcome.status, outcome.step, **reason)
-        recorder.say(f"{outcome.status} at step {outcome.step}")
+        recorder.say(recorder.ended(outcome.status, outcome.step))
         return outcome
 
     def _go_back(self, spike: Spike, checkpoints: Checkpoints) -> None:

@@ -256,7 +256,8 @@ class _Group:
     def _end(self, member: Member, outcome: Outcome) -> None:
         """End a member while the others go on."""
         member.outcome = outcome
-        self.rate.say(f"{outcome.status} at step {outcome.step}: {run_name(member.config)}")
+        said = member.recorder.ended(outcome.status, outcome.step)
+        self.rate.say(f"{said}: {run_name(member.config)}")
         if jax.process_count() == 1:
             self.enders.submit(member.end, outcome)
         else:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 
 from tqdm import tqdm
 
@@ -21,9 +22,8 @@ class Progress:
 
     def update(self, step: int, loss: float | None, rate: float, mfu: float | None) -> None:
         """The state after `step` updates; `rate` in steps a second; loss None: not known yet."""
-        facts = ("loss -" if loss is None else f"loss {loss:.4f}") + (
-            f"  mfu {mfu:.1%}" if mfu is not None else ""
-        )
+        facts = "train loss " + ("-" if loss is None else f"{loss:.4f}")
+        facts += f"  mfu {mfu:.1%}" if mfu is not None else ""
         if self._bar is not None:
             self._bar.set_postfix_str(facts, refresh=False)
             self._bar.update(step - self._bar.n)
@@ -35,6 +35,15 @@ class Progress:
             place = f"{step}/{self._steps}"
             place = f"step {place}" if self._runs == 1 else f"{place} steps of {self._runs} runs"
             self.say(f"{place}  {facts}  {rate:.3g} steps/s  eta {_duration(eta)}")
+
+    def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
+        """The mean loss of each evaluation set after `step` updates; on a bar they take the place of
+        the training batch's.
+        """
+        text = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses.items())
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=True)
+        self.say(f"step {step}/{self._steps}  evaluated: {text}")
 
     def say(self, text: str) -> None:
         """A line above the bar, or a plain line."""

@@ -60,6 +60,7 @@ class Recorder:
         self._hashes: list[tuple[int, Any]] = []
         self._flushed = time.monotonic()
         self._facts: dict[str, Any] = {}  # of the last line, for the status
+        self._validated: tuple[int, float | None] = -1, None  # step, loss
         self._events = None
         if writes:
             # Events that an earlier process wrote past the restored step are hidden by the purge.
@@ -101,8 +102,9 @@ class Recorder:
     def evaluation(self, step: int, means: dict[str, dict[str, float]], seconds: float) -> None:
         """Means of every evaluation set after `step` updates, and how long they took."""
         self._write([{"step": step, "split": name, **m} for name, m in means.items()])
-        losses = "  ".join(f"{name} {m['loss']:.4f}" for name, m in means.items())
-        self._progress.say(f"step {step}/{self._steps}  evaluated: {losses}")
+        losses = {name: m["loss"] for name, m in means.items()}
+        self._progress.evaluated(step, losses)
+        self._validated = step, losses.get("val")
         self.flush()
         self._clock += seconds  # evaluation is not training time
         self._meter.evaluated(seconds)
@@ -116,6 +118,12 @@ class Recorder:
         if self._writes:
             self.flush()
             self._run.write_status(state, step=step, steps=self._steps, **self._facts, **fields)
+
+    def ended(self, how: str, step: int) -> str:
+        """ "done at step 500, validation loss 1.3412": the last word on the run."""
+        at, loss = self._validated
+        known = f", validation loss {loss:.4f}" if at == step and loss is not None else ""
+        return f"{how} at step {step}{known}"
 
     def say(self, text: str) -> None:
         """A line for the person who watches."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling import study
+from scaling import status, study
 from scaling.config import override
 from scaling.executors import admission, preview
 from scaling.executors.result import Result
@@ -34,6 +34,23 @@ def test_runs_that_were_done_are_counted_before_the_others(tiny, tmp_path, capsy
     first, *lines = capsys.readouterr().err.splitlines()
     assert first.startswith("3 runs, 1 done before, 2 to do")
     assert [line.split()[0] for line in lines] == ["[2/3]", "[3/3]"]
+
+
+def test_a_run_that_is_done_is_told_by_its_validation_loss(tiny, tmp_path, capsys):
+    """Not by that of its last training batch: two seeds of one run are far apart by it."""
+    config = tiny()
+    run = RunDirectory.open(config, tmp_path)
+    run.start(config, {})
+    progress = preview.SweepProgress([config], tmp_path)
+    run.append({"step": 12, "split": "train", "loss": 1.65})
+    run.append({"step": 12, "split": "val", "loss": 1.3456})
+    run.append({"step": 12, "split": "docs", "loss": 2.5})
+    run.write_status("done", step=12, steps=12, loss=1.65)
+    progress.ended(Result(config, "done"))
+    said = capsys.readouterr().err
+    assert "validation loss 1.3456" in said
+    assert "1.65" not in said
+    assert [cell.loss for cell in status.cells(tmp_path)] == [1.3456]
 
 
 def test_a_refusal_leaves_how_a_run_was_trained(tiny, tmp_path):
