@@ -1,8 +1,11 @@
 """A jitted function whose compilation is seen: how long it took and what memory it plans.
 
 Called by the loop, which would otherwise count the compiler's time as that of the first step.
+Under jax's debugging switches the function is called as it is: what is compiled ahead of time
+knows nothing of them.
 """
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +24,27 @@ class Compiled:
 
     def __call__(self, *args: Any) -> Any:
         """As `jitted`."""
+        if debugging():
+            return self.jitted(*args)
         if self._call is None:
             begin = time.monotonic()
             self._call = self.jitted.lower(*args).compile()
             self.seconds = time.monotonic() - begin
             self.device_bytes = planned_bytes(self._call)
         return self._call(*args)
+
+
+def debugging() -> bool:
+    """Whether jax is told to run everything eagerly (JAX_DISABLE_JIT), or to look at every result
+    (JAX_DEBUG_NANS, JAX_DEBUG_INFS).
+    """
+    names = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
+    return any(getattr(jax.config, name) for name in names)
+
+
+def no_transfers() -> contextlib.AbstractContextManager[Any]:
+    """Where no array may move between host and device unasked; eagerly every constant does."""
+    return contextlib.nullcontext() if debugging() else jax.transfer_guard("disallow")
 
 
 def planned_bytes(compiled: jax.stages.Compiled) -> int | None:

@@ -38,7 +38,7 @@ from scaling.records import RunDirectory, State
 from scaling.train import state as state_lib
 from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
-from scaling.train.compilation import Compiled
+from scaling.train.compilation import Compiled, no_transfers
 from scaling.train.evaluate import compile_rows, evaluate
 from scaling.train.meter import Meter
 from scaling.train.placement import host_rows, place, place_rows
@@ -259,7 +259,7 @@ class _Run:
             edge = self._edge(start)
             self._profile(start)
             batches_K, count = self._to_device(group, edge - start)
-            with jax.transfer_guard("disallow"):
+            with no_transfers():
                 state, metrics_K = run_steps(state, batches_K, count, hparams)
             recorder.compiled(run_steps)
             vote.cast()

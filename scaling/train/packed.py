@@ -25,7 +25,7 @@ from scaling.errors import ConfigError, UserError
 from scaling.objectives import Sum
 from scaling.train import member as member_lib
 from scaling.train import trials as trials_lib
-from scaling.train.compilation import Compiled
+from scaling.train.compilation import Compiled, no_transfers
 from scaling.train.evaluate import join, summarise
 from scaling.train.loop import Outcome, check_shared, unevaluated
 from scaling.train.member import Branches, Member, settle
@@ -194,7 +194,7 @@ class _Group:
             if wanted != counts:
                 counts = wanted
                 placed = self._place_counts(counts)
-            with jax.transfer_guard("disallow"):
+            with no_transfers():
                 state, metrics_TxK = run_steps(state, call.batches_TxK, *placed, hparams)
             vote.cast()
             for member, _ in self._active(call):

@@ -6,6 +6,7 @@ created by one jitted function with sharded outputs, so no leaf ever exists whol
 accident.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,13 +115,22 @@ def layout(pieces: Parts, config: RunConfig, mesh: jax.sharding.Mesh) -> Layout:
     return Layout(mesh, boxed, shardings)
 
 
-def compile_init(pieces: Parts, config: RunConfig, plan: Layout) -> jax.stages.Wrapped:
-    """`(seed, scale) -> state`: a new state on the mesh, every leaf created where it lives."""
+def compile_init(pieces: Parts, config: RunConfig, plan: Layout) -> Callable[..., TrainState]:
+    """`(seed, scale) -> state`: a new state on the mesh, every leaf created where it lives.
+
+    Compiled even where jax is told not to: flax's scan over layers draws other numbers eagerly.
+    """
 
     def make(seed: jax.Array, scale: jax.Array) -> TrainState:
         return sharding.unbox(create(pieces, config, seed, scale))
 
-    return jax.jit(make, out_shardings=plan.shardings)
+    compiled = jax.jit(make, out_shardings=plan.shardings)
+
+    def init(seed: jax.Array, scale: jax.Array) -> TrainState:
+        with jax.disable_jit(False):
+            return compiled(seed, scale)
+
+    return init
 
 
 def init(pieces: Parts, config: RunConfig, plan: Layout) -> TrainState:
