@@ -6,11 +6,9 @@ Parses flags and calls one command of `scaling/commands`. Bad input ends with on
 
 import sys
 
-from absl import flags
-
-from scaling.commands import COMMANDS, config_flag
-from scaling.commands.command import FLAGS
-from scaling.errors import BAD_INPUT, UserError, nearest
+from scaling.commands import COMMANDS
+from scaling.commands.parsing import parse
+from scaling.errors import BAD_INPUT, UserError
 
 
 def main(argv: list[str]) -> int:
@@ -21,25 +19,11 @@ def main(argv: list[str]) -> int:
             print(f"  {name:9s} {command.summary}")
         print("\npython launch.py <command> --help shows examples and flags.")
         return 0 if len(argv) > 1 else BAD_INPUT
-    name, rest = argv[1], argv[2:]
     try:
-        if name not in COMMANDS:
-            raise UserError(f"{name} is no command{nearest(name, COMMANDS)}")
-        command = COMMANDS[name]
-        command.define_flags()
-        if {"--help", "-h", "--helpfull"} & set(rest):
+        command, help_wanted = parse(argv[1:], COMMANDS)
+        if help_wanted:
             print(command)
             return 0
-        try:
-            extra = FLAGS([f"launch.py {name}", *config_flag.gather(name, rest)])[1:]
-        except flags.Error as error:
-            raise UserError(str(error)) from error
-        given = dict(zip(command.arguments, extra, strict=False))
-        extra = extra[len(given) :]
-        for flag, value in given.items():
-            FLAGS[flag].value = value
-        if extra:
-            raise UserError(f"{name}: {extra[0]!r} is no flag; flags start with --")
         return command.run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

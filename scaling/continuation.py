@@ -9,7 +9,7 @@ from etils import epath
 
 from scaling import data, meshes
 from scaling.config import MeshConfig
-from scaling.errors import CheckpointError
+from scaling.errors import CheckpointError, UserError
 from scaling.generate import generate
 from scaling.records import RunDirectory
 from scaling.train import state as state_lib
@@ -32,6 +32,8 @@ def continue_text(
     """
     directory = RunDirectory(run)
     config = directory.config()
+    if top_k is not None and top_k > (config.model.vocab or top_k):
+        raise UserError(f"--top_k={top_k}: the run knows {config.model.vocab} tokens, no more")
     mesh = meshes.make_mesh(MeshConfig(), jax.devices()[:1])
     plan = state_lib.layout(state_lib.parts(config), config, mesh)
     path = directory.path / "checkpoints"

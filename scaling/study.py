@@ -64,7 +64,11 @@ def load(spec: str, function: str) -> Any:
     path, _, arg = spec.partition(":")
     file = pathlib.Path(path)
     if not file.is_file():
-        raise ConfigError(f"{path} is no file; give a path such as configs/lm.py")
+        flag, example = {
+            "get_config": ("--config", "configs/lm.py"),
+            "get_study": ("--experiment", "experiments/quickstart.py"),
+        }[function]
+        raise ConfigError(f"{flag}={spec}: {path} is no file; give a path such as {example}")
     module_spec = importlib.util.spec_from_file_location(f"_loaded_{file.stem}", file)
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"{path} is no Python file; give a path such as configs/lm.py")

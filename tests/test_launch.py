@@ -71,7 +71,7 @@ BAD = {
         ["train", DEBUG, "--config.model.width=1000000"],
         "a step needs about",
     ),
-    "no folder": (["status", "--workdir=/nowhere"], "there is no folder /nowhere"),
+    "no folder": (["status", "--workdir=/nowhere"], "there is no folder --workdir=/nowhere"),
     "no workers": (["sweep", "--workers=0", "--dry_run"], "--workers=0"),
     "flags of another executor": (
         ["sweep", "--slurm_gpus=1"],
@@ -105,7 +105,7 @@ BAD = {
     ),
     "no such study": (["sweep", "--experiment=experiments/nothing.py"], "is no file"),
     "pods without a common workdir": (
-        ["sweep", "--experiment=experiments/quickstart.py:debug", "--executor=xpk"],
+        ["sweep", "--experiment=x.py", "--executor=xpk", "--xpk_tpu=v5litepod-16"],
         "--workdir=out is a folder of this machine",
     ),
     "nothing to report": (["report", "--workdir=/nowhere"], "/nowhere"),

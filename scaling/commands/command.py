@@ -7,12 +7,15 @@ import threading
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags
 from etils import epath
 
 from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from scaling.records import RunDirectory
 
 FLAGS = flags.FLAGS
 Options = TypeVar("Options")
@@ -56,6 +59,19 @@ def stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
     return stop
+
+
+def given_run(flag: str) -> "RunDirectory":
+    """The run directory of a flag. Raises UserError for a folder that is none."""
+    from scaling.records import RunDirectory
+
+    run = RunDirectory(FLAGS[flag].value)
+    if not (run.path / "config.json").exists():
+        raise UserError(
+            f"--{flag}={run.path} is no run directory (config.json is missing: the run was never "
+            "started); give one of those in <workdir>/runs"
+        )
+    return run
 
 
 def workdir_flag() -> None:
@@ -103,6 +119,7 @@ def options_flags(prefix: str, options: type[Any]) -> None:
     hints = typing.get_type_hints(options)
     for field in dataclasses.fields(options):
         name, text = f"{prefix}_{field.name}", field.metadata["help"]
+        least = field.metadata["least"]
         default: Any = field.default
         kinds = {typing.get_origin(hints[field.name]), hints[field.name]}
         kinds |= set(typing.get_args(hints[field.name]))
@@ -111,9 +128,9 @@ def options_flags(prefix: str, options: type[Any]) -> None:
         elif bool in kinds:
             flags.DEFINE_bool(name, default, text)
         elif int in kinds:
-            flags.DEFINE_integer(name, default, text)
+            flags.DEFINE_integer(name, default, text, lower_bound=least)
         elif float in kinds:
-            flags.DEFINE_float(name, default, text)
+            flags.DEFINE_float(name, default, text, lower_bound=least)
         else:
             flags.DEFINE_string(name, default, text)
 

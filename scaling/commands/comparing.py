@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from scaling.commands.command import FLAGS, Command, cpu_devices_flag
+from scaling.commands.command import FLAGS, Command, cpu_devices_flag, given_run
 from scaling.errors import FAILED, UserError
 
 
@@ -13,11 +13,10 @@ def _diff_flags() -> None:
 
 def _diff() -> int:
     from scaling.comparison import compare, text
-    from scaling.records import RunDirectory
 
     if FLAGS.a is None or FLAGS.b is None:
         raise UserError("diff: give two run directories, e.g. diff out/runs/<a> out/runs/<b>")
-    ours, theirs = RunDirectory(FLAGS.a), RunDirectory(FLAGS.b)
+    ours, theirs = given_run("a"), given_run("b")
     found = compare(ours, theirs)
     print(text(found, ours.path.name, theirs.path.name))
     return 0 if found.same_result else FAILED
@@ -30,14 +29,14 @@ def _verify_flags() -> None:
 
 
 def _verify() -> int:
-    from scaling import runtime
-    from scaling.records import RunDirectory
-    from scaling.replay import verify
-
     if FLAGS.run is None:
         raise UserError("verify: give a run directory, e.g. verify out/runs/<run>")
+    run = given_run("run")
+    from scaling import runtime
+    from scaling.replay import verify
+
     runtime.configure(FLAGS.cpu_devices)
-    found = verify(RunDirectory(FLAGS.run), FLAGS.steps)
+    found = verify(run, FLAGS.steps)
     print(found)
     return 0 if found.equal else FAILED
 

@@ -5,7 +5,7 @@ import sys
 from absl import flags
 
 from scaling.commands import config_flag
-from scaling.commands.command import FLAGS, Command
+from scaling.commands.command import FLAGS, Command, given_run
 from scaling.commands.target import checker, target_flags, write_json
 from scaling.errors import FAILED, UserError
 
@@ -13,11 +13,13 @@ from scaling.errors import FAILED, UserError
 def _check_flags() -> None:
     config_flag.define()
     target_flags()
-    flags.DEFINE_alias("devices", "cpu_devices")
+    flags.DEFINE_integer("devices", None, "another name of --cpu_devices", lower_bound=1)
     flags.DEFINE_bool("propose", True, "if it does not fit, look for what would")
 
 
 def _check() -> int:
+    if FLAGS.config is None:
+        raise UserError("check: give --config, e.g. --config=configs/lm.py")
     from scaling.check import target as target_lib
 
     topology = target_lib.prepare(FLAGS.topology)
@@ -26,8 +28,6 @@ def _check() -> int:
     from scaling.check.report import as_dict
     from scaling.check.text import text, verdict
 
-    if FLAGS.config is None:
-        raise UserError("check: give --config, e.g. --config=configs/lm.py")
     check = checker(topology)
     config = study.resolve_planned(config_flag.given())
     report = check(config)
@@ -73,21 +73,22 @@ def _check() -> int:
 def _generate_flags() -> None:
     flags.DEFINE_string("run", None, "a run directory with a checkpoint")
     flags.DEFINE_string("prompt", "def ", "text to continue")
-    flags.DEFINE_integer("tokens", 200, "tokens to generate")
-    flags.DEFINE_float("temperature", 0.8, "0: always the likeliest token")
-    flags.DEFINE_integer("top_k", None, "sample from the k likeliest tokens only")
+    flags.DEFINE_integer("tokens", 200, "tokens to generate", lower_bound=1)
+    flags.DEFINE_float("temperature", 0.8, "0: always the likeliest token", lower_bound=0)
+    flags.DEFINE_integer("top_k", None, "sample from the k likeliest tokens only", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "of the sampling")
 
 
 def _generate() -> int:
+    if FLAGS.run is None:
+        raise UserError("generate: give --run, a run directory such as out/runs/<run>")
+    run = given_run("run")
     from scaling import runtime
     from scaling.continuation import continue_text
 
     runtime.configure()
-    if FLAGS.run is None:
-        raise UserError("generate: give --run, a run directory such as out/runs/<run>")
     text = continue_text(
-        FLAGS.run,
+        run.path,
         FLAGS.prompt,
         FLAGS.tokens,
         temperature=FLAGS.temperature,

@@ -34,9 +34,9 @@ def pod_target() -> tuple[Any, int]:
     from scaling.check import target
     from scaling.executors.pods import admission
 
-    admission.check_workdir(FLAGS.workdir)
     options = _options()
     found = options.slice
+    admission.check_workdir(FLAGS.workdir)
     if importlib.util.find_spec("libtpu") is not None:
         target.prepare(found.name)
     return found, options.slices
@@ -112,6 +112,8 @@ def _work_flags() -> None:
 
 
 def _work() -> int:
+    if FLAGS.job is None:
+        raise UserError("work: give --job, a file that `launch.py sweep` has written")
     import jax
 
     from scaling import distributed, runtime
@@ -119,13 +121,11 @@ def _work() -> int:
     from scaling.executors.jobs import run_job
     from scaling.executors.pods import desk
 
-    if FLAGS.job is None:
-        raise UserError("work: give --job, a file that `launch.py sweep` has written")
+    job, workdir = desk.take(FLAGS.job)
     runtime.configure()
     with distributed.session(DistributedConfig()):
         stop = stop_on_signals()
         process, several = jax.process_index(), jax.process_count() > 1
-        job, workdir = desk.take(FLAGS.job)
         desk.write_ended(FLAGS.job, process, None)
         results = run_job(job, workdir, stop=stop, quiet=process > 0)
         failed = [result for result in results if result.status == "failed"]

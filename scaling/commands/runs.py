@@ -15,6 +15,7 @@ from scaling.commands.command import (
     cpu_devices_flag,
     experiment_flag,
     given_options,
+    given_run,
     options_flags,
     reachable_workdir,
     stop_on_signals,
@@ -41,6 +42,9 @@ def _train_flags() -> None:
 
 
 def _train() -> int:
+    if (FLAGS.config is None) == (FLAGS.run is None):
+        raise UserError("train: give exactly one of --config and --run")
+    stored = given_run("run") if FLAGS.run else None
     import jax
 
     from scaling import distributed, runtime, study
@@ -51,11 +55,8 @@ def _train() -> int:
     from scaling.train.loop import train
 
     runtime.configure(FLAGS.cpu_devices)
-    if (FLAGS.config is None) == (FLAGS.run is None):
-        raise UserError("train: give exactly one of --config and --run")
     workdir = epath.Path(FLAGS.workdir)
-    if FLAGS.run:
-        stored = RunDirectory(FLAGS.run)
+    if stored is not None:
         given, workdir = as_recorded(stored.config(), stored.changed()), stored.path.parent.parent
     else:
         given = config_flag.given()
@@ -176,9 +177,14 @@ def _why() -> int:
 def _check_flags() -> None:
     """Raises UserError for flags that would change nothing, or what cannot be."""
     from scaling.executors import EXECUTORS
+    from scaling.executors import plan as plan_lib
 
+    plan_lib.most_members(FLAGS.pack or "off")
     if FLAGS.mfu is not None and not 0 < FLAGS.mfu <= 1:
         raise UserError(f"--mfu={FLAGS.mfu:g} must be above 0 and at most 1: a share of the peak")
+    for name in ("topology", "slices", "hbm", "json"):
+        if FLAGS[name].present and not FLAGS.check:
+            raise UserError(f"--{name} changes nothing without --check; add it, or leave it out")
     for name, executor in EXECUTORS.items():
         for field in dataclasses.fields(executor.options) if executor.options else ():
             if name != FLAGS.executor and FLAGS[f"{name}_{field.name}"].present:

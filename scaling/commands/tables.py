@@ -77,7 +77,7 @@ def _status() -> int:
     there = reachable_workdir()
     planned = study.runs(given_study()) if FLAGS.experiment else None
     if not there and planned is None and not FLAGS.watch:
-        raise UserError(f"there is no folder {FLAGS.workdir}; give the --workdir of a sweep")
+        raise UserError(f"there is no folder --workdir={FLAGS.workdir}; give that of a sweep")
     (watch if FLAGS.watch else show)(FLAGS.workdir, planned)
     return 0
 
@@ -91,9 +91,10 @@ def _report() -> int:
     from scaling import study
     from scaling.report import report
 
-    reachable_workdir()
-    if FLAGS.experiment:
-        plan = given_study()
+    plan = given_study() if FLAGS.experiment else None
+    if not reachable_workdir():
+        raise UserError(f"there is no folder --workdir={FLAGS.workdir}; give that of a sweep")
+    if plan is not None:
         write_report(plan, study.runs(plan))
     else:
         page = report(FLAGS.workdir, out=epath.Path(FLAGS.workdir) / "report" / "all")

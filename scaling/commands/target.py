@@ -39,7 +39,8 @@ def checker(topology: "Slice | None", slices: int | None = None) -> "Callable[[R
     _check_json()
     cpu_devices, slices = FLAGS.cpu_devices or FLAGS.devices, slices or FLAGS.slices
     if topology is not None and cpu_devices is not None:
-        raise UserError("give --topology or --devices, not both")
+        name = "cpu_devices" if FLAGS.cpu_devices else "devices"
+        raise UserError(f"give --topology or --{name}, not both")
     if topology is None and slices > 1:
         raise UserError(f"--slices={slices} needs --topology, e.g. --topology=v5e:16x16")
     runtime.configure(cpu_devices)

@@ -7,6 +7,8 @@ import dataclasses
 from typing import Any
 
 
-def option(default: Any, help: str) -> Any:
-    """A field with a default and a line of help; None: the cluster's own default, or off."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def option(default: Any, help: str, least: float | None = None) -> Any:
+    """A field with a default, a line of help, and the least that its flag takes; None: the
+    cluster's own default, or off.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "least": least})

@@ -67,7 +67,7 @@ def plan(
     found = branching.trunks(configs) if branch else [Trunk(config) for config in configs]
     apart = [piece for trunk in found for piece in _as_they_stand(trunk, workdir)]
     jobs = branching.jobs(apart)
-    if (most := _most(pack)) != 1:
+    if (most := most_members(pack)) != 1:
         todo, ended = _apart(jobs, workdir)
         jobs = packing.pack(todo, most, devices, processes) + ended
     return Plan(
@@ -77,7 +77,7 @@ def plan(
     )
 
 
-def _most(pack: str) -> int | None:
+def most_members(pack: str) -> int | None:
     """Most members of a group; None: as many as pay."""
     if pack in ("auto", "off"):
         return None if pack == "auto" else 1

@@ -37,8 +37,8 @@ class Progress:
             self.say(f"{place}  {facts}  {rate:.3g} steps/s  eta {_duration(eta)}")
 
     def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
-        """The mean loss of each evaluation set after `step` updates; on a bar they take the place of
-        the training batch's.
+        """The mean loss of each evaluation set after `step` updates; on a bar they take the place
+        of the training batch's.
         """
         text = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses.items())
         if self._bar is not None:

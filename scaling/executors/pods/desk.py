@@ -55,13 +55,14 @@ def take(path: epath.PathLike) -> tuple[Job, epath.Path]:
     """The job of a file, and its workdir. Raises UserError when there is none."""
     path = epath.Path(path)
     try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        job = Job.from_dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"--job={path} cannot be read ({error}); `launch.py sweep` writes it, below --workdir, "
+            f"--job={path} cannot be read ({why}); `launch.py sweep` writes it, below --workdir, "
             "which every host must reach under the same name"
         ) from error
-    return Job.from_dict(values), path.parent.parent
+    return job, path.parent.parent
 
 
 def write_ended(path: epath.PathLike, process: int, results: Sequence[Result] | None) -> None:

@@ -32,8 +32,8 @@ class GcloudOptions:
     """What is asked of gcloud for every job; None: gcloud's own default."""
 
     tpu: str | None = option(None, "the slice of a job, e.g. v5litepod-16 or v5p:4x4x8")
-    slices: int = option(1, "of them a job has, joined by the network")
-    at_once: int = option(1, "jobs at a time: quota and cost are so many times one job's")
+    slices: int = option(1, "of them a job has, joined by the network", 1)
+    at_once: int = option(1, "jobs at a time: quota and cost are so many times one job's", 1)
     project: str | None = option(None, "Google Cloud project")
     zone: str | None = option(None, "e.g. us-west4-a")
     runtime: str | None = option(None, "software of the VMs; default: the chip's usual one")
@@ -48,7 +48,7 @@ class GcloudOptions:
     python: str = option("python3", "on the hosts, seen from that folder")
     env: tuple[str, ...] = option((), "NAME=value for the runs; may be repeated")
     logs: str = option("logs", "local folder for what the hosts print")
-    poll: float = option(20.0, "seconds between looks at the queued resources")
+    poll: float = option(20.0, "seconds between looks at the queued resources", 0.1)
 
     def __post_init__(self) -> None:
         """Raises ConfigError for numbers that make no sense."""

@@ -27,20 +27,20 @@ class XpkOptions:
     """What is asked of xpk for every job; None: xpk's or gcloud's own default."""
 
     tpu: str | None = option(None, "the slice of a job, e.g. v5litepod-16 or v5p:4x4x8")
-    slices: int = option(1, "of them a job has, joined by the network")
+    slices: int = option(1, "of them a job has, joined by the network", 1)
     cluster: str | None = option(None, "name of the GKE cluster, made by xpk cluster create")
     project: str | None = option(None, "Google Cloud project")
     zone: str | None = option(None, "of the cluster, e.g. us-west4-a")
     image: str | None = option(None, "Docker image with this code and its packages")
     base_image: str | None = option(None, "or: an image to which xpk adds this folder's code")
     priority: str = option("medium", "very-low, low, medium, high or very-high")
-    restarts: int = option(10, "of a workload that was pre-empted, before it has failed")
-    grace: int = option(120, "seconds between SIGTERM and SIGKILL, to save a checkpoint in")
+    restarts: int = option(10, "of a workload that was pre-empted, before it has failed", 0)
+    grace: int = option(120, "seconds between SIGTERM and SIGKILL, to save a checkpoint in", 0)
     spot: bool = option(False, "spot capacity, where the cluster provisions nodes by itself")
     reservation: str | None = option(None, "reservation, where it provisions by itself")
     env: tuple[str, ...] = option((), "NAME=value of the container; may be repeated")
     python: str = option("python", "in the container")
-    poll: float = option(20.0, "seconds between looks at the workloads")
+    poll: float = option(20.0, "seconds between looks at the workloads", 0.1)
 
     def __post_init__(self) -> None:
         """Raises ConfigError for values that xpk would refuse."""

@@ -29,25 +29,27 @@ class SlurmOptions:
     partition: str | None = option(None, "partition")
     account: str | None = option(None, "account")
     qos: str | None = option(None, "quality of service")
-    time: int = option(60, "minutes; then the state is saved and the task queued again")
-    save: int = option(90, "seconds before the time limit at which a task begins to save")
-    nodes: int | None = option(None, "nodes of a run; default: as many as its mesh needs")
-    tasks_per_node: int = option(1, "processes of a run on each node")
-    cpus: int | None = option(None, "cores of a process")
-    gpus: int | None = option(None, "GPUs of a node")
-    mem: float | None = option(None, "GB of a node")
+    time: int = option(60, "minutes; then the state is saved and the task queued again", 1)
+    save: int = option(90, "seconds before the time limit at which a task begins to save", 0)
+    nodes: int | None = option(None, "nodes of a run; default: as many as its mesh needs", 1)
+    tasks_per_node: int = option(1, "processes of a run on each node", 1)
+    cpus: int | None = option(None, "cores of a process", 1)
+    gpus: int | None = option(None, "GPUs of a node", 1)
+    mem: float | None = option(None, "GB of a node", 0.001)
     constraint: str | None = option(None, "features that a node must have")
     exclude: str | None = option(None, "nodes not to use")
-    array_parallelism: int | None = option(None, "tasks that may run at a time; default: no limit")
+    array_parallelism: int | None = option(
+        None, "tasks that may run at a time; default: no limit", 1
+    )
     queued: int = option(
-        1000, "tasks in the queue at a time, and in an array (MaxArraySize less 1)"
+        1000, "tasks in the queue at a time, and in an array (MaxArraySize less 1)", 1
     )
     setup: tuple[str, ...] = option((), "a shell line to run before the task; may be repeated")
     extra: tuple[str, ...] = option(
         (), "name=value or name for sbatch, such as reservation=mine; may be repeated"
     )
     folder: str | None = option(None, "shared folder of logs; default <workdir>/slurm")
-    poll: float = option(5.0, "seconds between looks at the queue")
+    poll: float = option(5.0, "seconds between looks at the queue", 0.1)
 
 
 def nodes_of(job: Job, options: SlurmOptions, cpu_devices: int | None = None) -> int:
