@@ -141,7 +141,7 @@ class Batches:
         """
         import grain
 
-        items = _Items(self, _groups(start, stop, group), rows, group is not None, workers > 0)
+        items = _Items(self, _Groups(start, stop, group), rows, group is not None, workers > 0)
         read = grain.ReadOptions(num_threads=min(1, prefetch), prefetch_buffer_size=prefetch)
         dataset = grain.MapDataset.source(items).to_iter_dataset(read)
         if workers:
@@ -153,27 +153,46 @@ class Batches:
         iterator = iter(dataset)
         try:
             for item in iterator:
-                yield pickle.loads(item) if workers else item
+                step, batch = pickle.loads(item) if workers else item
+                if step == stop:
+                    return
+                yield step, batch
         finally:
             iterator.close()
 
 
-def _groups(start: int, stop: int, group: Callable[[int], int] | None) -> list[tuple[int, int]]:
-    """(first step, number of steps) of each item of a stream."""
-    groups = []
-    while start < stop:
-        steps = min(group(start) if group else 1, stop - start)
-        groups.append((start, steps))
-        start += steps
-    return groups
+class _Groups:
+    """(first step, number of steps) of each item of a stream, found when it is asked for: what a
+    run of many steps needs in memory, and before its first batch, is that of a short one.
+    """
+
+    def __init__(self, start: int, stop: int, group: Callable[[int], int] | None):
+        self.start, self.stop, self.group = start, stop, group
+        self._last = 0, start  # an item and its first step, from which later ones are reached
+
+    def __len__(self) -> int:
+        """At least the number of items: what lies past the last one begins at `stop`."""
+        return max(0, self.stop - self.start)
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        if self.group is None:
+            return self.start + index, 1
+        at, step = self._last if self._last[0] <= index else (0, self.start)
+        while at < index and step < self.stop:
+            at, step = at + 1, step + self._steps(step)
+        self._last = at, step
+        return step, self._steps(step) if step < self.stop else 0
+
+    def _steps(self, step: int) -> int:
+        return min(self.group(step) if self.group else 1, self.stop - step)
 
 
 @dataclass(frozen=True)
 class _Items:
-    """What grain reads: item i, by itself."""
+    """What grain reads: item i, by itself; past the last one, the last step and no batch."""
 
     batches: Batches
-    groups: list[tuple[int, int]]
+    groups: _Groups
     rows: Rows
     stacked: bool
     # Between processes an item goes as bytes: grain would put each array into a shared-memory
@@ -186,8 +205,8 @@ class _Items:
     def __getitem__(self, index: int) -> tuple[int, Batch] | bytes:
         start, steps = self.groups[index]
         several = [self.batches.batch(step, self.rows) for step in range(start, start + steps)]
-        batch = several[0]
-        if self.stacked:
+        batch = several[0] if several else {}
+        if self.stacked and several:
             batch = {name: np.stack([b[name] for b in several]) for name in batch}
         return pickle.dumps((start, batch)) if self.pickled else (start, batch)
 

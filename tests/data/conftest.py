@@ -14,14 +14,14 @@ Resolver = Callable[..., RunConfig]
 
 
 def write_documents(folder: Path, count: int, seed: int) -> list[bytes]:
-    """Texts of 1 to 900 bytes, some of them no UTF-8, one file each."""
+    """Texts of 1 to 900 bytes without NUL, some of them no UTF-8, one file each."""
     rng = random.Random(seed)
     words = [rng.randbytes(rng.randint(1, 9)).hex().encode() for _ in range(80)]
-    words += [b"\xff\xfe", "naïve ŵords 漢字".encode(), b"\n\n    ", b"\x00", b"1234567"]
+    words += [b"\xff\xfe", "naïve ŵords 漢字".encode(), b"\n\n    ", b"\x08", b"1234567"]
     texts = []
     for i in range(count):
         text = b" ".join(rng.choice(words) for _ in range(rng.randint(1, 60)))
-        texts.append(f"{i} ".encode() + text if i % 7 else bytes([i % 256]))
+        texts.append(f"{i} ".encode() + text if i % 7 else bytes([1 + i % 255]))
         (folder / f"{i:04d}.txt").write_bytes(texts[-1])
     return texts
 

@@ -1,6 +1,7 @@
 """`batch(step)` is a pure function, its order is nested and reshuffled, its contents are right."""
 
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from scaling import data
 from scaling.config import DataConfig
-from scaling.data.batches import Windows
+from scaling.data.batches import Windows, _Groups
 from scaling.data.corpus import prepare
 from scaling.data.order import permutation
 from scaling.errors import DataError
@@ -78,9 +79,58 @@ def test_grouped_stream_stacks_the_steps(resolved, root) -> None:
             assert_same({n: a[i] for n, a in item.items()}, batches.batch(step + i))
 
 
+@given(
+    start=st.integers(0, 30),
+    length=st.integers(0, 40),
+    period=st.integers(1, 9),
+    most=st.integers(1, 6),
+    order=st.randoms(use_true_random=False),
+)
+def test_groups_are_found_in_any_order(start, length, period, most, order) -> None:
+    def group(step: int) -> int:
+        return min(most, period - step % period)
+
+    stop, wanted = start + length, []
+    while not wanted or wanted[-1][0] < stop:
+        step = sum(wanted[-1]) if wanted else start
+        wanted.append((step, min(group(step), stop - step) if step < stop else 0))
+    groups = _Groups(start, stop, group)
+    assert len(groups) == length >= len(wanted) - 1
+    asked = [*range(len(wanted)), *(order.randrange(len(wanted)) for _ in range(20))]
+    assert [groups[i] for i in asked] == [wanted[i] for i in asked]
+
+
+@pytest.mark.parametrize(("workers", "group"), [(0, None), (0, 5), (2, 5)])
+def test_a_stream_takes_no_memory_for_the_steps_to_come(resolved, root, workers, group) -> None:
+    """2e7 steps, of which a hundred are read; with the list of them it took 1.6 GB."""
+    batches = data.train_batches(resolved(**{"train.steps": 20_000_000}), root)
+    tracemalloc.start()
+    stream = batches.stream(
+        0, 20_000_000, workers=workers, group=None if group is None else lambda step: group
+    )
+    steps = [step for step, _ in itertools.islice(stream, 100)]
+    stream.close()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert steps == list(range(0, 100 * (group or 1), group or 1))
+    assert peak < 10e6
+
+
 def test_permutation_is_pinned() -> None:
     # A corpus prepared elsewhere, or by a later NumPy, must train in the same order.
     assert permutation(10, ("epoch", 3, 1)).tolist() == [2, 1, 8, 5, 3, 0, 4, 7, 9, 6]
+
+
+def test_the_windows_of_a_run_are_pinned(resolved, root) -> None:
+    """What a run of a seed reads at a step must never move: finished runs are compared by it."""
+    batches = data.train_batches(resolved(seed=3, **{"data.unique_tokens": 40 * 32}), root)
+    wanted = {
+        0: [1849, 566, 503, 1428, 356, 455, 1495, 483],
+        4: [1256, 502, 1204, 788, 145, 509, 55, 1356],
+        5: [653, 145, 788, 870, 1438, 55, 1642, 1552],  # the second epoch
+        38: [1256, 145, 455, 1435, 448, 653, 1428, 1204],
+    }
+    assert {step: windows_of(batches, range(step, step + 1)).tolist() for step in wanted} == wanted
 
 
 # ---- order

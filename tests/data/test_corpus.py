@@ -87,6 +87,45 @@ def test_larger_fraction_keeps_what_was_held_out(files: Path, root: Path) -> Non
 # ---- identity
 
 
+@pytest.mark.parametrize(
+    ("fields", "content", "tokens", "held_out", "counts"),
+    [
+        (
+            {"validation_fraction": 0.2},
+            *("8cefe1d4c1b1ab57", "60d46f75d4146f39", "235a66a2f224f65a"),
+            (74, 226, 19_372, 62_764),
+        ),
+        (
+            {"validation_fraction": 0.05},
+            *("889d571965dea944", "f2d764330ea5f83a", "065f8b13beb11474"),
+            (24, 276, 5_941, 76_195),
+        ),
+        (
+            {"validation_fraction": 0.2, "tokenizer": "bpe", "bpe_vocab": 600},
+            *("4135495357c3fd08", "46fe10c7c3db296d", "235a66a2f224f65a"),
+            (74, 226, 9_642, 31_101),
+        ),
+    ],
+)
+def test_a_corpus_of_documents_is_pinned(
+    config: DataConfig, root: Path, fields, content, tokens, held_out, counts
+) -> None:
+    """Names, splits and token streams of the corpora that runs were trained on must never move."""
+    of = dataclasses.replace(config, **fields)
+    corpus = prepare(of, of, root)
+
+    def short_hash(raw: bytes) -> str:
+        return hashlib.sha256(raw).hexdigest()[:16]
+
+    assert corpus.content_hash == content
+    assert short_hash(corpus.tokens("all").tobytes()) == tokens
+    assert short_hash(b"".join(sorted(corpus.digests("validation")))) == held_out
+    assert counts == (
+        *(corpus.validation_documents, corpus.train_documents),
+        *(corpus.validation_tokens, corpus.train_tokens),
+    )
+
+
 def test_content_hash_is_of_the_documents_only(copies: Path, root: Path, tmp_path: Path) -> None:
     original = corpus_of(copies, root)
     paths = sorted(copies.iterdir())
