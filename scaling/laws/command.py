@@ -5,25 +5,27 @@ they return; figures are drawn there too, from the `Outcome`, because reports st
 """
 
 import datetime
+import inspect
 import json
 import pathlib
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
+from scaling import units
 from scaling.errors import UserError
-from scaling.laws import isoflop, planning, registration, selection
+from scaling.laws import checks, isoflop, planning, registration, selection
 from scaling.laws.expressions import assignments, split
 from scaling.laws.extrapolation import Holdout, holdout
+from scaling.laws.extrapolation import split as split_largest
 from scaling.laws.fitting import fit, known_law
 from scaling.laws.result import Fit
-from scaling.laws.rows import pooled
+from scaling.laws.rows import groups, pooled
 from scaling.laws.rungs import read_base, steps, study_file
 from scaling.laws.rungs import rungs as ladder_of
-from scaling.laws.table import Table, read_table
+from scaling.laws.table import Table, read_file, shape_table
 
 # What the columns of our own tables count (scaling/tables.py).
 OWN_CONVENTIONS = {
@@ -39,7 +41,8 @@ class Outcome:
     """What a command made: text for the terminal, and the pieces that figures are drawn from."""
 
     text: str
-    fits: dict[str, Fit] = field(default_factory=dict)  # by group; "" without groups
+    fits: dict[str, Fit] = field(default_factory=dict)  # by group's label; "" without groups
+    folders: dict[str, str] = field(default_factory=dict)  # the sub-folder of each
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # the rows of each group
     holdouts: dict[str, Holdout] = field(default_factory=dict)
     approaches: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -48,16 +51,6 @@ class Outcome:
     plan: planning.Plan | None = None
     design: planning.Design | None = None
     files: tuple[pathlib.Path, ...] = ()
-
-
-def _numbers(text: str, flag: str) -> dict[str, float]:
-    out = {}
-    for name, value in assignments(text, flag).items():
-        try:
-            out[name] = float(value)
-        except ValueError:
-            raise UserError(f'{flag}: "{value}" is no number') from None
-    return out
 
 
 def _load(table: str, workdir: str, columns: str, derive: str, where: str) -> Table:
@@ -70,9 +63,16 @@ def _load(table: str, workdir: str, columns: str, derive: str, where: str) -> Ta
         found = [pathlib.Path(workdir) / f"table.{kind}" for kind in ("parquet", "csv")]
         found = [p for p in found if p.is_file()]
         if not found:
-            raise UserError(f"{workdir} has no table.parquet; `launch.py report` writes it")
+            raise UserError(
+                f"--workdir={workdir} has no table.parquet; `launch.py report` writes it"
+            )
         path = found[0]
-    return read_table(path, columns=columns, derive=derive, where=where)
+    try:
+        raw = read_file(path)
+    except UserError as e:
+        raise UserError(f"--{'workdir' if workdir else 'table'}: {e}") from None
+    rows, notes = shape_table(raw, columns=columns, derive=derive, where=where)
+    return Table(rows, len(raw), notes, path.name)
 
 
 def _write(path: pathlib.Path, text: str) -> pathlib.Path:
@@ -142,38 +142,52 @@ def fit_command(
       score: a prediction.json; nothing is fitted.
       out: folder of fit.json and the tables; empty: nothing is written.
     """
-    for name in [law, *split(compare)]:
-        known_law(name)
+    checks.check_fit(
+        objective=objective, delta=delta, tilt=tilt, space=space, bootstrap=bootstrap,
+        method=method, cluster=cluster, level_=level, seed=seed, preregister=preregister,
+        score=score, out=out, defaults=_defaults(fit_command),
+    )  # fmt: skip
+    given = checks.numbers(fixed, "--fixed")
+    planned = checks.numbers(preregister, "--preregister")
+    form = known_law(law, "--law")
+    checks.check_law(form, given, x, _defaults(fit_command)["x"], planned)
+    for name in split(compare):
+        known_law(name, "--compare")
     loaded = _load(table, workdir, columns, derive, where)
     if score:
-        try:
-            registered = pathlib.Path(score).read_text()
-        except OSError:
-            raise UserError(f"{score}: no such prediction") from None
-        return Outcome(registration.score(registered, loaded.rows).sentence)
-    if not 0 < level < 1:
-        raise UserError(f"level={level} must lie between 0 and 1")
-    if bootstrap < 0 or bootstrap > 1_000_000:
-        raise UserError(f"bootstrap={bootstrap} must lie between 0 and 1,000,000")
+        return Outcome(_score(score, loaded))
+    named_by = {"--x": x if form.columns == ("x",) else None, "--loss": loss, "--sd": sd,
+                "--cluster": cluster, "--by": by, "--holdout_by": holdout_by}  # fmt: skip
+    checks.check_columns(named_by, loaded.rows.columns)
+    if holdout_by and by is None:
+        split_largest(loaded.rows, holdout_by, loss or form.target)
     options: dict[str, Any] = {
         "objective": objective, "delta": delta, "tilt": tilt, "space": space, "sd": sd,
-        "method": method, "fixed": _numbers(fixed, "--fixed"), "bootstrap": bootstrap,
+        "method": method, "fixed": given, "bootstrap": bootstrap,
         "cluster": cluster, "level": level, "seed": seed,
     }  # fmt: skip
     told = [f"{loaded.source}: {loaded.read} rows", *loaded.notes]
     result = Outcome("")
     files: list[pathlib.Path] = []
-    for name, rows in _groups(loaded.rows, by):
-        folder = pathlib.Path(out) / folder_of(name) if out else None
+    refused: list[str] = []
+    for name, below, rows in _groups(loaded.rows, by):
+        folder = pathlib.Path(out) / below if out else None
         named = _conventions(loaded, bool(workdir), columns)
-        found = fit(rows, law, x=x, loss=loss, conventions=named, **options)
+        try:
+            found = fit(rows, law, x=x, loss=loss, conventions=named, **options)
+        except UserError as e:
+            if by is None:
+                raise
+            refused.append(f"{by} = {name}: {e}")
+            told.append(f"\n{by} = {name}\nnot fitted: {e}")
+            continue
         mixed = pooled(rows[rows[found.loss].notna()], tuple(found.x.values()), cluster)
         found = replace(found, flags=(*mixed, *found.flags))
         if by is None:
             left_out = tuple(n for n in loaded.notes if "left out" in n)
             dropped = loaded.read - found.n
             found = replace(found, dropped=dropped, flags=(*left_out, *found.flags))
-        result.fits[name], result.tables[name] = found, rows
+        result.fits[name], result.tables[name], result.folders[name] = found, rows, below
         told += [f"\n{by} = {name}" if by else "", str(found)]
         shared = options | {"x": x, "loss": found.loss}
         extra: dict[str, pd.DataFrame] = {}
@@ -198,32 +212,47 @@ def fit_command(
         if folder is not None:
             files.append(_write(folder / "fit.json", found.to_json()))
             files += [_write(folder / f"{k}.csv", v.to_csv(index=False)) for k, v in extra.items()]
-        if preregister:
-            if folder is None:
-                raise UserError("--preregister writes OUT/prediction.json: give --out")
+        if preregister and folder is not None:
             when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            at = _numbers(preregister, "--preregister")
-            text = registration.preregister(found, at, table=rows, when=when)
+            text = registration.preregister(found, planned, table=rows, when=when)
             files.append(_write(folder / "prediction.json", text))
+    if refused and not result.fits:
+        raise UserError(f"--by: no group can be fitted; {refused[0]}")
     told += [f"wrote {f}" for f in files]
-    text = "\n".join(line for line in told if line)
-    return Outcome(
-        text, result.fits, result.tables, result.holdouts, result.approaches, result.comparisons,
-        result.sensitivities, files=tuple(files),
-    )  # fmt: skip
+    return replace(result, text="\n".join(line for line in told if line), files=tuple(files))
 
 
-def _groups(rows: pd.DataFrame, by: str | None) -> list[tuple[str, pd.DataFrame]]:
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The defaults of its keywords."""
+    return {n: p.default for n, p in inspect.signature(function).parameters.items()}
+
+
+def _groups(rows: pd.DataFrame, by: str | None) -> list[tuple[str, str, pd.DataFrame]]:
+    """Label, sub-folder and rows of each group; both empty without groups."""
     if by is None:
-        return [("", rows)]
-    if by not in rows.columns:
-        raise UserError(f"--by: the table has no column {by}")
-    return [(str(name), part) for name, part in rows.groupby(by, sort=True)]
+        return [("", "", rows)]
+    found = groups(rows, by)
+    values = [value for value, _ in found]
+    return [
+        (label, folder, part)
+        for label, folder, (_, part) in zip(
+            units.labels(values), units.folder_names(values), found, strict=True
+        )
+    ]
 
 
-def folder_of(name: str) -> str:
-    """The sub-folder of a group: its name without what a path cannot have; empty for no group."""
-    return re.sub(r"[^\w.+-]+", "_", name).strip(".") if name else ""
+def _score(score: str, loaded: Table) -> str:
+    """How a prediction written before did on this table."""
+    try:
+        registered = pathlib.Path(score).read_text()
+    except (OSError, ValueError):
+        raise UserError(
+            f"--score={score}: no such prediction; `launch.py fit --preregister` writes one"
+        ) from None
+    try:
+        return registration.score(registered, loaded.rows).sentence
+    except UserError as e:
+        raise UserError(f"--score={score}: {e}") from None
 
 
 def _show(table: pd.DataFrame) -> str:
@@ -261,12 +290,11 @@ def plan_command(
       vocab: its vocabulary, for the sizes; None: as it says, or bytes.
       out: folder of plan.json, ladder.py and design.csv; empty: nothing is written.
     """
-    path = pathlib.Path(fit)
-    path = path / "fit.json" if path.is_dir() else path
-    try:
-        fitted = Fit.from_json(path.read_text())
-    except OSError:
-        raise UserError(f"{path}: no such fit; `launch.py fit --out=DIR` writes one") from None
+    checks.check_plan(
+        flops=flops, inference_tokens=inference_tokens, unique_tokens=unique_tokens,
+        level_=level, design=design, budget=budget, rungs=rungs, vocab=vocab, out=out,
+    )  # fmt: skip
+    fitted = _read_fit(fit)
     made = planning.plan(
         fitted, flops, inference_tokens=inference_tokens, unique_tokens=unique_tokens, level=level
     )
@@ -294,9 +322,7 @@ def plan_command(
         "give the rungs their own before you train large ones"
     )
     proposed = None
-    if design:
-        if budget is None:
-            raise UserError("--design needs --budget, the FLOPs for all new runs together")
+    if design and budget is not None:
         proposed = planning.design(fitted, flops, budget)
         told += [f"\n{proposed.sentence}", _show(proposed.runs)]
     files = []
@@ -313,6 +339,27 @@ def plan_command(
         sweep = f"python launch.py sweep --experiment={study}"
         told.append(f"check the ladder: {sweep} --dry_run\nrun it: {sweep}")
     return Outcome("\n".join(told), {"": fitted}, plan=made, design=proposed, files=tuple(files))
+
+
+def _read_fit(fit: str) -> Fit:
+    """The fit of --fit, whole and with intervals."""
+    path = pathlib.Path(fit)
+    path = path / "fit.json" if path.is_dir() else path
+    try:
+        fitted = Fit.from_json(path.read_text())
+    except OSError:
+        raise UserError(
+            f"--fit={path}: no such fit; `launch.py fit --out=DIR` writes one"
+        ) from None
+    except (UserError, ValueError) as e:
+        raise UserError(f"--fit={path}: {e}") from None
+    if not len(fitted.samples):
+        raise UserError(f"--fit={path}: {fitted.why_no_draws()}")
+    try:
+        planning.check(fitted)
+    except UserError as e:
+        raise UserError(f"--fit={path}: {e}") from None
+    return fitted
 
 
 def _line(name: str, estimate: planning.Estimate, level: float) -> str:

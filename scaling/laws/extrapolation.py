@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scaling import units
 from scaling.errors import UserError
 from scaling.laws.fitting import fit as fit_law
 from scaling.laws.result import Fit
@@ -56,16 +57,9 @@ def holdout(
     """
     if by is None:
         by = x if isinstance(x, str) else x.get("params", "params")
-    size = numbers(table, by)
-    usable = np.isfinite(size) & np.isfinite(numbers(table, loss))
-    if not usable.any():
-        raise UserError(f"holdout: no row has both {by} and {loss}")
-    largest = size[usable].max()
-    # Runs of one rung differ by rounding at most.
-    out = usable & (size >= largest * (1 - 1e-9))
-    rest = table[usable & ~out]
-    if not len(rest):
-        raise UserError(f"holdout: all runs have the same {by}, so none is left to fit")
+    size, usable, out = split(table, by, loss)
+    sized = usable & np.isfinite(size)
+    largest, rest, unsized = size[out].max(), table[usable & ~out], int((usable & ~sized).sum())
     fitted = fit_law(rest, law, x=x, loss=loss, **options)
     held = table[out]
     actual = held[loss].to_numpy(float)
@@ -81,13 +75,41 @@ def holdout(
         error = sd * mean if log else sd
     low, high = float(prediction.low.mean()), float(prediction.high.mean())
     within = low <= mean <= high
-    times = largest / numbers(rest, by).max()
-    sentence = (
-        f"Fitted on {fitted.n} runs up to {by} {_short(numbers(rest, by).max())}; at "
-        f"{_short(largest)} ({times:.1f}x), {law}: "
-        + describe(loss, predicted, low, high, fitted.level, mean, error)
+    below, most = size[sized & ~out], units.human(largest)
+    upto, at_most = f"whose {by} is None", f"{most}"
+    if len(below):
+        upto = f"up to {by} {units.labels([below.max(), largest])[0]}"
+        upto += f" ({unsized} of them with None)" if unsized else ""
+        most = units.labels([below.max(), largest])[1]
+        at_most = f"{most} ({largest / below.max():.1f}x)" if below.max() > 0 else most
+    sentence = f"Fitted on {fitted.n} runs {upto}; at {at_most}, {law}: " + describe(
+        loss, predicted, low, high, fitted.level, mean, error
     )
     return Holdout(fitted, held, predicted, low, high, mean, error, fitted.level, within, sentence)
+
+
+def split(table: pd.DataFrame, by: str, loss: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Size of each row, whether it has a loss, and whether it is one of the largest [rows].
+
+    A run without a size is none of the largest: it is among the rest. Raises UserError when none
+    is left to fit.
+    """
+    try:
+        size, usable = numbers(table, by), np.isfinite(numbers(table, loss))
+    except UserError as e:
+        raise UserError(f"--holdout_by={by}: {e}") from None
+    sized = usable & np.isfinite(size)
+    if not sized.any():
+        raise UserError(f"--holdout_by={by}: no row has both {by} and {loss}")
+    largest = size[sized].max()
+    # Runs of one rung differ by rounding at most.
+    out = sized & (size >= largest - 1e-9 * abs(largest))
+    if out.sum() == usable.sum():
+        raise UserError(
+            f"--holdout_by={by}: all {int(out.sum())} runs have the same {by} ({largest:g}), so "
+            "that none is left to fit"
+        )
+    return size, usable, out
 
 
 def describe(
@@ -107,11 +129,3 @@ def describe(
         f"{actual:.4f}{about}, {'within' if within else 'outside'} the interval, "
         f"{100 * (actual / predicted - 1):+.2f} % off."
     )
-
-
-def _short(value: float) -> str:
-    for unit in ("", "k", "M", "G"):
-        if abs(value) < 1000:
-            return f"{value:.3g}{unit}"
-        value /= 1000
-    return f"{value:.3g}T"

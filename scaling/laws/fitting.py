@@ -5,12 +5,13 @@ any pandas table; `table.py` reads files into one.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError, nearest
+from scaling.laws.checks import METHODS, OBJECTIVES, SPACES, choice
 from scaling.laws.diagnosis import Found, outliers, to_vertex
 from scaling.laws.law import Law
 from scaling.laws.minimize import Minima, Problem, minimize
@@ -19,8 +20,6 @@ from scaling.laws.rows import check_enough, read_rows
 from scaling.laws.starts import Screen, candidates, thin
 from scaling.laws.uncertainty import bootstrap as resample
 
-METHODS = ("auto", "cases", "residual", "delta", "profile")
-OBJECTIVES = ("huber", "squares", "absolute", "asymmetric")
 POLISHED = 16  # starts that are minimised to the end
 LONG_TABLE = 4  # of the ends on some rows of a long table, so many go on with all of them
 SMOOTHED = 1e-6  # Huber delta that stands for the absolute value, before the last step is exact
@@ -76,16 +75,18 @@ def fit(
     Raises UserError for a table that the law cannot be fitted to.
     """
     law = known_law(law) if isinstance(law, str) else law
-    _check_choice("objective", objective, OBJECTIVES)
-    _check_choice("space", space, ("log", "linear"))
-    _check_choice("method", method, METHODS)
+    choice("--objective", objective, OBJECTIVES)
+    choice("--space", space, SPACES)
+    choice("--method", method, METHODS)
     names = {law.columns[0]: x} if isinstance(x, str) and law.columns == ("x",) else {}
     names = dict(x) if isinstance(x, Mapping) else names
     loss = loss or law.target
     fixed = dict(law.constants or {}) | dict(fixed or {})
     for name in fixed:
         if name not in law.names and name not in (law.constants or {}):
-            raise UserError(f"fixed: {law.name} has no parameter {name}{nearest(name, law.names)}")
+            raise UserError(
+                f"--fixed: {law.name} has no parameter {name}{nearest(name, law.names)}"
+            )
     free = tuple(n for n in law.names if n not in fixed)
     rows = read_rows(table, law, names, loss, space, sd, cluster)
     check_enough(rows, law, free, names, loss)
@@ -148,19 +149,15 @@ def fit(
     )  # fmt: skip
 
 
-def known_law(name: str) -> Law:
+def known_law(name: str, flag: str = "") -> Law:
     """The law of that name. Raises UserError with all names, the nearest first."""
     from scaling.laws import LAWS  # the registry imports this module
 
     if name not in LAWS:
         near = difflib.get_close_matches(name, LAWS, n=len(LAWS), cutoff=0)
-        raise UserError(f"no law {name}; the laws, nearest first: {', '.join(near)}")
+        told = f"{flag}: " if flag else ""
+        raise UserError(f"{told}no law {name}; the laws, nearest first: {', '.join(near)}")
     return LAWS[name]
-
-
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UserError(f"{name}={value} is not offered; choose from {', '.join(allowed)}")
 
 
 def _loss_function(
@@ -168,14 +165,14 @@ def _loss_function(
 ) -> tuple[float, float, str]:
     residual = "residuals of log loss" if space == "log" else "residuals of loss"
     if objective != "squares" and objective != "absolute" and not delta > 0:
-        raise UserError(f"delta={delta} must be positive")
+        raise UserError(f"--delta={delta} must be positive")
     if objective == "squares":
         return np.inf, 0.5, f"sum of half squares of {residual}"
     if objective == "absolute":
         return SMOOTHED, 0.5, f"sum of absolute {residual}"
     if objective == "asymmetric":
         if not 0 < tilt < 1:
-            raise UserError(f"tilt={tilt} must lie between 0 and 1")
+            raise UserError(f"--tilt={tilt} must lie between 0 and 1")
         return delta, tilt, f"sum of Huber({delta:g}) of {residual}, tilted to quantile {tilt:g}"
     return delta, 0.5, f"sum of Huber({delta:g}) of {residual}"
 

@@ -50,7 +50,8 @@ def check(fitted: Fit) -> None:
     """Raises UserError for a fit that gives no plan."""
     if set(fitted.x) - {"unique_tokens"} != {"params", "tokens"}:
         raise UserError(
-            f"a plan needs a law of params and tokens; {fitted.law} reads {', '.join(fitted.x)}"
+            f"a plan needs a law of params and tokens, as --law=chinchilla; {fitted.law} reads "
+            f"{', '.join(fitted.x.values())}"
         )
     if fitted.status == "not converged":
         raise UserError(f"{fitted.law}: the fit did not converge, so nothing is planned on it")
@@ -126,19 +127,24 @@ def plan(
     """
     check(fitted)
     if not flops > 0 or inference_tokens < 0:
-        raise UserError(f"plan: flops={flops:g} must be positive, inference_tokens not negative")
+        raise UserError(
+            f"--flops={flops:g} must be positive, --inference_tokens={inference_tokens:g} not "
+            "negative"
+        )
     if unique_tokens is not None:
         if "unique_tokens" not in fitted.x:
             raise UserError(
-                f"unique_tokens: {fitted.law} reads only {', '.join(fitted.x)}; leave it out, or "
+                f"--unique_tokens: {fitted.law} reads only {', '.join(fitted.x)}; leave it out, or "
                 "plan from a fit of data_constrained"
             )
         if not unique_tokens > 0:
-            raise UserError(f"unique_tokens={unique_tokens:g} must be positive")
+            raise UserError(f"--unique_tokens={unique_tokens:g} must be positive")
     level = fitted.level if level is None else level
     log_params, drawn = optimum(fitted, flops, unique_tokens=unique_tokens)
     if not np.isfinite(log_params):
-        raise UserError(f"{fitted.law}: the loss has no minimum over params at {flops:g} FLOPs")
+        raise UserError(
+            f"--flops={flops:g}: the loss of {fitted.law} has no minimum over params there"
+        )
     params = float(np.exp(log_params))
     tokens = flops / FLOPS_PER / params
     at = {"params": np.array([params]), "tokens": np.array([tokens])}
@@ -252,10 +258,13 @@ def design(
     Raises UserError when the fit has no draws or no noise.
     """
     check(fitted)
-    if len(fitted.samples) < 50 or not fitted.noise.sd > 0:
-        raise UserError("design: the fit has no draws or no noise; fit with --bootstrap")
+    if len(fitted.samples) < 50:
+        few = f"the fit has only {len(fitted.samples)} resamples: fit again with --bootstrap=1000"
+        raise UserError(f"--design: {few if len(fitted.samples) else fitted.why_no_draws()}")
+    if not fitted.noise.sd > 0:
+        raise UserError("--design: all runs lie exactly on the law, so that no run tells more")
     if not budget > 0 or not target_flops > 0:
-        raise UserError("design: budget and target FLOPs must be positive")
+        raise UserError(f"--budget={budget:g} and --flops={target_flops:g} must be positive")
     size, length = fitted.ranges["params"], fitted.ranges["tokens"]
     sizes = np.geomspace(size[0], max(size[1], np.sqrt(budget / FLOPS_PER)), 25)
     lengths = np.geomspace(length[0], max(length[1], np.sqrt(budget / FLOPS_PER) * 20), 25)
@@ -263,7 +272,7 @@ def design(
     cost = FLOPS_PER * wide * long
     allowed = (cost <= largest_share * budget) & (long >= wide) & (long <= 1e3 * wide)
     if not allowed.any():
-        raise UserError(f"design: budget {budget:g} buys none of the sizes fitted so far")
+        raise UserError(f"--budget={budget:g} buys none of the sizes fitted so far")
     wide, long, cost = wide[allowed], long[allowed], cost[allowed]
     log_target, _ = optimum(fitted, target_flops)
     params = float(np.exp(log_target))

@@ -137,11 +137,23 @@ class Fit:
         mean, drawn = self.draws(at)
         self._refuse_to_extrapolate(at)
         if not len(self.samples):
-            raise UserError("predict: the fit has no draws; fit with bootstrap > 0")
+            raise UserError(self.why_no_draws())
         if kind == "run":
             drawn = self._with_noise(np.repeat(drawn, max(1, 4000 // len(drawn)), axis=0), seed)
         low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return Prediction(mean, np.minimum(low, mean), np.maximum(high, mean), level, kind)
+
+    def why_no_draws(self) -> str:
+        """What to do about a fit that has no intervals, as a clause of a message."""
+        if self.noise.dof <= 0:
+            return (
+                f"{self.law} was fitted to no more runs than it has parameters, so that nothing "
+                "says how far off it is: add runs, or give some parameters with --fixed"
+            )
+        return (
+            f"{self.law} was fitted with --bootstrap=0 and has no intervals: run `launch.py fit` "
+            "again with --bootstrap=1000"
+        )
 
     def _refuse_to_extrapolate(self, at: Any) -> None:
         """Raises UserError beyond the rows fitted when a parameter other than the floor is free."""
@@ -207,11 +219,14 @@ class Fit:
     def __str__(self) -> str:
         lines = [f"{self.law}: {self.formula}"]
         for name, value in self.params.items():
-            low, high = self.intervals.get(name, (math.nan, math.nan))
-            given = " (given)" if name in self.fixed else f"  [{low:.5g}, {high:.5g}]"
-            lines.append(f"  {name} = {value:.6g}{given}")
+            beside = " (given)" if name in self.fixed else ""
+            if name in self.intervals:
+                low, high = self.intervals[name]
+                beside = f"  [{low:.5g}, {high:.5g}]"
+            lines.append(f"  {name} = {value:.6g}{beside}")
+        known = f"{self.level:.0%} intervals: {self.method}" if self.intervals else "no intervals"
         lines.append(
-            f"  {self.level:.0%} intervals: {self.method}; {self.loss_function} = "
+            f"  {known}; {self.loss_function} = "
             f"{self.objective:.12g}; n = {self.n}, dropped {self.dropped}; {self.status}"
         )
         lines.append(

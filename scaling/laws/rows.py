@@ -6,13 +6,16 @@ mixed. Called by `fitting.py` and by all that read a column.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from scaling import units
 from scaling.config import LENGTHS, RunConfig, to_identity
 from scaling.errors import UserError, nearest
 from scaling.laws.law import Law
+from scaling.laws.table import as_floats
 from scaling.laws.uncertainty import groups_of
 
 # Config fields by which runs of a study grow or repeat; a law reads columns that follow from them.
@@ -42,7 +45,7 @@ def numbers(table: pd.DataFrame, name: str) -> np.ndarray:
     if name not in table.columns:
         raise UserError(f"the table has no column {name}{nearest(name, map(str, table.columns))}")
     column = table[name]
-    values = pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
+    values = as_floats(column)
     bad = np.isnan(values) & column.notna().to_numpy()
     if bad.any():
         bad &= ~column.astype(str).str.strip().str.lower().isin(["", "nan", "na", "none"])
@@ -59,8 +62,28 @@ def labels(table: pd.DataFrame, name: str) -> np.ndarray:
     """A column of any values as numbers 0, 1, ... of the distinct ones; empty cells are NaN."""
     if name not in table.columns:
         raise UserError(f"the table has no column {name}{nearest(name, map(str, table.columns))}")
-    numbered = pd.factorize(table[name].astype(str))[0].astype(float)
-    return np.where(table[name].notna(), numbered, np.nan)
+    return np.where(table[name].notna(), np.array(units.numbered(table[name]), float), np.nan)
+
+
+def groups(table: pd.DataFrame, name: str) -> list[tuple[Any, pd.DataFrame]]:
+    """The rows of each distinct value of a column, with the value: numbers in their order, text in
+    its own, then what is neither; empty cells are a group like any other, the last.
+    """
+    if name not in table.columns:
+        raise UserError(f"--by: the table has no column {name}{nearest(name, table.columns)}")
+    number = np.array(units.numbered(table[name]), int)
+    values = [table[name].iloc[int(np.argmax(number == k))] for k in range(int(number.max()) + 1)]
+
+    def place(k: int) -> tuple[int, Any, str]:
+        value = values[k]
+        if isinstance(value, str | bytes) or np.ndim(value):
+            return 1, 0.0, str(value)
+        if pd.isna(value):
+            return 3, 0.0, ""
+        is_number = isinstance(value, int | float | np.number)
+        return (0, value, "") if is_number else (2, 0.0, str(value))
+
+    return [(values[k], table[number == k]) for k in sorted(range(len(values)), key=place)]
 
 
 def clusters(table: pd.DataFrame, name: str) -> np.ndarray:
@@ -104,7 +127,7 @@ def read_rows(
     if shared and cluster is None and not law.needs:
         flags.append(
             f"several rows share a {shared[0]}: if they are checkpoints of one run, give "
-            f"cluster={shared[0]}, or the intervals are too narrow"
+            f"--cluster={shared[0]}, or the intervals are too narrow"
         )
     needed = law.needs or law.columns
     columns = {
@@ -133,7 +156,7 @@ def read_rows(
     if space == "log" and (keep & (losses <= 0)).any():
         raise UserError(
             f"column {loss} has zeros or negative values, which have no logarithm: fit with "
-            "space=linear, or leave those rows out with --where"
+            "--space=linear, or leave those rows out with --where"
         )
     if not keep.any():
         raise UserError(f"no row of the table has a finite {loss} and all of {', '.join(needed)}")
@@ -157,7 +180,7 @@ def pooled(table: pd.DataFrame, x: Sequence[str], cluster: str | None) -> tuple[
     notes = []
     same = table.groupby(list(x), dropna=False)
     fields = [c for c in identity_fields() if c in table.columns and c not in SIZES]
-    differ = [c for c in fields if same[c].agg(lambda part: part.map(repr).nunique()).gt(1).any()]
+    differ = [c for c in fields if same[c].agg(lambda part: max(units.numbered(part))).any()]
     if differ:
         notes.append(
             f"rows of equal {' and '.join(x)} differ in {', '.join(differ)} and are fitted as one "

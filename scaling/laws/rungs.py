@@ -95,7 +95,7 @@ def rungs(
         place, _ = optimum(fitted, budget, unique_tokens=unique_tokens)
         if not np.isfinite(place):
             raise UserError(
-                f"{fitted.law}: the loss has no minimum over params at {budget:g} FLOPs"
+                f"--rungs={count}: {fitted.law} has no optimum over params at {budget:g} FLOPs"
             )
         width, depth, params = shape_of(float(np.exp(place)), vocab)
         out.append({

@@ -143,8 +143,8 @@ def bootstrap(
         kinds = int(label.max()) + 1
         if cluster is not None and kinds < 2:
             raise UserError(
-                "cluster: all rows are of one cluster, which gives no intervals; leave cluster "
-                "out, or fit with bootstrap=0"
+                "--cluster: all rows are of one cluster, which gives no intervals; leave "
+                "--cluster out, or fit with --bootstrap=0"
             )
         counts = _resampled(kinds, draws, seed)
         if cluster is not None and kinds < FEW_CLUSTERS:

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scaling import files
 from scaling.errors import UserError
 from scaling.laws import LAWS, Fit
-from scaling.laws.command import Outcome, folder_of
+from scaling.laws.command import Outcome
 from scaling.laws.isoflop import Optimum, isoflop
 from scaling.laws.planning import FLOPS_PER, optimum
 from scaling.report import style
@@ -252,7 +252,7 @@ def write(outcome: Outcome, folder: epath.PathLike, *, run: str | None = None) -
     paths = []
     for name, figures in drawn.items():
         for one in figures:
-            paths += save(one, folder / folder_of(name))
+            paths += save(one, folder / outcome.folders[name])
     page = folder / "index.html"
     files.write_atomic(page, render_law(outcome, drawn).encode())
     return [*paths, page]

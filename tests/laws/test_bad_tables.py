@@ -84,7 +84,7 @@ def test_as_many_points_as_parameters_has_no_interval() -> None:
     assert not found.intervals
     assert found.method == "none"
     assert any("the noise is unknown" in flag for flag in found.flags)
-    with pytest.raises(UserError, match="no draws"):
+    with pytest.raises(UserError, match="no more runs than it has parameters"):
         found.predict(1e9)
 
 
