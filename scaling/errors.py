@@ -30,6 +30,10 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be restored."""
 
 
+class DamagedError(UserError):
+    """A file of a run's directory that cannot be read; the run is left out, or run again."""
+
+
 class DiskFullError(UserError):
     """A file system, or a quota, without space."""
 

@@ -3,8 +3,8 @@
 `RunDirectory` writes `config.json` (before step 0, and again where a later start differs; what is
 in it: `scaling/starts.py`), `metrics.jsonl` (one JSON object a line)
 and `status.json`; the trainer and the executors call it. `find_runs` gives those of a workdir;
-`scaling/tables.py` makes one table of many. Every file is whole after a kill at any moment. No jax
-in this file.
+`scaling/tables.py` makes one table of many. Every file is whole after a kill at any moment; what
+something else has damaged makes the state "damaged" (`scaling/run_files.py`). No jax in this file.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 from etils import epath
 
-from scaling import files, starts, strict_json
+from scaling import files, run_files, starts, strict_json
 from scaling.config import RunConfig, fingerprint, from_dict, run_name
-from scaling.errors import ConfigError, UserError
+from scaling.errors import DamagedError, UserError
 
 State = Literal["running", "done", "failed", "diverged", "stopped"]
 # Fields of status.json that stay when a later write does not give them again.
@@ -29,6 +29,7 @@ KEPT = ("step", "steps", "loss", "started", "seconds", "log")
 # Set by an executor whose processes write to a file: which one. It goes into status.json.
 LOG = "SCALING_LOG"
 _TAIL = 4096  # bytes of a file of metrics that are read first, from its end
+_END = 65536  # bytes from its end in which the last evaluations stand
 
 
 @functools.cache
@@ -70,6 +71,8 @@ class RunDirectory:
         there nothing is held. Raises UserError naming the directory and the pid that has it.
         """
         files.make_directory(self.path)
+        if files.is_local(self.path) and (self.path / "lock").is_dir():
+            run_files.set_aside(self.path / "lock")
         with files.exclusive(self.path / "lock"):
             files.drop_leftovers(self.path)
             yield
@@ -84,7 +87,7 @@ class RunDirectory:
     ) -> None:
         """Writes `config.json` before step 0; at a restart checks that it is the same run, and puts
         down how it is executed, and where, if that is another way than before. The way before is
-        kept under `starts`.
+        kept under `starts`. One that cannot be read is set aside.
 
         Args:
           config: resolved.
@@ -97,9 +100,9 @@ class RunDirectory:
         """
         ours, now = fingerprint(config), _now()
         made_by = json.loads(strict_json.encode(provenance))
-        if (self.path / "config.json").exists():
-            stored = self._read_config()
-            if {stored["fingerprint"], fingerprint(self.config())} != {ours}:
+        stored = self._or_set_aside("config.json")
+        if stored is not None:
+            if {stored["fingerprint"], fingerprint(self.config(stored))} != {ours}:
                 raise UserError(
                     f"{self.path}/config.json is of another run ({stored['fingerprint']}, not "
                     f"{ours}) or was edited; move the directory away"
@@ -125,22 +128,14 @@ class RunDirectory:
             files.write_atomic(self.path / "config.json", strict_json.encode(record, indent=2))
 
     def _read_config(self) -> dict[str, Any]:
-        path = self.path / "config.json"
-        try:
-            return json.loads(path.read_bytes())
-        except FileNotFoundError as error:
-            raise UserError(f"{path} is missing: the run was never started") from error
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON ({error}); move the directory away") from error
+        record = run_files.read_object(self.path / "config.json")
+        if record is None:
+            raise UserError(f"{self.path}/config.json is missing: the run was never started")
+        return record
 
     def config(self, record: Mapping[str, Any] | None = None) -> RunConfig:
         """The resolved config, equal to the one that was started; of `record()`, if it is given."""
-        try:
-            return from_dict((record or self._read_config())["config"])
-        except ConfigError as error:
-            raise UserError(
-                f"{self.path}/config.json is not readable by this version of the code: {error}"
-            ) from error
+        return from_dict((record or self._read_config())["config"])
 
     def record(self) -> dict[str, Any]:
         """`config.json` as it is: fingerprint, created, size, and of the last start provenance,
@@ -170,19 +165,30 @@ class RunDirectory:
 
         Called before a run goes on from the checkpoint of `step` (-1: from nothing). What stays is
         kept byte for byte, so the file grows on to what an uninterrupted run writes: the dropped
-        lines are computed again.
+        lines are computed again. A file with a damaged line is set aside first.
         """
         for path in (self.path / name for name in ("metrics.jsonl", "fingerprints.jsonl")):
+            run_files.mend_lines(path)
             if path.exists():
-                old = path.read_bytes()
-                kept = [t + b"\n" for t, line in self._lines(path, old) if line["step"] <= step]
-                new = b"".join(kept)
-                if new != old:
+                lines = run_files.read_lines(path)
+                new = b"".join(text + b"\n" for text, line in lines if line["step"] <= step)
+                if new != path.read_bytes():
                     files.write_atomic(path, new)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl` so far, without one that is still being written."""
-        return self._read_lines(self.path / "metrics.jsonl")
+        return self._read_lines("metrics.jsonl")
+
+    def intact(self) -> tuple[list[dict[str, Any]], str | None]:
+        """The lines of `metrics.jsonl` that can be read, and which cannot: None, or a sentence."""
+        path = self.path / "metrics.jsonl"
+        try:
+            lines = list(run_files.tried(path.name, run_files.read(path) or b""))
+        except DamagedError as error:
+            return [], str(error)
+        bad = [(n, line) for n, _, line in lines if isinstance(line, ValueError)]
+        text = str(run_files.damaged_line(path, *bad[0])) if bad else None
+        return [line for _, _, line in lines if not isinstance(line, ValueError)], text
 
     def latest(self, splits: Iterable[str], most: float = math.inf) -> dict[str, dict[str, Any]]:
         """The last line of each of these splits, where there is one; without reading the whole file
@@ -193,6 +199,8 @@ class RunDirectory:
         path, wanted, size = self.path / "metrics.jsonl", set(splits), _TAIL
         if not path.exists():
             return {}
+        if files.is_local(path) and path.is_dir():
+            raise run_files.damaged(path, "is a directory")
         while True:
             content = files.tail(path, size)
             whole = len(content) != size  # else its first line may be a part of one
@@ -202,7 +210,7 @@ class RunDirectory:
                 if wanted <= found.keys():
                     return found
                 try:
-                    line = strict_json.decode_line(text) if text else None
+                    line = run_files.decode(path.name, text) if text else None
                 except ValueError:
                     if text is not lines[-1]:  # damaged, not only half written: `metrics` says it
                         self.metrics()
@@ -213,21 +221,8 @@ class RunDirectory:
                 return found
             size = int(min(8 * size, most))
 
-    def _read_lines(self, path: epath.Path) -> list[dict[str, Any]]:
-        return [line for _, line in self._lines(path, path.read_bytes())] if path.exists() else []
-
-    def _lines(self, path: epath.Path, content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        *whole, last = content.split(b"\n")
-        for number, text in enumerate(whole, start=1):
-            try:
-                yield text, strict_json.decode_line(text)
-            except ValueError as error:
-                raise UserError(
-                    f"{path} line {number} is damaged ({error}); repair the "
-                    "file, or remove the directory and train the run again"
-                ) from error
-        with contextlib.suppress(ValueError):
-            yield last, strict_json.decode_line(last)  # all but the newline was written
+    def _read_lines(self, name: str) -> list[dict[str, Any]]:
+        return [line for _, line in run_files.read_lines(self.path / name)]
 
     # ---- branch.json
 
@@ -239,8 +234,7 @@ class RunDirectory:
 
     def branch(self) -> dict[str, Any]:
         """What `write_branch` wrote: trunk, step; {} for a run that is all its own."""
-        path = self.path / "branch.json"
-        return json.loads(path.read_bytes()) if path.exists() else {}
+        return run_files.read_object(self.path / "branch.json") or {}
 
     # ---- fingerprints.jsonl
 
@@ -252,8 +246,7 @@ class RunDirectory:
 
     def hashes(self) -> dict[int, dict[str, int]]:
         """Step -> name -> hash, of the steps at which they were taken."""
-        lines = self._read_lines(self.path / "fingerprints.jsonl")
-        return {line["step"]: line["hashes"] for line in lines}
+        return {line["step"]: line["hashes"] for line in self._read_lines("fingerprints.jsonl")}
 
     # ---- attempts.jsonl
 
@@ -267,15 +260,16 @@ class RunDirectory:
         files.append(self.path / "attempts.jsonl", strict_json.encode({"time": _now(), **fields}))
 
     def attempts(self) -> list[dict[str, Any]]:
-        """The attempts that ended badly, oldest first."""
+        """The attempts that ended badly, oldest first; without lines that cannot be read, as no
+        result depends on them.
+        """
         path = self.path / "attempts.jsonl"
-        if not path.exists():
+        try:
+            lines = [line for _, _, line in run_files.tried(path.name, run_files.read(path) or b"")]
+        except DamagedError:
             return []
-        out = []
-        for text in path.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError):  # a line that a kill tore
-                out.append(strict_json.decode_line(text))
-        return out
+        blank = {"reason": "", "answer": "", "step": 0}
+        return [blank | line for line in lines if not isinstance(line, ValueError)]
 
     def changed(self) -> dict[str, Any]:
         """Execution fields that earlier attempts had to change, dotted -> value."""
@@ -289,7 +283,7 @@ class RunDirectory:
 
     def spikes(self) -> list[dict[str, Any]]:
         """The spikes that were gone back on, in order."""
-        return self._read_lines(self.path / "spikes.jsonl")
+        return self._read_lines("spikes.jsonl")
 
     # ---- status.json
 
@@ -302,7 +296,7 @@ class RunDirectory:
             ones stay as they were when not given; `seconds` adds up the time spent running. `log`
             is where this process writes, if the executor has said so (`LOG`).
         """
-        old, now = self.status(), _now()
+        old, now = self._or_set_aside("status.json") or {}, _now()
         log = {"log": os.environ[LOG]} if LOG in os.environ else {}
         fields = {name: old[name] for name in KEPT if name in old} | log | fields
         fields.setdefault("started", now)
@@ -319,18 +313,63 @@ class RunDirectory:
         """The last `status.json`; {} before the first, unless a process holds the lock (compiling).
 
         A run that says "running" though no process holds its lock was killed: it is given as
-        "stopped", with the reason.
+        "stopped", with the reason. One that nobody trains, with a file that readers cannot go by,
+        is "damaged", and its reason names the file and the way out: it runs again, as others do
+        that are not done.
         """
+        status: dict[str, Any] = {}
         try:
-            status = strict_json.decode_line((self.path / "status.json").read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
+            status = run_files.read_object(self.path / "status.json") or {}
             # A workdir that cannot be one is named by `lock`, which makes it.
-            begun = files.is_held(self.path / "lock")
-            return {"state": "running", "step": 0} if begun else {}
-        held = files.is_held(self.path / "lock") if status["state"] == "running" else None
-        if held is False:
-            status |= {"state": "stopped", "reason": "killed; the same command resumes it"}
+            going = status.get("state", "running") == "running"
+            held = files.is_held(self.path / "lock") if going else False
+            if not status:
+                return {"state": "running", "step": 0} if held else {}
+            if going and held is False:
+                status |= {"state": "stopped", "reason": "killed; the same command resumes it"}
+            if not going or held is False:
+                self._check(status)
+        except DamagedError as error:
+            if files.is_held(self.path / "lock"):
+                return {"state": "running", "step": 0} | status  # its process writes it again
+            return status | {"state": "damaged", "reason": str(error)}
         return status
+
+    def _check(self, status: Mapping[str, Any]) -> None:
+        """Raises DamagedError naming the first file that a reader could not go by. On an object
+        store, where a write is whole or none, nothing is read for it.
+        """
+        if not files.is_local(self.path):
+            return
+        record = run_files.read_object(self.path / "config.json")
+        self.branch()
+        self.spikes()
+        self._read_lines("attempts.jsonl")
+        checkpoints, path = self.path / "checkpoints", self.path / "metrics.jsonl"
+        if checkpoints.exists() and not checkpoints.is_dir():
+            raise run_files.damaged(checkpoints, "is no folder")
+        if record is None or not path.exists():
+            return
+        done, step = status["state"] == "done", status.get("step", 0)
+        sets = record["config"]["evals"]["sets"]
+        ends = self.latest(["train", *sets], most=_END if done else _TAIL)
+        gone = [name for name in sets if name not in ends or ends[name]["step"] < step]
+        if done and gone:
+            raise run_files.damaged(path, f"the evaluation of {gone[0]} after step {step} is gone")
+
+    def mend(self) -> list[str]:
+        """Within `lock`, before a training: sets aside what is damaged (`run_files.mend`), with a
+        sentence for each.
+        """
+        return run_files.mend(self.path)
+
+    def _or_set_aside(self, name: str) -> dict[str, Any] | None:
+        """As `run_files.read_object`; a damaged file is set aside, and then there is none."""
+        try:
+            return run_files.read_object(self.path / name)
+        except DamagedError:
+            run_files.set_aside(self.path / name)
+            return None
 
     @property
     def is_done(self) -> bool:
@@ -341,7 +380,7 @@ class RunDirectory:
 def find_runs(workdir: epath.PathLike) -> list[RunDirectory]:
     """Every run that was started under `workdir`, by name."""
     root = epath.Path(workdir) / "runs"
-    if not root.exists():
+    if not root.is_dir():
         return []
     paths = sorted(root.iterdir(), key=str)
     return [RunDirectory(path) for path in paths if (path / "config.json").exists()]

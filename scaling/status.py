@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scaling.config import RunConfig
+from scaling.errors import DamagedError
 from scaling.records import RunDirectory, find_runs
 from scaling.units import duration, human
 
@@ -30,6 +31,7 @@ COLOURS = {
     "stopped": "yellow",
     "failed": "red",
     "diverged": "magenta",
+    "damaged": "red",
     "to do": "bright_black",
 }
 ENDED = ("done", "failed", "diverged")
@@ -50,7 +52,7 @@ class Cell:
     flops: float | None  # of the whole run
     mfu: float | None  # model FLOPs utilization of its last steps
     reason: str | None
-    command: str  # repeats this run alone
+    command: str  # repeats this run alone; "" where its config cannot be read
     log: str | None = None  # what its process wrote, where that is known
     healed: str | None = None  # its last bad end and what was done about it, and its spikes
 
@@ -83,13 +85,18 @@ def validation_loss(run: RunDirectory) -> float | None:
 def _cell(run: RunDirectory, config: RunConfig | None = None) -> Cell:
     started = (run.path / "config.json").exists()
     status = run.status() if started else {}
-    record = run.record() if started else {}
-    steps = config.train.steps if config else record["config"]["train"]["steps"]
-    loss = validation_loss(run) if started else None
-    if loss is None and started:
-        loss = status.get("loss")
-    if loss is None and started:
-        loss = run.latest(["train"], _TAIL).get("train", {}).get("loss")
+    try:
+        record = run.record() if started else {}
+        steps = config.train.steps if config else record["config"]["train"]["steps"]
+        loss = validation_loss(run) if started else None
+        if loss is None and started:
+            loss = status.get("loss")
+        if loss is None and started:
+            loss = run.latest(["train"], _TAIL).get("train", {}).get("loss")
+        healed = _healed(run) if started else None
+    except DamagedError as error:  # one run's files say nothing of the others
+        record, steps, loss, healed = {}, None, None, None
+        status = {**status, "state": "damaged", "reason": str(error)}
     return Cell(
         name=run.path.name,
         state=status.get("state", "to do"),
@@ -101,9 +108,9 @@ def _cell(run: RunDirectory, config: RunConfig | None = None) -> Cell:
         mfu=status.get("mfu"),
         flops=record.get("size", {}).get("flops"),
         reason=status.get("reason"),
-        command=repeat_command(run),
+        command=repeat_command(run) if record or not started else "",
         log=status.get("log"),
-        healed=_healed(run) if started else None,
+        healed=healed,
     )
 
 
@@ -140,9 +147,10 @@ def summary(rows: Sequence[Cell]) -> str:
 def _troubles(rows: Sequence[Cell]) -> list[str]:
     lines = []
     for row in rows:
-        if row.state in ("failed", "diverged", "stopped"):
+        if row.state in ("failed", "diverged", "stopped", "damaged"):
             reason = row.reason or "no reason recorded"
-            lines += [f"{row.state}: {row.name}", f"  {reason}", f"  {row.command}"]
+            lines += [f"{row.state}: {row.name}", f"  {reason}"]
+            lines += [f"  {row.command}"] if row.command else []
             lines += [f"  its log: {row.log}"] if row.log else []
         if row.healed:
             lines += [f"healing: {row.name}", f"  {row.healed}"]
@@ -187,7 +195,7 @@ def _view(rows: Sequence[Cell], height: int | None = None) -> RenderableType:
     troubles = _troubles(rows)
     shown, hidden = list(rows), ""
     if height is not None and len(rows) + len(troubles) + 6 > height:
-        order = ("running", "failed", "diverged", "stopped", "to do", "done")
+        order = ("running", "damaged", "failed", "diverged", "stopped", "to do", "done")
         first = sorted(rows, key=lambda row: order.index(row.state))
         troubles = troubles[: max(0, height // 3)]
         keep = max(1, height - len(troubles) - 7)

@@ -17,6 +17,7 @@ from etils import epath
 
 from scaling import files, strict_json
 from scaling.config import RunConfig, flat
+from scaling.errors import DamagedError
 from scaling.provenance import provenance
 from scaling.records import RunDirectory, find_runs
 from scaling.starts import as_trained
@@ -77,11 +78,12 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     `loss/<set>`, `loss_se/<set>` and `bits_per_byte/<set>` of every further evaluation set, every
     config field that differs between the runs under its dotted name, branched_from, seconds,
     members, attempts, healed, spikes, corpus, commit, device. `CONVENTIONS` says what they count.
-    Losses are those after the last step: NaN for a run that is not done.
+    Losses are those after the last step: NaN for a run that is not done. A run whose files cannot
+    be read has the status "damaged", a reason that names the file, and little else.
     """
-    rows = [_row(run) for run in _runs(source)]
+    rows = [_row_or_damaged(run) for run in _runs(source)]
     configs = [row.pop("config") for row in rows]
-    varying = _varying(configs)
+    varying = _varying([config for config in configs if config])
     rows = [
         row | {field: config.get(field) for field in varying}
         for row, config in zip(rows, configs, strict=True)
@@ -117,6 +119,14 @@ def columns(configs: Iterable[RunConfig]) -> dict[str, bool]:
 
 def _sortable(column: pd.Series) -> pd.Series:
     return column if pd.api.types.is_numeric_dtype(column) else column.map(str)
+
+
+def _row_or_damaged(run: RunDirectory) -> dict[str, Any]:
+    try:
+        return _row(run)
+    except DamagedError as error:
+        nothing = {"members": 1, "attempts": 0, "spikes": 0, "config": {}}
+        return {"name": run.path.name, "status": "damaged", "reason": str(error)} | nothing
 
 
 def _row(run: RunDirectory) -> dict[str, Any]:
@@ -162,10 +172,12 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     return row
 
 
-def curves(run: RunDirectory) -> pd.DataFrame:
-    """Every line of a run's metrics, with `tokens` seen so far. At least step, split, loss."""
+def curves(run: RunDirectory, lines: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:
+    """Every line of a run's metrics (or these of them), with `tokens` seen so far. At least step,
+    split, loss.
+    """
     config = run.config()
-    frame = pd.DataFrame(run.metrics(), columns=None)
+    frame = pd.DataFrame(run.metrics() if lines is None else lines, columns=None)
     if frame.empty:
         return pd.DataFrame(columns=["step", "split", "loss", "tokens"])
     return frame.assign(tokens=frame["step"] * config.train.batch_size * config.data.seq_len)

@@ -123,11 +123,18 @@ def _shared(name: str) -> Path:
     return data_dir() / "costs" / f"{name}.json"
 
 
+def _is_whole(cost: Cost) -> bool:
+    """Whether what a forecast reckons with are numbers: the file may have been damaged."""
+    needed = (cost.devices, cost.members, cost.steps, cost.step_s, cost.compile_s, cost.other_s)
+    known = [v for v in (cost.cores, cost.eval_s, cost.device_bytes, cost.mfu) if v is not None]
+    return all(isinstance(value, int | float) for value in (*needed, *known))
+
+
 def _read(path: Any) -> list[Cost]:
     """The costs of a file; one that is missing, or of another version of the code, has none."""
     try:
         values = json.loads(path.read_bytes())
         values = values if isinstance(values, list) else [values]
-        return [Cost(**value) for value in values]
+        return [cost for value in values if _is_whole(cost := Cost(**value))]
     except (OSError, ValueError, TypeError):
         return []

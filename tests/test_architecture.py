@@ -13,7 +13,7 @@ ROOMS = [
     ["files", "chips", "nested"],
     ["config", "provenance", "slices"],
     ["resolve", "starts"],
-    ["sweep", "ladder", "meshes"],
+    ["sweep", "ladder", "meshes", "run_files"],
     ["models", "objectives", "sharding", "optim", "xla_flags", "data", "fingerprints"],
     ["ledger"],
     ["costs", "generate"],

@@ -1,9 +1,10 @@
 """`launch.py fit` and `plan`: their flags are the arguments of `scaling/laws/command.py`."""
 
 import inspect
+import sys
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from etils import epath
@@ -11,6 +12,9 @@ from etils import epath
 from scaling.commands.command import FLAGS, Command, experiment_flag
 from scaling.commands.tables import given_study
 from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from scaling.records import RunDirectory
 
 _DEFINE: dict[type, Callable[..., Any]] = {
     str: flags.DEFINE_string,
@@ -109,7 +113,7 @@ def _fit() -> int:
 
 def _own_table() -> str:
     """The folder with the table of our own runs, written now; "" when another table is given."""
-    from scaling import study, tables
+    from scaling import study
     from scaling.records import RunDirectory, find_runs
 
     if FLAGS.experiment is None:
@@ -120,7 +124,7 @@ def _own_table() -> str:
                     f"{FLAGS.workdir} has no runs; sweep or train there first, or give a file as "
                     "--table"
                 )
-            tables.write_table(tables.table(runs), FLAGS.workdir)
+            _write_table(runs, FLAGS.workdir)
         return FLAGS.workdir
     plan, workdir = given_study(), epath.Path(FLAGS.workdir or "out")
     names = {RunDirectory.open(config, workdir).path.name for config in study.runs(plan)}
@@ -128,8 +132,18 @@ def _own_table() -> str:
     if not runs:
         raise UserError(f"no run of {FLAGS.experiment} has begun in {workdir}; sweep it first")
     folder = workdir / "report" / plan.name
-    tables.write_table(tables.table(runs), folder)
+    _write_table(runs, folder)
     return str(folder)
+
+
+def _write_table(runs: "list[RunDirectory]", folder: epath.PathLike) -> None:
+    """The table of runs; those that are damaged have no loss in it, and a line on stderr."""
+    from scaling import tables
+
+    frame = tables.table(runs)
+    for row in frame[frame["status"] == "damaged"].to_dict("records"):
+        print(f"left out, damaged: {row['name']}: {row['reason']}", file=sys.stderr)
+    tables.write_table(frame, folder)
 
 
 def _plan_flags() -> None:

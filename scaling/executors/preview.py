@@ -31,7 +31,8 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
     cannot be.
     """
     devices = devices or len(jax.devices())
-    states = [RunDirectory.open(c, workdir).status().get("state", "to do") for c in configs]
+    statuses = [RunDirectory.open(c, workdir).status() for c in configs]
+    states = [status.get("state", "to do") for status in statuses]
     spent = [ladder.cost(config) for config in configs]
     epochs = [_epochs(config) for config in configs]
     # Runs of one program need the same memory; the estimate traces the step, so once a program.
@@ -57,9 +58,11 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
             configs, spent, epochs, states, programs, strict=True
         )
     ]
+    damaged = [f"damaged: {s['reason']}" for s in statuses if s.get("state") == "damaged"]
     left = sum(c.flops for c, s in zip(spent, states, strict=True) if s not in ENDED)
+    listed = "\n".join([pd.DataFrame(rows).to_string(index=False), *damaged])
     return (
-        f"{pd.DataFrame(rows).to_string(index=False)}\n\n"
+        f"{listed}\n\n"
         f"{len(configs)} runs, {states.count('done')} done; {human(sum(c.tokens for c in spent))} "
         f"tokens and {sum(c.flops for c in spent):.2e} FLOPs in all, {left:.2e} FLOPs to do; "
         f"directories in {epath.Path(workdir) / 'runs'}"

@@ -16,7 +16,7 @@ from etils import epath
 
 from scaling import ladder
 from scaling.config import fingerprint, run_name
-from scaling.errors import UserError
+from scaling.errors import DamagedError, UserError
 from scaling.executors import admission, disk, healing
 from scaling.executors.healing import USUAL, Answer, Bounds
 from scaling.executors.jobs import Backend, Ended, Job, over
@@ -136,7 +136,7 @@ class _Scheduler:
         if trunks.isdisjoint(job.trunks):
             return True
         runs = [RunDirectory.open(config, self._workdir) for config in job.configs]
-        return all(run.branch() and run.status() for run in runs)
+        return all(_has_begun(run) for run in runs)
 
     def _look_for_space(self) -> None:
         """On a full disk: go on when there is space; after the bound, give everything up."""
@@ -305,7 +305,15 @@ class _Scheduler:
         self._on_result(result)
 
 
+def _has_begun(run: RunDirectory) -> bool:
+    """Whether a branch has got its state from its trunk, as far as can be read."""
+    try:
+        return bool(run.branch() and run.status())
+    except DamagedError:
+        return True
+
+
 def _step(run: RunDirectory) -> int:
     """The farthest step that is known of a run."""
-    steps = [line["step"] for line in run.metrics()[-1:]] if run.path.exists() else []
+    steps = [line["step"] for line in run.intact()[0][-1:]] if run.path.exists() else []
     return max([0, run.status().get("step", 0) if run.path.exists() else 0, *steps])

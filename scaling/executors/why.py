@@ -29,7 +29,7 @@ class Reason:
     """Of one run."""
 
     name: str
-    state: str  # done, running, stopped, failed, diverged, or new
+    state: str  # done, running, stopped, failed, diverged, damaged, or new
     runs: bool  # whether the sweep would train it
     text: str
 
@@ -74,6 +74,8 @@ def _begun(run: RunDirectory) -> Reason | None:
             pid = (run.path / "lock").read_text().strip()
             at += f", by process {pid}" if pid else ""
         return Reason(name, state, False, f"running, {at}: left to it")
+    if state == "damaged":
+        return Reason(name, state, True, because)
     if state == "failed":
         return Reason(name, state, True, f"failed at {at}: {because}; {_again(run)}")
     text = f"stopped at {at}: goes on from its newest checkpoint"

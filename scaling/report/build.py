@@ -5,7 +5,7 @@ Takes a workdir or run directories, and the `Study` they belong to if there is o
 is recorded, trains nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from etils import epath
 
 from scaling import files
 from scaling.config import flat
-from scaling.errors import UserError
+from scaling.errors import DamagedError, UserError
 from scaling.records import RunDirectory, find_runs
 from scaling.report import figures
 from scaling.report.axes import check_axis, done, figure_axes, group_of, groups, main_axis, named
@@ -75,17 +75,19 @@ def report(
         find(part, x, law, test, name=None if by is None else named(by, value))
         for value, part in groups(frame, x, by)
     ]
-    drawn = list(_draw(frame, begun, x, by, found, law, test, study is None or study.log_x))
+    lines, damaged = _curves(begun)
+    drawn = list(_draw(frame, lines, x, by, found, law, test, study is None or study.log_x))
     for figure in drawn:
         figures.save(figure, out / "figures")
-    records = {run.path.name: as_trained(run.record()) for run in begun}
-    configs = {run.path.name: run.config(records[run.path.name]) for run in begun}
+    readable = [run for run in begun if _config(run) is not None]
+    records = {run.path.name: as_trained(run.record()) for run in readable}
+    configs = {run.path.name: run.config(records[run.path.name]) for run in readable}
     page = Page(
         title=title or (study.name if study else workdir.name or "Scaling study"),
         question=study.question if study else "",
         x=x,
         table=frame,
-        facts=facts,
+        facts={**facts, "warnings": [*facts["warnings"], *damaged]},
         findings=found,
         figures=drawn,
         configs={name: flat(config) for name, config in configs.items()},
@@ -101,15 +103,34 @@ def _with_field(frame: pd.DataFrame, runs: list[RunDirectory], field: str) -> pd
     """The table with a column for a config field that is the same in all runs so far."""
     if field in frame:
         return frame
-    values = {run.path.name: flat(run.config()) for run in runs}
-    if not all(field in config for config in values.values()):
+    values = {run.path.name: config for run in runs if (config := _config(run)) is not None}
+    if not values or not all(field in config for config in values.values()):
         return frame
-    return frame.assign(**{field: [values[name][field] for name in frame["name"]]})
+    return frame.assign(**{field: [values.get(name, {}).get(field) for name in frame["name"]]})
+
+
+def _config(run: RunDirectory) -> dict[str, Any] | None:
+    """Its fields, dotted -> value; None where they cannot be read."""
+    try:
+        return flat(run.config())
+    except DamagedError:
+        return None
+
+
+def _curves(runs: list[RunDirectory]) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Curves by run, without lines that cannot be read, and a sentence for each run with some."""
+    found, damaged = {}, []
+    for run in runs:
+        if _config(run) is not None:
+            lines, text = run.intact()
+            found[run.path.name] = curves(run, lines)
+            damaged += [f"Not in its curves: {text}."] if text else []
+    return found, damaged
 
 
 def _draw(
     frame: pd.DataFrame,
-    runs: list[RunDirectory],
+    lines: Mapping[str, pd.DataFrame],
     x: str,
     by: str | None,
     found: list[Finding],
@@ -126,7 +147,6 @@ def _draw(
         if apart is None and finding.drawable and not (column != x and _unsure(finding)):
             fitted = {"fit": finding.fit, "holdout": finding.holdout}
         yield figures.loss_figure(frame, column, **fitted, by=apart, log_x=log_x or column != x)
-    lines = {run.path.name: curves(run) for run in runs}
     for figure in (
         figures.curves_figure(lines, frame, x),
         figures.sets_figure(frame, x, log_x),

@@ -200,7 +200,7 @@ def curves_figure(curves: Mapping[str, pd.DataFrame], frame: pd.DataFrame, x: st
     Lines are running means (see `_smooth`); points are the validation loss.
     """
     runs = frame[[n in curves and "loss" in curves[n] for n in frame["name"]]].sort_values(x)
-    runs = runs[[not curves[n].empty for n in runs["name"]]]
+    runs = runs[runs[x].notna() & runs["name"].map(lambda name: not curves[name].empty)]
     if runs.empty:
         return None
     values = sorted(runs[x].unique())

@@ -16,6 +16,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from scaling.errors import DamagedError
 from scaling.records import RunDirectory
 from scaling.report import style
 from scaling.report.axes import COUNTS, SEEDS, done, repeated
@@ -220,6 +221,7 @@ def _entry(name: str, row: Mapping[Any, Any]) -> Entry:
 def _troubles(page: Page) -> list[dict[str, str]]:
     """Every run that has no result, why, and how to repeat it."""
     command = {run.path.name: repeat_command(run) for run in page.begun}
+    command |= {run.path.name: "" for run in page.begun if run.path.name not in page.records}
     out = [
         {
             "name": row["name"],
@@ -240,6 +242,10 @@ def _healed(page: Page) -> list[dict[str, Any]]:
     """Runs that did not go through at once: each bad end with its answer, and each spike."""
     out = []
     for run in page.begun:
+        try:
+            spikes = run.spikes()
+        except DamagedError:  # among the runs without a result
+            spikes = []
         lines = [
             f"{a['failure']} at step {a['step']}: {a['reason']} → {a['answer']}"
             for a in run.attempts()
@@ -247,7 +253,7 @@ def _healed(page: Page) -> list[dict[str, Any]]:
         lines += [
             f"spike: loss {s['loss']:.4g} in step {s['step']} (z = {s['z']:.1f}) → back to step "
             f"{s['back_to']}, {s['skipped']} batches skipped"
-            for s in run.spikes()
+            for s in spikes
         ]
         if lines:
             out.append({"name": run.path.name, "lines": lines, "changed": run.changed()})

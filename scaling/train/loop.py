@@ -8,6 +8,7 @@ dispatched: metrics are fetched one call late. `launch.py train` and every execu
 import contextlib
 import functools
 import socket
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -97,6 +98,8 @@ def train(
         with distributed.together():
             if first:
                 held.enter_context(run.lock())
+                for text in run.mend():
+                    print(f"{run.path.name}: {text}", file=sys.stderr, flush=True)
         try:
             with distributed.together():
                 work = _Run(config, run, devices, stop or threading.Event(), quiet, branches or {})

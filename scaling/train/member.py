@@ -8,6 +8,7 @@ others, so that all go on with the same members. Used by `packed.py`.
 
 import contextlib
 import dataclasses
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,6 +101,8 @@ class Member:
             self.outcome = error
             return
         try:
+            for text in self.run.mend():
+                print(f"{self.run.path.name}: {text}", file=sys.stderr, flush=True)
             kind = devices[0].device_kind
             start_directory(self.run, self.config, kind, len(devices), members)
             # Orbax makes it as well, where another process would wait for minutes if it could not.

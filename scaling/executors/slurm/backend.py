@@ -339,8 +339,9 @@ def _still_there(
 
 def _as_stopped(job: Job, workdir: str) -> tuple[Result, ...]:
     states = [RunDirectory.open(config, workdir).status() for config in job.configs]
+    ended = {"running": "stopped", "damaged": "stopped"}
     return tuple(
-        Result(config, {"running": "stopped"}.get(s["state"], s["state"]), s.get("reason"))
+        Result(config, ended.get(s["state"], s["state"]), s.get("reason"))
         if s
         else Result(config, "pending")
         for config, s in zip(job.configs, states, strict=True)
