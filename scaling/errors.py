@@ -26,6 +26,18 @@ class DataError(UserError):
     """A corpus that is missing, empty or not the one that was asked for."""
 
 
+class SourceError(DataError):
+    """A source that cannot be read, or a part that it does not have.
+
+    Whoever knows which group of the config named it says so (`resolve.source_named`): `member` is
+    the field of that group that is at fault.
+    """
+
+    def __init__(self, message: str, member: str = "source"):
+        super().__init__(message)
+        self.member = member
+
+
 class CheckpointError(UserError):
     """A checkpoint that cannot be restored."""
 

@@ -83,7 +83,7 @@ class RunDirectory:
         self,
         config: RunConfig,
         provenance: Mapping[str, Any],
-        size: Mapping[str, float] | None = None,
+        size: Mapping[str, Any] | None = None,
     ) -> None:
         """Writes `config.json` before step 0; at a restart checks that it is the same run, and puts
         down how it is executed, and where, if that is another way than before. The way before is
@@ -94,7 +94,8 @@ class RunDirectory:
           provenance: `provenance()` and the devices. Without devices it is of a run that is not
             begun (refused, say), and a start that has some stays.
           size: counts for the table: params, params_non_embedding, params_active,
-            flops_per_token, tokens, flops, unique_tokens (`study.size`).
+            flops_per_token, tokens, flops, unique_tokens; and split_by, what went to the corpus's
+            splits (`study.size`).
 
         Raises UserError if the directory holds another run, or cannot be written.
         """

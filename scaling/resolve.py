@@ -5,8 +5,9 @@ gives the RunConfig with none left: derived sizes, vocabulary, corpus hashes, nu
 Called by `scaling/study.py`, which brings the two functions. No jax in this file.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from scaling.config import (
     from_dict,
     to_dict,
 )
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, DataError, SourceError
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def resolve(
         )
     _check_ranges(config)
     _check_idle(config)
-    facts = corpus_of(config.data, config.data)
+    with source_named("data"):
+        facts = corpus_of(config.data, config.data)
     data = _resolve_data(config.data, facts, config.seed)
     sets = {
         name: _resolve_eval_set(name, s, config.data, corpus_of)
@@ -246,6 +248,17 @@ def _resolve_moe(moe: MoEConfig, mlp_width: int) -> MoEConfig:
     return dataclasses.replace(moe, width=moe.width or mlp_width, capacity_factor=factor)
 
 
+@contextlib.contextmanager
+def source_named(group: str) -> Iterator[None]:
+    """Names the field of the config that an error about a source comes from: `group` is "data" or
+    an evaluation set. Raises DataError for a SourceError.
+    """
+    try:
+        yield
+    except SourceError as error:
+        raise DataError(f"{group}.{error.member}: {error}") from error
+
+
 def _resolve_data(data: DataConfig, facts: CorpusFacts, run_seed: int) -> DataConfig:
     if data.corpus is not None and data.corpus != facts.content_hash:
         raise ConfigError(
@@ -282,7 +295,8 @@ def _resolve_eval_set(
     data: DataConfig,
     corpus_of: Callable[[DataConfig, DataConfig], CorpusFacts],
 ) -> EvalSetConfig:
-    facts = corpus_of(eval_data(data, eval_set), data)
+    with source_named(f"evals.sets.{name}"):
+        facts = corpus_of(eval_data(data, eval_set), data)
     if eval_set.corpus is not None and eval_set.corpus != facts.content_hash:
         raise ConfigError(
             f"evals.sets.{name}.corpus={eval_set.corpus} is pinned, but at hand is "

@@ -55,6 +55,7 @@ class Cell:
     command: str  # repeats this run alone; "" where its config cannot be read
     log: str | None = None  # what its process wrote, where that is known
     healed: str | None = None  # its last bad end and what was done about it, and its spikes
+    split_by: str | None = None  # what of its corpus went to train and validation
 
     @property
     def flops_done(self) -> float | None:
@@ -111,6 +112,7 @@ def _cell(run: RunDirectory, config: RunConfig | None = None) -> Cell:
         command=repeat_command(run) if record or not started else "",
         log=status.get("log"),
         healed=healed,
+        split_by=record.get("size", {}).get("split_by"),
     )
 
 
@@ -138,6 +140,8 @@ def summary(rows: Sequence[Cell]) -> str:
         whole = sum(row.flops or 0.0 for row in known)
         started = " of the runs started" if len(known) < len(rows) else ""
         text += f"; {human(spent)} of {human(whole)} FLOPs{started}"
+    if splits := sorted({row.split_by for row in rows if row.split_by}):
+        text += f"; validation split by {' and '.join(splits)}"
     etas = [row.eta for row in rows if row.state == "running" and row.eta is not None]
     rates = [row.mfu for row in rows if row.state == "running" and row.mfu is not None]
     text += f"; MFU of running ones {sum(rates) / len(rates):.1%}" if rates else ""

@@ -131,13 +131,13 @@ def load_config(spec: str) -> RunConfig:
     return from_dict(load(spec, "get_config"))
 
 
-def size(config: RunConfig) -> dict[str, float]:
-    """What a resolved run is and costs (`ladder.RunCost`), and `unique_tokens`, the distinct tokens
-    that it can draw from, where its corpus is prepared: "size" in its config.json.
+def size(config: RunConfig) -> dict[str, Any]:
+    """What a resolved run is and costs (`ladder.RunCost`), and where its corpus is prepared, of it
+    `unique_tokens`, the distinct tokens that the run can draw from, and `split_by`, what was held
+    out of it ("documents", or "blocks of ..."): "size" in its config.json.
     """
-    unique = data.unique_tokens(config)
-    known = {} if unique is None else {"unique_tokens": unique}
-    return dataclasses.asdict(ladder.cost(config)) | known
+    known = {"unique_tokens": data.unique_tokens(config), "split_by": data.split_by(config)}
+    return dataclasses.asdict(ladder.cost(config)) | {k: v for k, v in known.items() if v}
 
 
 def runs(study: Study, planned: bool = False) -> list[RunConfig]:

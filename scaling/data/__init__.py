@@ -10,7 +10,7 @@ from pathlib import Path
 from scaling.config import DataConfig
 from scaling.data.batches import Batch, Batches
 from scaling.data.corpus import prepare, tokenizer
-from scaling.data.runs import eval_batches, train_batches, unique_tokens
+from scaling.data.runs import eval_batches, split_by, train_batches, unique_tokens
 from scaling.data.sources import SOURCES, Document, Source
 from scaling.data.store import data_dir
 from scaling.data.tokenizers import Tokenizer
@@ -27,6 +27,7 @@ __all__ = [
     "data_dir",
     "describe",
     "eval_batches",
+    "split_by",
     "tokenizer",
     "train_batches",
     "unique_tokens",
@@ -55,9 +56,9 @@ def describe(
         if trained_on and not count:
             raise DataError(
                 f'data.source="{data.source}": its {split} split is too small for one window of '
-                f"data.seq_len={data.seq_len} tokens ({corpus.train_documents} documents fall to "
-                f"train, {corpus.validation_documents} to validation, by hash); give more "
-                "documents, or change data.validation_fraction or data.seq_len"
+                f"data.seq_len={data.seq_len} tokens (of its {corpus.split_by}, each once, "
+                f"{corpus.train_documents} went to train and {corpus.validation_documents} to "
+                "validation); give more text, or change data.validation_fraction or data.seq_len"
             )
     return CorpusFacts(
         content_hash=corpus.content_hash,

@@ -1,112 +1,35 @@
-"""From a source to a prepared corpus: documents once, split by content, tokens in one flat file.
+"""From a source to a prepared corpus: texts once, split by content, tokens in one flat file.
 
-Documents are de-duplicated exactly, then each goes to validation or train by its own hash, so
-neither the order of the files nor what else is in the corpus moves it. All three steps are cached
-on disk: `documents/` by the source's signature, `tokenizers/`, and `corpora/` by content hash.
-Called by `scaling/data/__init__.py` and `runs.py`.
+The documents (`documents.py`) or blocks of them (`split.py`) are tokenized split by split. Every
+stage is cached on disk: `documents/` by the source's signature, `blocks/`, `tokenizers/`, and
+`corpora/` by content hash. Called by `scaling/data/__init__.py`, `runs.py` and `inspection.py`.
 """
 
 import functools
-import hashlib
 import json
-from collections.abc import Iterator
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from scaling.config import DataConfig
-from scaling.data.sources import open_source
+from scaling.data.documents import documents
+from scaling.data.split import Pieces, pieces_of
 from scaling.data.store import build_once, data_dir, key_of
 from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
 from scaling.errors import ConfigError, DataError
 
-_DIGEST = 32  # bytes of a SHA-256
-# Part of every content hash: how a document is assigned to a split, and how documents are laid out.
-_RULE = "first 8 bytes of sha256 < fraction; ordered by the others; separator before each; v1"
 
+def pieces(data: DataConfig, train: DataConfig, root: Path) -> Pieces:
+    """The texts of the corpus of `data`, in a run that trains on `train`.
 
-# ---- documents
-
-
-@dataclass(frozen=True)
-class Documents:
-    """The distinct documents of a part of a source, as they lie on disk."""
-
-    folder: Path
-    part: str
-    content: str  # hash of the set of documents
-
-    @functools.cached_property
-    def digests(self) -> np.ndarray:
-        """SHA-256 of each document: uint8 [documents, 32]."""
-        return np.load(self.folder / "digests.npy")
-
-    @functools.cached_property
-    def _offsets(self) -> np.ndarray:
-        return np.load(self.folder / "offsets.npy")
-
-    @functools.cached_property
-    def _text(self) -> np.ndarray:
-        return np.memmap(self.folder / "text.bin", np.uint8, "r")
-
-    def split(self, validation_fraction: float) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the validation and of the train documents, each in its fixed order.
-
-        The first 8 bytes of the digest choose the split and the others the order, so the two are
-        independent, and a larger fraction keeps every document that a smaller one held out.
-        """
-        order = np.array(sorted(range(len(self.digests)), key=self._rank), np.int64)
-        chooses = self.digests[:, :8].copy().view(">u8")[:, 0]
-        held_out = (chooses < np.uint64(int(validation_fraction * 2**64)))[order]
-        return order[held_out], order[~held_out]
-
-    def _rank(self, index: int) -> bytes:
-        return self.digests[index, 8:].tobytes()
-
-    def texts(self, indices: np.ndarray) -> Iterator[bytes]:
-        """The documents of some indices, in their order."""
-        for i in indices:
-            yield self._text[self._offsets[i] : self._offsets[i + 1]].tobytes()
-
-
-def documents(source: str, part: str | None, root: Path) -> Documents:
-    """The distinct, non-empty documents of a source; read once, then found by its signature.
-
-    Raises:
-      DataError: see `open_source`; or every document is empty.
+    Only what is trained on may be cut into blocks: an evaluation set of another source keeps its
+    documents, so that one which is in both is found.
     """
-    opened = open_source(source, part, root)
-    key = key_of([source, opened.part, opened.signature()])
-
-    def build(folder: Path) -> None:
-        seen: dict[bytes, str] = {}
-        offsets = [0]
-        with open(folder / "text.bin", "wb") as text:
-            for document in opened.documents():
-                digest = hashlib.sha256(document.text).digest()
-                if document.text and digest not in seen:
-                    seen[digest] = document.name
-                    offsets.append(offsets[-1] + text.write(document.text))
-        if not seen:
-            raise DataError(
-                f'source "{source}" (part "{opened.part}") has no text: every document is empty; '
-                "point it to files with text"
-            )
-        digests = np.frombuffer(b"".join(seen), np.uint8).reshape(-1, _DIGEST)
-        np.save(folder / "digests.npy", digests)
-        np.save(folder / "offsets.npy", np.array(offsets, np.int64))
-        (folder / "names.json").write_text(json.dumps(list(seen.values()), indent=0))
-        content = hashlib.sha256(b"".join(sorted(seen))).hexdigest()
-        (folder / "facts.json").write_text(json.dumps({"content": content}))
-
-    folder = build_once(root / "documents" / key, build)
-    return Documents(folder, opened.part, _facts(folder)["content"])
-
-
-@functools.lru_cache(maxsize=256)
-def _facts(folder: Path) -> dict:
-    return json.loads((folder / "facts.json").read_text())
+    whole = (data.source, data.part) != (train.source, train.part)
+    docs = documents(data.source, data.part, root)
+    return pieces_of(docs, data.validation_fraction, root, whole)
 
 
 # ---- tokenizer
@@ -126,17 +49,17 @@ def tokenizer(data: DataConfig, root: Path | None = None) -> Tokenizer:
         raise ConfigError(
             f"data.bpe_vocab={data.bpe_vocab} must be at least 257: 256 bytes and the separator"
         )
-    docs = documents(data.source, data.part, root)
-    key = key_of([docs.content, data.validation_fraction, data.bpe_vocab, _RULE])
+    of = pieces(data, data, root)
+    key = key_of([of.content, data.validation_fraction, data.bpe_vocab, of.rule])
 
     def build(folder: Path) -> None:
-        _, train = docs.split(data.validation_fraction)
+        _, train = of.split(data.validation_fraction)
         if not len(train):
             raise DataError(
-                f'source "{data.source}": no document is in the train split, so no vocabulary can '
-                "be trained; give more documents or a smaller data.validation_fraction"
+                f'data.source="{data.source}": no document is in the train split, so no vocabulary '
+                "can be trained; give more documents or a smaller data.validation_fraction"
             )
-        train_bpe(docs.texts(train), data.bpe_vocab, folder)
+        train_bpe(of.texts.read(train), data.bpe_vocab, folder)
 
     return BpeTokenizer(build_once(root / "tokenizers" / key, build))
 
@@ -153,10 +76,12 @@ class Corpus:
     vocab: int
     separator: int
     dtype: str  # of a token in the file
-    validation_documents: int
+    validation_documents: int  # or blocks
     train_documents: int
     validation_tokens: int  # separators included
     train_tokens: int
+    split_by: str = "documents"  # what went to the splits: `Pieces.by`
+    seconds: float = 0.0  # that tokenizing took
 
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
@@ -164,8 +89,16 @@ class Corpus:
         return np.load(self.folder / "token_bytes.npy")
 
     def digests(self, split: str) -> set[bytes]:
-        """SHA-256 of each document of a split ("train", "validation" or "all")."""
-        raw = np.load(self.folder / "digests.npy")
+        """SHA-256 of each document (or block) of a split ("train", "validation" or "all")."""
+        return self._digests("digests.npy", split)
+
+    def documents(self, split: str) -> set[bytes]:
+        """SHA-256 of each document that is in a split, or a block of it."""
+        whole = self.split_by == "documents"
+        return self._digests("digests.npy" if whole else "documents.npy", split)
+
+    def _digests(self, name: str, split: str) -> set[bytes]:
+        raw = np.load(self.folder / name)
         ours = raw[slice(*self._bounds(split, self.validation_documents, self.train_documents))]
         return {digest.tobytes() for digest in ours}
 
@@ -191,13 +124,13 @@ def prepare(data: DataConfig, train: DataConfig, root: Path) -> Corpus:
     Raises:
       DataError: see `documents` and `tokenizer`.
     """
-    docs = documents(data.source, data.part, root)
+    of, docs = pieces(data, train, root), documents(data.source, data.part, root)
     tokens = tokenizer(train, root)
-    split = [data.validation_fraction, _RULE]
-    content_hash = key_of([docs.content, docs.part, split, tokens.identity, tokens.separator])
+    split = [data.validation_fraction, of.rule]
+    content_hash = key_of([of.content, docs.part, split, tokens.identity, tokens.separator])
 
     def build(folder: Path) -> None:
-        _write_tokens(docs, data.validation_fraction, tokens, content_hash, folder)
+        _write_tokens(of, data.validation_fraction, tokens, content_hash, folder)
 
     return opened(build_once(root / "corpora" / content_hash, build))
 
@@ -209,9 +142,9 @@ def opened(folder: Path) -> Corpus:
 
 
 def _write_tokens(
-    docs: Documents, fraction: float, tokens: Tokenizer, content_hash: str, folder: Path
+    of: Pieces, fraction: float, tokens: Tokenizer, content_hash: str, folder: Path
 ) -> None:
-    splits = docs.split(fraction)
+    begun, splits = time.perf_counter(), of.split(fraction)
     dtype = np.dtype("<u2" if tokens.vocab <= 2**16 else "<u4")
     separator = np.array([tokens.separator], dtype).tobytes()
     counts = []
@@ -219,12 +152,15 @@ def _write_tokens(
         for indices in splits:
             start = file.tell()
             for at in range(0, len(indices), 256):  # documents at a time: BPE uses every core
-                texts = list(docs.texts(indices[at : at + 256]))
+                texts = list(of.texts.read(indices[at : at + 256]))
                 for encoded in tokens.encode_many(texts):
                     file.write(separator)
                     file.write(encoded.astype(dtype).tobytes())
             counts.append((file.tell() - start) // dtype.itemsize)
-    np.save(folder / "digests.npy", docs.digests[np.concatenate(splits)])
+    both = np.concatenate(splits)
+    np.save(folder / "digests.npy", of.texts.digests[both])
+    if of.by != "documents":
+        np.save(folder / "documents.npy", of.documents[both])
     np.save(folder / "token_bytes.npy", tokens.token_bytes)
     corpus = Corpus(
         folder=folder,
@@ -236,6 +172,8 @@ def _write_tokens(
         train_documents=len(splits[1]),
         validation_tokens=counts[0],
         train_tokens=counts[1],
+        split_by=of.by,
+        seconds=time.perf_counter() - begun,
     )
     facts = {name: value for name, value in asdict(corpus).items() if name != "folder"}
     (folder / "facts.json").write_text(json.dumps(facts))

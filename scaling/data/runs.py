@@ -14,19 +14,20 @@ from scaling.data.corpus import Corpus, opened, prepare
 from scaling.data.order import permutation
 from scaling.data.store import data_dir
 from scaling.errors import ConfigError, DataError
-from scaling.resolve import eval_data
+from scaling.resolve import eval_data, source_named
 
 
 def train_batches(config: RunConfig, root: Path | None = None) -> Batches:
     """What a resolved run trains on.
 
     Raises:
-      DataError: the prepared corpus is not the one the run was resolved with, or has too few
-        windows for one batch.
+      DataError: the prepared corpus is not the one the run was resolved with, or the subset that
+        data.unique_tokens asks for has too few windows for one batch. (A whole split that is
+        smaller than a batch is trained on: a batch then holds windows more than once.)
     """
     windows = _windows(config, "train", None, root)
     selection = _subset(config, windows)
-    if len(selection) < config.train.batch_size:
+    if config.data.unique_tokens and len(selection) < config.train.batch_size:
         raise DataError(
             f"data.unique_tokens: the training set has {len(selection)} windows of data.seq_len="
             f"{config.data.seq_len} tokens, fewer than train.batch_size={config.train.batch_size}; "
@@ -45,11 +46,24 @@ def unique_tokens(config: RunConfig, root: Path | None = None) -> int | None:
     """
     if config.data.unique_tokens is not None:
         return config.data.unique_tokens
-    folder = (root or data_dir()) / "corpora" / (config.data.corpus or "")
-    if not (folder / "facts.json").is_file():
+    corpus = _prepared(config, root)
+    if corpus is None:
         return None
-    windows = max(0, opened(folder).train_tokens - 1) // config.data.seq_len
-    return windows * config.data.seq_len
+    return max(0, corpus.train_tokens - 1) // config.data.seq_len * config.data.seq_len
+
+
+def split_by(config: RunConfig, root: Path | None = None) -> str | None:
+    """What went to the splits of a resolved run's corpus: "documents", or "blocks of ...".
+
+    Prepares nothing: None where the corpus is not prepared.
+    """
+    corpus = _prepared(config, root)
+    return None if corpus is None else corpus.split_by
+
+
+def _prepared(config: RunConfig, root: Path | None) -> Corpus | None:
+    folder = (root or data_dir()) / "corpora" / (config.data.corpus or "")
+    return opened(folder) if (folder / "facts.json").is_file() else None
 
 
 def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batches:
@@ -76,7 +90,7 @@ def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batc
             f"data.seq_len={config.data.seq_len} tokens; give it more documents, raise "
             f"data.validation_fraction, or set evals.sets.{name}.split to all"
         )
-    if eval_set.split == "all":
+    if eval_set.split != "train":
         _check_disjoint(config, name, windows.corpus, root)
     steps = -(-len(selection) // config.evals.batch_size)
     return Batches(windows, selection, config.evals.batch_size, None, steps)
@@ -99,7 +113,8 @@ def _corpus(config: RunConfig, name: str | None, root: Path | None) -> Corpus:
     if folder.exists():
         return opened(folder)
     data = config.data if eval_set is None else eval_data(config.data, eval_set)
-    corpus = prepare(data, config.data, root)
+    with source_named(field):
+        corpus = prepare(data, config.data, root)
     if corpus.content_hash != wanted:
         raise DataError(
             f"{field}.corpus={wanted}, but {data.source} is now {corpus.content_hash}: its files "
@@ -127,10 +142,20 @@ def _seen(config: RunConfig, subset: np.ndarray) -> np.ndarray:
 
 
 def _check_disjoint(config: RunConfig, name: str, corpus: Corpus, root: Path | None) -> None:
-    shared = corpus.digests("all") & _corpus(config, None, root).digests("train")
-    if shared:
+    """That no document of an evaluation set is trained on, as a whole or a block of it."""
+    split, trained_on = config.evals.sets[name].split, _corpus(config, None, root)
+    by_blocks = trained_on.split_by != "documents"
+    if corpus.content_hash == trained_on.content_hash and split == "validation":
+        return
+    if split == "validation" and not by_blocks:
+        return  # a document goes to the same split wherever it is found
+    if shared := corpus.documents(split) & trained_on.documents("train"):
+        way_out = (
+            "take documents that data.source does not match"
+            if by_blocks
+            else f"set evals.sets.{name}.split to validation, which no training document can be in"
+        )
         raise DataError(
-            f"evals.sets.{name}.split=all: {len(shared)} of its documents are in the train split "
-            f"of data.source={config.data.source}; set evals.sets.{name}.split to validation, "
-            "which no training document can be in"
+            f"evals.sets.{name}.split={split}: {len(shared)} of its documents are in the train "
+            f"split of data.source={config.data.source}; {way_out}"
         )

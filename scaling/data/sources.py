@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from scaling.data.stdlib import StdlibFiles
 from scaling.data.store import build_once, key_of
-from scaling.errors import DataError, nearest
+from scaling.errors import SourceError, nearest
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class Source(Protocol):
         """Changes when the documents may have changed; takes milliseconds."""
 
     def documents(self) -> Iterator[Document]:
-        """Every document of the part, in any order. Raises DataError when there is none."""
+        """Every document of the part, in any order. Raises SourceError when there is none."""
 
 
 def open_source(name: str, part: str | None, root: Path) -> Source:
     """The source that a config names, e.g. "stdlib" or "text:books/*.txt".
 
     Raises:
-      DataError: an unknown prefix or part, or nothing where the name points.
+      SourceError: an unknown prefix or part, or nothing where the name points.
     """
     prefix, _, argument = name.partition(":")
     if prefix not in SOURCES:
-        raise DataError(
+        raise SourceError(
             f'source "{name}": unknown prefix "{prefix}"{nearest(prefix, SOURCES)}; '
             "write stdlib, text:<glob> or tfds:<name>"
         )
@@ -57,7 +57,7 @@ def open_source(name: str, part: str | None, root: Path) -> Source:
 
 def _choose(part: str | None, parts: tuple[str, ...], default: str, name: str) -> str:
     if part is not None and part not in parts:
-        raise DataError(f'source "{name}" has no part "{part}"{nearest(part, parts)}')
+        raise SourceError(f'source "{name}" has no part "{part}"{nearest(part, parts)}', "part")
     return default if part is None else part
 
 
@@ -76,7 +76,7 @@ class Text:
         found = glob.glob(os.path.expanduser(pattern), recursive=True)
         self.paths = sorted(Path(path).absolute() for path in found if os.path.isfile(path))
         if not self.paths:
-            raise DataError(
+            raise SourceError(
                 f'source "{self.name}" matches no file (looked in {Path.cwd()}); correct the '
                 "pattern, or give an absolute one"
             )
@@ -89,7 +89,7 @@ class Text:
             try:
                 yield Document(str(path), path.read_bytes())
             except OSError as error:
-                raise DataError(f'source "{self.name}": cannot read {path}: {error}') from error
+                raise SourceError(f'source "{self.name}": cannot read {path}: {error}') from error
 
 
 def _stat(path: Path) -> list[Any]:
@@ -133,7 +133,7 @@ class Tfds:
         _choose(self.part, splits, self.part, self.name)
         file_format = builder.info.file_format.value
         if file_format not in ("array_record", "parquet"):
-            raise DataError(
+            raise SourceError(
                 f'source "{self.name}" is prepared as {file_format}, which only TensorFlow reads; '
                 f"{_prepare(builder.name)}"
             )
@@ -147,7 +147,7 @@ def read_split(builder: Any, split: str, name: str) -> Iterator[Document]:
     features = dict(builder.info.features.items())
     texts = [key for key, feature in features.items() if isinstance(feature, tfds.features.Text)]
     if "text" not in texts and len(texts) != 1:
-        raise DataError(
+        raise SourceError(
             f'source "{name}" has no feature "text" and not exactly one of type Text (it has '
             f"{', '.join(sorted(features))}), so what to train on is unclear; choose another "
             "dataset"
@@ -179,7 +179,7 @@ def _find_dataset(dataset: str, folders: list[Path]) -> Path:
         versions = _versions(home)
         configs = [c for c in home.iterdir() if _versions(c)] if home.is_dir() else []
         if not versions and len(configs) > 1:
-            raise DataError(
+            raise SourceError(
                 f'source "tfds:{dataset}" has several configs '
                 f"({', '.join(sorted(c.name for c in configs))}); write tfds:{named}/<config>"
             )
@@ -189,7 +189,7 @@ def _find_dataset(dataset: str, folders: list[Path]) -> Path:
             versions = [v for v in versions if v.name == version]
         if versions:
             return versions[-1]
-    raise DataError(
+    raise SourceError(
         f'source "tfds:{dataset}" is not prepared in {" or ".join(map(str, folders))} (nothing is '
         f"downloaded by itself); {_prepare(named)}, or set TFDS_DATA_DIR to where it is"
     )
@@ -213,7 +213,7 @@ class Stdlib:
 
     def __init__(self, argument: str, part: str | None, root: Path):
         if argument:
-            raise DataError(f'source "stdlib:{argument}": stdlib takes no argument; write stdlib')
+            raise SourceError(f'source "stdlib:{argument}": stdlib takes no argument; write stdlib')
         self.part = _choose(part, ("code", "docs"), "code", "stdlib")
         self.files = StdlibFiles.of_this_python()
         self.root = root

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.data.store import key_of
-from scaling.errors import DataError
+from scaling.errors import SourceError
 
 # Tests repeat the code they test; installed packages are not the library; `pydoc_data` is the part
 # "docs". `_sysconfigdata*` and `config-*` are written when Python is built and differ by machine.
@@ -44,7 +44,7 @@ class StdlibFiles:
         """The files of the interpreter that runs.
 
         Raises:
-          DataError: this Python comes without its sources.
+          SourceError: this Python comes without its sources.
         """
         home = Path(sysconfig.get_paths()["stdlib"])
         names, facts = [], []
@@ -56,7 +56,7 @@ class StdlibFiles:
                     names.append(path.relative_to(home).as_posix())
                     facts.append([names[-1], path.stat().st_size, path.stat().st_mtime_ns])
         if not names:
-            raise DataError(
+            raise SourceError(
                 f'source "stdlib": no Python sources in {home}; use a Python that has them, or '
                 "text:<glob>"
             )

@@ -320,8 +320,10 @@ def _provenance(page: Page) -> list[tuple[str, str]]:
             versions.setdefault(package, set()).add(version)
     created = sorted(record["created"] for record in page.records.values())
     writer = page.facts["written_by"]
+    splits = {record["size"].get("split_by") for record in page.records.values()} - {None}
     lines = [
         ("corpus", _counted(page.facts["corpora"])),
+        ("validation split by", " and ".join(sorted(splits))),
         ("code of the runs", _counted(page.facts["commits"]) or "not a git checkout"),
         ("packages", ", ".join(f"{p} {' and '.join(sorted(v))}" for p, v in versions.items())),
         ("devices", _counted(page.facts["devices"])),

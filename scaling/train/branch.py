@@ -25,7 +25,7 @@ def begin(
     state: TrainState,
     step: int,
     provenance: Mapping[str, Any],
-    size: Mapping[str, float],
+    size: Mapping[str, Any],
 ) -> bool:
     """Begin a branch from the trunk's state after `step` updates; every process calls this.
 

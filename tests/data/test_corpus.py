@@ -250,7 +250,7 @@ def test_data_directory_from_the_environment(monkeypatch, config, tmp_path: Path
 # ---- too little text
 
 
-def test_empty_validation_split(tmp_path: Path) -> None:
+def test_one_text_over_and_over_cannot_be_split(tmp_path: Path) -> None:
     (tmp_path / "only.txt").write_text("one document " * 1000)
     config = DataConfig(source=f"text:{tmp_path}/*.txt")
     with pytest.raises(DataError, match=r"split is too small .* data\.validation_fraction"):

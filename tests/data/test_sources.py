@@ -12,7 +12,8 @@ import tensorflow_datasets as tfds
 
 from scaling import data
 from scaling.config import DataConfig
-from scaling.data.corpus import documents, prepare
+from scaling.data.corpus import prepare
+from scaling.data.documents import documents
 from scaling.data.sources import open_source
 from scaling.errors import DataError
 
@@ -236,6 +237,6 @@ def test_tfds_in_a_format_that_needs_tensorflow(poems, monkeypatch, root, tmp_pa
 def test_names_of_the_documents_are_kept(root: Path, library: dict[str, bytes]) -> None:
     found = documents("stdlib", None, root)
     names = json.loads((found.folder / "names.json").read_text())
-    assert len(names) == len(found.digests) == len(set(library.values()) - {b""})
+    assert len(names) == len(found.texts.digests) == len(set(library.values()) - {b""})
     corpus = prepare(DataConfig(), DataConfig(), root)
     assert corpus.train_documents + corpus.validation_documents == len(names)

@@ -1,0 +1,126 @@
+"""A newcomer's own text: every kind of source trains with the shipped configs by one flag."""
+
+from pathlib import Path
+
+import jax
+import pytest
+from absl import flags
+from prose import prose
+
+from scaling import data, study
+from scaling.commands import config_flag
+from scaling.config import RunConfig
+from scaling.errors import DataError
+from scaling.records import RunDirectory
+from scaling.status import status_lines
+from scaling.train.loop import train
+
+CONFIGS = ("configs/lm.py:debug", "configs/tiny.py:debug")
+
+
+def given(config: str, *fields: str) -> RunConfig:
+    """The config of a command line, as a person types it."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("config", None, "", flag_values=values)
+    flags.DEFINE_multi_string("config.<field>", [], "", flag_values=values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config_flag, "FLAGS", values)
+        values(["launch.py", *config_flag.gather("train", [f"--config={config}", *fields])])
+        return config_flag.given()
+
+
+def write(folder: Path, kind: str) -> str:
+    """The source of some files of a kind, written to a folder."""
+    folder.mkdir(exist_ok=True)
+    if kind == "one file":
+        (folder / "shakespeare.txt").write_bytes(prose(1_100_000))
+        return f"text:{folder}/shakespeare.txt"
+    if kind == "a small file":
+        (folder / "notes.txt").write_bytes(prose(20_000))
+        return f"text:{folder}/notes.txt"
+    if kind == "a few hundred bytes":
+        (folder / "poem.txt").write_bytes(prose(300))
+        return f"text:{folder}/poem.txt"
+    if kind in ("three files", "nine files"):
+        for i in range(3 if kind == "three files" else 9):
+            (folder / f"{i}.txt").write_bytes(prose(3000, seed=i))
+        return f"text:{folder}/*.txt"
+    raise ValueError(kind)
+
+
+KINDS = ("one file", "a small file", "a few hundred bytes", "three files", "nine files")
+
+
+FAST = (("a few hundred bytes", CONFIGS[0]), ("a small file", CONFIGS[1]))  # the others are alike
+PAIRS = [
+    pytest.param(
+        kind,
+        config,
+        marks=() if (kind, config) in FAST else pytest.mark.slow,
+        id=f"{kind}-{config}",
+    )
+    for kind in KINDS
+    for config in CONFIGS
+]
+
+
+@pytest.mark.parametrize(("kind", "config"), PAIRS)
+def test_own_text_trains_by_one_flag(tmp_path: Path, kind: str, config: str) -> None:
+    run = study.resolve(given(config, f"--config.data.source={write(tmp_path / 'files', kind)}"))
+    outcome = train(run, tmp_path / "out", devices=jax.devices()[:1], quiet=True)
+    assert (outcome.status, outcome.step) == ("done", run.train.steps)
+    directory = RunDirectory.open(run, tmp_path / "out")
+    assert directory.metrics()[-1]["loss"] > 0
+    split_by = directory.record()["size"]["split_by"]
+    assert f"validation split by {split_by}" in "\n".join(status_lines(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_own_text_gives_batches_to_both_configs(tmp_path: Path, kind: str) -> None:
+    source = write(tmp_path / "files", kind)
+    for config in CONFIGS:
+        run = study.resolve(given(config, f"--config.data.source={source}"))
+        assert set(run.evals.sets) <= {"val", "seen"}
+        train_on = data.train_batches(run)
+        assert train_on.batch(0)["tokens"].shape == (run.train.batch_size, 32)
+        for name in run.evals.sets:
+            assert data.eval_batches(run, name).batch(0)["loss_mask"].any()
+        held_out = data.eval_batches(run, "val").windows.corpus.digests("validation")
+        assert held_out.isdisjoint(train_on.windows.corpus.digests("train"))
+
+
+def test_sets_of_another_corpus_fall_away_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    source = write(tmp_path, "nine files")
+    tiny = "configs/tiny.py:debug"
+    assert set(given(tiny).evals.sets) == {"val", "seen", "docs"}
+    assert capsys.readouterr().err == ""
+    assert set(given(tiny, f"--config.data.source={source}").evals.sets) == {"val", "seen"}
+    assert capsys.readouterr().err == (
+        f"evals.sets.docs is left out: it is the part docs of stdlib, and data.source={source}\n"
+    )
+    named = given(tiny, f"--config.data.source={source}", "--config.evals.sets.docs.source=stdlib")
+    assert named.evals.sets["docs"].part == "docs"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        (["--config.data.source=text:/nowhere/*.txt"], r'data\.source: source "text:/nowhere/'),
+        (["--config.data.source=stdlb"], r'data\.source: source "stdlb": unknown prefix "stdlb"'),
+        (["--config.data.part=doc"], r'data\.part: source "stdlib" has no part "doc"'),
+        (
+            ["--config.evals.sets.val.source=text:/nowhere"],
+            r'evals\.sets\.val\.source: source "text:/nowhere" matches no file',
+        ),
+        (
+            ["--config.evals.sets.docs.part=dogs"],
+            r'evals\.sets\.docs\.part: source "stdlib" has no part "dogs"',
+        ),
+    ],
+)
+def test_an_error_about_a_source_names_its_field(fields: list[str], names: str) -> None:
+    with pytest.raises(DataError, match=f"^{names}"):
+        study.resolve(given("configs/tiny.py:debug", *fields))
