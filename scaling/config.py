@@ -87,7 +87,7 @@ class TransformerConfig:
 class DataConfig:
     """The training corpus and how it becomes windows of tokens (`scaling/data`)."""
 
-    source: str = "stdlib"  # stdlib | text:<glob> | tfds:<name>
+    source: str = "stdlib"  # where the documents are; the forms are in `docs/data.md`
     part: str | None = (
         None  # a named part of the source (stdlib: code, docs); None: the source's default
     )

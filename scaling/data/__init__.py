@@ -11,7 +11,8 @@ from scaling.config import DataConfig
 from scaling.data.batches import Batch, Batches
 from scaling.data.corpus import prepare, tokenizer
 from scaling.data.runs import eval_batches, split_by, train_batches, unique_tokens
-from scaling.data.sources import SOURCES, Document, Source
+from scaling.data.source import Document, Source
+from scaling.data.sources import SOURCES
 from scaling.data.store import data_dir
 from scaling.data.tokenizers import Tokenizer
 from scaling.errors import DataError

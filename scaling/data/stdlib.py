@@ -1,18 +1,20 @@
-"""Which files of the running Python's standard library are the corpus.
+"""`stdlib`: the running Python's standard library, and which of its files are the corpus.
 
-Gives their paths and a signature of them; `stdlib_builder.py` turns them into TFDS examples. Kept
-apart from it so that a prepared corpus is recognised without importing TFDS. Called by
-`sources.py`.
+`stdlib_builder.py` turns them into TFDS examples; kept apart from it so that a prepared corpus is
+recognised without importing TFDS. Called by `sources.py`.
 """
 
 import functools
 import os
 import sys
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.data.store import key_of
+from scaling.data.source import Document, choose
+from scaling.data.store import build_once, key_of
+from scaling.data.tfds import read_split
 from scaling.errors import SourceError
 
 # Tests repeat the code they test; installed packages are not the library; `pydoc_data` is the part
@@ -67,3 +69,32 @@ class StdlibFiles:
     def version_of_this_python() -> str:
         """As 3.11.7, also for a release candidate: TFDS wants three numbers."""
         return ".".join(map(str, sys.version_info[:3]))
+
+
+class Stdlib:
+    """The running Python's standard library, through a TFDS builder of our own.
+
+    Parts: "code", its Python sources without tests; "docs", the English of its language reference.
+    """
+
+    def __init__(self, argument: str, part: str | None, root: Path):
+        if argument:
+            raise SourceError(f'source "stdlib:{argument}": stdlib takes no argument; write stdlib')
+        self.part = choose(part, ("code", "docs"), "code", "stdlib")
+        self.files = StdlibFiles.of_this_python()
+        self.root = root
+
+    def signature(self) -> str:
+        return self.files.signature
+
+    def documents(self) -> Iterator[Document]:
+        from scaling.data.stdlib_builder import prepared_builder
+
+        # One folder for each standard library: a home directory may be shared by several Pythons.
+        home = self.root / "tfds" / f"python-{self.signature()}"
+
+        def build(folder: Path) -> None:
+            prepared_builder(folder, self.files)
+
+        build_once(home, build)
+        yield from read_split(prepared_builder(home, self.files), self.part, "stdlib")

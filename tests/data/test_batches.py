@@ -100,7 +100,9 @@ def test_groups_are_found_in_any_order(start, length, period, most, order) -> No
     assert [groups[i] for i in asked] == [wanted[i] for i in asked]
 
 
-@pytest.mark.parametrize(("workers", "group"), [(0, None), (0, 5), (2, 5)])
+@pytest.mark.parametrize(
+    ("workers", "group"), [(0, None), (0, 5), pytest.param(2, 5, marks=pytest.mark.slow)]
+)
 def test_a_stream_takes_no_memory_for_the_steps_to_come(resolved, root, workers, group) -> None:
     """2e7 steps, of which a hundred are read; with the list of them it took 1.6 GB."""
     batches = data.train_batches(resolved(**{"train.steps": 20_000_000}), root)

@@ -1,11 +1,14 @@
 """A newcomer's own text: every kind of source trains with the shipped configs by one flag."""
 
+import json
 from pathlib import Path
 
 import jax
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from absl import flags
-from prose import prose
+from prose import compressed, prose, save_to_disk
 
 from scaling import data, study
 from scaling.commands import config_flag
@@ -32,23 +35,48 @@ def given(config: str, *fields: str) -> RunConfig:
 def write(folder: Path, kind: str) -> str:
     """The source of some files of a kind, written to a folder."""
     folder.mkdir(exist_ok=True)
-    if kind == "one file":
-        (folder / "shakespeare.txt").write_bytes(prose(1_100_000))
-        return f"text:{folder}/shakespeare.txt"
-    if kind == "a small file":
-        (folder / "notes.txt").write_bytes(prose(20_000))
-        return f"text:{folder}/notes.txt"
-    if kind == "a few hundred bytes":
-        (folder / "poem.txt").write_bytes(prose(300))
-        return f"text:{folder}/poem.txt"
-    if kind in ("three files", "nine files"):
-        for i in range(3 if kind == "three files" else 9):
-            (folder / f"{i}.txt").write_bytes(prose(3000, seed=i))
-        return f"text:{folder}/*.txt"
+    texts = [prose(3000, seed=i) for i in range(9)]
+    rows = [{"body": text.decode(), "n": i} for i, text in enumerate(texts)]
+    match kind:
+        case "one file":
+            (folder / "shakespeare.txt").write_bytes(prose(1_100_000))
+            return f"text:{folder}/shakespeare.txt"
+        case "a small file":
+            (folder / "notes.txt").write_bytes(prose(20_000))
+            return f"text:{folder}/notes.txt"
+        case "a few hundred bytes":
+            (folder / "poem.txt").write_bytes(prose(300))
+            return f"text:{folder}/poem.txt"
+        case "three files" | "nine files":
+            for i, text in enumerate(texts[: 3 if kind == "three files" else 9]):
+                (folder / f"{i}.txt").write_bytes(text)
+            return f"text:{folder}/*.txt"
+        case "a folder":
+            (folder / "below").mkdir()
+            for i, text in enumerate(texts):
+                (folder / ("below" if i % 2 else "") / f"{i}.md").write_bytes(text)
+            return f"text:{folder}"
+        case "gzip" | "zstd":
+            end = {"gzip": "gz", "zstd": "zst"}[kind]
+            (folder / f"notes.txt.{end}").write_bytes(compressed(prose(20_000), kind))
+            return f"text:{folder}/*.{end}"
+        case "JSON lines":
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / "notes.jsonl").write_text(lines)
+            return f"jsonl:{folder}/*.jsonl#body"
+        case "Parquet":
+            pq.write_table(pa.Table.from_pylist(rows), folder / "notes.parquet")
+            return f"parquet:{folder}/*.parquet#body"
+        case "saved":
+            save_to_disk(folder / "saved", {"train": rows})
+            return f"hf:{folder}/saved#body"
     raise ValueError(kind)
 
 
-KINDS = ("one file", "a small file", "a few hundred bytes", "three files", "nine files")
+KINDS = (
+    *("one file", "a small file", "a few hundred bytes", "three files", "nine files", "a folder"),
+    *("gzip", "zstd", "JSON lines", "Parquet", "saved"),
+)
 
 
 FAST = (("a few hundred bytes", CONFIGS[0]), ("a small file", CONFIGS[1]))  # the others are alike
