@@ -2,9 +2,10 @@
 
 Reads the run's directory and writes nowhere: the step is compiled as the loop compiles it, the
 batches are a function of the step, so that metrics and hashes must be those that are recorded.
+`scaling/debug` goes to a step by the same `Replayer`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,7 @@ from scaling.starts import Start, makers
 from scaling.train import checkpoint
 from scaling.train import state as state_lib
 from scaling.train.placement import place
-from scaling.train.rhythm import due_lines, next_edge
+from scaling.train.rhythm import Due, due_lines, next_edge
 from scaling.train.spikes import Spikes
 from scaling.train.state import TrainState
 from scaling.train.step import compile_steps
@@ -112,7 +113,7 @@ def verify(
     notes = [f"{why}: compared to {TOLERANCE:g}" for why in _reasons(directory, made, given)]
     # As the newest of them was executed; every step has its line, whichever were recorded.
     config = override(directory.config(record), {**newest.execution, "train.log_every": 1})
-    replayer = _Replayer(study.resolve(config), given)
+    replayer = Replayer(study.resolve(config), given)
     exact, recorded = not notes, directory.hashes()
     if exact and not recorded:
         notes.append("the run has no hashes (train.fingerprint_every): metrics alone are compared")
@@ -160,7 +161,7 @@ def _of_state(hashes: dict[str, int]) -> dict[str, int]:
     return {name: value for name, value in hashes.items() if not name.startswith("batch/")}
 
 
-class _Replayer:
+class Replayer:
     """The step of a run as the loop compiles it, on devices of this process."""
 
     def __init__(self, config: RunConfig, devices: Sequence[jax.Device]):
@@ -183,13 +184,14 @@ class _Replayer:
         hashes = {}
         for step in sorted(checkpoint.steps(path), key=lambda step: (step == began, step)):
             state = None  # let go before the next is read
-            state = self._load(path / str(step))
+            state = self.load(path / str(step))
             if step in recorded:
                 hashes[step] = self.hashes(state)
             state = state if step == began else None
         return state, hashes
 
-    def _load(self, path: epath.Path) -> TrainState:
+    def load(self, path: epath.Path) -> TrainState:
+        """The state of one checkpoint. Raises CheckpointError for one that cannot be read."""
         try:
             return checkpoint.load(path, self.plan.abstract, self.config)
         except CheckpointError:
@@ -217,14 +219,28 @@ class _Replayer:
 
         `spikes`: those of the run, whose batches it skipped.
         """
+        lines: list[dict[str, Any]] = []
+        hashes: dict[int, dict[str, int]] = {}
+        for _, due in self.calls(state, first, last, spikes):
+            lines += [{"step": s, "split": "train", **metrics} for s, metrics in due.lines]
+            hashes |= dict(due.hashes)
+            if due.problem is not None:
+                return lines, hashes, str(due.problem)
+        return lines, hashes, None
+
+    def calls(
+        self, state: TrainState | None, first: int, last: int, spikes: Spikes
+    ) -> Iterator[tuple[TrainState, Due]]:
+        """The state after each call of the step and what the call leaves to be written, from
+        `state`, after `first` updates, to that after `last`; every state is donated to the next
+        call. None: the state that the run begins with.
+        """
         config = self.config
         stacked, whole = sharding.stacked_batch_sharding(self.mesh), sharding.replicated(self.mesh)
         batches, size = data.train_batches(config), config.train.steps_per_call
-        lines: list[dict[str, Any]] = []
-        hashes: dict[int, dict[str, int]] = {}
         with sharding.context(self.mesh):
             if state is None:
-                state = state_lib.init(self.pieces, config, self.plan)
+                state = self.begin()
             run_steps = compile_steps(self.pieces, config, self.plan)
             hparams = place(optim.hparams(config), whole)
             step = first
@@ -235,10 +251,9 @@ class _Replayer:
                 group = {k: np.stack([b[k] for b in taken]) for k in taken[0]}
                 count = place(np.int32(edge - step), whole)
                 state, metrics_K = run_steps(state, place(group, stacked), count, hparams)
-                due = due_lines(step, edge, jax.device_get(metrics_K), config, self.names)
-                lines += [{"step": s, "split": "train", **metrics} for s, metrics in due.lines]
-                hashes |= dict(due.hashes)
-                if due.problem is not None:
-                    return lines, hashes, str(due.problem)
+                yield state, due_lines(step, edge, jax.device_get(metrics_K), config, self.names)
                 step = edge
-        return lines, hashes, None
+
+    def begin(self) -> TrainState:
+        """The state that the run begins with."""
+        return state_lib.init(self.pieces, self.config, self.plan)

@@ -24,6 +24,7 @@ ROOMS = [
     ["train", "status", "comparison"],
     ["memory"],
     ["executors", "continuation", "replay", "check"],
+    ["debug"],
     ["commands"],
 ]
 # These read tables only. They and the rooms of training do not know each other.

@@ -1,6 +1,6 @@
 """The sub-commands of `launch.py`, by name. Each imports the rooms it needs when it runs."""
 
-from scaling.commands import comparing, inspection, laws, pods, runs, tables
+from scaling.commands import comparing, debugging, inspection, laws, pods, runs, tables
 from scaling.commands.command import Command
 
 COMMANDS: dict[str, Command] = {
@@ -10,4 +10,5 @@ COMMANDS: dict[str, Command] = {
     **laws.COMMANDS,
     **inspection.COMMANDS,
     **comparing.COMMANDS,
+    **debugging.COMMANDS,
 }

@@ -62,10 +62,16 @@ def given() -> "RunConfig":
     Raises ConfigError for a file that gives no config, or a field or value that cannot be.
     """
     from scaling import study
+
+    return changed(study.load_config(FLAGS.config))
+
+
+def changed(config: "RunConfig") -> "RunConfig":
+    """A config with its fields as the command line says; raises as `given`."""
     from scaling.config import LENGTHS, override
     from scaling.nested import from_text
 
-    config, fields = study.load_config(FLAGS.config), dict[str, Any]()
+    fields = dict[str, Any]()
     for text in FLAGS[_FIELDS].value or ():
         path, _, value = text.partition("=")
         fields[path] = from_text(config, path, value)

@@ -220,7 +220,7 @@ class _Run:
             self._go_back(spike, checkpoints)
             return None
         except Diverged as problem:
-            outcome = Outcome("diverged", problem.step, str(problem))
+            outcome = Outcome("diverged", problem.step, problem.reason(self.run.path))
         finally:
             self._stop_trace()
             recorder.close()

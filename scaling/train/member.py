@@ -172,7 +172,7 @@ class Member:
             self.checkpoints.save(step, state())
 
     def _diverged(self, problem: Diverged) -> None:
-        self.end(Outcome("diverged", problem.step, str(problem)))
+        self.end(Outcome("diverged", problem.step, problem.reason(self.run.path)))
 
     def end(self, outcome: Outcome) -> None:
         """Let go of everything; the run is `outcome` when its last state is on disk."""

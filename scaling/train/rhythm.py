@@ -6,11 +6,13 @@ that a run's directory does not depend on which of them trained it.
 """
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from scaling import fingerprints, ladder
 from scaling.config import RunConfig
@@ -22,6 +24,11 @@ class Diverged(Exception):
     def __init__(self, step: int, what: str):
         super().__init__(what)
         self.step = step
+
+    def reason(self, run: epath.PathLike) -> str:
+        """What happened, and the command that looks into it; `run` is the run's directory."""
+        command = f"python launch.py debug {shlex.quote(str(run))} --step={self.step + 1}"
+        return f"{self}; look into it: {command}"
 
 
 def next_edge(step: int, config: RunConfig, also: Iterable[int] = ()) -> int:

@@ -3,22 +3,15 @@
 import traceback
 
 import jax
-import jax.numpy as jnp
 import pytest
 
-from scaling.models import blocks, layers
+from scaling.models import blocks
 from scaling.records import RunDirectory
 from scaling.train.loop import train
 from scaling.train.packed import train_packed
+from tests.debug import faults
 
 SHORT = {"train.steps": 2, "evals.every": None, "evals.batches": 1}
-
-
-class LogOfZero(layers.MLP):
-    """An MLP whose output has a logarithm of zero in it."""
-
-    def __call__(self, x_BxLxD):
-        return super().__call__(x_BxLxD) + jnp.log(x_BxLxD * 0)
 
 
 def losses(config, workdir):
@@ -46,11 +39,11 @@ def test_a_run_without_jit_has_the_losses_of_one_with(tiny, tmp_path, form):
 
 
 def test_debug_nans_stops_at_the_line(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(blocks, "MLP", LogOfZero)
+    monkeypatch.setattr(blocks, "MLP", faults.LogOfZero)
     with jax.debug_nans(True), pytest.raises(FloatingPointError) as error:
         train(tiny(SHORT), tmp_path, devices=jax.devices()[:1], quiet=True)
     files = [frame.filename for frame in traceback.extract_tb(error.value.__traceback__)]
-    assert __file__ in files
+    assert faults.__file__ in files
     run = RunDirectory.open(tiny(SHORT), tmp_path)
     assert run.status()["state"] == "failed"
     assert "invalid value" in run.status()["reason"]

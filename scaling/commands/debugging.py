@@ -1,0 +1,96 @@
+"""`launch.py debug`: one step of a run, looked into."""
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from scaling.commands import config_flag
+from scaling.commands.command import FLAGS, Command
+from scaling.errors import FAILED, UserError
+
+if TYPE_CHECKING:
+    from scaling.debug.instant import Instant
+
+
+def _debug_flags() -> None:
+    config_flag.define()
+    flags.DEFINE_string("run", None, "a run directory, instead of --config")
+    flags.DEFINE_integer(
+        "step",
+        None,
+        "the update to look into, from 1; default: where the run diverged, else the one after its "
+        "newest checkpoint, else the first",
+        lower_bound=1,
+    )
+    flags.DEFINE_string("only", None, "of the table, the modules and parameters with this in them")
+
+
+def _debug() -> int:
+    import jax
+
+    from scaling import runtime
+    from scaling.debug import mistakes
+
+    if (FLAGS.config is None) == (FLAGS.run is None):
+        raise UserError("debug: give exactly one of --config and --run")
+    runtime.configure()
+    # Operations that run one at a time are many small programs.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    with mistakes.reported():
+        instant = _instant()
+    print(_title(instant))
+    with mistakes.reported():
+        return _table(instant)
+
+
+def _instant() -> "Instant":
+    from scaling import study
+    from scaling.debug import instant as instants
+    from scaling.records import RunDirectory
+
+    if FLAGS.run is None:
+        return instants.of_config(study.resolve(config_flag.given()), FLAGS.step or 1)
+    return instants.of_run(
+        RunDirectory(FLAGS.run), FLAGS.step, lambda c: study.resolve(config_flag.changed(c))
+    )
+
+
+def _title(instant: "Instant") -> str:
+    from scaling.config import run_name
+
+    batch = "x".join(map(str, next(iter(instant.batch.values())).shape))
+    lines = [f"{run_name(instant.config)}, step {instant.step}, batch {batch}"]
+    return "\n".join([*lines, *(f"({note})" for note in instant.notes)])
+
+
+def _table(instant: "Instant") -> int:
+    from scaling.debug import hunt, table
+
+    found = table.of(instant)
+    print("  ".join(f"{name} {value:.6g}" for name, value in found.metrics.items()))
+    print(f"\n{table.text(found.modules, FLAGS.only)}")
+    print(f"\n{table.text(found.params, FLAGS.only)}\n")
+    if found.finite:
+        print("every result of the step is finite")
+        return 0
+    print(hunt.text(hunt.hunt(instant)))
+    return FAILED
+
+
+COMMANDS = {
+    "debug": Command(
+        "look into one step of a run: every module, and where it goes wrong",
+        """Build the state and the batch of one step of a run, and look into it; writes nothing.
+
+  python launch.py debug --config=configs/lm.py:debug
+  python launch.py debug out/runs/<run> --step=120 --only=attention
+
+A table shows every module's output and the gradient at it, every parameter with its gradient and
+its update. If anything is NaN or infinite, the step is run again one operation at a time, and the
+first that made it is named, with its module, its source line and what it was given.
+Exit codes: 0 nothing wrong was found; 1 something was; 2 bad input.""",
+        _debug_flags,
+        _debug,
+        arguments=("run",),
+    ),
+}
