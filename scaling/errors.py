@@ -46,7 +46,11 @@ class DamagedError(UserError):
     """A file of a run's directory that cannot be read; the run is left out, or run again."""
 
 
-class DiskFullError(UserError):
+class StorageError(UserError):
+    """A folder that cannot be written: not writable, or gone."""
+
+
+class DiskFullError(StorageError):
     """A file system, or a quota, without space."""
 
 

@@ -1,8 +1,9 @@
 """Files that survive a kill: atomic writes, whole-line appends, and the lock on a directory.
 
 Takes paths and bytes; every OSError on the way becomes a UserError that names the path and the way
-out. Called by `scaling/records.py` and `scaling/report`. Works on local disks and, through
-`etils.epath`, on object stores, where putting an object is atomic and locks do not exist. No jax.
+out. Called by `scaling/records.py`, `scaling/report` and the executors. Works on local disks and,
+through `etils.epath`, on object stores, where putting an object is atomic and locks do not exist.
+No jax.
 """
 
 import contextlib
@@ -11,13 +12,16 @@ import fcntl
 import os
 import pathlib
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 
 from etils import epath
 
-from scaling.errors import BusyError, DiskFullError, UserError
+from scaling.errors import BusyError, DiskFullError, StorageError
+from scaling.units import human
 
+_FULL = 2**16  # bytes, with less of which a file system has no room for a run's lines
 _STALE = 3600.0  # seconds after which a temporary file belongs to nobody
 
 
@@ -53,23 +57,34 @@ def upload(folder: pathlib.Path, place: epath.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def _named_errors(path: epath.PathLike) -> Iterator[None]:
+def named_errors(path: epath.PathLike) -> Iterator[None]:
+    """An OSError inside becomes a StorageError that names the path and the way out."""
     try:
         yield
     except OSError as error:
-        kind, way_out = UserError, "choose another --workdir or make this one writable"
+        where = f"cannot write {os.fspath(path)}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            kind = DiskFullError
-            way_out = "free some space and run the same command again: it goes on where it stopped"
-        raise kind(
-            f"cannot write {os.fspath(path)}: {error.strerror or error}; {way_out}"
+            raise DiskFullError(
+                f"disk full: {where}: {error.strerror} ({space(path)}); free some space and run "
+                "the same command again: it goes on where it stopped"
+            ) from error
+        raise StorageError(
+            f"{where}: {error.strerror or error}; choose another --workdir or make this one "
+            "writable"
         ) from error
 
 
 def make_directory(path: epath.PathLike) -> None:
     """The directory and its parents. Raises UserError naming the path."""
-    with _named_errors(path):
+    with named_errors(path):
         epath.Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def must_exist(path: epath.PathLike) -> None:
+    """Raise StorageError for a local file or directory that is gone."""
+    if is_local(path):
+        with named_errors(path):
+            os.stat(path)
 
 
 def write_atomic(path: epath.PathLike, data: bytes) -> None:
@@ -78,7 +93,7 @@ def write_atomic(path: epath.PathLike, data: bytes) -> None:
     Raises UserError naming the path when the disk is full or the place is not writable.
     """
     path = epath.Path(path)
-    with _named_errors(path):
+    with named_errors(path):
         if not is_local(path):
             path.write_bytes(data)  # an object appears when its upload is complete
             return
@@ -94,6 +109,46 @@ def write_atomic(path: epath.PathLike, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
+
+
+def overwrite(path: epath.PathLike, data: bytes) -> None:
+    """`data`, with blanks behind it, in place of what is in a local file: for a disk that has no
+    room for another file, as long as the blocks that this one has hold it. Raises StorageError.
+    """
+    with named_errors(path):
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            about = os.fstat(descriptor)
+            if len(data) > 512 * about.st_blocks:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.pwrite(descriptor, data.ljust(about.st_size), 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def space(path: epath.PathLike) -> str:
+    """ "file system /data: 12kB of 4GB free"; an object store is named alone."""
+    if not is_local(path):
+        return os.fspath(path)
+    place = os.path.realpath(os.fspath(path))
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    usage = shutil.disk_usage(place)
+    while not os.path.ismount(place):
+        place = os.path.dirname(place)
+    return f"file system {place}: {human(usage.free)}B of {human(usage.total)}B free"
+
+
+def trouble(folder: epath.PathLike) -> str | None:
+    """Why nothing can be written to a local folder now, as far as can be seen from outside."""
+    if not is_local(folder):
+        return None
+    if not os.access(folder, os.W_OK):
+        return f"{os.fspath(folder)} is not writable"
+    about = os.statvfs(folder)
+    full = about.f_bavail * about.f_frsize < _FULL
+    return f"disk full ({space(folder)})" if full else None
 
 
 def drop_leftovers(folder: epath.PathLike) -> None:
@@ -115,7 +170,7 @@ def append(path: epath.PathLike, data: bytes) -> None:
     Object stores cannot append: there the object is written anew. Raises UserError.
     """
     path = epath.Path(path)
-    with _named_errors(path):
+    with named_errors(path):
         if not is_local(path):
             path.write_bytes((path.read_bytes() if path.exists() else b"") + data)
             return
@@ -155,7 +210,7 @@ def exclusive(path: epath.PathLike, wait: float = 1.0) -> Iterator[None]:
     if not is_local(path):
         yield
         return
-    with _named_errors(path):
+    with named_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         deadline = time.monotonic() + wait

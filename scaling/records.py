@@ -21,7 +21,7 @@ from etils import epath
 
 from scaling import files, run_files, starts, strict_json
 from scaling.config import RunConfig, fingerprint, from_dict, run_name
-from scaling.errors import DamagedError, UserError
+from scaling.errors import DamagedError, DiskFullError, UserError
 
 State = Literal["running", "done", "failed", "diverged", "stopped"]
 # Fields of status.json that stay when a later write does not give them again.
@@ -308,7 +308,11 @@ class RunDirectory:
             fields["seconds"] += max(0.0, clock - old["clock"])
         files.make_directory(self.path)
         record = {"state": state, **me, **fields, "updated": now, "clock": clock}
-        files.write_atomic(self.path / "status.json", strict_json.encode(record, indent=2))
+        path, text = self.path / "status.json", strict_json.encode(record, indent=2)
+        try:
+            files.write_atomic(path, text)
+        except DiskFullError:
+            files.overwrite(path, text)
 
     def status(self) -> dict[str, Any]:
         """The last `status.json`; {} before the first, unless a process holds the lock (compiling).
@@ -327,7 +331,9 @@ class RunDirectory:
             if not status:
                 return {"state": "running", "step": 0} if held else {}
             if going and held is False:
-                status |= {"state": "stopped", "reason": "killed; the same command resumes it"}
+                trouble = files.trouble(self.path)
+                killed = f"killed, or ended by this: {trouble}" if trouble else "killed"
+                status |= {"state": "stopped", "reason": f"{killed}; the same command resumes it"}
             if not going or held is False:
                 self._check(status)
         except DamagedError as error:

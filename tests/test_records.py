@@ -348,7 +348,7 @@ def test_a_line_that_did_not_fit_is_taken_back(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "files.append(sys.argv[1], b'x' * 79 + b'\\n')\n"
         "try: files.append(sys.argv[1], b'y' * 79 + b'\\n')\n"
-        "except files.UserError as error: print(error)\n"
+        "except files.StorageError as error: print(error)\n"
     )
     path = tmp_path / "metrics.jsonl"
     command = [sys.executable, "-c", code, str(path)]

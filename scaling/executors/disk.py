@@ -5,14 +5,12 @@ Called by the scheduler when a run could not write. Object stores are never full
 
 import contextlib
 import os
-import shutil
 from collections.abc import Sequence
 
 from etils import epath
 
 from scaling import files, ladder
 from scaling.config import RunConfig
-from scaling.units import human
 
 _BYTES_PER_PARAM = 16.0  # of a checkpoint: weights, two moments, perhaps their average; float32
 _SPARE = 2**20  # lines, events, folders
@@ -40,14 +38,3 @@ def has_room(workdir: epath.PathLike, size: int) -> bool:
         with contextlib.suppress(OSError):
             os.unlink(probe)
     return True
-
-
-def about(workdir: epath.PathLike) -> str:
-    """ "file system /data: 12kB of 4GB free"; an object store is named alone."""
-    path = os.path.realpath(os.fspath(workdir))
-    if not files.is_local(workdir) or not os.path.exists(path):
-        return os.fspath(workdir)
-    usage = shutil.disk_usage(path)
-    while not os.path.ismount(path):
-        path = os.path.dirname(path)
-    return f"file system {path}: {human(usage.free)}B of {human(usage.total)}B free"

@@ -235,7 +235,7 @@ class _Worker:
         self.starts = 0  # processes before this one that did not live to begin
         self._ready, self._rest = False, b""
         own = {"SCALING_WORKER_CORES": ",".join(map(str, cores)), LOG: str(log)}
-        with open(log, "ab") as file:
+        with files.named_errors(log), open(log, "ab") as file:
             self._log_start = file.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "scaling.executors.worker"],

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from etils import epath
 
-from scaling import ladder
+from scaling import files, ladder
 from scaling.config import fingerprint, run_name
 from scaling.errors import DamagedError, UserError
 from scaling.executors import admission, disk, healing
@@ -289,8 +289,8 @@ class _Scheduler:
 
     def _give_up(self, result: Result, failure: Failure, answer: Answer) -> None:
         reason = result.reason or failure
-        if failure == "disk":
-            reason = f"{reason} ({disk.about(self._workdir)})"
+        if failure == "disk" and "file system" not in reason:
+            reason = f"{reason} ({files.space(self._workdir)})"
         if failure in ("lost", "busy", "disk", "memory"):
             reason = f"{reason}; {answer.text}"
         if failure != "busy":  # its directory is another process's

@@ -5,6 +5,7 @@ Nothing else is needed to go on, because the data are a function of the step. Us
 by `scaling/generate.py`'s caller.
 """
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from scaling.config import RunConfig, fingerprint, to_identity
 from scaling.distributed import gather, peer_lost
 from scaling.errors import CheckpointError
 from scaling.failures import classify
+from scaling.train.hush import hush
 from scaling.train.rhythm import kept
 from scaling.train.state import TrainState
 
@@ -31,6 +33,7 @@ class Checkpoints:
     def __init__(self, path: epath.PathLike, config: RunConfig):
         # Orbax takes absolute paths only.
         self._path, self._config = files.absolute(path), config
+        hush()
         self._manager = ocp.CheckpointManager(
             self._path,
             item_names=("state", "identity"),
@@ -50,16 +53,19 @@ class Checkpoints:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None and peer_lost(error):
             return  # a save that waits for a process that is gone would never end
-        self._manager.wait_until_finished()
-        self._manager.close()
+        if error is None:
+            self._manager.close()
+            return
+        with contextlib.suppress(Exception):  # what failed before may be why a save fails now
+            self._manager.close()
+        self._manager = None  # with the frames that the error holds
 
     def clean(self) -> None:
         """Remove what a process that was killed in a save left: its temporary folder is partial.
 
         For the process that holds the run's lock; to another one it may be a save in progress.
         """
-        for left in self._path.glob("*.orbax-checkpoint-tmp*"):
-            left.rmtree()
+        drop_partial(self._path)
 
     def save(self, step: int, state: TrainState, losses: Sequence[float] | None = None) -> None:
         """Start saving; returns when the state may be donated, not when it is on disk.
@@ -80,6 +86,10 @@ class Checkpoints:
                 state=ocp.args.StandardSave(state), identity=ocp.args.JsonSave(identity)
             ),
         )
+
+    def check(self) -> None:
+        """Raise what a save met that was under way."""
+        self._manager.check_for_errors()
 
     def any(self) -> bool:
         """Whether there is a checkpoint, readable or not."""
@@ -177,6 +187,12 @@ def damaged(error: Exception) -> bool:
     if isinstance(error, OSError) and not isinstance(error, missing):
         return False
     return classify(error) not in ("memory", "lost", "disk")
+
+
+def drop_partial(path: epath.Path) -> None:
+    """Remove the folders of saves that did not come to their end."""
+    for left in path.glob("*.orbax-checkpoint-tmp*"):
+        left.rmtree()
 
 
 def steps(path: epath.Path) -> list[int]:

@@ -6,6 +6,7 @@ of the caller: the writer with a thread of its own, once that has died of a full
 for ever. Called by `recorder.py`.
 """
 
+import contextlib
 import pathlib
 import tempfile
 import time
@@ -56,11 +57,14 @@ class Events:
             self._copy()
 
     def close(self) -> None:
-        """The last of it."""
-        self._copy()
-        self._writer.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        """The last of it; the file is closed also where that cannot be written."""
+        try:
+            self._copy()
+        finally:
+            with contextlib.suppress(OSError):  # `EventsWriter.close` would stop at the flush
+                self._writer._py_recordio_writer.close()
+            if self._folder is not None:
+                self._folder.cleanup()
 
     def _copy(self) -> None:
         self._copied = time.monotonic()

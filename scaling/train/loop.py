@@ -33,10 +33,11 @@ from scaling import (
     xla_flags,
 )
 from scaling.config import RunConfig
-from scaling.errors import UserError
+from scaling.errors import StorageError, UserError
 from scaling.provenance import provenance
 from scaling.records import RunDirectory, State
 from scaling.train import state as state_lib
+from scaling.train import storage
 from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
 from scaling.train.compilation import Compiled, no_transfers
@@ -95,11 +96,14 @@ def train(
         return Outcome(ended["state"], ended["step"], ended.get("reason"))
     with contextlib.ExitStack() as held:
         # One process writes: the others of the run share its directory, not its lock.
-        with distributed.together():
-            if first:
-                held.enter_context(run.lock())
-                for text in run.mend():
-                    print(f"{run.path.name}: {text}", file=sys.stderr, flush=True)
+        try:
+            with distributed.together():
+                if first:
+                    held.enter_context(run.lock())
+                    for text in run.mend():
+                        print(f"{run.path.name}: {text}", file=sys.stderr, flush=True)
+        except (StorageError, OSError) as error:
+            raise storage.explained(error, run) from error
         try:
             with distributed.together():
                 work = _Run(config, run, devices, stop or threading.Event(), quiet, branches or {})
@@ -107,10 +111,14 @@ def train(
                 check_shared(run)
             return work.train()
         except Exception as error:
+            problem = storage.explained(error, run)
             if first:
                 state: State = "stopped" if distributed.peer_lost(error) else "failed"
-                run.write_status(state, reason=f"{type(error).__name__}: {error}")
-            raise
+                storage.write_end(run, state, problem)
+            if problem is error:
+                raise
+        # Not from `error`, with which all that orbax was about to write would live on.
+        raise problem
 
 
 def check_shared(run: RunDirectory) -> None:
@@ -266,6 +274,7 @@ class _Run:
                 state, metrics_K = run_steps(state, batches_K, count, hparams)
             recorder.compiled(run_steps)
             vote.cast()
+            checkpoints.check()
             self._drain(pending, recorder)
             pending = (start, edge, metrics_K)
 

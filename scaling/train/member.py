@@ -21,6 +21,7 @@ from scaling import distributed, errors, files, ladder, study
 from scaling.config import RunConfig
 from scaling.errors import UserError
 from scaling.records import RunDirectory, State
+from scaling.train import storage
 from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
 from scaling.train.loop import Outcome, start_directory
@@ -98,7 +99,7 @@ class Member:
         try:
             self._held.enter_context(self.run.lock())
         except UserError as error:  # another process has it: its status is not ours to write
-            self.outcome = error
+            self.outcome = storage.explained(error, self.run)
             return
         try:
             for text in self.run.mend():
@@ -140,6 +141,7 @@ class Member:
     def record(self, due: Due) -> None:
         """The lines of a call; what is not finite in it ends the run."""
         with self.guarded():
+            self.checkpoints.check()
             self.recorder.train_lines(due)
         if due.lines:
             self.loss = due.lines[-1][1]["loss"]
@@ -191,8 +193,10 @@ class Member:
 
     def fail(self, error: Exception) -> None:
         """As `end`, for what should not have happened."""
-        self.outcome = error
-        self._write_failure("failed", error)
+        self.outcome = storage.explained(error, self.run)
+        with contextlib.suppress(Exception):
+            self.checkpoints.wait()
+        self._write_failure("failed", self.outcome)
         with contextlib.suppress(Exception):
             self._held.close()
 
@@ -206,7 +210,7 @@ class Member:
     def _write_failure(self, state: State, error: Exception) -> None:
         if self._writes:
             with contextlib.suppress(Exception):  # the disk may be what failed
-                self.run.write_status(state, reason=f"{type(error).__name__}: {error}")
+                storage.write_end(self.run, state, error)
 
     def _close_recorder(self) -> None:
         with contextlib.suppress(Exception):  # `end` has closed it, if it could be

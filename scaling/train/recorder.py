@@ -6,6 +6,7 @@ B): the FLOPs of every matmul of the model, attention in full, recomputation by 
 (`ladder.size`), a second, over the peak of all devices in the run's dtype (`costs.peak_flops`).
 """
 
+import contextlib
 import math
 import time
 from typing import Any
@@ -130,19 +131,25 @@ class Recorder:
         self._progress.say(text)
 
     def close(self) -> None:
-        """Keep what the run took, flush TensorBoard, and leave the terminal clean."""
-        self.flush()
-        cost = self._meter.cost()
-        if self._writes and cost is not None:
-            timing.write(cost, self._run)
-        if self._events is not None:
-            self._events.close()
-            self._events = None
-        self._progress.close()
+        """Keep what the run took, flush TensorBoard, and leave the terminal clean; where one of
+        them fails, the others are done.
+        """
+        events, self._events = self._events, None
+        with contextlib.ExitStack() as last:
+            last.callback(self._progress.close)
+            if events is not None:
+                last.callback(events.close)
+            self.flush()
+            cost = self._meter.cost()
+            if self._writes and cost is not None:
+                timing.write(cost, self._run)
 
     def flush(self) -> None:
         """Put down what was held back. Before a checkpoint is saved: it implies its lines."""
         self._flushed = time.monotonic()
+        if self._writes:
+            # Else, where a folder is taken away, a hollow one would grow in its place.
+            files.must_exist(self._run.path / "config.json")
         lines, self._lines = self._lines, []
         if lines:
             self._run.append(*lines)

@@ -14,7 +14,7 @@ import urllib.error
 import jax
 import pytest
 
-from scaling import timing
+from scaling import files, timing
 from scaling.config import fingerprint, override, run_name, to_dict
 from scaling.errors import BusyError, ConfigError, DiskFullError, UserError
 from scaling.executors import admission, disk, oom, scheduler
@@ -322,7 +322,7 @@ def test_room_is_what_can_be_had(tmp_path):
     assert disk.has_room(tmp_path, 1 << 20)
     assert not disk.has_room(tmp_path, 1 << 60)
     assert not list(tmp_path.iterdir())
-    assert "file system /" in disk.about(tmp_path)
+    assert "file system /" in files.space(tmp_path)
 
 
 def test_the_last_words_of_a_process_without_memory():
