@@ -19,7 +19,7 @@ from scaling.errors import ConfigError
 from scaling.records import RunDirectory, find_runs
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
-COMMANDS = ("train", "sweep", "status", "report", "fit", "plan", "check", "generate")
+COMMANDS = ("train", "sweep", "status", "report", "fit", "plan", "check", "generate", "data")
 
 
 def launch(*arguments: str) -> subprocess.CompletedProcess:

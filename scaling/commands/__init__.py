@@ -1,11 +1,12 @@
 """The sub-commands of `launch.py`, by name. Each imports the rooms it needs when it runs."""
 
-from scaling.commands import comparing, debugging, inspection, laws, pods, runs, tables
+from scaling.commands import comparing, corpora, debugging, inspection, laws, pods, runs, tables
 from scaling.commands.command import Command
 
 COMMANDS: dict[str, Command] = {
     **runs.COMMANDS,
     **pods.COMMANDS,
+    **corpora.COMMANDS,
     **tables.COMMANDS,
     **laws.COMMANDS,
     **inspection.COMMANDS,

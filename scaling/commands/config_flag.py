@@ -56,6 +56,11 @@ def gather(command: str, argv: Sequence[str]) -> list[str]:
     return out
 
 
+def fields() -> list[str]:
+    """What was given of --config.<field>, each as "model.width=64"."""
+    return FLAGS[_FIELDS].value or []
+
+
 def given() -> "RunConfig":
     """The config of --config with its fields as the command line says, unresolved.
 
@@ -71,17 +76,17 @@ def changed(config: "RunConfig") -> "RunConfig":
     from scaling.config import LENGTHS, override
     from scaling.nested import from_text
 
-    fields = dict[str, Any]()
-    for text in FLAGS[_FIELDS].value or ():
+    changes = dict[str, Any]()
+    for text in fields():
         path, _, value = text.partition("=")
-        fields[path] = from_text(config, path, value)
+        changes[path] = from_text(config, path, value)
     lengths = [f"train.{name}" for name in LENGTHS]
-    if any(fields.get(name) is not None for name in lengths):
-        fields = dict.fromkeys(lengths) | fields
+    if any(changes.get(name) is not None for name in lengths):
+        changes = dict.fromkeys(lengths) | changes
     both = [f"optim.{name}" for name in ("warmup_steps", "warmup_fraction")]
-    if all(fields.get(name) is not None for name in both):
+    if all(changes.get(name) is not None for name in both):
         raise ConfigError(f"give one of {' and '.join(both)}, not both")
-    return override(_without_parts_of_another(config, fields), fields)
+    return override(_without_parts_of_another(config, changes), changes)
 
 
 def _without_parts_of_another(config: "RunConfig", fields: dict[str, Any]) -> "RunConfig":

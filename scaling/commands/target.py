@@ -36,7 +36,7 @@ def checker(topology: "Slice | None", slices: int | None = None) -> "Callable[[R
     from scaling.check.cache import Cache
     from scaling.check.report import check
 
-    _check_json()
+    check_json()
     cpu_devices, slices = FLAGS.cpu_devices or FLAGS.devices, slices or FLAGS.slices
     if topology is not None and cpu_devices is not None:
         name = "cpu_devices" if FLAGS.cpu_devices else "devices"
@@ -56,7 +56,7 @@ def checker(topology: "Slice | None", slices: int | None = None) -> "Callable[[R
     return lambda config: check(config, target, cache)
 
 
-def _check_json() -> None:
+def check_json() -> None:
     """Raises UserError if --json cannot be written: before minutes of compiling, not after."""
     if FLAGS.json in (None, "-"):
         return

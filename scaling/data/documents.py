@@ -20,7 +20,8 @@ from scaling.data.store import build_once, key_of
 from scaling.errors import SourceError
 
 DIGEST = 32  # bytes of a SHA-256
-_READ = "v2"  # of how the documents are read from their files: what was kept before is read anew
+_NAMED = 5  # empty documents
+_READ = "v3"  # of how the documents are read from their files: what was kept before is read anew
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +80,9 @@ class Documents:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was counted as they were read: `documents` (all), `bytes`, `empty`, `copies`,
-        `crlf` (with line ends of that kind), `longest` ([name, bytes]), `seconds`.
+        """What was counted as they were read: `documents` (all), `bytes`, `copies`, `crlf` (those
+        with line ends of that kind), `empty`, and of some the `empty_names`, `longest` ([name,
+        bytes]), `seconds`.
         """
         return _facts(self.folder)
 
@@ -98,7 +100,8 @@ def documents(source: str, part: str | None, root: Path) -> Documents:
         begun = time.perf_counter()
         seen: dict[bytes, str] = {}
         offsets, longest = [0], ("", 0)
-        counts = dict.fromkeys(("documents", "bytes", "empty", "copies", "crlf"), 0)
+        counts = dict.fromkeys(("documents", "bytes", "copies", "crlf"), 0)
+        empty = list[str]()
         with open(folder / "text.bin", "wb") as text:
             for document in opened.documents():
                 size = len(document.text)
@@ -108,7 +111,7 @@ def documents(source: str, part: str | None, root: Path) -> Documents:
                 counts["crlf"] += b"\r\n" in document.text
                 longest = max(longest, (document.name, size), key=lambda one: one[1])
                 if not size:
-                    counts["empty"] += 1
+                    empty.append(document.name)
                 elif digest in seen:
                     counts["copies"] += 1
                 else:
@@ -124,7 +127,10 @@ def documents(source: str, part: str | None, root: Path) -> Documents:
         np.save(folder / "offsets.npy", np.array(offsets, np.int64))
         (folder / "names.json").write_text(json.dumps(list(seen.values()), indent=0))
         seconds = time.perf_counter() - begun
-        facts = {"content": content_of(digests), **counts, "longest": longest, "seconds": seconds}
+        facts = {
+            **{"content": content_of(digests), **counts, "longest": longest, "seconds": seconds},
+            **{"empty": len(empty), "empty_names": empty[:_NAMED]},
+        }
         (folder / "facts.json").write_text(json.dumps(facts))
 
     folder = build_once(root / "documents" / key, build)
