@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,14 @@ def write(cost: Cost, run: RunDirectory) -> None:
             known = [dataclasses.asdict(c) for c in _read(path)]
             text = json.dumps([*known, values][-_KEPT:], indent=1)
             files.write_atomic(path, text.encode() + b"\n")
+
+
+def from_dict(values: Mapping[str, Any]) -> Cost | None:
+    """The cost that was written as a dict; None for one of another version of the code."""
+    try:
+        return Cost(**values)
+    except TypeError:
+        return None
 
 
 def of_run(run: RunDirectory) -> Cost | None:

@@ -10,7 +10,7 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 # one line do not know each other.
 ROOMS = [
     ["errors", "units", "liveness", "strict_json"],
-    ["files", "chips", "nested"],
+    ["heartbeat", "files", "chips", "nested"],
     ["config", "provenance", "slices"],
     ["resolve", "starts"],
     ["sweep", "ladder", "meshes", "run_files"],

@@ -1,17 +1,21 @@
 """What a sub-command of `launch.py` is, and the flags that several share."""
 
+import contextlib
 import dataclasses
 import logging
 import signal
+import sys
 import threading
+import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags
 from etils import epath
 
+from scaling import heartbeat
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,6 +63,22 @@ def stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
     return stop
+
+
+@contextlib.contextmanager
+def preparing(what: str | None, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Says at once, and then by a heartbeat, that `what` is being prepared (a corpus takes its
+    time), until the function that it gives is called. Nothing on a terminal, or when `quiet`.
+    """
+    if what is None or quiet or sys.stderr.isatty():
+        yield lambda: None
+        return
+    began = time.monotonic()
+    with heartbeat.Heartbeat(
+        lambda: f"preparing {what}: {time.monotonic() - began:.0f} s so far"
+    ) as beat:
+        heartbeat.say(f"preparing {what}")
+        yield beat.close
 
 
 def given_run(flag: str) -> "RunDirectory":

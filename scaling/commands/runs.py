@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -17,6 +18,7 @@ from scaling.commands.command import (
     given_options,
     given_run,
     options_flags,
+    preparing,
     reachable_workdir,
     stop_on_signals,
     workdir_flag,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from scaling.executors.forecast import Forecast
     from scaling.executors.plan import Plan
     from scaling.executors.result import Result
+    from scaling.records import RunDirectory
     from scaling.sweep import Study
 
 
@@ -45,6 +48,12 @@ def _train() -> int:
     if (FLAGS.config is None) == (FLAGS.run is None):
         raise UserError("train: give exactly one of --config and --run")
     stored = given_run("run") if FLAGS.run else None
+    with preparing(FLAGS.config or FLAGS.run) as ready:
+        return _train_one(stored, ready)
+
+
+def _train_one(stored: "RunDirectory | None", ready: Callable[[], None]) -> int:
+    """`ready` is called when the run begins, and tells of itself."""
     import jax
 
     from scaling import distributed, runtime, study
@@ -67,6 +76,7 @@ def _train() -> int:
         distributed.check_same(config)
         if FLAGS.check_memory and jax.process_count() == 1:  # hosts must not disagree
             admission.check(config, jax.devices())
+        ready()
         outcome = train(config, workdir, stop=stop)
         if jax.process_index() == 0:
             run = RunDirectory.open(config, workdir)
@@ -201,14 +211,20 @@ def _sweep() -> int:
     reachable_workdir()
     if FLAGS.why:
         return _why()
+    with preparing(FLAGS.experiment, quiet=FLAGS.dry_run) as ready:
+        return _train_all(ready)
 
+
+def _train_all(ready: Callable[[], None]) -> int:
+    """`ready` is called when the runs are known, and somebody else tells of them."""
     from scaling import runtime, study
     from scaling.config import fingerprint
     from scaling.executors import EXECUTORS, admission, forecast, preview
     from scaling.executors import plan as plan_lib
+    from scaling.executors.progress import SweepProgress
 
     if EXECUTORS[FLAGS.executor].commands:
-        return _pod_sweep()
+        return _pod_sweep(ready)
     runtime.configure(FLAGS.cpu_devices)
     plan = given_study()
     configs = study.runs(plan)
@@ -223,19 +239,27 @@ def _sweep() -> int:
             print(f"note: {text}")
         return 0
     stop, began = stop_on_signals(), time.monotonic()
-    progress = preview.SweepProgress(configs, FLAGS.workdir)
     refused = []
     if FLAGS.check_memory and FLAGS.executor == "local":
         refused = admission.refused(configs, FLAGS.workdir, _planning()["devices"])
-    for result in refused:
-        progress.ended(result)
     if refused:
         turned_away = {fingerprint(result.config) for result in refused}
         admitted = [config for config in configs if fingerprint(config) not in turned_away]
         planned = plan_lib.plan(admitted, FLAGS.workdir, **_planning())
-    results = refused + EXECUTORS[FLAGS.executor].run(
-        planned.jobs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
-    )
+    place = _place(configs)
+    known = forecast.records(configs, FLAGS.workdir, **place)
+    ready()
+    with SweepProgress(configs, planned.jobs, FLAGS.workdir, place["slots"], known) as progress:
+        for result in refused:
+            progress.ended(result)
+        results = refused + EXECUTORS[FLAGS.executor].run(
+            planned.jobs,
+            FLAGS.workdir,
+            stop=stop,
+            on_result=progress.ended,
+            on_start=progress.began,
+            **_where(),
+        )
     text, frame = forecast.against(predicted, FLAGS.workdir, time.monotonic() - began)
     if text:
         print(text)
@@ -245,19 +269,24 @@ def _sweep() -> int:
 
 def _forecast(configs: "list[RunConfig]", planned: "Plan") -> "Forecast":
     """What the sweep of the flags will take."""
-    import jax
-
     from scaling.config import run_name
     from scaling.executors import forecast
 
-    how = _planning()
-    slots = len(configs) if FLAGS.executor == "slurm" else min(how["processes"], len(configs))
-    devices, device = FLAGS.devices or len(how["devices"]), jax.devices()[0]
     shared = {run_name(b.config): b.step for job in planned.jobs for _, b in job.branches}
     groups = [job.configs for job in planned.jobs]
     return forecast.forecast(
-        configs, FLAGS.workdir, device, devices, slots, FLAGS.mfu, shared, groups
+        configs, FLAGS.workdir, **_place(configs), mfu=FLAGS.mfu, shared=shared, groups=groups
     )
+
+
+def _place(configs: "list[RunConfig]") -> dict[str, Any]:
+    """Where jobs will run, for what is known of such places."""
+    import jax
+
+    how = _planning()
+    slots = len(configs) if FLAGS.executor == "slurm" else min(how["processes"], len(configs))
+    devices = FLAGS.devices or len(how["devices"])
+    return {"device": jax.devices()[0], "devices": devices, "slots": slots}
 
 
 def _after(
@@ -274,7 +303,7 @@ def _after(
     return FAILED if any(r.status == "failed" for r in results) else 0
 
 
-def _pod_sweep() -> int:
+def _pod_sweep(ready: Callable[[], None]) -> int:
     """A sweep whose runs are trained on pods; nothing is trained on this machine."""
     found, count = pods.pod_target()
     from scaling import runtime, study
@@ -282,6 +311,7 @@ def _pod_sweep() -> int:
     from scaling.executors import EXECUTORS, preview
     from scaling.executors import jobs as jobs_lib
     from scaling.executors import plan as plan_lib
+    from scaling.executors.progress import SweepProgress
 
     if FLAGS.pack == "auto":
         raise UserError("--pack=auto measures this machine, not the pod: give a number, or off")
@@ -297,13 +327,19 @@ def _pod_sweep() -> int:
         print(pods.pod_commands([job for job in jobs if not jobs_lib.over(job, FLAGS.workdir)]))
         return FAILED if why else 0
     stop = stop_on_signals()
-    progress = preview.SweepProgress(configs, FLAGS.workdir)
     results = pods.refuse(configs, why)
-    for result in results:
-        progress.ended(result)
-    results += EXECUTORS[FLAGS.executor].run(
-        jobs, FLAGS.workdir, stop=stop, on_result=progress.ended, **_where()
-    )
+    ready()
+    with SweepProgress(configs, jobs, FLAGS.workdir, len(jobs)) as progress:
+        for result in results:
+            progress.ended(result)
+        results += EXECUTORS[FLAGS.executor].run(
+            jobs,
+            FLAGS.workdir,
+            stop=stop,
+            on_result=progress.ended,
+            on_start=progress.began,
+            **_where(),
+        )
     return _after(plan, configs, results, stop)
 
 

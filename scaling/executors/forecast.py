@@ -125,8 +125,7 @@ def forecast(
     programs = [timing.program(config) for config in configs]
     cores = timing.cores_here(device.platform)
     share = None if cores is None else max(1, cores // slots)
-    here = device.device_kind, devices, share
-    known = {name: _of_place(found, here) for name, found in timing.known(programs, runs).items()}
+    known = records(configs, workdir, device, devices, slots)
     measured = [c.mfu for found in known.values() for c in found if c.mfu]
     rate = mfu or (statistics.median(measured) if measured else MFU)
     label = f"MFU of {rate:.2g}" + ("" if mfu or not measured else " (of other programs here)")
@@ -161,6 +160,21 @@ def forecast(
         seconds = None if peak is None else begin + flops / (peak * devices * rate)
         estimates.append(Estimate(config, seconds, label, spent, job))
     return Forecast(tuple(estimates), devices, slots, start)
+
+
+def records(
+    configs: Sequence[RunConfig],
+    workdir: epath.PathLike,
+    device: jax.Device,
+    devices: int = 1,
+    slots: int = 1,
+) -> dict[str, list[Cost]]:
+    """What the programs of these runs took before, on this kind of device; arguments as above."""
+    cores = timing.cores_here(device.platform)
+    here = device.device_kind, devices, None if cores is None else max(1, cores // slots)
+    runs = [RunDirectory.open(config, workdir) for config in configs]
+    found = timing.known(map(timing.program, configs), runs)
+    return {name: alike for name, costs in found.items() if (alike := _of_place(costs, here))}
 
 
 def _start(known: Iterable[Sequence[Cost]]) -> float:

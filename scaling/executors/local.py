@@ -39,6 +39,7 @@ def run_local(
     workers: int | None = None,
     stop: threading.Event | None = None,
     on_result: Callable[[Result], None] = lambda result: None,
+    on_start: Callable[[Job], None] = lambda job: None,
     devices: Sequence[Any] | None = None,
     bounds: Bounds = USUAL,
 ) -> list[Result]:
@@ -51,6 +52,7 @@ def run_local(
         each has as many for itself.
       stop: when set, running runs are saved and the rest stays pending.
       on_result: called for each run as it ends.
+      on_start: called for each job as it is begun.
       devices: of the mesh when the runs are trained in this process; None: all.
       bounds: how long failures are answered by another attempt.
 
@@ -64,7 +66,15 @@ def run_local(
         backend = InProcess(workdir, stop, devices)
     else:
         backend = Workers(workdir, workers, machine.gpus(asked))
-    return scheduler.run_jobs(jobs, workdir, backend, stop=stop, on_result=on_result, bounds=bounds)
+    return scheduler.run_jobs(
+        jobs,
+        workdir,
+        backend,
+        stop=stop,
+        on_result=on_result,
+        on_start=on_start,
+        bounds=bounds,
+    )
 
 
 class InProcess:

@@ -1,12 +1,10 @@
-"""What a researcher reads before, during and after a sweep, as plain text.
+"""What a researcher reads before and after a sweep, as plain text.
 
-`table` is the dry run: what each run is, what it costs, whether it is done. `SweepProgress` prints
-a line as each run ends; `summary` says what came out and how to repeat what failed.
+`table` is the dry run: what each run is, what it costs, whether it is done; `summary` says what
+came out and how to repeat what failed. What is printed in between: `progress.py`.
 """
 
 import math
-import sys
-import time
 from collections.abc import Sequence
 
 import jax
@@ -18,8 +16,8 @@ from scaling.config import RunConfig, run_name, to_dict
 from scaling.executors.admission import needed_bytes
 from scaling.executors.result import Result
 from scaling.records import RunDirectory
-from scaling.status import ENDED, repeat_command, validation_loss
-from scaling.units import duration, human
+from scaling.status import ENDED, repeat_command
+from scaling.units import human
 
 
 def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | None = None) -> str:
@@ -88,44 +86,6 @@ def _mesh(config: RunConfig, devices: int) -> str:
     sizes["data"] = sizes["data"] or max(1, devices // known)
     used = [f"{axis}{n}" for axis, n in sizes.items() if n > 1]
     return "x".join(used) or "1"
-
-
-class SweepProgress:
-    """A line on stderr as each run ends: how many are left, the share of FLOPs done, the ETA."""
-
-    def __init__(self, configs: Sequence[RunConfig], workdir: epath.PathLike):
-        self._workdir, self._count = workdir, len(configs)
-        self._flops = {run_name(c): ladder.cost(c).flops for c in configs}
-        # A run that was done before this sweep costs no time now.
-        self._was_done = {run_name(c) for c in configs if RunDirectory.open(c, workdir).is_done}
-        self._ended = len(self._was_done)
-        self._before = self._spent = sum(self._flops[name] for name in self._was_done)
-        self._total = sum(self._flops.values())
-        self._start = time.monotonic()
-        before = f"{self._ended} done before, " if self._ended else ""
-        todo = f"{before}{len(configs) - self._ended} to do"
-        print(f"{len(configs)} runs, {todo}, in {workdir}", file=sys.stderr, flush=True)
-
-    def ended(self, result: Result) -> None:
-        """One run more has ended."""
-        name = run_name(result.config)
-        if name in self._was_done:
-            return
-        self._ended += 1
-        self._spent += self._flops[name]
-        seconds, share = time.monotonic() - self._start, self._spent / self._total
-        rate = (self._spent - self._before) / max(seconds, 1e-9)
-        eta = (self._total - self._spent) / rate if rate else math.inf
-        what = result.reason or ""
-        if result.status == "done":
-            loss = validation_loss(RunDirectory.open(result.config, self._workdir))
-            what = "" if loss is None else f"validation loss {loss:.4f}"
-        print(
-            f"[{self._ended}/{self._count}] {result.status:8s} {name}  {what}  "
-            f"({share:.0%} of FLOPs in {duration(seconds)}, {duration(eta)} left)",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def summary(results: Sequence[Result], workdir: epath.PathLike) -> str:

@@ -34,6 +34,7 @@ def run_jobs(
     *,
     stop: threading.Event | None = None,
     on_result: Callable[[Result], None] = lambda result: None,
+    on_start: Callable[[Job], None] = lambda job: None,
     bounds: Bounds = USUAL,
 ) -> list[Result]:
     """Train the runs of all jobs; their results in the order of the jobs.
@@ -44,9 +45,10 @@ def run_jobs(
       backend: where jobs run; closed at the end.
       stop: when set, running jobs are saved and the rest stays pending.
       on_result: called once for each run, when its end is final.
+      on_start: called for each job as it is begun, and again when it is tried again.
       bounds: how long failures are answered by another attempt.
     """
-    scheduler = _Scheduler(workdir, backend, stop or threading.Event(), on_result, bounds)
+    scheduler = _Scheduler(workdir, backend, stop or threading.Event(), on_result, on_start, bounds)
     try:
         scheduler.run(jobs)
     finally:
@@ -82,10 +84,11 @@ class _Scheduler:
         backend: Backend,
         stop: threading.Event,
         on_result: Callable[[Result], None],
+        on_start: Callable[[Job], None],
         bounds: Bounds,
     ):
         self._workdir, self._backend, self._stop = epath.Path(workdir), backend, stop
-        self._on_result, self._bounds = on_result, bounds
+        self._on_result, self._on_start, self._bounds = on_result, on_start, bounds
         self.results: dict[str, Result] = {}
         self._waiting: list[_Waiting] = []
         self._running: dict[int, _Waiting] = {}
@@ -110,6 +113,7 @@ class _Scheduler:
             while not told and self._has_slot() and (waiting := self._next()):
                 self._waiting.remove(waiting)
                 self._running[number] = waiting
+                self._on_start(waiting.job)
                 self._backend.start(number, waiting.job)
                 number += 1
             if self._running:

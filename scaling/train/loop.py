@@ -32,7 +32,7 @@ from scaling import (
     study,
     xla_flags,
 )
-from scaling.config import RunConfig
+from scaling.config import RunConfig, run_name
 from scaling.errors import StorageError, UserError
 from scaling.provenance import provenance
 from scaling.records import RunDirectory, State
@@ -44,6 +44,7 @@ from scaling.train.compilation import Compiled, no_transfers
 from scaling.train.evaluate import compile_rows, evaluate
 from scaling.train.meter import Meter
 from scaling.train.placement import host_rows, place, place_rows
+from scaling.train.progress import Progress
 from scaling.train.recorder import Recorder
 from scaling.train.rhythm import (
     Diverged,
@@ -105,8 +106,11 @@ def train(
         except (StorageError, OSError) as error:
             raise storage.explained(error, run) from error
         try:
+            steps, silent = ladder.resolved(config.train.steps), quiet or not first
+            progress = held.enter_context(Progress(run_name(config), steps, silent))
+            how = (devices, stop or threading.Event(), progress, branches or {})
             with distributed.together():
-                work = _Run(config, run, devices, stop or threading.Event(), quiet, branches or {})
+                work = _Run(config, run, *how)
             with distributed.together():
                 check_shared(run)
             return work.train()
@@ -162,11 +166,11 @@ class _Run:
         run: RunDirectory,
         devices: Sequence[jax.Device] | None,
         stop: threading.Event,
-        quiet: bool,
+        progress: Progress,
         branches: Mapping[int, Sequence[RunConfig]],
     ):
         begun = time.monotonic()
-        self.config, self.run, self.stop, self.quiet = config, run, stop, quiet
+        self.config, self.run, self.stop, self.progress = config, run, stop, progress
         self.branches = branches
         self.steps = ladder.resolved(config.train.steps)
         self.writes = jax.process_index() == 0
@@ -217,8 +221,9 @@ class _Run:
             # From nothing, what an earlier start wrote is computed again from line one.
             self.run.truncate(first or -1)
             self.run.went_on(first)
-        quiet = self.quiet or not self.writes
-        recorder = Recorder(config, self.run, first, self.meter, writes=self.writes, quiet=quiet)
+        recorder = Recorder(
+            config, self.run, first, self.meter, writes=self.writes, progress=self.progress
+        )
         try:
             recorder.status("running", first)
             self._announce(recorder)

@@ -18,7 +18,7 @@ import jax
 from etils import epath
 
 from scaling import distributed, errors, files, ladder, study
-from scaling.config import RunConfig
+from scaling.config import RunConfig, run_name
 from scaling.errors import UserError
 from scaling.records import RunDirectory, State
 from scaling.train import storage
@@ -26,6 +26,7 @@ from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
 from scaling.train.loop import Outcome, start_directory
 from scaling.train.meter import Meter
+from scaling.train.progress import Progress
 from scaling.train.recorder import Recorder
 from scaling.train.rhythm import Diverged, Due, check_means, next_edge
 from scaling.train.state import TrainState
@@ -132,7 +133,7 @@ class Member:
             step,
             Meter(self.config, mesh, self.begun, members=members),
             writes=self._writes,
-            quiet=True,
+            progress=Progress(run_name(self.config), self.steps, quiet=True),
             status_every=float(members),  # one write of a status a second, over all
         )
         self._held.callback(self._close_recorder)

@@ -26,13 +26,16 @@ class Meter:
           begun: when work on the run began, by `time.monotonic`.
           members: runs that the program trains at once.
         """
-        self._config, self._begun, self._members = config, begun, members
+        self._begun, self._members = begun, members
         self._device, self.devices = mesh.devices.flat[0], mesh.size
         peak = costs.peak_flops(self._device, config.model.dtype)
         self.peak = peak * mesh.size if peak else None  # FLOP/s of all devices, as far as known
         self._program: Compiled | None = None
         self._windows: list[tuple[int, float]] = []  # updates, seconds
         self._evaluations, self._evaluating = 0, 0.0
+        self._name = timing.program(config)
+        tokens = config.train.batch_size * config.data.seq_len
+        self._flops = ladder.size(config).flops_per_token * tokens  # of a step of one member
 
     def compiled(self, program: Compiled) -> float:
         """The program of the steps; gives the seconds it took to compile, once."""
@@ -58,11 +61,9 @@ class Meter:
         step_s = sum(seconds for _, seconds in windows) / max(steps, 1)
         spent = sum(seconds for _, seconds in self._windows)
         spent += self._evaluating + self._program.seconds
-        size = ladder.size(self._config).flops_per_token
-        flops = size * self._config.train.batch_size * self._config.data.seq_len
-        rate = flops * self._members / max(step_s, 1e-9)
+        rate = self._flops * self._members / max(step_s, 1e-9)
         return timing.Cost(
-            program=timing.program(self._config),
+            program=self._name,
             device_kind=self._device.device_kind,
             devices=self.devices,
             cores=timing.cores_here(self._device.platform),
@@ -73,6 +74,6 @@ class Meter:
             eval_s=self._evaluating / self._evaluations if self._evaluations else None,
             other_s=max(0.0, time.monotonic() - self._begun - spent),
             device_bytes=self._program.device_bytes,
-            flops_per_step=flops,
+            flops_per_step=self._flops,
             mfu=rate / self.peak if self.peak else None,
         )

@@ -69,14 +69,16 @@ def train_packed(
     members = [Member(c, workdir, b) for c, b in zip(configs, leaves, strict=True)]
     member_lib.start(members, devices)
     todo = [member for member in members if member.active]
-    group = None
+    group, steps = None, sum(member.steps for member in todo)
+    silent = quiet or not todo or jax.process_index() > 0
     try:
-        if todo:
-            with distributed.together():
-                for member in todo:
-                    check_shared(member.run)
-                group = _Group(todo, devices, stop or threading.Event(), quiet, form)
-            group.train()
+        with Progress("packed", steps, silent, runs=len(todo)) as progress:
+            if todo:
+                with distributed.together():
+                    for member in todo:
+                        check_shared(member.run)
+                    group = _Group(todo, devices, stop or threading.Event(), progress, form)
+                group.train()
     except Exception as error:
         met_by_all = group is None and isinstance(error, UserError)
         goes_on = jax.process_count() == 1 or met_by_all
@@ -104,15 +106,14 @@ class _Group:
         members: list[Member],
         devices: Sequence[jax.Device],
         stop: threading.Event,
-        quiet: bool,
+        progress: Progress,
         form: Form | None,
     ):
         first = members[0].config
         for member in members:
             _check_alike(first, member.config)
         mesh = meshes.make_mesh(trials_lib.mesh_of(first.mesh, devices, len(members)), devices)
-        self.members, self.stop = members, stop
-        self.quiet = quiet or jax.process_index() > 0
+        self.members, self.stop, self.progress = members, stop, progress
         self.trials: Trials = trials_lib.trials(first, mesh, len(members), form)
         like = self.trials.plan.abstract
         self.data = GroupData([member.config for member in members], self.trials)
@@ -124,19 +125,11 @@ class _Group:
         with sharding.context(mesh), ThreadPoolExecutor(_ENDERS) as self.enders:
             state = self._begin()
             self.first, self.began = sum(m.step for m in self.members), time.monotonic()
-            self.rate = Progress(
-                "packed",
-                self.first,
-                sum(m.steps for m in self.members),
-                self.quiet,
-                runs=len(self.members),
-            )
-            try:
-                self._announce()
-                self._loop(state)
-                settle(self.members)
-            finally:
-                self.rate.close()
+            self.compiling = self.evaluating = 0.0  # seconds, which are not training time
+            self.progress.begin(self.first)
+            self._announce()
+            self._loop(state)
+            settle(self.members)
 
     def _begin(self) -> TrainState:
         """The states that the members go on from, as one."""
@@ -161,17 +154,17 @@ class _Group:
     def _announce(self) -> None:
         config, plan = self.trials.config, self.trials.plan
         sizes = {axis: n for axis, n in plan.mesh.shape.items() if n > 1}
-        self.rate.say(
+        self.progress.say(
             f"{len(self.members)} runs, {self.trials.form} over {self.trials.slots} slots, mesh "
             f"{sizes or 1}"
         )
         if config.train.xla_flags != "none":
-            self.rate.say(
+            self.progress.say(
                 xla_flags.text(config.train.xla_flags, plan.mesh.devices.flat[0].platform)
             )
         for row in sharding.check(plan.boxed, plan.shardings, plan.mesh):
             if row.warning:
-                self.rate.say(f"WARNING: {row.warning}")
+                self.progress.say(f"WARNING: {row.warning}")
 
     # ---- the loop
 
@@ -197,6 +190,7 @@ class _Group:
             with no_transfers():
                 state, metrics_TxK = run_steps(state, call.batches_TxK, *placed, hparams)
             vote.cast()
+            self.compiling = run_steps.seconds
             for member, _ in self._active(call):
                 member.recorder.compiled(run_steps)
             self._drain(pending)
@@ -257,7 +251,7 @@ class _Group:
         """End a member while the others go on."""
         member.outcome = outcome
         said = member.recorder.ended(outcome.status, outcome.step)
-        self.rate.say(f"{said}: {run_name(member.config)}")
+        self.progress.say(f"{said}: {run_name(member.config)}")
         if jax.process_count() == 1:
             self.enders.submit(member.end, outcome)
         else:
@@ -278,8 +272,9 @@ class _Group:
                 member.step = edge
         losses = [m.loss for m in self.members if np.isfinite(m.loss)]
         step = sum(m.step for m in self.members)
-        rate = (step - self.first) / (time.monotonic() - self.began)
-        self.rate.update(step, float(np.mean(losses)) if losses else None, rate, None)
+        seconds = time.monotonic() - self.began - self.compiling - self.evaluating
+        rate = (step - self.first) / max(seconds, 1e-9)
+        self.progress.update(step, float(np.mean(losses)) if losses else None, rate, None)
 
     # ---- what a call takes
 
@@ -321,6 +316,7 @@ class _Group:
                 columns = rows[member.slot].items()
                 means[member][name] = summarise({c: join(pieces) for c, pieces in columns})
         seconds = time.monotonic() - started
+        self.evaluating += seconds
         for member, step in due.items():
             member.evaluated(step, means[member], seconds)
 

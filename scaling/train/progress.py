@@ -1,4 +1,8 @@
-"""What a person sees of a run while it trains: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees of a run while it trains: a bar on a terminal, plain lines elsewhere.
+
+Made before the data are opened, since that and the compilation take their time: the first plain
+line comes at once, and then one at least every `heartbeat.every()` seconds.
+"""
 
 import sys
 import time
@@ -6,19 +10,35 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
+from scaling import heartbeat
+
 _LINE_EVERY = 10.0  # seconds between plain lines
 
 
 class Progress:
     """Rate, ETA, loss and MFU of a run, or of `runs` whose steps are added up; `label` starts each
-    plain line.
+    plain line. Close it.
     """
 
-    def __init__(self, label: str, start: int, steps: int, quiet: bool = False, runs: int = 1):
+    def __init__(self, label: str, steps: int, quiet: bool = False, runs: int = 1):
         self._label, self._steps, self._quiet, self._runs = label, steps, quiet, runs
-        self._last_line = time.monotonic()
-        interactive = sys.stderr.isatty() and not quiet
-        self._bar = tqdm(total=steps, initial=start, unit="step") if interactive else None
+        self._begun = self._last_line = time.monotonic()
+        self._known = "starting (data, then compilation)"
+        self._known_at = self._begun
+        self._bar: tqdm | None = None
+        self._on_terminal = sys.stderr.isatty() and not quiet
+        self._beat: heartbeat.Heartbeat | None = None
+        if not quiet and not self._on_terminal:
+            self._beat = heartbeat.Heartbeat(self._again)
+            self.say(self._known)
+
+    def begin(self, start: int) -> None:
+        """Training goes on from the state after `start` updates; again after a return to it."""
+        if self._bar is not None:
+            self._bar.reset(self._steps)
+            self._bar.update(start)
+        elif self._on_terminal:
+            self._bar = tqdm(total=self._steps, initial=start, unit="step")
 
     def update(self, step: int, loss: float | None, rate: float, mfu: float | None) -> None:
         """The state after `step` updates; `rate` in steps a second; loss None: not known yet."""
@@ -28,13 +48,15 @@ class Progress:
             self._bar.set_postfix_str(facts, refresh=False)
             self._bar.update(step - self._bar.n)
             return
-        now = time.monotonic()
-        if not self._quiet and (now - self._last_line > _LINE_EVERY or step == self._steps):
-            self._last_line = now
-            eta = (self._steps - step) / rate if rate > 0 else float("inf")
-            place = f"{step}/{self._steps}"
-            place = f"step {place}" if self._runs == 1 else f"{place} steps of {self._runs} runs"
-            self.say(f"{place}  {facts}  {rate:.3g} steps/s  eta {_duration(eta)}")
+        if self._quiet:
+            return
+        now = self._known_at = time.monotonic()
+        eta = (self._steps - step) / rate if rate > 0 else float("inf")
+        place = f"{step}/{self._steps}"
+        place = f"step {place}" if self._runs == 1 else f"{place} steps of {self._runs} runs"
+        self._known = f"{place}  {facts}  {rate:.3g} steps/s  eta {_duration(eta)}"
+        if now - self._last_line > _LINE_EVERY or step == self._steps:
+            self.say(self._known)
 
     def evaluated(self, step: int, losses: Mapping[str, float]) -> None:
         """The mean loss of each evaluation set after `step` updates; on a bar they take the place
@@ -50,12 +72,28 @@ class Progress:
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         elif not self._quiet:
-            print(f"{self._label}: {text}", file=sys.stderr, flush=True)
+            self._last_line = time.monotonic()
+            if self._beat is not None:
+                self._beat.said()
+            heartbeat.say(f"{self._label}: {text}")
+
+    def _again(self) -> str:
+        """What was known last, and since when nothing else is."""
+        age = _duration(time.monotonic() - self._known_at)
+        return f"{self._label}: {self._known}, as of {age} ago"
 
     def close(self) -> None:
         """Leave the terminal clean."""
+        if self._beat is not None:
+            self._beat.close()
         if self._bar is not None:
             self._bar.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _duration(seconds: float) -> str:

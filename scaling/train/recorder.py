@@ -7,12 +7,13 @@ B): the FLOPs of every matmul of the model, attention in full, recomputation by 
 """
 
 import contextlib
+import dataclasses
 import math
 import time
 from typing import Any
 
 from scaling import files, ladder, timing
-from scaling.config import RunConfig, run_name
+from scaling.config import RunConfig
 from scaling.records import RunDirectory, State
 from scaling.train.compilation import Compiled
 from scaling.train.events import Events
@@ -36,7 +37,7 @@ class Recorder:
         meter: Meter,
         *,
         writes: bool,
-        quiet: bool,
+        progress: Progress,
         status_every: float = 1.0,
     ):
         """
@@ -46,14 +47,15 @@ class Recorder:
           first: the step that the run goes on from.
           meter: of the run.
           writes: whether this process is the one that writes files.
-          quiet: nothing on stderr.
+          progress: what a person sees; stays open.
           status_every: seconds between writes of status.json.
         """
         self._run, self._writes, self._meter = run, writes, meter
         self._steps = ladder.resolved(config.train.steps)
         self._tokens_per_step = config.train.batch_size * config.data.seq_len
         self._flops_per_step = self._tokens_per_step * ladder.size(config).flops_per_token
-        self._progress = Progress(run_name(config), first, self._steps, quiet)
+        self._progress = progress
+        progress.begin(first)
         self._clock, self._clock_step = time.monotonic(), first
         self._hold = 0.0 if files.is_local(run.path) else _HOLD
         self._status_every, self._status_written = max(status_every, self._hold), -math.inf
@@ -98,7 +100,8 @@ class Recorder:
         self._facts = {"loss": loss, "rate": 1 / step_s, "eta": eta, "mfu": mfu}
         if now - self._status_written >= self._status_every:
             self._status_written = now
-            self.status("running", last)
+            cost = self._meter.cost()
+            self.status("running", last, cost=None if cost is None else dataclasses.asdict(cost))
 
     def evaluation(self, step: int, means: dict[str, dict[str, float]], seconds: float) -> None:
         """Means of every evaluation set after `step` updates, and how long they took."""
@@ -131,12 +134,11 @@ class Recorder:
         self._progress.say(text)
 
     def close(self) -> None:
-        """Keep what the run took, flush TensorBoard, and leave the terminal clean; where one of
-        them fails, the others are done.
+        """Keep what the run took, and flush TensorBoard; where one of them fails, the other is
+        done.
         """
         events, self._events = self._events, None
         with contextlib.ExitStack() as last:
-            last.callback(self._progress.close)
             if events is not None:
                 last.callback(events.close)
             self.flush()

@@ -5,6 +5,7 @@ import pytest
 from scaling import status, study
 from scaling.config import override
 from scaling.executors import admission, preview
+from scaling.executors.progress import SweepProgress
 from scaling.executors.result import Result
 from scaling.records import RunDirectory
 
@@ -28,9 +29,9 @@ def test_runs_that_were_done_are_counted_before_the_others(tiny, tmp_path, capsy
     run = RunDirectory.open(configs[1], tmp_path)
     run.start(configs[1], {})
     run.write_status("done", step=12)
-    progress = preview.SweepProgress(configs, tmp_path)
-    for config in configs:
-        progress.ended(Result(config, "done"))
+    with SweepProgress(configs, [], tmp_path) as progress:
+        for config in configs:
+            progress.ended(Result(config, "done"))
     first, *lines = capsys.readouterr().err.splitlines()
     assert first.startswith("3 runs, 1 done before, 2 to do")
     assert [line.split()[0] for line in lines] == ["[2/3]", "[3/3]"]
@@ -41,12 +42,12 @@ def test_a_run_that_is_done_is_told_by_its_validation_loss(tiny, tmp_path, capsy
     config = tiny()
     run = RunDirectory.open(config, tmp_path)
     run.start(config, {})
-    progress = preview.SweepProgress([config], tmp_path)
-    run.append({"step": 12, "split": "train", "loss": 1.65})
-    run.append({"step": 12, "split": "val", "loss": 1.3456})
-    run.append({"step": 12, "split": "docs", "loss": 2.5})
-    run.write_status("done", step=12, steps=12, loss=1.65)
-    progress.ended(Result(config, "done"))
+    with SweepProgress([config], [], tmp_path) as progress:
+        run.append({"step": 12, "split": "train", "loss": 1.65})
+        run.append({"step": 12, "split": "val", "loss": 1.3456})
+        run.append({"step": 12, "split": "docs", "loss": 2.5})
+        run.write_status("done", step=12, steps=12, loss=1.65)
+        progress.ended(Result(config, "done"))
     said = capsys.readouterr().err
     assert "validation loss 1.3456" in said
     assert "1.65" not in said

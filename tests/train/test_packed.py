@@ -341,5 +341,6 @@ def test_what_one_host_meets_all_answer(few, tmp_path):
 
 
 def test_progress_says_that_the_steps_are_of_all_runs_and_no_loss_before_there_is_one(capsys):
-    Progress("packed", 0, 84, runs=6).update(84, None, 2.0, None)
+    with Progress("packed", 84, runs=6) as progress:
+        progress.update(84, None, 2.0, None)
     assert "packed: 84/84 steps of 6 runs  train loss -  2 steps/s" in capsys.readouterr().err

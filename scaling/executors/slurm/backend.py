@@ -56,6 +56,7 @@ def run_slurm(
     cpu_devices: int | None = None,
     stop: threading.Event | None = None,
     on_result: Callable[[Result], None] = lambda result: None,
+    on_start: Callable[[Job], None] = lambda job: None,
     bounds: Bounds = USUAL,
 ) -> list[Result]:
     """Train the runs of all jobs as tasks of Slurm; their results in the order of the jobs.
@@ -67,10 +68,19 @@ def run_slurm(
       cpu_devices: devices into which each process splits its CPU; None: it does not.
       stop: when set, running runs are saved, and what is queued is cancelled.
       on_result: called for each run as it ends.
+      on_start: called for each job as it is begun.
       bounds: how long failures are answered by another attempt.
     """
     backend = SlurmBackend(workdir, options, cpu_devices)
-    return scheduler.run_jobs(jobs, workdir, backend, stop=stop, on_result=on_result, bounds=bounds)
+    return scheduler.run_jobs(
+        jobs,
+        workdir,
+        backend,
+        stop=stop,
+        on_result=on_result,
+        on_start=on_start,
+        bounds=bounds,
+    )
 
 
 @dataclass(eq=False)
