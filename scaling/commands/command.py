@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import pathlib
 import signal
 import sys
 import threading
@@ -79,6 +80,14 @@ def preparing(what: str | None, quiet: bool = False) -> Iterator[Callable[[], No
     ) as beat:
         heartbeat.say(f"preparing {what}")
         yield beat.close
+
+
+def check_file(flag: str) -> None:
+    """Raises UserError for a --config or --experiment that names no file, before all else."""
+    spec = FLAGS[flag].value
+    if spec is not None and not pathlib.Path(path := spec.partition(":")[0]).is_file():
+        example = {"config": "configs/lm.py"}.get(flag, "experiments/quickstart.py")
+        raise UserError(f"--{flag}={spec}: {path} is no file; give a path such as {example}")
 
 
 def given_run(flag: str) -> "RunDirectory":

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from scaling.commands import config_flag
-from scaling.commands.command import FLAGS, Command
+from scaling.commands.command import FLAGS, Command, given_run
 from scaling.errors import FAILED, UserError
 
 if TYPE_CHECKING:
     from scaling.debug.instant import Instant
+    from scaling.records import RunDirectory
 
 
 def _debug_flags() -> None:
@@ -33,26 +34,24 @@ def _debug() -> int:
 
     if (FLAGS.config is None) == (FLAGS.run is None):
         raise UserError("debug: give exactly one of --config and --run")
+    run = given_run("run") if FLAGS.run else None
     runtime.configure()
     # Operations that run one at a time are many small programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     with mistakes.reported():
-        instant = _instant()
+        instant = _instant(run)
     print(_title(instant))
     with mistakes.reported():
         return _table(instant)
 
 
-def _instant() -> "Instant":
+def _instant(run: "RunDirectory | None") -> "Instant":
     from scaling import study
     from scaling.debug import instant as instants
-    from scaling.records import RunDirectory
 
-    if FLAGS.run is None:
+    if run is None:
         return instants.of_config(study.resolve(config_flag.given()), FLAGS.step or 1)
-    return instants.of_run(
-        RunDirectory(FLAGS.run), FLAGS.step, lambda c: study.resolve(config_flag.changed(c))
-    )
+    return instants.of_run(run, FLAGS.step, lambda c: study.resolve(config_flag.changed(c)))
 
 
 def _title(instant: "Instant") -> str:

@@ -13,6 +13,7 @@ from scaling.commands import config_flag, pods
 from scaling.commands.command import (
     FLAGS,
     Command,
+    check_file,
     cpu_devices_flag,
     experiment_flag,
     given_options,
@@ -47,6 +48,7 @@ def _train_flags() -> None:
 def _train() -> int:
     if (FLAGS.config is None) == (FLAGS.run is None):
         raise UserError("train: give exactly one of --config and --run")
+    check_file("config")
     stored = given_run("run") if FLAGS.run else None
     with preparing(FLAGS.config or FLAGS.run) as ready:
         return _train_one(stored, ready)
@@ -208,6 +210,7 @@ def _sweep() -> int:
     _check_flags()
     if FLAGS.check:
         return _check()
+    check_file("experiment")
     reachable_workdir()
     if FLAGS.why:
         return _why()
