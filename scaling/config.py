@@ -304,9 +304,11 @@ def is_debug(arg: str) -> bool:
 
 def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
     """A new RunConfig with dotted fields replaced: {"model.width": 512, "seed": 1}. Strict as
-    `from_dict`.
+    `from_dict`. Evaluation sets of a corpus that is replaced by another fall away (`left_out`).
     """
     values = to_dict(config)
+    for name in left_out(config, overrides):
+        del values["evals"]["sets"][name]
     for path, value in overrides.items():
         *groups, leaf = path.split(".")
         at = values
@@ -324,6 +326,22 @@ def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
             )
         at[leaf] = value
     return from_dict(values)
+
+
+def left_out(config: RunConfig, overrides: Mapping[str, Any]) -> dict[str, str]:
+    """The evaluation sets that `override` leaves out, and why, in a line: a set that is a part of
+    the training corpus means the config's own, so it goes where that gives way to a source of
+    another kind, unless the overrides speak of the set.
+    """
+    old, new = config.data.source, str(overrides.get("data.source", config.data.source))
+    if old.partition(":")[0] == new.partition(":")[0]:
+        return {}
+    return {
+        name: f"evals.sets.{name} is left out: it is part {s.part} of {old}, and data.source={new}"
+        for name, s in config.evals.sets.items()
+        if s.source is None and s.part is not None
+        if not any(f"{path}.".startswith(f"evals.sets.{name}.") for path in overrides)
+    }
 
 
 def flat(config: RunConfig) -> dict[str, Any]:

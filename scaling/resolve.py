@@ -295,8 +295,16 @@ def _resolve_eval_set(
     data: DataConfig,
     corpus_of: Callable[[DataConfig, DataConfig], CorpusFacts],
 ) -> EvalSetConfig:
-    with source_named(f"evals.sets.{name}"):
-        facts = corpus_of(eval_data(data, eval_set), data)
+    try:
+        with source_named(f"evals.sets.{name}"):
+            facts = corpus_of(eval_data(data, eval_set), data)
+    except DataError as error:
+        if eval_set.source is not None or eval_set.part is None:
+            raise
+        raise DataError(
+            f"{error}; it is a part of the training corpus that is meant. Give evals.sets.{name}."
+            f'source, or delete the set: with base.unlocked(): del base.evals.sets["{name}"]'
+        ) from error
     if eval_set.corpus is not None and eval_set.corpus != facts.content_hash:
         raise ConfigError(
             f"evals.sets.{name}.corpus={eval_set.corpus} is pinned, but at hand is "

@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_collections
 
-from scaling.config import RunConfig, from_dict, override
+from scaling.config import RunConfig, from_dict, left_out, override
 from scaling.errors import ConfigError
 
 Override = dict[str, Any]  # dotted field -> value
@@ -181,6 +181,11 @@ class Study:
         object.__setattr__(self, "runs", tuple(chain(self.runs)))
         if not self.runs:
             raise ConfigError(f"study {self.name} has no runs")
+
+    def left_out(self) -> list[str]:
+        """Of each evaluation set that some run does not have, why (`config.left_out`)."""
+        assert isinstance(self.base, RunConfig)
+        return [*{line: None for o in self.runs for line in left_out(self.base, o).values()}]
 
     def configs(self) -> list[RunConfig]:
         """The runs in the order of `runs`, unresolved. A ConfigError names the run it is in."""

@@ -5,7 +5,6 @@
 take a config, and by `launch.py`.
 """
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -73,7 +72,7 @@ def given() -> "RunConfig":
 
 def changed(config: "RunConfig") -> "RunConfig":
     """A config with its fields as the command line says; raises as `given`."""
-    from scaling.config import LENGTHS, override
+    from scaling.config import LENGTHS, left_out, override
     from scaling.nested import from_text
 
     changes = dict[str, Any]()
@@ -86,26 +85,6 @@ def changed(config: "RunConfig") -> "RunConfig":
     both = [f"optim.{name}" for name in ("warmup_steps", "warmup_fraction")]
     if all(changes.get(name) is not None for name in both):
         raise ConfigError(f"give one of {' and '.join(both)}, not both")
-    return override(_without_parts_of_another(config, changes), changes)
-
-
-def _without_parts_of_another(config: "RunConfig", fields: dict[str, Any]) -> "RunConfig":
-    """The config without the evaluation sets that are a part of its own corpus, where `fields` give
-    it a corpus of another kind, and do not speak of the set; says so in a line.
-    """
-    old, new = config.data.source, str(fields.get("data.source", config.data.source))
-    if old.partition(":")[0] == new.partition(":")[0]:
-        return config
-    gone = {
-        name: s.part
-        for name, s in config.evals.sets.items()
-        if s.source is None and s.part is not None
-        if not any(path.startswith(f"evals.sets.{name}") for path in fields)
-    }
-    for name, part in gone.items():
-        print(
-            f"evals.sets.{name} is left out: it is the part {part} of {old}, and data.source={new}",
-            file=sys.stderr,
-        )
-    sets = {name: s for name, s in config.evals.sets.items() if name not in gone}
-    return dataclasses.replace(config, evals=dataclasses.replace(config.evals, sets=sets))
+    for line in left_out(config, changes).values():
+        print(line, file=sys.stderr)
+    return override(config, changes)

@@ -1,5 +1,6 @@
 """`launch.py status` and `report`: what the runs of a workdir have come to."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -29,6 +30,8 @@ def given_study() -> "Study":
     plan = study.load_study(FLAGS.experiment)
     if plan.law not in LAWS:
         raise UserError(f'study {plan.name}: law="{plan.law}" is no law{nearest(plan.law, LAWS)}')
+    for line in plan.left_out():
+        print(line, file=sys.stderr)
     return plan
 
 

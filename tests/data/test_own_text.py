@@ -1,5 +1,6 @@
 """A newcomer's own text: every kind of source trains with the shipped configs by one flag."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from scaling.config import RunConfig
 from scaling.errors import DataError
 from scaling.records import RunDirectory
 from scaling.status import status_lines
+from scaling.study import load_config
+from scaling.sweep import Study, grid
 from scaling.train.loop import train
 
 CONFIGS = ("configs/lm.py:debug", "configs/tiny.py:debug")
@@ -126,11 +129,32 @@ def test_sets_of_another_corpus_fall_away_in_a_line(
     assert capsys.readouterr().err == ""
     assert set(given(tiny, f"--config.data.source={source}").evals.sets) == {"val", "seen"}
     assert capsys.readouterr().err == (
-        f"evals.sets.docs is left out: it is the part docs of stdlib, and data.source={source}\n"
+        f"evals.sets.docs is left out: it is part docs of stdlib, and data.source={source}\n"
     )
     named = given(tiny, f"--config.data.source={source}", "--config.evals.sets.docs.source=stdlib")
     assert named.evals.sets["docs"].part == "docs"
     assert capsys.readouterr().err == ""
+
+
+def test_sets_of_another_corpus_fall_away_in_a_study(tmp_path: Path) -> None:
+    source = write(tmp_path, "nine files")
+    base = load_config("configs/tiny.py:debug")
+    plan = Study(
+        name="corpora",
+        question="Which?",
+        base=base,
+        runs=grid({"data.source": ["stdlib", source], "seed": [0, 1]}),
+    )
+    sets = [set(config.evals.sets) for config in plan.configs()]
+    assert sets == [{"val", "seen", "docs"}] * 2 + [{"val", "seen"}] * 2
+    assert plan.left_out() == [
+        f"evals.sets.docs is left out: it is part docs of stdlib, and data.source={source}"
+    ]
+    foreign = dataclasses.replace(base, data=dataclasses.replace(base.data, source=source))
+    with pytest.raises(
+        DataError, match=r'^evals\.sets\.docs\.part: .*del base\.evals\.sets\["docs"\]'
+    ):
+        study.resolve(foreign)
 
 
 @pytest.mark.parametrize(
