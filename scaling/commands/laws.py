@@ -1,6 +1,7 @@
 """`launch.py fit` and `plan`: their flags are the arguments of `scaling/laws/command.py`."""
 
 import inspect
+import os
 import sys
 import typing
 from collections.abc import Callable
@@ -97,9 +98,25 @@ def _fit_flags() -> None:
     experiment_flag()
 
 
+def _prepare_engine() -> None:
+    """What jax reads as it is imported, which the laws leave until all that was typed is checked:
+    the CPU, as fits are small and in float64, and a folder that keeps every compiled program.
+    """
+    from scaling import data
+
+    for name, value in {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(data.data_dir() / "jax_cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
 def _fit() -> int:
     from scaling.laws.command import fit_command
 
+    _prepare_engine()
     outcome = _call(fit_command, workdir=_own_table())
     print(outcome.text)
     if FLAGS.out and outcome.fits:
@@ -155,6 +172,7 @@ def _plan_flags() -> None:
 def _plan() -> int:
     from scaling.laws.command import plan_command
 
+    _prepare_engine()
     print(_call(plan_command).text)
     return 0
 

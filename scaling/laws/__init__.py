@@ -1,14 +1,19 @@
 """The law engine: tables of runs in, laws with honest intervals out.
 
 Reads tables only. `LAWS` is the registry: adding a law is one entry. `fit` fits one, `holdout`
-scores one on the largest runs.
+scores one on the largest runs; they bring jax, which the registry does without.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from scaling.laws import forms, schedules
-from scaling.laws.extrapolation import Holdout, holdout
-from scaling.laws.fitting import fit
 from scaling.laws.law import Law
-from scaling.laws.result import Fit, Prediction
+
+if TYPE_CHECKING:
+    from scaling.laws.extrapolation import Holdout, holdout
+    from scaling.laws.fitting import fit
+    from scaling.laws.result import Fit, Prediction
 
 LAWS: dict[str, Law] = {
     law.name: law
@@ -34,5 +39,21 @@ LAWS: dict[str, Law] = {
         schedules.MULTI_POWER,
     )
 }
+
+# Imported at first use.
+_LATER = {
+    "Fit": "result",
+    "Holdout": "extrapolation",
+    "Prediction": "result",
+    "fit": "fitting",
+    "holdout": "extrapolation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
 
 __all__ = ["LAWS", "Fit", "Holdout", "Law", "Prediction", "fit", "holdout"]

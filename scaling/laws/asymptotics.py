@@ -7,7 +7,6 @@ also where it fails. Called by `fitting.py`.
 """
 
 import numpy as np
-import scipy.special
 
 from scaling.laws.minimize import Problem, minimize
 
@@ -82,7 +81,9 @@ def profile(
     count, (low, high) = len(best), problem.bounds()
     square, slope = scale_of(problem, residual, count)
     dof = max(len(residual) - count, 1)
-    allowed = scipy.special.stdtrit(dof, (1 + level) / 2) ** 2 * square / slope / 2
+    from scipy.special import stdtrit  # slow to import, needed by few fits
+
+    allowed = stdtrit(dof, (1 + level) / 2) ** 2 * square / slope / 2
     spread = np.full(count, 1.0)
     spread[live] = np.sqrt(
         np.maximum(np.diag(covariance(problem, residual, jacobian, live)), 1e-16)

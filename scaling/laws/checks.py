@@ -5,6 +5,7 @@ the flag. What needs the law's own facts or the table's columns is checked there
 known (`check_law`, `check_columns`). Called by `command.py`; no jax, no pandas.
 """
 
+import difflib
 import math
 import os
 import pathlib
@@ -19,6 +20,17 @@ OBJECTIVES = ("huber", "squares", "absolute", "asymmetric")
 SPACES = ("log", "linear")
 FEWEST = 10  # resamples that an interval is read from
 MOST = 1_000_000
+
+
+def known_law(name: str, flag: str = "") -> Law:
+    """The law of that name. Raises UserError with all names, the nearest first."""
+    from scaling.laws import LAWS  # the package's `__init__` comes first
+
+    if name not in LAWS:
+        near = difflib.get_close_matches(name, LAWS, n=len(LAWS), cutoff=0)
+        told = f"{flag}: " if flag else ""
+        raise UserError(f"{told}no law {name}; the laws, nearest first: {', '.join(near)}")
+    return LAWS[name]
 
 
 def choice(flag: str, value: str, allowed: Sequence[str]) -> None:

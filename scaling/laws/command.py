@@ -16,13 +16,12 @@ import pandas as pd
 
 from scaling import units
 from scaling.errors import UserError
-from scaling.laws import checks, isoflop, planning, registration, selection
+from scaling.laws import checks, planning, registration
 from scaling.laws.expressions import assignments, split
 from scaling.laws.extrapolation import Holdout, holdout
 from scaling.laws.extrapolation import split as split_largest
-from scaling.laws.fitting import fit, known_law
 from scaling.laws.result import Fit
-from scaling.laws.rows import groups, pooled
+from scaling.laws.rows import check_enough, groups, names_of, pooled, read_rows
 from scaling.laws.rungs import read_base, steps, study_file
 from scaling.laws.rungs import rungs as ladder_of
 from scaling.laws.table import Table, read_file, shape_table
@@ -149,10 +148,10 @@ def fit_command(
     )  # fmt: skip
     given = checks.numbers(fixed, "--fixed")
     planned = checks.numbers(preregister, "--preregister")
-    form = known_law(law, "--law")
+    form = checks.known_law(law, "--law")
     checks.check_law(form, given, x, _defaults(fit_command)["x"], planned)
     for name in split(compare):
-        known_law(name, "--compare")
+        checks.known_law(name, "--compare")
     loaded = _load(table, workdir, columns, derive, where)
     if score:
         return Outcome(_score(score, loaded))
@@ -161,6 +160,13 @@ def fit_command(
     checks.check_columns(named_by, loaded.rows.columns)
     if holdout_by and by is None:
         split_largest(loaded.rows, holdout_by, loss or form.target)
+    if by is None:
+        names, free = names_of(form, x), [n for n in form.names if n not in given]
+        read = read_rows(loaded.rows, form, names, loss or form.target, space, sd, cluster)
+        check_enough(read, form, free, names, loss or form.target)
+    from scaling.laws import isoflop, selection  # these bring jax: all that was typed is checked
+    from scaling.laws.fitting import fit
+
     options: dict[str, Any] = {
         "objective": objective, "delta": delta, "tilt": tilt, "space": space, "sd": sd,
         "method": method, "fixed": given, "bootstrap": bootstrap,

@@ -13,7 +13,6 @@ import pandas as pd
 
 from scaling import units
 from scaling.errors import UserError
-from scaling.laws.fitting import fit as fit_law
 from scaling.laws.result import Fit
 from scaling.laws.rows import numbers
 
@@ -60,6 +59,8 @@ def holdout(
     size, usable, out = split(table, by, loss)
     sized = usable & np.isfinite(size)
     largest, rest, unsized = size[out].max(), table[usable & ~out], int((usable & ~sized).sum())
+    from scaling.laws.fitting import fit as fit_law  # brings jax
+
     fitted = fit_law(rest, law, x=x, loss=loss, **options)
     held = table[out]
     actual = held[loss].to_numpy(float)

@@ -4,19 +4,18 @@
 any pandas table; `table.py` reads files into one.
 """
 
-import difflib
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError, nearest
-from scaling.laws.checks import METHODS, OBJECTIVES, SPACES, choice
+from scaling.laws.checks import METHODS, OBJECTIVES, SPACES, choice, known_law
 from scaling.laws.diagnosis import Found, outliers, to_vertex
 from scaling.laws.law import Law
 from scaling.laws.minimize import Minima, Problem, minimize
 from scaling.laws.result import Fit
-from scaling.laws.rows import check_enough, read_rows
+from scaling.laws.rows import check_enough, names_of, read_rows
 from scaling.laws.starts import Screen, candidates, thin
 from scaling.laws.uncertainty import bootstrap as resample
 
@@ -78,9 +77,7 @@ def fit(
     choice("--objective", objective, OBJECTIVES)
     choice("--space", space, SPACES)
     choice("--method", method, METHODS)
-    names = {law.columns[0]: x} if isinstance(x, str) and law.columns == ("x",) else {}
-    names = dict(x) if isinstance(x, Mapping) else names
-    loss = loss or law.target
+    names, loss = names_of(law, x), loss or law.target
     fixed = dict(law.constants or {}) | dict(fixed or {})
     for name in fixed:
         if name not in law.names and name not in (law.constants or {}):
@@ -147,17 +144,6 @@ def fit(
         polished=len(minima.objective), reached=reached,
         condition=found.condition, gradient=found.gradient, free=free, samples=draws.values,
     )  # fmt: skip
-
-
-def known_law(name: str, flag: str = "") -> Law:
-    """The law of that name. Raises UserError with all names, the nearest first."""
-    from scaling.laws import LAWS  # the registry imports this module
-
-    if name not in LAWS:
-        near = difflib.get_close_matches(name, LAWS, n=len(LAWS), cutoff=0)
-        told = f"{flag}: " if flag else ""
-        raise UserError(f"{told}no law {name}; the laws, nearest first: {', '.join(near)}")
-    return LAWS[name]
 
 
 def _loss_function(

@@ -7,9 +7,7 @@ starting grid, and the paper it comes from. `LAWS` in the package's `__init__` c
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
+from scaling.laws.later import jax, jnp
 from scaling.laws.law import Law, Parameter, Values, power
 
 _EXPONENTS = (0.03, 0.08, 0.15, 0.25, 0.35, 0.5, 0.7, 1.0, 1.5)

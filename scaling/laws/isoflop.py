@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import Akima1DInterpolator
 
 from scaling.errors import UserError
 from scaling.laws.fitting import fit
@@ -72,6 +71,8 @@ class Minimum:
 def akima_minimum(log_size: np.ndarray, log_loss: np.ndarray) -> Minimum:
     """Least points of the Akima interpolants of log_loss [valleys, sizes] over log_size [sizes]."""
     knot = np.argmin(log_loss, axis=1)
+    from scipy.interpolate import Akima1DInterpolator  # slow to import, needed by few commands
+
     curve = Akima1DInterpolator(log_size, log_loss.T)
     # A cubic per interval: the stationary points of each are the roots of a quadratic.
     cubic, square, linear, level = curve.c  # [intervals, valleys] each

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+
+from scaling.laws.later import jnp
 
 Values = Mapping[str, Any]  # parameter -> scalar, or column -> array [rows]
 FAR = 120.0  # how far a log coordinate may run: e^120, beyond any count
@@ -44,7 +44,8 @@ class Parameter:
         """The minimiser's coordinate -> natural scale (arrays of either library)."""
         if self.link == "identity":
             return coordinate
-        return jnp.exp(coordinate) if isinstance(coordinate, jax.Array) else np.exp(coordinate)
+        ours = isinstance(coordinate, np.ndarray | np.generic | float | int)
+        return np.exp(coordinate) if ours else jnp.exp(coordinate)
 
     def bounds(self) -> tuple[float, float]:
         """Bounds of the coordinate."""

@@ -257,8 +257,10 @@ def _program(law: Law, free: tuple[str, ...], space: str) -> Callable[..., _Task
 
 
 def padded(rows: int) -> int:
-    """Rows that the program is compiled for: the next power of two, at least 16."""
-    return max(16, 1 << (rows - 1).bit_length())
+    """Rows that the program is compiled for: the next power of two, at least 64, below which fewer
+    rows take no less time. Tables of different lengths share programs.
+    """
+    return max(64, 1 << (rows - 1).bit_length())
 
 
 def pad(array: np.ndarray, rows: int) -> np.ndarray:

@@ -8,14 +8,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError, nearest
 from scaling.laws.law import Law
-from scaling.laws.minimize import Problem, predict
+
+if TYPE_CHECKING:
+    from scaling.laws.minimize import Problem
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class Fit:
     free: tuple[str, ...] = ()  # names of the columns of `samples`
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), compare=False, repr=False)
 
-    def _problem(self) -> Problem:
+    def _problem(self) -> "Problem":
+        from scaling.laws.minimize import Problem  # brings jax
+
         nothing = np.zeros(0)
         return Problem(self._law(), self.free, self.fixed, {}, nothing, nothing, self.space)
 
@@ -111,6 +115,8 @@ class Fit:
 
     def draws(self, at: Any) -> tuple[np.ndarray, np.ndarray]:
         """The law's value at `at` [rows] and at every draw of the parameters [draws, rows]."""
+        from scaling.laws.minimize import predict  # brings jax
+
         columns, problem = self.columns_of(at), self._problem()
         best = np.array([[self.params[n] for n in self.free]])
         drawn = self.samples if len(self.samples) else best

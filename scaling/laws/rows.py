@@ -16,7 +16,6 @@ from scaling.config import LENGTHS, RunConfig, to_identity
 from scaling.errors import UserError, nearest
 from scaling.laws.law import Law
 from scaling.laws.table import as_floats
-from scaling.laws.uncertainty import groups_of
 
 # Config fields by which runs of a study grow or repeat; a law reads columns that follow from them.
 SIZES = {
@@ -105,6 +104,13 @@ def _copies(table: pd.DataFrame) -> np.ndarray:
         return table.duplicated().to_numpy()
     except TypeError:  # a column of lists or dicts
         return table.astype(str).duplicated().to_numpy()
+
+
+def names_of(law: Law, x: str | Mapping[str, str]) -> dict[str, str]:
+    """Law's column -> table's column, where they differ: `x` as in `fit`."""
+    if isinstance(x, str):
+        return {law.columns[0]: x} if law.columns == ("x",) else {}
+    return dict(x)
 
 
 def read_rows(
@@ -199,6 +205,12 @@ def pooled(table: pd.DataFrame, x: Sequence[str], cluster: str | None) -> tuple[
 def identity_fields() -> list[str]:
     """Dotted names of the config fields that say what a run computes."""
     return [str(c) for c in pd.json_normalize(to_identity(RunConfig())).columns]
+
+
+def groups_of(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Index of each row's point [rows]: runs at one point differ in nothing but the seed."""
+    flat = [np.asarray(v, float).reshape(len(v), -1) for v in columns.values()]
+    return np.unique(np.concatenate(flat, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def check_enough(

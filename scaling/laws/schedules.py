@@ -8,9 +8,9 @@ the learning rate is taken to be that of the next row.
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from scaling.laws.later import jnp
 from scaling.laws.law import Law, Parameter, Values, power
 
 FALLS = 48  # falls of the learning rate that are kept apart; finer schedules are merged

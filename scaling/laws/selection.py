@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError
+from scaling.laws.checks import known_law
 from scaling.laws.extrapolation import holdout
-from scaling.laws.fitting import fit, known_law
+from scaling.laws.fitting import fit
 from scaling.laws.result import Fit
 from scaling.laws.rows import numbers
 

@@ -8,11 +8,11 @@ grid on that resample), all in the same compiled program as the fit. Called by `
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.special
 
 from scaling.errors import UserError
 from scaling.laws.minimize import Problem, minimize, predict
 from scaling.laws.result import Noise
+from scaling.laws.rows import groups_of
 from scaling.laws.starts import Screen
 
 CASES_FROM = 60  # residual degrees of freedom from which resampling rows is trusted
@@ -28,12 +28,6 @@ class Draws:
     noise: Noise
     method: str
     flags: tuple[str, ...] = ()
-
-
-def groups_of(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Index of each row's point [rows]: runs at one point differ in nothing but the seed."""
-    flat = [np.asarray(v, float).reshape(len(v), -1) for v in columns.values()]
-    return np.unique(np.concatenate(flat, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def estimate_noise(
@@ -62,8 +56,10 @@ def estimate_noise(
     if lack_dof <= 0:
         flag = "as many parameters as distinct points: lack of fit cannot be seen"
         return Noise(pure**0.5, pure_dof, **replicate), (flag,)
+    from scipy.special import fdtrc  # slow to import, needed by few tables
+
     lack = float(np.sum(size * centre**2)) / lack_dof
-    if pure > 0 and scipy.special.fdtrc(lack_dof, pure_dof, lack / pure) > SIGNIFICANT:
+    if pure > 0 and fdtrc(lack_dof, pure_dof, lack / pure) > SIGNIFICANT:
         return Noise(pooled**0.5, dof, **replicate), ()
     typical = points / float(np.sum(1 / size))
     between = max(0.0, (lack - pure) / typical) ** 0.5

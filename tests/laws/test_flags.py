@@ -3,7 +3,10 @@
 import inspect
 import json
 import math
+import os
 import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -123,6 +126,56 @@ def test_every_flag_is_tried() -> None:
 
     assert flags(fit_command) == set(FIT)
     assert flags(plan_command) | {"design"} == set(PLAN)
+
+
+def test_what_is_wrong_is_said_before_jax_is_imported(folder: pathlib.Path) -> None:
+    wrong = [
+        {flag: value} | ({"table": ""} if flag == "workdir" else {})
+        for flag, values in FIT.items() if flag not in ("cluster", "by")
+        for value in values if not isinstance(value, dict)
+    ]  # fmt: skip
+    code = f"""
+import math, sys
+from scaling.errors import UserError
+from scaling.laws.command import fit_command, plan_command
+nan, inf = math.nan, math.inf
+for options in {wrong}:
+    try:
+        fit_command(**{{"table": "runs.csv"}} | options)
+    except UserError:
+        continue
+    sys.exit(f"not refused: {{options}}")
+heavy = {{"jax", "jaxlib", "scipy", "matplotlib", "flax", "orbax"}} & set(sys.modules)
+sys.exit(f"imported: {{heavy}}" if heavy else 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_tables_of_other_lengths_find_the_programs_of_an_earlier_process(
+    folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    table = pd.read_csv(folder / "runs.csv")[["params", "tokens", "loss"]]
+    kept = []
+    launch = pathlib.Path(__file__).parents[2] / "launch.py"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    for rows in (24, 17, 63):
+        part = pd.concat([table, table * 1.001, table * 1.002]).iloc[:rows]
+        part.to_csv(tmp_path / "t.csv", index=False)
+        done = subprocess.run(
+            [sys.executable, launch, "fit", "--table=t.csv", "--law=chinchilla"], cwd=tmp_path,
+            env=env | {"SCALING_DATA_DIR": str(tmp_path / "data")}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "resamples" in done.stdout
+        kept.append({p.name for p in (tmp_path / "data" / "jax_cache").glob("*-cache")})
+    assert kept[0]
+    assert kept[0] == kept[1] == kept[2]
 
 
 def test_a_fit_without_resamples_says_what_to_type(folder: pathlib.Path) -> None:
