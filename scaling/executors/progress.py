@@ -158,9 +158,11 @@ class SweepProgress:
     def _work(self, program: str, job: dict[str, RunConfig], begun: dict[str, float]) -> Work:
         """What a job has to do."""
         first, cost, since = next(iter(job.values())), None, begun.get(next(iter(job)))
+        written = 0.0  # when the newest of its steps was
         for name, config in job.items() if since is not None else ():
             status = RunDirectory.open(config, self._workdir).status()
             self._step[name] = status.get("step", 0)
+            written = max(written, status.get("clock", 0.0))
             if status.get("cost"):
                 cost = cost or timing.from_dict(status["cost"])
         given = {name: self._leaves.get(name, ("", 0))[1] for name in job}
@@ -178,6 +180,7 @@ class SweepProgress:
             evaluation_steps=_evaluation_steps(first),
             running=None if since is None else time.monotonic() - since,
             cost=cost,
+            ending=max(0.0, time.time() - written) if since is not None and not any(todo) else 0.0,
         )
 
 

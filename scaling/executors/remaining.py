@@ -35,6 +35,7 @@ class Work:
     evaluation_steps: float  # one of them, in steps by its FLOPs
     running: float | None = None  # seconds since it began; None: it waits
     cost: Cost | None = None  # of the steps that it made since then
+    ending: float = 0.0  # seconds since its last step, when there is no step left
     trunk: int | None = None  # place in the list of the job from which its runs begin
     behind: float = 0.0  # steps of the trunk, still to do, until they can
 
@@ -158,8 +159,9 @@ def _ends(sweep: Sweep, rates: _Rates) -> float:
         compiled.add(_key(work))
         begun[i] = at + start
         step = rates.step(work) * work.members
-        took = work.steps * step + work.evaluations * rates.evaluation(work) * work.members
-        ends.append(begun[i] + took)
+        last = work.evaluations * rates.evaluation(work) * work.members
+        last = max(last - work.ending, 0.1 * work.ending)
+        ends.append(begun[i] + work.steps * step + last)
         return ends[-1]
 
     for i, work in enumerate(works):

@@ -43,6 +43,14 @@ def test_a_running_job_takes_its_steps_and_its_evaluation_not_its_compilation_ag
     assert Sweep(1, [running], [running.cost]).seconds() == pytest.approx(100 * 0.5 + 2.0)
 
 
+def test_a_job_that_evaluates_has_the_rest_of_that():
+    running = work(steps=0.0, running=500.0, cost=cost(step_s=0.5))
+    seen = [cost(eval_s=20.0)]
+    for ending, left in ((0.0, 20.0), (15.0, 5.0), (60.0, 6.0)):
+        sweep = Sweep(1, [dataclasses.replace(running, ending=ending)], seen)
+        assert sweep.seconds() == pytest.approx(left)
+
+
 def test_jobs_that_wait_start_and_compile_once_a_program_and_share_the_slots():
     running = work(running=9.0, cost=cost())
     first = 100 * 0.5 + 2.0
