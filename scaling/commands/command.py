@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from absl import flags
 from etils import epath
 
-from scaling import heartbeat
+from scaling import files, heartbeat
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,12 +108,22 @@ def workdir_flag() -> None:
     flags.DEFINE_string("workdir", "out", "folder of the run directories, tables and reports")
 
 
+_PATIENCE = 10.0  # seconds that a dry run waits for an object store
+
+
 def reachable_workdir() -> bool:
     """Whether there is a folder --workdir. Raises UserError for a file, or a store out of reach."""
-    workdir = epath.Path(FLAGS.workdir)
     client = logging.getLogger("gcsfs")  # logs the traceback of what it raises
     level = client.level
     client.setLevel(logging.CRITICAL)
+    try:
+        return _is_folder()
+    finally:
+        client.setLevel(level)
+
+
+def _is_folder() -> bool:
+    workdir = epath.Path(FLAGS.workdir)
     try:
         if workdir.is_dir():
             return True
@@ -122,11 +132,34 @@ def reachable_workdir() -> bool:
     except Exception as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"--workdir={FLAGS.workdir} cannot be reached: {why}") from error
-    finally:
-        client.setLevel(level)
     if found:
         raise UserError(f"--workdir={FLAGS.workdir} is a file; name a folder")
     return False
+
+
+def workdir_out_of_reach() -> str | None:
+    """Why --workdir, on an object store, cannot be read now; None: it can. A client tries for more
+    than a minute: whoever only looks waits for a part of it.
+    """
+    if files.is_local(FLAGS.workdir):
+        reachable_workdir()
+        return None
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # also when nobody waits any more
+    found: list[str | None] = []
+
+    def look() -> None:
+        try:
+            _is_folder()
+        except UserError as error:
+            found.append(str(error))
+        else:
+            found.append(None)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    late = f"--workdir={FLAGS.workdir} cannot be reached: no answer in {_PATIENCE:.0f} s"
+    return found[0] if found else late
 
 
 def experiment_flag() -> None:

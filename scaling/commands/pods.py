@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
+from etils import epath
 
 from scaling.commands.command import FLAGS, Command, given_options, stop_on_signals
 from scaling.commands.target import checker
@@ -42,7 +43,7 @@ def pod_target() -> tuple[Any, int]:
     return found, options.slices
 
 
-def turned_away(configs: "Sequence[RunConfig]") -> dict[str, str]:
+def turned_away(configs: "Sequence[RunConfig]", workdir: epath.PathLike) -> dict[str, str]:
     """Why runs do not fit the slices of the flags, by name; those that are over are not asked."""
     import importlib.util
 
@@ -52,7 +53,7 @@ def turned_away(configs: "Sequence[RunConfig]") -> dict[str, str]:
     from scaling.executors.pods import admission
 
     found, count = pod_target()
-    todo = [config for config in configs if not over(Job((config,)), FLAGS.workdir)]
+    todo = [config for config in configs if not over(Job((config,)), workdir)]
     why: dict[str, str] = {}
     compiles = importlib.util.find_spec("libtpu") is not None
     if not FLAGS.check_memory or not compiles:

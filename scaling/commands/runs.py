@@ -1,6 +1,7 @@
 """`launch.py train` and `sweep`: runs that are trained."""
 
 import dataclasses
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from scaling.commands.command import (
     reachable_workdir,
     stop_on_signals,
     workdir_flag,
+    workdir_out_of_reach,
 )
 from scaling.commands.tables import foreseen, given_study, write_report
 from scaling.commands.target import checker, target_flags, write_json
@@ -211,15 +213,23 @@ def _sweep() -> int:
     if FLAGS.check:
         return _check()
     check_file("experiment")
-    reachable_workdir()
+    looks = FLAGS.dry_run and not FLAGS.why
+    unread = workdir_out_of_reach() if looks else None
+    if not looks:
+        reachable_workdir()
     if FLAGS.why:
         return _why()
-    with preparing(FLAGS.experiment, quiet=FLAGS.dry_run) as ready:
-        return _train_all(ready)
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        preparing(FLAGS.experiment, quiet=FLAGS.dry_run) as ready,
+    ):
+        return _train_all(ready, empty if unread else FLAGS.workdir, unread)
 
 
-def _train_all(ready: Callable[[], None]) -> int:
-    """`ready` is called when the runs are known, and somebody else tells of them."""
+def _train_all(ready: Callable[[], None], seen: epath.PathLike, unread: str | None) -> int:
+    """`ready` is called when the runs are known, and somebody else tells of them. What is done
+    already is looked up in `seen`; `unread`: why, in a dry run, that is not --workdir.
+    """
     from scaling import runtime, study
     from scaling.config import fingerprint
     from scaling.executors import EXECUTORS, admission, forecast, preview
@@ -227,14 +237,14 @@ def _train_all(ready: Callable[[], None]) -> int:
     from scaling.executors.progress import SweepProgress
 
     if EXECUTORS[FLAGS.executor].commands:
-        return _pod_sweep(ready)
+        return _pod_sweep(ready, seen, unread)
     runtime.configure(FLAGS.cpu_devices)
     plan = given_study()
     configs = study.runs(plan)
-    planned = plan_lib.plan(configs, FLAGS.workdir, **_planning())
-    predicted = _forecast(configs, planned)
+    planned = plan_lib.plan(configs, seen, **_planning())
+    predicted = _forecast(configs, planned, seen)
     if FLAGS.dry_run:
-        print(preview.table(configs, FLAGS.workdir, devices=FLAGS.devices))
+        print(preview.table(configs, FLAGS.workdir, FLAGS.devices, unread))
         print(predicted.text())
         if text := planned.text():
             print(text)
@@ -270,7 +280,7 @@ def _train_all(ready: Callable[[], None]) -> int:
     return _after(plan, configs, results, stop)
 
 
-def _forecast(configs: "list[RunConfig]", planned: "Plan") -> "Forecast":
+def _forecast(configs: "list[RunConfig]", planned: "Plan", workdir: epath.PathLike) -> "Forecast":
     """What the sweep of the flags will take."""
     from scaling.config import run_name
     from scaling.executors import forecast
@@ -278,7 +288,7 @@ def _forecast(configs: "list[RunConfig]", planned: "Plan") -> "Forecast":
     shared = {run_name(b.config): b.step for job in planned.jobs for _, b in job.branches}
     groups = [job.configs for job in planned.jobs]
     return forecast.forecast(
-        configs, FLAGS.workdir, **_place(configs), mfu=FLAGS.mfu, shared=shared, groups=groups
+        configs, workdir, **_place(configs), mfu=FLAGS.mfu, shared=shared, groups=groups
     )
 
 
@@ -306,7 +316,7 @@ def _after(
     return FAILED if any(r.status == "failed" for r in results) else 0
 
 
-def _pod_sweep(ready: Callable[[], None]) -> int:
+def _pod_sweep(ready: Callable[[], None], seen: epath.PathLike, unread: str | None) -> int:
     """A sweep whose runs are trained on pods; nothing is trained on this machine."""
     found, count = pods.pod_target()
     from scaling import runtime, study
@@ -321,13 +331,13 @@ def _pod_sweep(ready: Callable[[], None]) -> int:
     runtime.configure(FLAGS.cpu_devices)
     plan = given_study()
     configs = study.runs(plan)
-    why = pods.turned_away(configs)
+    why = pods.turned_away(configs, seen)
     admitted = [config for config in configs if run_name(config) not in why]
-    jobs = plan_lib.plan(admitted, FLAGS.workdir, **_planning()).jobs
+    jobs = plan_lib.plan(admitted, seen, **_planning()).jobs
     if FLAGS.dry_run:
-        print(preview.table(configs, FLAGS.workdir, devices=found.chips * count))
+        print(preview.table(configs, FLAGS.workdir, found.chips * count, unread))
         print("".join(f"\nrefused: {name}: {reason}" for name, reason in why.items()))
-        print(pods.pod_commands([job for job in jobs if not jobs_lib.over(job, FLAGS.workdir)]))
+        print(pods.pod_commands([job for job in jobs if not jobs_lib.over(job, seen)]))
         return FAILED if why else 0
     stop = stop_on_signals()
     results = pods.refuse(configs, why)

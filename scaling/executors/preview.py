@@ -6,6 +6,7 @@ came out and how to repeat what failed. What is printed in between: `progress.py
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import pandas as pd
@@ -20,8 +21,15 @@ from scaling.status import ENDED, repeat_command
 from scaling.units import human
 
 
-def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | None = None) -> str:
+def table(
+    configs: Sequence[RunConfig],
+    workdir: epath.PathLike,
+    devices: int | None = None,
+    unread: str | None = None,
+) -> str:
     """One line a run, and totals; trains nothing.
+
+    `unread`: why `workdir` cannot be read now; then the state of every run is "?".
 
     Params are all parameters, those without embeddings, and those that a token meets; epochs are
     passes over the distinct tokens, where the corpus is prepared; FLOPs are of training, by the
@@ -29,7 +37,9 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
     cannot be.
     """
     devices = devices or len(jax.devices())
-    statuses = [RunDirectory.open(c, workdir).status() for c in configs]
+    statuses: list[dict[str, Any]] = [{"state": "?"} for _ in configs]
+    if not unread:
+        statuses = [RunDirectory.open(c, workdir).status() for c in configs]
     states = [status.get("state", "to do") for status in statuses]
     spent = [ladder.cost(config) for config in configs]
     epochs = [_epochs(config) for config in configs]
@@ -59,11 +69,14 @@ def table(configs: Sequence[RunConfig], workdir: epath.PathLike, devices: int | 
     damaged = [f"damaged: {s['reason']}" for s in statuses if s.get("state") == "damaged"]
     left = sum(c.flops for c, s in zip(spent, states, strict=True) if s not in ENDED)
     listed = "\n".join([pd.DataFrame(rows).to_string(index=False), *damaged])
+    done = "what is done already is not known" if unread else f"{states.count('done')} done"
+    note = f"\nnote: {unread}; the runs that are done there are not trained again" if unread else ""
     return (
         f"{listed}\n\n"
-        f"{len(configs)} runs, {states.count('done')} done; {human(sum(c.tokens for c in spent))} "
-        f"tokens and {sum(c.flops for c in spent):.2e} FLOPs in all, {left:.2e} FLOPs to do; "
-        f"directories in {epath.Path(workdir) / 'runs'}"
+        f"{len(configs)} runs, {done}; {human(sum(c.tokens for c in spent))} "
+        f"tokens and {sum(c.flops for c in spent):.2e} FLOPs in all, "
+        f"{'at most as many' if unread else f'{left:.2e} FLOPs'} to do; "
+        f"directories in {epath.Path(workdir) / 'runs'}{note}"
     )
 
 
