@@ -34,7 +34,8 @@ def _run() -> int:
     except SourceError as error:
         field = "--" if FLAGS.source is not None else "data."
         raise DataError(f"{field}{error.member}: {error}") from error
-    print(_text(found), file=sys.stderr if FLAGS.json == "-" else sys.stdout)
+    text = _text(found).encode("utf-8", "backslashreplace").decode()  # names are any bytes
+    print(text, file=sys.stderr if FLAGS.json == "-" else sys.stdout)
     if FLAGS.json:
         write_json(dataclasses.asdict(found))
     return 0
@@ -100,7 +101,8 @@ def _why(found: "Inspection") -> str:
     wanted = f"data.validation_fraction={found.validation_fraction:g}"
     if found.split_by == "documents":
         return f", each by its own hash, for {wanted}"
-    return f": whole documents do not give {wanted}"
+    copies = f"; {found.block_copies:,} copies dropped" if found.block_copies else ""
+    return f": whole documents do not give {wanted}{copies}"
 
 
 def _vocabulary(found: "Inspection") -> str:

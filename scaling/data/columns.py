@@ -56,7 +56,10 @@ class Saved:
         folder, self.column = pattern_and_field(argument)
         self.folder = Path(folder).expanduser().absolute()
         if not self.folder.is_dir():
-            raise SourceError(f'source "{self.name}": there is no folder {self.folder}')
+            raise SourceError(
+                f'source "{self.name}": there is no folder {self.folder} (nothing is downloaded); '
+                "save the data set there by save_to_disk of the datasets library"
+            )
         if (self.folder / "dataset_dict.json").is_file():
             splits = tuple(self._read(self.folder / "dataset_dict.json")["splits"])
             default = splits[0] if len(splits) == 1 else "train"

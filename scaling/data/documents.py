@@ -71,7 +71,8 @@ class Documents:
         """The documents."""
         ends = np.load(self.folder / "offsets.npy")
         bounds = np.stack([ends[:-1], ends[1:]], axis=1)
-        return Texts(self.folder / "text.bin", np.load(self.folder / "digests.npy"), bounds)
+        digests = np.load(self.folder / "digests.npy", mmap_mode="r")
+        return Texts(self.folder / "text.bin", digests, bounds)
 
     @property
     def names(self) -> list[str]:

@@ -43,6 +43,7 @@ class Inspection:
     empty: int
     empty_names: list[str]  # of some of them
     copies: int  # of a document that was there before, dropped
+    block_copies: int  # likewise, of blocks, where these are what is split
     crlf: int  # documents with line ends of carriage return and line feed
     longest: str
     longest_bytes: int
@@ -88,6 +89,7 @@ def inspect(data: DataConfig, lines: int, root: Path | None = None) -> Inspectio
         empty=facts["empty"],
         empty_names=facts["empty_names"],
         copies=facts["copies"],
+        block_copies=of.copies,
         crlf=facts["crlf"],
         longest=longest,
         longest_bytes=longest_bytes,

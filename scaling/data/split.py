@@ -47,6 +47,10 @@ class Pieces(Protocol):
         """The distinct texts."""
 
     @property
+    def copies(self) -> int:
+        """Blocks that were there before, dropped."""
+
+    @property
     def documents(self) -> np.ndarray:
         """SHA-256 of the document that each text is from: uint8 [texts, 32]."""
 
@@ -89,6 +93,7 @@ class WholeDocuments:
     of: Documents
     by = "documents"
     rule = _DOCUMENTS
+    copies = 0
 
     @property
     def content(self) -> str:
@@ -139,6 +144,11 @@ class Blocks:
         """Hash of the set of blocks."""
         return self._facts["content"]
 
+    @property
+    def copies(self) -> int:
+        """See `Pieces`."""
+        return self._facts["copies"]
+
     @functools.cached_property
     def texts(self) -> Texts:
         """The blocks; they lie in the documents' file."""
@@ -170,12 +180,13 @@ def _blocks(docs: Documents, root: Path) -> Blocks:
 
     def build(folder: Path) -> None:
         texts, seen = docs.texts, dict[bytes, tuple[int, int, int]]()
-        size = block_size(int(texts.lengths.sum()))
+        size, copies = block_size(int(texts.lengths.sum())), 0
         every = zip(texts.read(np.arange(len(texts.bounds))), texts.bounds[:, 0], strict=True)
         for parent, (text, first) in enumerate(every):
             start = 0
             for end in cuts(text, size):
                 digest = hashlib.sha256(text[start:end]).digest()
+                copies += digest in seen
                 seen.setdefault(digest, (int(first) + start, int(first) + end, parent))
                 start = end
         digests = np.frombuffer(b"".join(seen), np.uint8).reshape(-1, texts.digests.shape[1])
@@ -183,10 +194,10 @@ def _blocks(docs: Documents, root: Path) -> Blocks:
         np.save(folder / "digests.npy", digests)
         np.save(folder / "bounds.npy", places[:, :2])
         np.save(folder / "parents.npy", places[:, 2])
-        facts = {"content": content_of(digests), "size": size}
+        facts = {"content": content_of(digests), "size": size, "copies": copies}
         (folder / "facts.json").write_text(json.dumps(facts))
 
-    key = key_of([docs.folder.name, _BLOCKS])
+    key = key_of([docs.folder.name, _BLOCKS, "v2"])
     return Blocks(build_once(root / "blocks" / key, build), docs)
 
 

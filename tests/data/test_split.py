@@ -84,6 +84,10 @@ def test_a_block_that_comes_twice_is_kept_once(tmp_path: Path) -> None:
     # Line ends at the same places in each copy, which is of whole blocks.
     copy = text[: cuts(text, 256)[40]]
     corpus = corpus_of(tmp_path / "files", [copy * 3])
+    config = DataConfig(source=f"text:{tmp_path}/files/*.txt")
+    of = pieces(config, config, tmp_path / "files" / "root")
+    assert of.copies + len(of.texts.digests) == pytest.approx(3 * len(copy) / 300, rel=0.15)
+    assert of.copies > len(of.texts.digests)
     blocks = [*texts_of(corpus, "train"), *texts_of(corpus, "validation")]
     assert len(set(blocks)) == len(blocks)
     assert sum(map(len, blocks)) < 1.2 * len(copy)

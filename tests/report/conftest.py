@@ -28,6 +28,7 @@ def record(
         "tokens": tokens,
         "flops": 6.0 * params * tokens,
         "unique_tokens": config.data.unique_tokens or 26_000_000,
+        "split_by": "blocks of about 256 bytes",
     }
     made_by = {"device_kind": "cpu", "device_count": 1} | made_by
     run.start(config, provenance() | made_by, size=size)

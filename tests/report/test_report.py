@@ -193,7 +193,9 @@ def test_a_study_gives_title_axis_and_curves(tmp_path, base):
 def test_two_corpora_are_loud_on_the_page(tmp_path, base):
     record(base, tmp_path, loss=2.0)
     record(override(base, {"data.corpus": "0ther"}), tmp_path, loss=2.0)
-    assert "2 DIFFERENT CORPORA" in text_of(report(tmp_path).read_text())
+    text = text_of(report(tmp_path).read_text())
+    assert "2 DIFFERENT CORPORA" in text
+    assert "validation split by blocks of about 256 bytes" in text
 
 
 def test_a_workdir_where_nothing_is_done_or_begun(tmp_path, base):
