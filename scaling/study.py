@@ -161,9 +161,9 @@ def _check_axes(study: Study, configs: list[RunConfig]) -> None:
     numbers = [name for name, number in known.items() if number]
     for field, column, columns in (
         ("x", study.x, [*numbers, "auto"]),
-        ("group", study.group, known),
+        *(("group", column, list(known)) for column in study.groups),
     ):
-        if column is None or column in columns:
+        if column in columns:
             continue
         text = f'study {study.name}: {field}="{column}"'
         if column in flat(configs[0]) and column not in known:

@@ -164,7 +164,9 @@ class Study:
     x: str = "params"  # column of the table that the law runs over
     law: str = "power_floor"  # key of scaling.laws.LAWS
     holdout: bool = True  # fit without the largest x, and score the fit on it
-    group: str | None = None  # config field; each of its values is a curve of its own
+    # Config field, or up to three; each of their values is a curve of its own. In figures the first
+    # is told by colour, the second by marker, the third by the kind of line.
+    group: str | Sequence[str] | None = None
     log_x: bool = True  # scale of the figures' x axis
 
     def __post_init__(self) -> None:
@@ -178,6 +180,13 @@ class Study:
                 object.__setattr__(self, "base", from_dict(self.base))
             except ConfigError as error:
                 raise ConfigError(f"study {self.name}, base: {error}") from error
+        given = (self.group,) if isinstance(self.group, str) else tuple(self.group or ())
+        if len(given) > 3 or len(set(given)) < len(given):
+            raise ConfigError(
+                f"study {self.name}: group={given!r} must be up to three different fields: a "
+                "colour, a marker and a kind of line each"
+            )
+        object.__setattr__(self, "group", given)
         object.__setattr__(self, "runs", tuple(chain(self.runs)))
         if not self.runs:
             raise ConfigError(f"study {self.name} has no runs")
@@ -186,6 +195,11 @@ class Study:
         """Of each evaluation set that some run does not have, why (`config.left_out`)."""
         assert isinstance(self.base, RunConfig)
         return [*{line: None for o in self.runs for line in left_out(self.base, o).values()}]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The fields that tell curves apart; none: whichever do."""
+        return tuple(self.group or ())
 
     def configs(self) -> list[RunConfig]:
         """The runs in the order of `runs`, unresolved. A ConfigError names the run it is in."""

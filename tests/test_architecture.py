@@ -30,7 +30,17 @@ ROOMS = [
 # These read tables only. They and the rooms of training do not know each other.
 READERS = [["laws"], ["report"]]
 SHARED = {
-    *("errors", "units", "files", "config", "provenance", "starts", "records", "tables"),
+    *(
+        "errors",
+        "units",
+        "strict_json",
+        "files",
+        "config",
+        "provenance",
+        "starts",
+        "records",
+        "tables",
+    ),
     *("sweep", "status"),
 }
 

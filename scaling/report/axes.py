@@ -1,14 +1,22 @@
-"""What a table of runs varies, and so what its figures have on their axes.
+"""What a table of runs varies, and so what its figures have on their axes, and which curves.
 
-Takes the table of `scaling/records.py`; gives names of columns and their labels. Called by
-`figures.py` and `page.py`. A study of width has params, tokens and compute; one of data has unique
-tokens or epochs; any other numeric column can be asked for by name.
+Takes the table of `scaling/tables.py`; gives names of columns, their labels, and the runs of each
+curve. Called by `figures.py` and `page.py`. A study of width has params, tokens and compute; one of
+data has unique tokens or epochs; any other numeric column can be asked for by name. Curves are told
+apart by the values themselves, None among them; only what follows from whole steps (tokens, epochs,
+FLOPs) is one where it nearly agrees.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import pandas as pd
 
+from scaling.config import RunConfig
 from scaling.errors import UserError, nearest
-from scaling.units import human
+from scaling.starts import execution_of
+from scaling.units import labels, numbered
 
 LABELS = {
     "params": "parameters",
@@ -35,7 +43,17 @@ _DERIVED = (
     *("model.heads", "model.head_dim", "model.kv_heads", "model.mlp_width", "model.moe.width"),
     *("optim.warmup_steps", "train.steps"),
 )
-_SAME = 1.01  # counts closer than this are one count, rounded to whole steps
+MOST = 3  # fields that tell curves apart: by colour, marker and line
+_SAME = 1.01  # counts that vary by less than this do not vary: a number of steps is whole
+# Amounts that follow from a number of steps, so that equal ones never quite agree; those that are
+# apart by less than a factor of `_NEAR` are one.
+_AMOUNTS, _NEAR = ("tokens", "epochs", "flops"), 1.05
+
+
+def is_rate(column: str) -> bool:
+    """Whether a column is a learning rate: the loss has a minimum over it, and no law."""
+    name = column.rpartition(".")[2]
+    return name in ("lr", "learning_rate") or name.endswith(("_lr", "_learning_rate"))
 
 
 def label(column: str) -> str:
@@ -53,6 +71,8 @@ def varies(frame: pd.DataFrame, column: str) -> bool:
     if column not in frame or not pd.api.types.is_numeric_dtype(frame[column]):
         return False
     values = done(frame)[column].dropna()
+    if column not in COUNTS:
+        return values.nunique() > 1
     return len(values) > 0 and bool(values.max() > _SAME * values.min())
 
 
@@ -87,69 +107,137 @@ def figure_axes(frame: pd.DataFrame, x: str) -> list[str]:
     return [x, *(c for c in further if c != x and varies(frame, c))]
 
 
-def group_of(frame: pd.DataFrame, x: str) -> str | None:
-    """The column that tells apart runs with the same `x` (other than by seed), if any do."""
+def group_of(frame: pd.DataFrame, x: str) -> tuple[str, ...]:
+    """The columns that tell apart runs with the same `x` (other than by seed), at most `MOST`; none
+    where nothing does.
+    """
     rows = done(frame, x)
+    execution = {*execution_of(RunConfig())}
     sizes = ["params", "unique_tokens", "tokens", "flops"]
     fields = [c for c in frame if "." in c and not c.startswith(("mesh.", "evals."))]
-    chosen = [c for c in fields if c not in _DERIVED]
+    fields = [c for c in fields if c not in execution]  # what is computed does not depend on them
+    chosen = [*sizes, *(c for c in fields if c not in _DERIVED)]
     derived = [c for c in fields if c in _DERIVED]
-    return _fewest(rows, x, [*sizes, *chosen]) or _fewest(rows, x, derived)
+    found: tuple[str, ...] = ()
+    for _ in range(MOST):
+        apart = [x, *found]
+        column = _fewest(rows, apart, chosen) or _fewest(rows, apart, derived)
+        if column is None:
+            break
+        found += (column,)
+    return found
 
 
-def _fewest(rows: pd.DataFrame, x: str, columns: list[str]) -> str | None:
-    """Of the columns that tell apart runs with the same `x`, the one with the fewest values."""
-    best: str | None = None
+def _fewest(rows: pd.DataFrame, apart: list[str], columns: list[str]) -> str | None:
+    """Of the columns that tell apart runs that are the same in the columns `apart`, the one with
+    the fewest values.
+    """
+    best, fewest = None, 0
+    known = [groups_in(rows[column]) for column in apart]
     for column in columns:
-        if column == x or column in SEEDS or column not in rows:
+        if column in apart or column in SEEDS or column not in rows or rows.empty:
             continue
-        values = _rounded(rows[column])
-        if values.groupby(_rounded(rows[x])).nunique().max() > 1 and (
-            best is None or values.nunique() < _rounded(rows[best]).nunique()
-        ):
-            best = column
+        groups = groups_in(rows[column])
+        differ = groups.groupby([k.to_numpy() for k in known]).nunique().max() > 1
+        if differ and (best is None or groups.nunique() < fewest):
+            best, fewest = column, groups.nunique()
     return best
 
 
-def _rounded(values: pd.Series) -> pd.Series:
-    """Counts to two significant digits: a number of steps is whole, so FLOPs never quite agree."""
-    if not pd.api.types.is_float_dtype(values):
-        return values
-    return values.map(lambda value: float(f"{value:.2g}"))
+def groups_in(column: pd.Series) -> pd.Series:
+    """The group of each row by one column: 0, 1, ... in the order of the values: numbers, then
+    text, then what is neither, None last.
+    """
+    if column.name in _AMOUNTS:
+        column = _amounts(column.astype("float64"))
+    values = column.tolist()
+    number = np.array(numbered(values), int)
+    firsts = [values[int(np.argmax(number == k))] for k in range(len(set(number)))]
+    order = sorted(range(len(firsts)), key=lambda k: _place(firsts[k]))
+    rank = {k: i for i, k in enumerate(order)}
+    return pd.Series([rank[k] for k in number], index=column.index, dtype="int64")
 
 
-def groups(frame: pd.DataFrame, x: str, by: str | None) -> list[tuple[object, pd.DataFrame]]:
-    """The done runs, apart by the column `by`: [(value or None, rows)], in the order of value."""
+def _place(value: object) -> tuple[int, float, str]:
+    if value is None or value is pd.NA or value != value:
+        return 3, 0.0, ""
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return 0, float(value), repr(value)
+    return 1 if isinstance(value, str) else 2, 0.0, str(value)
+
+
+def _amounts(column: pd.Series) -> pd.Series:
+    """Each amount as the mean of those that it chains to by factors below `_NEAR`."""
+    ordered = column.dropna().sort_values()
+    step = (ordered / ordered.shift() >= _NEAR) & (ordered > 0)
+    mean = ordered.groupby(step.cumsum()).transform("mean")
+    return mean.reindex(column.index)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The runs of one line of a figure."""
+
+    by: tuple[str, ...]  # columns that tell curves apart, of which these are its values
+    values: tuple[object, ...]
+    labels: tuple[str, ...]  # of the values, as many digits as tell them from the others'
+    places: tuple[int, ...]  # of each value among those of its column: 0, 1, ...
+    rows: pd.DataFrame
+
+    @property
+    def name(self) -> str | None:
+        """In words; None for the only curve of a study."""
+        words = [named(c, text) for c, text in zip(self.by, self.labels, strict=True)]
+        return ", ".join(words) or None
+
+
+def curves_of(frame: pd.DataFrame, x: str | None, by: Sequence[str]) -> list[Curve]:
+    """The done runs, apart by the columns `by`, in the order of the values."""
     rows = done(frame, x)
-    if by is None:
-        return [(None, rows)]
-    if by not in rows:
-        raise UserError(f'group="{by}" is no column of the table{nearest(by, rows.columns)}')
-    if rows[by].isna().all() and len(rows):
-        raise UserError(
-            f'group="{by}" has no value in any run (resolving a run empties what it turns into '
-            "steps, such as train.epochs); group by a column of the table, such as epochs"
+    for column in by:
+        if column not in rows:
+            raise UserError(f'group="{column}" is no column of the table{nearest(column, rows)}')
+        if rows[column].isna().all() and len(rows):
+            raise UserError(
+                f'group="{column}" has no value in any run (resolving a run empties what it turns '
+                "into steps, such as train.epochs); group by a column of the table, such as epochs"
+            )
+    return curves_in(rows, by)
+
+
+def curves_in(rows: pd.DataFrame, by: Sequence[str]) -> list[Curve]:
+    """As `curves_of`, of all the rows."""
+    if not by or rows.empty:
+        return [Curve((), (), (), (), rows)]
+    places = pd.DataFrame({column: groups_in(rows[column]) for column in by})
+    names, values = {}, {}
+    for column in by:
+        of_column = _amounts(rows[column]) if column in _AMOUNTS else rows[column]
+        first = [of_column[places[column] == k].iloc[0] for k in range(places[column].max() + 1)]
+        names[column], values[column] = labels(_short(column, first)), first
+    found = []
+    for key, part in places.groupby(list(by)):
+        at = dict(zip(by, (int(k) for k in key), strict=True))
+        found.append(
+            Curve(
+                tuple(by),
+                tuple(values[c][k] for c, k in at.items()),
+                tuple(names[c][k] for c, k in at.items()),
+                tuple(at.values()),
+                rows.loc[part.index],
+            )
         )
-    return groups_of(rows, by)
+    return found
 
 
-def groups_of(rows: pd.DataFrame, by: str) -> list[tuple[object, pd.DataFrame]]:
-    """Rows apart by a column: [(value, rows)], in the order of value."""
-    key = _rounded(rows[by])
-    return [(value, rows.loc[part.index]) for value, part in rows.groupby(key)]
+def _short(column: str, values: list[object]) -> list[object]:
+    """Amounts in three digits: that is where they agree."""
+    return [float(f"{v:.3g}") for v in values] if column in _AMOUNTS else values
 
 
-def shown(value: object) -> str:
-    """One value of a column, short."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return human(float(value)) if number else str(value)  # type: ignore[arg-type]
-
-
-def named(column: str, value: object) -> str:
-    """ "1.2M parameters", "optim.name adamw": one value of a column in words."""
-    if column in COUNTS:
-        return f"{shown(value)} {label(column)}"
-    return f"{label(column)} {shown(value)}"
+def named(column: str, text: str) -> str:
+    """ "1.2M parameters", "optim.name adamw": the label of one value of a column in words."""
+    return f"{text} {label(column)}" if column in COUNTS else f"{label(column)} {text}"
 
 
 def means(rows: pd.DataFrame, x: str, loss: str = "loss") -> pd.DataFrame:

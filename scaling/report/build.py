@@ -5,19 +5,28 @@ Takes a workdir or run directories, and the `Study` they belong to if there is o
 is recorded, trains nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from etils import epath
 
-from scaling import files
+from scaling import files, strict_json
 from scaling.config import flat
 from scaling.errors import DamagedError, UserError
 from scaling.records import RunDirectory, find_runs
 from scaling.report import figures
-from scaling.report.axes import check_axis, done, figure_axes, group_of, groups, main_axis, named
+from scaling.report.axes import (
+    check_axis,
+    curves_of,
+    done,
+    figure_axes,
+    group_of,
+    is_rate,
+    main_axis,
+)
 from scaling.report.findings import Finding, find
+from scaling.report.optimum import RateFinding, find_rates, law_figure, valleys_figure
 from scaling.report.page import Page, render
 from scaling.starts import as_trained
 from scaling.sweep import Study
@@ -66,17 +75,22 @@ def report(
     x = main_axis(frame) if x == "auto" else x
     frame = _with_field(frame, begun, x)
     check_axis(frame, x)
-    by = study.group if study and study.group else group_of(frame, x)
-    frame = _with_field(frame, begun, by) if by else frame
+    by = study.groups if study and study.groups else group_of(frame, x)
+    for column in by:
+        frame = _with_field(frame, begun, column)
     law = law or (study.law if study else "power_floor")
     test = holdout if holdout is not None else study.holdout if study else True
 
-    found = [
-        find(part, x, law, test, name=None if by is None else named(by, value))
-        for value, part in groups(frame, x, by)
-    ]
+    rates = find_rates(frame, x, by) if is_rate(x) else None
+    # Over a learning rate the loss has a minimum, and no law.
+    curves = [] if rates is not None else curves_of(frame, x, by)
+    found = [find(curve.rows, x, law, test, name=curve.name) for curve in curves]
     lines, damaged = _curves(begun)
-    drawn = list(_draw(frame, lines, x, by, found, law, test, study is None or study.log_x))
+    log_x = study is None or study.log_x
+    if rates is not None:
+        drawn = list(_draw_rates(frame, lines, by, rates, log_x))
+    else:
+        drawn = list(_draw(frame, lines, x, by, found, law, test, log_x))
     for figure in drawn:
         figures.save(figure, out / "figures")
     readable = [run for run in begun if _config(run) is not None]
@@ -89,12 +103,15 @@ def report(
         table=frame,
         facts={**facts, "warnings": [*facts["warnings"], *damaged]},
         findings=found,
+        rates=rates,
         figures=drawn,
         configs={name: flat(config) for name, config in configs.items()},
         records=records,
         begun=begun,
         missing=[run for run in source if run not in begun],
     )
+    if rates is not None:
+        files.write_atomic(out / "optimum.json", strict_json.encode(rates.as_json(), indent=2))
     files.write_atomic(out / "index.html", render(page).encode())
     return out / "index.html"
 
@@ -132,7 +149,7 @@ def _draw(
     frame: pd.DataFrame,
     lines: Mapping[str, pd.DataFrame],
     x: str,
-    by: str | None,
+    by: tuple[str, ...],
     found: list[Finding],
     law: str,
     test: bool,
@@ -144,7 +161,7 @@ def _draw(
         apart = by if column == x else group_of(frame, column)
         finding = found[0] if column == x else find(frame, column, law, test)
         fitted: dict[str, Any] = {}
-        if apart is None and finding.drawable and not (column != x and _unsure(finding)):
+        if not apart and finding.drawable and not (column != x and _unsure(finding)):
             fitted = {"fit": finding.fit, "holdout": finding.holdout}
         yield figures.loss_figure(frame, column, **fitted, by=apart, log_x=log_x or column != x)
     for figure in (
@@ -152,6 +169,21 @@ def _draw(
         figures.sets_figure(frame, x, log_x),
         figures.gap_figure(frame, x, log_x),
     ):
+        if figure is not None:
+            yield figure
+
+
+def _draw_rates(
+    frame: pd.DataFrame,
+    lines: Mapping[str, pd.DataFrame],
+    by: Sequence[str],
+    rates: RateFinding,
+    log_x: bool,
+) -> Iterable[figures.Drawn]:
+    yield valleys_figure(rates, log_x)
+    yield figures.loss_figure(frame, rates.x, by=by, log_x=log_x)
+    coloured = rates.size if rates.size is not None else rates.x
+    for figure in (law_figure(rates), figures.curves_figure(lines, frame, coloured)):
         if figure is not None:
             yield figure
 

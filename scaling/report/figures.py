@@ -6,7 +6,7 @@ touches matplotlib's global state.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 from scaling import files
 from scaling.laws import Fit, Holdout
 from scaling.report import style
-from scaling.report.axes import done, groups, label, means, shown, varies
-from scaling.report.style import COLOURS, INK, MARKERS, PAPER
+from scaling.report.axes import Curve, curves_of, done, label, means, named, varies
+from scaling.report.style import COLOURS, INK, LINES, MARKERS, PAPER
+from scaling.units import labels
 
 LOSS = "validation loss (nats per token)"
 DRAWN_LINES = 12  # more curves than this are told apart by a colour bar
@@ -61,16 +62,16 @@ def loss_figure(
     x: str,
     fit: Fit | None = None,
     holdout: Holdout | None = None,
-    by: str | None = None,
+    by: Sequence[str] = (),
     log_x: bool = True,
 ) -> Drawn:
     """Final validation loss against `x`: every seed, the mean of each point, and the fit.
 
     The fit's band is where one more run would land; beyond the sizes fitted the line is dashed. The
     strip below shows the same relative to the law. With a `holdout`, its fit is drawn, and the
-    largest point with the interval that was predicted for it. `by` names a column each of whose
-    values is a line of its own. A second axis gives bits per byte when every run has the same bytes
-    a token.
+    largest point with the interval that was predicted for it. `by` names columns each of
+    whose values is a line of its own: the first has the colours, the second the markers, the third
+    the kinds of line. A second axis gives bits per byte when every run has the same bytes a token.
     """
     rows, data = done(frame, x), []
     fit = holdout.fit if holdout is not None else fit
@@ -82,14 +83,17 @@ def loss_figure(
             _draw_strip(strip[0], rows, x, fit, data[0], out)
         if holdout is not None:
             data.append(_draw_prediction(axes, strip[0], rows[x].max(), x, holdout))
-        parts = groups(frame, x, by)
-        for (value, part), colour in zip(parts, _colours(len(parts)), strict=True):
+        curves = curves_of(frame, x, by)
+        for curve, look in zip(curves, looks(curves), strict=True):
+            part = curve.rows
             held = part["name"].isin(out)
             mean = "one run" if part[x].is_unique else "mean over seeds"
-            name = mean if by is None else shown(value)
-            data.append(_draw_points(axes, part[~held], x, name, colour, joined=by is not None))
+            name = curve.name or mean
+            data.append(draw_points(axes, part[~held], x, name, **look, listed=not by))
             if held.any():
-                data.append(_draw_points(axes, part[held], x, "held out: measured", style.RED))
+                name, red = "held out: measured", style.RED
+                data.append(draw_points(axes, part[held], x, name, red, "D"))
+        title = list_looks(axes, curves)
         drawn = pd.concat([d for d in data if not d.empty], ignore_index=True)
         style.count_axis(axes, list(rows[x]), log=log_x)
         bounds = drawn[[c for c in ("loss", "low", "high") if c in drawn]].to_numpy(float)
@@ -97,7 +101,7 @@ def loss_figure(
         (strip or [axes])[0].set_xlabel(label(x))
         axes.set_ylabel(LOSS)
         _bits_axis(axes, rows)
-        style.legend_below(figure, axes, title=by and label(by))
+        style.legend_below(figure, axes, title=title)
         style.finish(figure)
     caption = f"Final validation loss against {label(x)}; small open points are single runs."
     if fit is not None:
@@ -105,7 +109,7 @@ def loss_figure(
         caption += ", the strip the same as a distance from the law."
     if holdout is not None:
         caption += " The line is fitted without the largest point."
-    return Drawn(f"loss-{_file(x)}", f"Loss against {label(x)}", caption, figure, drawn)
+    return Drawn(f"loss-{file_of(x)}", f"Loss against {label(x)}", caption, figure, drawn)
 
 
 _BAND: dict[str, Any] = {"color": style.BLUE, "alpha": 0.16, "lw": 0}
@@ -164,15 +168,57 @@ def _draw_prediction(axes: Axes, strip: Axes, at: float, x: str, holdout: Holdou
     return pd.DataFrame([row])
 
 
-def _draw_points(
-    axes: Axes, rows: pd.DataFrame, x: str, name: str, colour: str, joined: bool = False
+def looks(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """Colour, marker and line of each curve."""
+    if len(curves) == 1:
+        return [{"colour": style.BLUE, "marker": "o", "line": "-" if curves[0].by else "none"}]
+    colours = style.ramp(1 + max(curve.places[0] for curve in curves))
+    found = []
+    for curve in curves:
+        first, second, third = (*curve.places, 0, 0)[:3]
+        found.append(
+            {
+                "colour": colours[first],
+                "marker": MARKERS[second % len(MARKERS)],
+                "line": LINES[third % len(LINES)],
+            }
+        )
+    return found
+
+
+def list_looks(axes: Axes, curves: Sequence[Curve]) -> str | None:
+    """Entries of the legend for what tells curves apart; its title, where that is one column."""
+    by = curves[0].by
+    seen: dict[tuple[int, int], str] = {}
+    for curve, look in zip(curves, looks(curves), strict=True):
+        for depth, (place, text) in enumerate(zip(curve.places, curve.labels, strict=True)):
+            if (depth, place) in seen:
+                continue
+            seen[depth, place] = text
+            shows: dict[str, Any] = {"color": look["colour"] if depth == 0 else INK, "mec": PAPER}
+            shows |= {"marker": look["marker"] if depth == 1 or len(by) == 1 else "none", "ms": 7}
+            shows |= {"ls": "none" if depth == 1 else look["line"] if depth == 2 else "-"}
+            axes.plot([], [], label=text if len(by) == 1 else named(by[depth], text), **shows)
+    return label(by[0]) if len(by) == 1 else None
+
+
+def draw_points(
+    axes: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    name: str,
+    colour: str,
+    marker: str = "o",
+    line: str = "none",
+    listed: bool = True,
 ) -> pd.DataFrame:
+    """Every seed, and the mean of each point, `listed` in the legend as `name`; what was drawn."""
     mean = means(rows, x)
     seeds = rows[rows[x].isin(mean[x][mean["count"] > 1])]
     axes.plot(seeds[x], seeds["loss"], "o", ms=4, mfc="none", mec=colour, alpha=0.8)
-    kind, line = "D" if colour == style.RED else "o", "-" if joined else "none"
     look: dict[str, Any] = {"ms": 7, "color": colour, "mec": PAPER, "zorder": 5}
-    axes.plot(mean[x], mean["mean"], marker=kind, ls=line, label=name, **look)
+    look |= {"label": name} if listed else {}
+    axes.plot(mean[x], mean["mean"], marker=marker, ls=line, **look)
     single = pd.DataFrame({x: rows[x], "loss": rows["loss"], "seed": rows["seed"], "what": "run"})
     many = pd.DataFrame({x: mean[x], "loss": mean["mean"], "runs": mean["count"], "what": name})
     return pd.concat([single, many])
@@ -200,10 +246,12 @@ def curves_figure(curves: Mapping[str, pd.DataFrame], frame: pd.DataFrame, x: st
     Lines are running means (see `_smooth`); points are the validation loss.
     """
     runs = frame[[n in curves and "loss" in curves[n] for n in frame["name"]]].sort_values(x)
-    runs = runs[runs[x].notna() & runs["name"].map(lambda name: not curves[name].empty)]
+    lines = np.array([not curves[n].empty for n in runs["name"]], bool)
+    runs = runs[lines & runs[x].notna().to_numpy()]
     if runs.empty:
         return None
     values = sorted(runs[x].unique())
+    names = dict(zip(values, labels(values), strict=True))
     colour_of = dict(zip(values, style.ramp(len(values)), strict=True))
     data = []
     with style.styled():
@@ -215,7 +263,7 @@ def curves_figure(curves: Mapping[str, pd.DataFrame], frame: pd.DataFrame, x: st
             curve = curve[(curve["step"] > 0) & np.isfinite(curve["loss"])]
             train, val = (curve[curve["split"] == split] for split in ("train", "val"))
             smooth = _smooth(train["tokens"].to_numpy(float), train["loss"].to_numpy(float))
-            name = None if value in labelled else shown(value)
+            name = None if value in labelled else names[value]
             labelled.add(value)
             colour = colour_of[value]
             axes.plot(train["tokens"], smooth, color=colour, lw=1.2, alpha=0.85, label=name)
@@ -323,9 +371,6 @@ def _draw_sets(
     return pd.concat(data, ignore_index=True)
 
 
-def _colours(count: int) -> list[str]:
-    return [style.BLUE] if count == 1 else style.ramp(count)
-
-
-def _file(column: str) -> str:
+def file_of(column: str) -> str:
+    """What stands for a column in the names of files."""
     return column.replace(".", "-").replace("_", "-").replace("/", "-")

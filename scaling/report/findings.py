@@ -11,7 +11,7 @@ import pandas as pd
 from scaling import laws
 from scaling.errors import UserError, nearest
 from scaling.laws import LAWS, Fit, Holdout
-from scaling.report.axes import COUNTS, done, groups_of, label, means, named
+from scaling.report.axes import COUNTS, curves_in, done, label, means
 from scaling.sweep import Study
 from scaling.units import human
 
@@ -100,20 +100,15 @@ def foreseen(planned: pd.DataFrame, study: Study) -> str:
         not among its columns there is nothing to foresee.
       study: whose x, law, group and holdout count.
     """
-    x, by = study.x, study.group
+    x, by = study.x, [column for column in study.groups if column in planned]
     if x not in planned or study.law not in LAWS:
         return ""
-    parts: list[tuple[object, pd.DataFrame]] = [(None, planned)]
-    if by is not None and by in planned:
-        parts = groups_of(planned, by)
-    counts = {value: int(part[x].nunique()) for value, part in parts}
+    counts = {curve.name: int(curve.rows[x].nunique()) for curve in curves_in(planned, by)}
     needed = _needed(study.law, study.holdout)
-    few = {value: count for value, count in counts.items() if count < needed}
+    few = {name: count for name, count in counts.items() if count < needed}
     if not few:
         return ""
-    curves = ""
-    if by is not None and None not in few:
-        curves = f", at {', '.join(named(by, value) for value in few)}"
+    curves = f", at {'; '.join(filter(None, few))}" if by else ""
     test = " and tested on the largest" if study.holdout else ""
     return (
         f"no law will be fitted{curves}: {study.law} has {len(LAWS[study.law].parameters)} "

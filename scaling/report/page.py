@@ -19,11 +19,13 @@ from markupsafe import Markup
 from scaling.errors import DamagedError
 from scaling.records import RunDirectory
 from scaling.report import style
-from scaling.report.axes import COUNTS, SEEDS, done, repeated
+from scaling.report.axes import COUNTS, SEEDS, done, groups_in, repeated
 from scaling.report.figures import Drawn
 from scaling.report.findings import Finding
+from scaling.report.optimum import HEADS as RATE_HEADS
+from scaling.report.optimum import RateFinding
 from scaling.status import repeat_command
-from scaling.units import duration, human
+from scaling.units import duration, human, labels
 
 HEADS = {
     "params": "params",
@@ -47,6 +49,7 @@ class Page:
     table: pd.DataFrame
     facts: Mapping[str, Any]  # `scaling.tables.about`
     findings: Sequence[Finding]
+    rates: RateFinding | None  # of a study over the learning rate
     figures: Sequence[Drawn]
     configs: Mapping[str, Mapping[str, Any]]  # run -> dotted field -> value
     records: Mapping[str, Mapping[str, Any]]  # run -> config.json
@@ -68,6 +71,7 @@ def render(page: Page) -> str:
     varying, common = _fields(page.configs)
     return template.render(
         page=page,
+        rate_heads=RATE_HEADS,
         unfitted=_unfitted(page.findings),
         numbers=_numbers(page),
         repeats=_repeats(page.table),
@@ -198,7 +202,22 @@ def _any(column: pd.Series) -> bool:
 
 def _rows(frame: pd.DataFrame) -> list[list[Entry]]:
     names = [name for name, _ in _columns(frame)]
-    return [[_entry(name, row) for name in names] for row in frame.to_dict("records")]
+    fields = {name: labels(frame[name]) for name in names if "." in name and "/" not in name}
+    return [
+        [
+            # A config field that is None is off; a run whose config cannot be read has none.
+            Entry(fields[name][i], _key(row[name]))
+            if name in fields and isinstance(row["fingerprint"], str)
+            else _entry(name, row)
+            for name in names
+        ]
+        for i, row in enumerate(frame.to_dict("records"))
+    ]
+
+
+def _key(value: Any) -> str:
+    """What a cell is sorted by; nothing where it is empty."""
+    return "" if value is None or value != value else str(value)
 
 
 def _entry(name: str, row: Mapping[Any, Any]) -> Entry:
@@ -267,23 +286,14 @@ def _fields(
     names = sorted({field for config in configs.values() for field in config})
     varying, common = [], []
     for field in names:
-        values = [config.get(field) for config in configs.values()]
-        counts = Counter(_shown(value) for value in values)
+        values = pd.Series([config.get(field) for config in configs.values()], dtype=object)
+        places, texts = groups_in(values), labels(values)
+        counts = Counter(zip(places, texts, strict=True))
         if len(counts) == 1:
-            common.append((field, next(iter(counts))))
+            common.append((field, texts[0]))
         else:
-            ordered = sorted({_shown(v): v for v in values}.items(), key=lambda p: _order(p[1]))
-            varying.append((field, [(text, counts[text]) for text, _ in ordered]))
+            varying.append((field, [(text, n) for (_, text), n in sorted(counts.items())]))
     return varying, common
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _order(value: Any) -> tuple[bool, float, str]:
-    number = isinstance(value, int | float)
-    return (not number, float(value) if number else 0.0, str(value))
 
 
 def _parameters(findings: Sequence[Finding]) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -27,6 +28,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE = (
 )
 COLOURS = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE)
 MARKERS = ("o", "s", "^", "D", "v", "P")
+LINES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 # Three colours of their own, so that the page can replace them when it is dark.
 INK, PAPER, GRID = "#24292f", "#fefefe", "#d7dce1"
 

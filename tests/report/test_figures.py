@@ -13,7 +13,7 @@ from scaling.config import override
 from scaling.errors import UserError
 from scaling.records import find_runs
 from scaling.report import figures, style
-from scaling.report.axes import check_axis, figure_axes, group_of, groups, main_axis
+from scaling.report.axes import check_axis, curves_of, figure_axes, group_of, main_axis
 from scaling.tables import curves, table
 
 from .conftest import record
@@ -35,7 +35,7 @@ def scored(frame):
 def test_a_study_of_width_is_drawn_over_params_tokens_and_compute(frame):
     assert main_axis(frame) == "params"
     assert figure_axes(frame, "params") == ["params", "tokens", "flops"]
-    assert group_of(frame, "params") is None
+    assert group_of(frame, "params") == ()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_axis_is_what_varies(tmp_path, base, sweep, main, all_axes):
     frame = table(tmp_path)
     assert main_axis(frame) == main
     assert figure_axes(frame, main) == all_axes
-    assert group_of(frame, main) is None
+    assert group_of(frame, main) == ()
 
 
 def test_runs_of_one_size_that_differ_otherwise_are_lines_of_their_own(tmp_path, base):
@@ -71,9 +71,9 @@ def test_runs_of_one_size_that_differ_otherwise_are_lines_of_their_own(tmp_path,
                 change = {"model.width": width, "optim.peak_lr": rate, "seed": seed}
                 record(override(base, change), tmp_path, loss=2.0 + rate)
     frame = table(tmp_path)
-    assert group_of(frame, "params") == "optim.peak_lr"
-    parts = groups(frame, "params", "optim.peak_lr")
-    assert [(value, len(rows)) for value, rows in parts] == [(1e-3, 4), (3e-3, 4)]
+    assert group_of(frame, "params") == ("optim.peak_lr",)
+    parts = curves_of(frame, "params", ["optim.peak_lr"])
+    assert [(part.values, len(part.rows)) for part in parts] == [((1e-3,), 4), ((3e-3,), 4)]
 
 
 @pytest.mark.parametrize("rates", [(1e-3, 2e-3, 3e-3), (1e-3,)])
@@ -87,7 +87,7 @@ def test_curves_are_told_apart_by_what_was_chosen_before_what_follows_from_it(
                 change = {"model.width": width, "optim.peak_lr": rate, "optim.warmup_steps": warmup}
                 record(override(base, change | {"train.steps": 100}), tmp_path, loss=2.0)
     found = group_of(table(tmp_path), "params")
-    assert found == ("optim.peak_lr" if len(rates) > 1 else "optim.warmup_steps")
+    assert found[0] == ("optim.peak_lr" if len(rates) > 1 else "optim.warmup_steps")
 
 
 def test_an_axis_that_is_no_column_is_named(frame):

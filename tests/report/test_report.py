@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -186,7 +187,8 @@ def test_a_study_gives_title_axis_and_curves(tmp_path, base):
     assert path == tmp_path / "report" / "rate" / "index.html"
     assert "Where is the best rate?" in text
     assert "Loss against peak learning rate" in text
-    assert "model.width 32, model.width 64: No law is fitted" in text or "model.width 32:" in text
+    assert "takes three learning rates: tried 2" in text
+    assert "takes three learning rates: tried 1" in text
     assert "1 run without a result is not in the figures." in text
 
 
@@ -226,3 +228,33 @@ def test_data_that_no_law_fits_give_a_note(width_study):
     finding = find(frame.assign(loss=-frame["loss"]), "params", "power_floor")
     assert finding.fit is None
     assert finding.notes[0].startswith("No law is fitted: ")
+
+
+def test_a_study_of_the_learning_rate_marks_each_best_rate_and_its_law(tmp_path, base):
+    """A size whose best rate is the largest tried has none; the law goes through the others."""
+    rng = np.random.default_rng(0)
+    for width in (16, 24, 32, 48):
+        best = (0.4 if width < 48 else 4.0) / width
+        for factor in (0.5, 0.71, 1.0, 1.41, 2.0):
+            change = {"model.width": width, "optim.peak_lr": 0.4 / width * factor}
+            off = np.log(change["optim.peak_lr"] / best)
+            loss = (1 + 10 / width) * (1 + 0.02 * off**2 + rng.normal(0, 0.001))
+            record(override(base, change), tmp_path, loss)
+    study = Study("rates", base, [{}], x="optim.peak_lr", group="model.width")
+    page = report(tmp_path, study=study)
+    text = text_of(page.read_text())
+    assert "at the edge, no interval: the best is the largest rate tried" in text
+    assert "follows" not in text  # no law of the loss over the rate
+    stored = json.loads((page.parent / "optimum.json").read_text())
+    (law,) = stored["laws"]
+    params = [12 * 4 * width**2 + 257 * width for width in (16, 24, 32, 48)]
+    known = np.polyfit(np.log(params[:3]), -np.log([16, 24, 32]), 1)[0]
+    assert law["low"] <= known <= law["high"]
+    assert f"^{law['exponent']:.3g} (90% interval of the exponent {law['low']:.3g} to" in text
+    assert [curve["size"] for curve in stored["optima"]] == params
+    for found, width in zip(stored["optima"][:3], (16, 24, 32), strict=True):
+        assert found["low"] <= 0.4 / width <= found["high"]
+        assert f"{found['low']:.3g} to {found['high']:.3g}" in text
+    assert stored["optima"][3]["low"] == "NaN"
+    drawn = pd.read_csv(page.parent / "figures" / "best-rate-law.csv")
+    assert set(drawn["what"]) >= {"law", "model.width 16", "model.width 32"}
