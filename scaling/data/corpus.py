@@ -19,6 +19,7 @@ from scaling.data.split import Pieces, pieces_of
 from scaling.data.store import build_once, data_dir, key_of
 from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
 from scaling.errors import ConfigError, DataError
+from scaling.resolve import source_named
 
 
 def pieces(data: DataConfig, train: DataConfig, root: Path) -> Pieces:
@@ -49,7 +50,8 @@ def tokenizer(data: DataConfig, root: Path | None = None) -> Tokenizer:
         raise ConfigError(
             f"data.bpe_vocab={data.bpe_vocab} must be at least 257: 256 bytes and the separator"
         )
-    of = pieces(data, data, root)
+    with source_named("data"):
+        of = pieces(data, data, root)
     key = key_of([of.content, data.validation_fraction, data.bpe_vocab, of.rule])
 
     def build(folder: Path) -> None:
