@@ -134,6 +134,19 @@ def test_a_flag_of_another_command_is_named_with_the_nearest(said):
 
 
 @pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (("train", "--run=there", "--workdir=out"), "--workdir changes nothing with --run"),
+        (("train", "--run=there", "--config.seed=3"), "--config.seed changes nothing with --run"),
+        (("sweep", "--executor=slurm", "--workers=2"), "--workers changes nothing with --executor"),
+        (("sweep", "--hbm=1e9"), "--hbm changes nothing without --check"),
+    ],
+)
+def test_a_flag_that_would_change_nothing_is_refused(said, argv, named):
+    assert named in said(*argv)
+
+
+@pytest.mark.parametrize(
     ("value", "named"),
     [
         ("wide", "model.width=wide"),

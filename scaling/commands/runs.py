@@ -50,6 +50,12 @@ def _train_flags() -> None:
 def _train() -> int:
     if (FLAGS.config is None) == (FLAGS.run is None):
         raise UserError("train: give exactly one of --config and --run")
+    fields = [f"config.{field.partition('=')[0]}" for field in config_flag.fields()]
+    if FLAGS.run and (idle := ["workdir"] * bool(FLAGS["workdir"].present) + fields):
+        raise UserError(
+            f"--{idle[0]} changes nothing with --run, which goes on as it is; leave it out, "
+            "or train another run with --config"
+        )
     check_file("config")
     stored = given_run("run") if FLAGS.run else None
     with preparing(FLAGS.config or FLAGS.run) as ready:
@@ -199,6 +205,11 @@ def _check_flags() -> None:
     for name in ("topology", "slices", "hbm", "json"):
         if FLAGS[name].present and not FLAGS.check:
             raise UserError(f"--{name} changes nothing without --check; add it, or leave it out")
+    if FLAGS["workers"].present and FLAGS.executor != "local":
+        raise UserError(
+            f"--workers changes nothing with --executor={FLAGS.executor}; leave it out, or take "
+            "--executor=local"
+        )
     for name, executor in EXECUTORS.items():
         for field in dataclasses.fields(executor.options) if executor.options else ():
             if name != FLAGS.executor and FLAGS[f"{name}_{field.name}"].present:
@@ -312,7 +323,8 @@ def _after(
     if stop.is_set():
         return RESUME_ME
     if FLAGS.report:
-        write_report(plan, configs)
+        with preparing("the report"):
+            write_report(plan, configs)
     return FAILED if any(r.status == "failed" for r in results) else 0
 
 
