@@ -9,12 +9,12 @@ from scaling.sweep import Study, grid, product, with_seeds
 
 
 def get_study(arg: str = "") -> Study:
-    """Width 48; subsets of 64 kB to 2 MB; 1, 2, 4 and 8 epochs of those that leave time for it."""
+    """Width 48; subsets of 32 kB to 1 MB; 1, 2, 4 and 8 epochs of those that leave time for it."""
     debug = arg == "debug"
     shape = tiny.RECIPE.rung(16 if debug else 48) | {"train.tokens_per_param": None}
-    sizes = (512, 1024) if debug else tuple(2**k for k in range(16, 22))
+    sizes = (512, 1024) if debug else tuple(2**k for k in range(15, 21))
     epochs = (1.0, 2.0) if debug else (1.0, 2.0, 4.0, 8.0)
-    longest = 2 * max(sizes)
+    longest = max(sizes) * (2 if debug else 1)
     runs = grid(
         {"data.unique_tokens": sizes, "train.epochs": epochs},
         where=lambda run: run["data.unique_tokens"] * run["train.epochs"] <= longest,

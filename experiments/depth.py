@@ -5,12 +5,12 @@ from scaling.sweep import Study, with_seeds
 
 
 def get_study(arg: str = "") -> Study:
-    """Six depths of width 48, two million bytes each, three seeds; the deepest once."""
+    """Six depths of width 48, a million bytes each, two seeds; the deepest once."""
     debug = arg == "debug"
     depths = (1, 2, 3) if debug else (1, 2, 3, 4, 6, 10)
     shape = tiny.RECIPE.rung(16 if debug else 48) | {
         "train.tokens_per_param": None,
-        "train.tokens": 512.0 if debug else 2e6,
+        "train.tokens": 512.0 if debug else 1e6,
     }
     return Study(
         name="depth",
@@ -18,7 +18,7 @@ def get_study(arg: str = "") -> Study:
         base=tiny.get_config(arg),
         runs=with_seeds(
             [shape | {"model.depth": depth} for depth in depths],
-            2 if arg == "debug" else 3,
+            2,
             where=lambda run: run["model.depth"] < max(depths),
         ),
     )

@@ -5,11 +5,11 @@ from scaling.sweep import Study, with_seeds
 
 
 def get_study(arg: str = "") -> Study:
-    """Six widths, four million bytes each, three seeds; the widest once."""
-    widths = (8, 16, 24) if arg == "debug" else (16, 24, 32, 48, 64, 96)
+    """Seven widths, two million bytes each, two seeds; the widest once."""
+    widths = (8, 16, 24) if arg == "debug" else (16, 24, 32, 40, 48, 64, 80)
     length = {
         "train.tokens_per_param": None,
-        "train.tokens": 512.0 if arg == "debug" else 4e6,
+        "train.tokens": 512.0 if arg == "debug" else 2e6,
     }
     return Study(
         name="width",
@@ -17,7 +17,7 @@ def get_study(arg: str = "") -> Study:
         base=tiny.get_config(arg),
         runs=with_seeds(
             [tiny.RECIPE.rung(width) | length for width in widths],
-            2 if arg == "debug" else 3,
+            2,
             where=lambda run: run["model.width"] < max(widths),
         ),
     )
