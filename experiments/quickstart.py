@@ -15,7 +15,7 @@ from scaling.sweep import Study, chain, with_seeds
 # Width -> runs, each from other initial parameters: more where they are cheap and noise is larger.
 # At these widths the heads have 14 to 18 channels. Between them the divisors of the width leave
 # only heads of 8, 12, 22 or 26 channels, whose models lie up to 2 % above the others' law.
-SEEDS = {28: 3, 32: 2, 36: 2, 42: 2, 48: 1, 54: 1, 64: 1, 72: 1, 90: 1}
+SEEDS = {28: 3, 32: 3, 36: 3, 42: 2, 48: 2, 54: 1, 64: 1, 72: 1, 90: 1}
 
 
 def get_study(arg: str = "") -> Study:

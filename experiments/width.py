@@ -5,11 +5,11 @@ from scaling.sweep import Study, with_seeds
 
 
 def get_study(arg: str = "") -> Study:
-    """Seven widths, two million bytes each, two seeds; the widest once."""
+    """Seven widths, a million bytes each, two seeds; the widest once."""
     widths = (8, 16, 24) if arg == "debug" else (16, 24, 32, 40, 48, 64, 80)
     length = {
         "train.tokens_per_param": None,
-        "train.tokens": 512.0 if arg == "debug" else 2e6,
+        "train.tokens": 512.0 if arg == "debug" else 1e6,
     }
     return Study(
         name="width",

@@ -98,16 +98,16 @@ def test_axes_that_the_report_will_not_have_are_refused_before_anything_is_train
         study.runs(Study("a", base=base, runs=runs, **axes))
 
 
-def test_readme_lists_every_study():
-    readme = (REPOSITORY / "README.md").read_text()
+def test_the_page_of_studies_lists_every_study():
+    page = (REPOSITORY / "docs/studies.md").read_text()
     for path in files("experiments"):
-        assert f"experiments/{path.name}" in readme
+        assert f"experiments/{path.name}" in page
 
 
-def test_twenty_line_study_of_the_readme_runs(tmp_path):
-    """The study that the README shows is the one that is tested: it is cut out of the README."""
-    readme = (REPOSITORY / "README.md").read_text()
-    block = readme.split("<!-- study -->\n```python\n", 1)[1].split("```", 1)[0]
+def test_twenty_line_study_of_the_page_runs(tmp_path):
+    """The study that the page shows is the one that is tested: it is cut out of the page."""
+    page = (REPOSITORY / "docs/studies.md").read_text()
+    block = page.split("<!-- study -->\n```python\n", 1)[1].split("```", 1)[0]
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
     file = tmp_path / "mine.py"
     file.write_text(block)
