@@ -1,5 +1,6 @@
 """`launch.py debug`: one step of a run, looked into."""
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -23,6 +24,22 @@ def _debug_flags() -> None:
         "newest checkpoint, else the first",
         lower_bound=1,
     )
+    flags.DEFINE_bool(
+        "eager", False, "run it without jit: breakpoint(), print and pdb work in any module"
+    )
+    flags.DEFINE_bool("overfit", False, "train on its batch alone: does the loss go to near zero?")
+    flags.DEFINE_bool(
+        "check_grads", False, "gradients of a shrunk copy against finite differences in float64"
+    )
+    flags.DEFINE_bool(
+        "causality", False, "the first module that sees later tokens or another document"
+    )
+    flags.DEFINE_enum(
+        "compare",
+        None,
+        ["eager", "float32", "bfloat16", "float64"],
+        "as compiled against this: the first module at which they part",
+    )
     flags.DEFINE_string("only", None, "of the table, the modules and parameters with this in them")
 
 
@@ -30,7 +47,7 @@ def _debug() -> int:
     import jax
 
     from scaling import runtime
-    from scaling.debug import mistakes
+    from scaling.debug import eager, mistakes
 
     if (FLAGS.config is None) == (FLAGS.run is None):
         raise UserError("debug: give exactly one of --config and --run")
@@ -38,11 +55,15 @@ def _debug() -> int:
     runtime.configure()
     # Operations that run one at a time are many small programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    with mistakes.reported():
-        instant = _instant(run)
-    print(_title(instant))
-    with mistakes.reported():
-        return _table(instant)
+    checks = [check for name, check in _CHECKS.items() if FLAGS[name].value] or [_table]
+    # Switches of jax that stop at the first NaN would hide where it goes.
+    with mistakes.reported(), jax.debug_nans(False), jax.debug_infs(False):
+        with eager.without_breakpoints(), jax.disable_jit(False):
+            instant = _instant(run)
+            print(_title(instant), flush=True)
+        with contextlib.nullcontext() if FLAGS.eager else eager.without_breakpoints():
+            fine = [check(instant) for check in checks]
+    return 0 if all(fine) else FAILED
 
 
 def _instant(run: "RunDirectory | None") -> "Instant":
@@ -62,19 +83,73 @@ def _title(instant: "Instant") -> str:
     return "\n".join([*lines, *(f"({note})" for note in instant.notes)])
 
 
-def _table(instant: "Instant") -> int:
+def _table(instant: "Instant") -> bool:
     from scaling.debug import hunt, table
 
     found = table.of(instant)
     print("  ".join(f"{name} {value:.6g}" for name, value in found.metrics.items()))
     print(f"\n{table.text(found.modules, FLAGS.only)}")
-    print(f"\n{table.text(found.params, FLAGS.only)}\n")
+    print(f"\n{table.text(found.params, FLAGS.only)}\n", flush=True)
     if found.finite:
         print("every result of the step is finite")
-        return 0
-    print(hunt.text(hunt.hunt(instant)))
-    return FAILED
+    else:
+        print(hunt.text(hunt.hunt(instant)))
+    return found.finite
 
+
+def _eager(instant: "Instant") -> bool:
+    import bdb
+
+    from scaling.debug import eager
+
+    try:
+        eager.run(instant)
+    except bdb.BdbQuit:
+        print("left the debugger")
+    return True
+
+
+def _overfit(instant: "Instant") -> bool:
+    from scaling.debug import overfit
+
+    found = overfit.overfit(
+        instant, say=lambda i, loss: print(f"update {i}: loss {loss:.4g}", flush=True)
+    )
+    print(overfit.text(found))
+    return found.reached
+
+
+def _check_grads(instant: "Instant") -> bool:
+    from scaling.debug import gradients
+
+    found = gradients.check(instant)
+    print(gradients.text(found))
+    return all(check.right for check in found)
+
+
+def _causality(instant: "Instant") -> bool:
+    from scaling.debug import causality
+
+    found = causality.leaks(instant)
+    print(causality.text(found))
+    return not found
+
+
+def _compare(instant: "Instant") -> bool:
+    from scaling.debug import parting
+
+    found = parting.compare(instant, FLAGS.compare)
+    print(parting.text(found))
+    return found.first is None
+
+
+_CHECKS = {
+    "eager": _eager,
+    "overfit": _overfit,
+    "check_grads": _check_grads,
+    "causality": _causality,
+    "compare": _compare,
+}
 
 COMMANDS = {
     "debug": Command(
@@ -86,7 +161,12 @@ COMMANDS = {
 
 A table shows every module's output and the gradient at it, every parameter with its gradient and
 its update. If anything is NaN or infinite, the step is run again one operation at a time, and the
-first that made it is named, with its module, its source line and what it was given.
+first that made it is named, with its module, its source line and what it was given. Other flags
+look at something else instead; docs/debugging.md shows them at work.
+
+  python launch.py debug --config=configs/lm.py:debug --causality --check_grads --overfit
+  python launch.py debug --config=configs/lm.py:debug --compare=bfloat16
+
 Exit codes: 0 nothing wrong was found; 1 something was; 2 bad input.""",
         _debug_flags,
         _debug,

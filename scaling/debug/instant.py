@@ -99,19 +99,20 @@ def of_run(
     Args:
       step: None: the one at which the run diverged; of another run, the one after its newest
         checkpoint.
-      change: of the config that the run has recorded: fields of the command line.
+      change: of the config that the run has recorded, in which the step is looked into; its state
+        is that of the run as it was trained.
     """
     recorded = directory.config()
-    config = change(recorded)
     path, status = directory.path / "checkpoints", directory.status()
     saved = checkpoint.steps(path)
     if step is None:
         diverged = status.get("state") == "diverged"
         step = int(status["step"]) + 1 if diverged else max(saved, default=0) + 1
-    replayer = Replayer(_calm(config), jax.devices()[:1])
+    replayer = Replayer(_calm(recorded), jax.devices()[:1])
     began = max((s for s in saved if s < step), default=0)
     load = (lambda: replayer.load(path / str(began))) if began else None
-    found = _go_to(replayer, config, step, Spikes(config, directory.spikes()), began, load)
+    spikes = Spikes(recorded, directory.spikes())
+    found = _go_to(replayer, change(recorded), step, spikes, began, load)
     notes = list(found.notes)
     devices = directory.record()["provenance"].get("device_count") or 1
     if devices > 1:
@@ -142,7 +143,7 @@ def _go_to(
     load: Callable[[], TrainState] | None = None,
 ) -> Instant:
     """From the state after `began` updates to that before update `step`, or to the first step on
-    the way whose loss or gradient is not finite.
+    the way whose loss or gradient is not finite; `config`: in which it is looked into.
     """
     if step < 1:
         raise UserError(f"--step={step}: steps are counted from 1, the first update")

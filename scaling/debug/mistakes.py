@@ -5,6 +5,7 @@ wraps whatever builds or runs a model, and turns such an error into a `ModelErro
 it was given, its parameters, the source lines on the way. Called by `launch.py debug`.
 """
 
+import bdb
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ def reported() -> Iterator[None]:
     with named(around):
         try:
             yield
-        except UserError:
+        except (UserError, bdb.BdbQuit):
             raise
         except Exception as error:
             call = next((call for call, other in met if other is error), None)

@@ -52,3 +52,48 @@ class WrongShape(layers.MLP):
 
     def __call__(self, x_BxLxD):
         return super().__call__(x_BxLxD) @ jnp.ones((x_BxLxD.shape[-1] + 1, 4))
+
+
+class LooksAhead(layers.MLP):
+    """Every position sees the next one."""
+
+    def __call__(self, x_BxLxD):
+        return super().__call__(x_BxLxD) + jnp.roll(x_BxLxD, -1, axis=1)
+
+
+class AcrossDocuments(layers.MLP):
+    """Every position sees all before it, also those of other documents."""
+
+    def __call__(self, x_BxLxD):
+        return super().__call__(x_BxLxD) + jnp.cumsum(x_BxLxD, axis=1)
+
+
+@jax.custom_vjp
+def scaled(x):
+    return x
+
+
+scaled.defvjp(lambda x: (x, None), lambda _, dy: (1.01 * dy,))
+
+
+class WrongBackward(layers.MLP):
+    """Its backward pass is off by a hundredth."""
+
+    def __call__(self, x_BxLxD):
+        return scaled(super().__call__(x_BxLxD))
+
+
+class LosesDigits(layers.MLP):
+    """Adds a large number and takes it off again."""
+
+    def __call__(self, x_BxLxD):
+        large = 1000 * jnp.max(jnp.abs(x_BxLxD))  # of a constant the compiler knows better
+        return (super().__call__(x_BxLxD) + large) - large
+
+
+class OtherEagerly(layers.MLP):
+    """Computes something else without jit."""
+
+    def __call__(self, x_BxLxD):
+        y_BxLxD = super().__call__(x_BxLxD)
+        return 2 * y_BxLxD if jax.config.jax_disable_jit else y_BxLxD

@@ -33,6 +33,7 @@ def diverged(tiny, tmp_path_factory) -> RunDirectory:
     return RunDirectory.open(config, workdir)
 
 
+@pytest.mark.slow
 def test_the_command_of_a_diverged_run_names_the_fault(diverged):
     status = diverged.status()
     step = status["step"] + 1
