@@ -47,10 +47,11 @@ def _call(function: Callable[..., Any], **given: Any) -> Any:
 
 
 FIT_HELP = {
-    "table": "CSV, Parquet or JSON lines; or give --workdir",
+    "table": "text (.csv, .tsv, .txt), Parquet, JSON or JSON lines; or give --workdir",
     "workdir": "our own runs, all of them; with --experiment those of a study (default out)",
     "law": "the law; an unknown one lists all",
-    "columns": "names: 'params=Model Size,flops=Training FLOP'",
+    "decimal": "'.' or ',': what 1,400 means where the table does not say",
+    "columns": "names, or places: 'params=Model Size,loss=#3'",
     "derive": "columns from others: 'tokens=flops/(6*params)'",
     "where": "rows to keep: 'loss<5 and optim.peak_lr==0.003'",
     "x": "column of a law of one column",

@@ -36,7 +36,9 @@ def known_law(name: str, flag: str = "") -> Law:
 def choice(flag: str, value: str, allowed: Sequence[str]) -> None:
     """Raises UserError unless the value is one of those."""
     if value not in allowed:
-        raise UserError(f"{flag}={value} is not offered; choose from {', '.join(allowed)}")
+        raise UserError(
+            f"{flag}={value} is not offered; choose from {', '.join(filter(None, allowed))}"
+        )
 
 
 def positive(flag: str, value: float | None, *, zero: bool = False) -> None:

@@ -52,7 +52,7 @@ class Outcome:
     files: tuple[pathlib.Path, ...] = ()
 
 
-def _load(table: str, workdir: str, columns: str, derive: str, where: str) -> Table:
+def _load(table: str, workdir: str, decimal: str, columns: str, derive: str, where: str) -> Table:
     if bool(table) == bool(workdir):
         raise UserError(
             "give exactly one of --table (a file) and --workdir or --experiment (our own runs)"
@@ -67,11 +67,11 @@ def _load(table: str, workdir: str, columns: str, derive: str, where: str) -> Ta
             )
         path = found[0]
     try:
-        raw = read_file(path)
+        raw, told = read_file(path, decimal)
     except UserError as e:
         raise UserError(f"--{'workdir' if workdir else 'table'}: {e}") from None
     rows, notes = shape_table(raw, columns=columns, derive=derive, where=where)
-    return Table(rows, len(raw), notes, path.name)
+    return Table(rows, len(raw), (*told, *notes), path.name)
 
 
 def _write(path: pathlib.Path, text: str) -> pathlib.Path:
@@ -100,6 +100,7 @@ def fit_command(
     table: str = "",
     workdir: str = "",
     law: str = "power_floor",
+    decimal: str = "",
     columns: str = "",
     derive: str = "",
     where: str = "",
@@ -129,6 +130,7 @@ def fit_command(
 
     Args (those that `fit` does not explain):
       table, workdir: a file, or a folder of our runs with its table.
+      decimal: "." or ",": what 1,400 means where the table does not say.
       columns, derive, where: see `shape_table`.
       x: column of a law of one column; ignored by others.
       fixed: "alpha=0.35,beta=0.35", parameters that are given.
@@ -146,13 +148,14 @@ def fit_command(
         method=method, cluster=cluster, level_=level, seed=seed, preregister=preregister,
         score=score, out=out, defaults=_defaults(fit_command),
     )  # fmt: skip
+    checks.choice("--decimal", decimal, ("", ".", ","))
     given = checks.numbers(fixed, "--fixed")
     planned = checks.numbers(preregister, "--preregister")
     form = checks.known_law(law, "--law")
     checks.check_law(form, given, x, _defaults(fit_command)["x"], planned)
     for name in split(compare):
         checks.known_law(name, "--compare")
-    loaded = _load(table, workdir, columns, derive, where)
+    loaded = _load(table, workdir, decimal, columns, derive, where)
     if score:
         return Outcome(_score(score, loaded))
     named_by = {"--x": x if form.columns == ("x",) else None, "--loss": loss, "--sd": sd,

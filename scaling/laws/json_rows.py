@@ -11,8 +11,7 @@ from typing import Any
 import pandas as pd
 
 from scaling.errors import UserError
-
-_EXACT = 2**53  # integers up to here are exact as floats
+from scaling.laws.text_tables import number_series
 
 
 def read_lines(text: str, name: str) -> pd.DataFrame:
@@ -49,16 +48,13 @@ def read_whole(text: str, name: str) -> pd.DataFrame:
 def of_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows of values as a table, the columns in the order in which they first appear."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return pd.DataFrame({name: _column([row.get(name) for row in rows]) for name in names})
-
-
-def _column(values: list[Any]) -> pd.Series:
-    whole = [abs(v) for v in values if isinstance(v, int)]
-    largest = max(whole, default=0)
-    empty = any(v is None for v in values)
-    if largest >= 2**63 or (largest > _EXACT and (empty or len(whole) < len(values))):
-        return pd.Series(values, dtype=object)
-    return pd.Series(values)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return pd.DataFrame({
+        name: number_series(values)
+        if all(v is None or type(v) in (int, float) for v in values)
+        else pd.Series(values)
+        for name, values in columns.items()
+    })  # fmt: skip
 
 
 def _parse(text: str, where: str) -> Any:

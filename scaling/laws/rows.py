@@ -15,7 +15,7 @@ from scaling import units
 from scaling.config import LENGTHS, RunConfig, to_identity
 from scaling.errors import UserError, nearest
 from scaling.laws.law import Law
-from scaling.laws.table import as_floats
+from scaling.laws.table import floats
 
 # Config fields by which runs of a study grow or repeat; a law reads columns that follow from them.
 SIZES = {
@@ -43,17 +43,10 @@ def numbers(table: pd.DataFrame, name: str) -> np.ndarray:
     """A column as floats. Raises UserError for a missing column or a cell that is no number."""
     if name not in table.columns:
         raise UserError(f"the table has no column {name}{nearest(name, map(str, table.columns))}")
-    column = table[name]
-    values = as_floats(column)
-    bad = np.isnan(values) & column.notna().to_numpy()
-    if bad.any():
-        bad &= ~column.astype(str).str.strip().str.lower().isin(["", "nan", "na", "none"])
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise UserError(
-            f'column {name} holds "{column.iloc[row]}" in row {row + 1}, which is no number '
-            f"({int(bad.sum())} such cells); correct it, or leave such rows out with --where"
-        )
+    values, wrong = floats(table[name])
+    if wrong:
+        way = "; correct it, or leave such rows out with --where" if "is no number" in wrong else ""
+        raise UserError(f"column {name} holds {wrong}{way}")
     return values
 
 

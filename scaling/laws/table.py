@@ -1,4 +1,4 @@
-"""Any table of runs: CSV, Parquet or JSON lines, renamed, widened and narrowed as asked.
+"""Any table of runs: text, Parquet or JSON, renamed, widened and narrowed as asked.
 
 `read_table` gives a pandas table and sentences about what was left out. Called by `command.py`,
 tests and benchmarks; the fits take any pandas table.
@@ -6,6 +6,9 @@ tests and benchmarks; the fits take any pandas table.
 
 import gzip
 import pathlib
+import re
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +16,13 @@ import pandas as pd
 import pyarrow
 
 from scaling.errors import UserError, nearest
+from scaling.laws import cells
 from scaling.laws.expressions import assignments, evaluate
 from scaling.laws.json_rows import read_lines, read_whole
+from scaling.laws.text_tables import decode, described, read_text, ways
 
-READERS = (".csv", ".csv.gz", ".tsv", ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".json")
+TEXT, LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
+READERS = (*TEXT, *LINES, ".json", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -29,54 +35,134 @@ class Table:
     source: str  # file name
 
 
-def _text(path: pathlib.Path) -> str:
-    """The text of a file, compressed or not; a byte-order mark is none of it."""
-    raw = path.read_bytes()
-    return (gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw).decode("utf-8-sig")
+def read_file(path: str | pathlib.Path, decimal: str = "") -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """A table from a file, and a sentence on how it was read where that needs one.
 
+    Args:
+      path: text (compressed by gzip or not), JSON, JSON lines or Parquet, by its name.
+      decimal: "." or ",": what 1,400 and its like mean in text; "": they are refused where a number
+        is needed.
 
-def read_file(path: str | pathlib.Path) -> pd.DataFrame:
-    """A table from a file. Raises UserError when it is missing, empty or of another kind."""
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such table")
+    Raises UserError when it is missing, empty or of another kind.
+    """
+    path, told = pathlib.Path(path), ""
+    name = path.name.lower().removesuffix(".gz")
+    if not name.endswith(READERS):
+        raise UserError(f"{path}: a table ends in {', '.join(READERS)} (text ones also .gz)")
     try:
-        name = path.name.lower()
-        if name.endswith((".csv", ".csv.gz")):
-            table = pd.read_csv(path, skipinitialspace=True)
-        elif name.endswith(".tsv"):
-            table = pd.read_csv(path, sep="\t", skipinitialspace=True)
-        elif name.endswith(".parquet"):
+        if not path.is_file():
+            raise UserError(f"{path}: no such table")
+        if name.endswith(".parquet"):
             table = pd.read_parquet(path)
-        elif name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
-            table = read_lines(_text(path), path.name)
-        elif name.endswith(".json"):
-            table = read_whole(_text(path), path.name)
         else:
-            raise UserError(f"{path}: a table ends in {', '.join(READERS)}")
-    except (ValueError, OSError, pyarrow.ArrowException) as e:
-        raise UserError(f"{path} cannot be read as a table: {str(e).splitlines()[0]}") from None
+            raw = path.read_bytes()
+            raw = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+            if name.endswith(TEXT):
+                table, told = read_text(raw, path.name, decimal)
+            else:
+                text, told = decode(raw, path.name)
+                reader = read_lines if name.endswith(LINES) else read_whole
+                table = reader(text, path.name)
+    except (ValueError, OSError, EOFError, zlib.error, pyarrow.ArrowException) as e:
+        why = (str(e).splitlines() or [type(e).__name__])[0]
+        raise UserError(f"{path} cannot be read as a table: {why}") from None
     table.columns = [str(c).strip() for c in table.columns]
+    if twice := table.columns[table.columns.duplicated()].tolist():
+        raise UserError(f'{path} names the column "{twice[0]}" twice; rename one')
     if not len(table):
         raise UserError(f"{path} has no rows")
-    return table
+    if not name.endswith(TEXT):
+        told = "; ".join([*([told] if told else []), *_typed_as_text(table)])
+    return table, (f"read as: {told}",) if told else ()
 
 
-def _arrays(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Columns for an expression: bools, numbers where all cells are numbers or empty, else text
-    with None in empty cells.
-    """
-    out = {}
+def _typed_as_text(table: pd.DataFrame) -> list[str]:
+    """In which ways text of other files is read where a number is needed."""
+    how: dict[tuple[str, str], list[str]] = {}
     for name in table.columns:
-        column, filled = table[name], table[name].notna().to_numpy()
-        values = as_floats(column)
+        column = _cells(table[name])
+        for way in ways(column, cells.read(column)) if column else ():
+            how.setdefault(way, []).append(name)
+    return described(how)
+
+
+def _cells(column: pd.Series) -> list[str] | None:
+    """A column of text as its cells, empty ones as ""; None for another."""
+    if column.dtype != object and not isinstance(column.dtype, pd.StringDtype):
+        return None
+    values = ["" if empty else value for value, empty in zip(column, column.isna(), strict=True)]
+    return [v.strip() for v in values] if all(isinstance(v, str) for v in values) else None
+
+
+def floats(column: pd.Series) -> tuple[np.ndarray, str]:
+    """A column as floats, NaN where a cell is empty or no number, and what is wrong with the first
+    that is none: '"1,400" in row 3, which could be 1400 or 1.4: ...'; "" when all are fine.
+    """
+    text = _cells(column)
+    if text is not None:
+        reading = cells.read(text)
+        if reading.values is not None:
+            return np.array([_float(v) for v in reading.values], float), ""
+        more = f" ({reading.count} such cells)" if reading.count > 1 else ""
+        wrong = (
+            f'"{text[reading.row]}" in row {_row(column, reading.row)}, which {reading.why}{more}'
+        )
+        return np.full(len(column), np.nan), wrong
+    try:
+        values = pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
+    except OverflowError:  # an integer beyond all floats
+        values = column.map(_float).to_numpy(float)
+    bad = np.isnan(values) & column.notna().to_numpy()
+    if bad.any():
+        bad &= ~column.astype(str).str.strip().isin(cells.EMPTY).to_numpy()
+    if not bad.any():
+        return values, ""
+    row = int(np.flatnonzero(bad)[0])
+    more = f" ({int(bad.sum())} such cells)" if bad.sum() > 1 else ""
+    return values, f'"{column.iloc[row]}" in row {_row(column, row)}, which is no number{more}'
+
+
+def _row(column: pd.Series, place: int) -> int:
+    """The number of a row in its file, from 1; in the table as it is where that is not known."""
+    label = column.index[place]
+    return int(label) + 1 if isinstance(label, int | np.integer) else place + 1
+
+
+def _float(cell: object) -> float:
+    try:
+        return np.nan if cell is None else float(cell)  # type: ignore[arg-type]
+    except OverflowError:
+        return np.inf if cell > 0 else -np.inf  # type: ignore[operator]
+    except (TypeError, ValueError):
+        return np.nan
+
+
+class _Arrays(Mapping[str, np.ndarray]):
+    """Columns for an expression, made when it reads them: bools, numbers where all cells are
+    numbers or empty, else text with None in empty cells.
+    """
+
+    def __init__(self, table: pd.DataFrame, flag: str):
+        self.table, self.flag = table, flag
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        column = self.table[name]
         if column.dtype == bool:
-            values = column.to_numpy(bool)
-        elif (np.isnan(values) & filled).any():
-            values = column.astype(str).to_numpy(object).copy()
-            values[~filled] = None
-        out[str(name)] = values
-    return out
+            return column.to_numpy(bool)
+        values, wrong = floats(column)
+        if not wrong:
+            return values
+        if "is no number" not in wrong:
+            raise UserError(f"{self.flag}: column {name} holds {wrong}")
+        text = column.astype(str).to_numpy(object).copy()
+        text[column.isna().to_numpy()] = None
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table.columns)
+
+    def __len__(self) -> int:
+        return len(self.table.columns)
 
 
 def shape_table(
@@ -87,7 +173,7 @@ def shape_table(
     Args:
       table: as read.
       columns: "params=Model Size,loss=loss": new name = name in the file, all at once, so that two
-        may be swapped. The old column keeps its name too, unless another takes it.
+        may be swapped. The old column keeps its name too, unless another takes it. #3 is the third.
       derive: "tokens=flops/(6*params)": new column = expression of columns, one after another.
       where: "loss<5 and depth>2": rows that are kept.
 
@@ -98,17 +184,21 @@ def shape_table(
     for new, old in assignments(columns, "--columns").items():
         if len(old) > 1 and old[0] == old[-1] and old[0] in "'\"" and old not in raw.columns:
             old = old[1:-1]
+        if old not in raw.columns and (place := re.fullmatch(r"#(\d{1,6})", old)):
+            if not 1 <= int(place[1]) <= len(raw.columns):
+                raise UserError(f"--columns: the table has {len(raw.columns)} columns, no {old}")
+            old = str(raw.columns[int(place[1]) - 1])
         if old not in raw.columns:
             raise UserError(f"--columns: the table has no column {old}{nearest(old, raw.columns)}")
         table[new] = raw[old]
         if new != old:
             notes.append(f'{new} is the column "{old}"')
     for new, expression in assignments(derive, "--derive").items():
-        value = evaluate(expression, _arrays(table), "--derive")
+        value = evaluate(expression, _Arrays(table, "--derive"), "--derive")
         table[new] = np.broadcast_to(np.asarray(value), len(table)).copy()
         notes.append(f"{new} = {expression}")
     if where.strip():
-        chosen = evaluate(where, _arrays(table), "--where")
+        chosen = evaluate(where, _Arrays(table, "--where"), "--where")
         keep = np.broadcast_to(np.asarray(chosen), len(table))
         if keep.dtype != bool:
             raise UserError(f'--where: "{where}" is not a condition; write for example loss<5')
@@ -120,27 +210,15 @@ def shape_table(
     return table, tuple(notes)
 
 
-def as_floats(column: pd.Series) -> np.ndarray:
-    """A column as floats, NaN where a cell is empty or no number."""
-    try:
-        return pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
-    except OverflowError:  # an integer beyond all floats
-        return column.map(_float).to_numpy(float)
-
-
-def _float(cell: object) -> float:
-    try:
-        return float(cell)  # type: ignore[arg-type]
-    except OverflowError:
-        return np.inf if cell > 0 else -np.inf  # type: ignore[operator]
-    except (TypeError, ValueError):
-        return np.nan
-
-
 def read_table(
-    path: str | pathlib.Path, *, columns: str = "", derive: str = "", where: str = ""
+    path: str | pathlib.Path,
+    *,
+    columns: str = "",
+    derive: str = "",
+    where: str = "",
+    decimal: str = "",
 ) -> Table:
     """`read_file`, then `shape_table`."""
-    raw = read_file(path)
+    raw, told = read_file(path, decimal)
     rows, notes = shape_table(raw, columns=columns, derive=derive, where=where)
-    return Table(rows, len(raw), notes, pathlib.Path(path).name)
+    return Table(rows, len(raw), (*told, *notes), pathlib.Path(path).name)

@@ -197,7 +197,7 @@ def test_whole_numbers_of_any_size_stay_apart(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "runs.jsonl"
     values = [2**64 + 1, 2**64 + 2, 2**53 + 1, None, -(2**70), 10**400]
     path.write_text("".join(f"{json.dumps({'seed': v, 'loss': 1.5})}\n" for v in values))
-    read = read_file(path)
+    read, _ = read_file(path)
     assert read["seed"].tolist() == values
     assert [len(part) for _, part in groups(read, "seed")] == [1] * len(values)
     np.testing.assert_array_equal(
