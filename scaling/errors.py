@@ -34,7 +34,7 @@ class SourceError(DataError):
     """
 
     def __init__(self, message: str, member: str = "source"):
-        super().__init__(message)
+        super().__init__(" ".join(message.splitlines()))  # names of files may be anything
         self.member = member
 
 

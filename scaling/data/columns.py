@@ -61,7 +61,7 @@ class Saved:
                 "save the data set there by save_to_disk of the datasets library"
             )
         if (self.folder / "dataset_dict.json").is_file():
-            splits = tuple(self._read(self.folder / "dataset_dict.json")["splits"])
+            splits = tuple(self._read(self.folder / "dataset_dict.json", "splits"))
             default = splits[0] if len(splits) == 1 else "train"
             self.part = choose(part, splits, default, self.name)
             choose(self.part, splits, default, self.name)
@@ -77,29 +77,28 @@ class Saved:
                 f'source "{self.name}": {self.folder} has neither state.json nor '
                 "dataset_dict.json; save the data set there by save_to_disk of the datasets library"
             )
-        state = self._read(state_file)
-        if state.get("_indices_files") or state.get("_indices_data_files"):
+        if any(self._read(state_file, f"_indices_{of}files", ()) for of in ("", "data_")):
             raise SourceError(
                 f'source "{self.name}": {state_file} selects rows by a list of indices; call '
                 "flatten_indices() on the data set, and save it again"
             )
-        paths = [self.folder / file["filename"] for file in state["_data_files"]]
+        paths = [self.folder / name for name in self._read(state_file, "_data_files")]
         for path in paths:
             if not path.is_file():
                 raise SourceError(f'source "{self.name}": {path}, named in state.json, is missing')
         return paths
 
-    def _read(self, path: Path) -> dict[str, Any]:
-        needed = "splits" if path.name == "dataset_dict.json" else "_data_files"
+    def _read(self, path: Path, key: str, default: Any = None) -> list[str]:
+        """The names that a JSON file of the library's lists: of splits, or of files."""
         try:
             value = json.loads(path.read_bytes())
-            value[needed]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            listed = value[key] if default is None else value.get(key) or default
+            return [str(one if isinstance(one, str) else one["filename"]) for one in listed]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SourceError(
                 f'source "{self.name}": {path} is damaged ({type(error).__name__}: {error}); save '
                 "the data set again"
             ) from error
-        return value
 
     def signature(self) -> str:
         return key_of([stat(path) for path in self.paths])
@@ -160,6 +159,7 @@ def _rows(batches: Any, column: str, path: Path, source: str) -> Iterator[Docume
     number = 0
     for batch in batches:
         values = batch.column(0)
+        values.validate(full=True)  # what a damaged file says of its places is not in memory
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
         for text in values.cast(pa.large_binary()).to_pylist():

@@ -1,6 +1,7 @@
 """What files hold is what is read: compressed, marked, lines, columns; broken ones are named."""
 
 import json
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -220,3 +221,60 @@ def test_a_saved_data_set_that_is_not_whole(saved: Path, tmp_path: Path) -> None
     state.write_text("{")
     with pytest.raises(SourceError, match=rf"{state} is damaged \(JSONDecodeError"):
         read(f"hf:{saved}#body")
+
+
+# ---- damage
+
+
+def mutant(raw: bytes, rng: random.Random) -> bytes:
+    """Bytes with a few of them changed, cut off, put in or taken out."""
+    out = bytearray(raw)
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(out) + 1)
+        match rng.randrange(4):
+            case 0:
+                out[at : at + 1] = rng.randbytes(1)
+            case 1:
+                del out[at:]
+            case 2:
+                out[at:at] = rng.randbytes(rng.randint(1, 9))
+            case 3:
+                del out[at : at + rng.randint(1, 40)]
+    return bytes(out)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["gzip", "bzip2", "xz", "zstd", "utf-16", "jsonl", "parquet", "arrow", "state", "splits"],
+)
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    rng, texts = random.Random(kind), [prose(300, seed).decode() for seed in range(8)]
+    path = tmp_path / "file"
+    if kind in ("arrow", "state", "splits"):
+        save_to_disk(tmp_path / "saved", {"train": [{"text": text} for text in texts]})
+        source, folder = f"hf:{tmp_path}/saved", tmp_path / "saved"
+        path = {
+            "arrow": folder / "train" / "data-00001-of-00002.arrow",
+            "state": folder / "train" / "state.json",
+            "splits": folder / "dataset_dict.json",
+        }[kind]
+    elif kind == "jsonl":
+        source = f"jsonl:{path}"
+        path.write_bytes(lines_of(texts))
+    elif kind == "parquet":
+        source = f"parquet:{path}"
+        pq.write_table(table_of(texts), path)
+    else:
+        source, text = f"text:{path}", "".join(texts)
+        wide = text.encode("utf-16") if kind == "utf-16" else compressed(text.encode(), kind)
+        path.write_bytes(wide)
+    raw, refused = path.read_bytes(), list[str]()
+    for _ in range(80):
+        path.write_bytes(mutant(raw, rng))
+        try:
+            read(source)
+        except SourceError as error:
+            refused.append(str(error))
+    assert len(refused) > 20
+    named = path if kind == "arrow" else tmp_path
+    assert all(str(named) in line and "\n" not in line for line in refused)

@@ -176,3 +176,27 @@ def test_sets_of_another_corpus_fall_away_in_a_study(tmp_path: Path) -> None:
 def test_an_error_about_a_source_names_its_field(fields: list[str], names: str) -> None:
     with pytest.raises(DataError, match=f"^{names}"):
         study.resolve(given("configs/tiny.py:debug", *fields))
+
+
+BROKEN = {  # file, what is in it, source, what the line says of it
+    "gzip": ("a.txt.gz", compressed(prose(9000), "gzip")[:-20], "text:{}/*.gz", "a.txt.gz: Compr"),
+    "zstd": ("a.zst", compressed(prose(9000), "zstd")[:-9], "text:{}/*.zst", "a.zst: Trunc"),
+    "binary": ("a.txt", b"a\0b", "text:{}", "a.txt is not text: byte 1 is NUL"),
+    "JSON lines": ("a.jsonl", b'{"body": "a"}\n{"body"', "jsonl:{}/*#body", "a.jsonl, line 2 is"),
+    "field": ("a.jsonl", b'{"body": "a"}\n', "jsonl:{}/*", 'a.jsonl, line 1 has no field "text"'),
+    "Parquet": ("a.parquet", b"PAR1", "parquet:{}", "a.parquet: "),
+    "saved": ("state.json", b"{}", "hf:{}", "state.json is damaged"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_broken_file_is_one_line_with_the_field(tmp_path: Path, kind: str, config: str) -> None:
+    name, raw, source, says = BROKEN[kind]
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(DataError) as raised:
+        study.resolve(given(config, f"--config.data.source={source.format(tmp_path)}"))
+    line = str(raised.value)
+    assert line.startswith(f'data.source: source "{source.format(tmp_path)}": ')
+    assert f"{tmp_path}/{says}" in line
+    assert "\n" not in line
