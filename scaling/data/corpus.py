@@ -26,9 +26,13 @@ def pieces(data: DataConfig, train: DataConfig, root: Path) -> Pieces:
     """The texts of the corpus of `data`, in a run that trains on `train`.
 
     Only what is trained on may be cut into blocks: an evaluation set of another source keeps its
-    documents, so that one which is in both is found.
+    documents, so that one which is in both is found. A corpus that `data.corpus` pins, and that is
+    prepared, is split as it was.
     """
-    whole = (data.source, data.part) != (train.source, train.part)
+    pinned = root / "corpora" / (data.corpus or "")
+    whole = (data.source, data.part) != (train.source, train.part) or (
+        (pinned / "facts.json").is_file() and opened(pinned).split_by == "documents"
+    )
     docs = documents(data.source, data.part, root)
     return pieces_of(docs, data.validation_fraction, root, whole)
 

@@ -1,5 +1,6 @@
 """Blocks of documents where whole ones cannot be split: contiguous, once, by content, nested."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -164,3 +165,16 @@ def test_an_evaluation_set_of_another_source_keeps_its_documents(tmp_path: Path)
     of_other = pieces(config, DataConfig(), tmp_path / "root")
     assert (of_other.by, len(of_other.texts.digests)) == ("documents", 1)
     assert pieces(config, config, tmp_path / "root").by == "blocks of about 256 bytes"
+
+
+def test_a_corpus_that_a_run_pins_is_split_as_it_was(tmp_path: Path) -> None:
+    """A run that was begun on whole documents, before there were blocks, goes on with them."""
+    for i in range(20):
+        (tmp_path / f"{i}.txt").write_bytes(prose(300 + 40_000 * (i == 7), seed=i))
+    config, root = DataConfig(source=f"text:{tmp_path}/*.txt"), tmp_path / "root"
+    before = prepare(config, DataConfig(), root)  # what is not trained on is whole
+    now = prepare(config, config, root)
+    assert (before.split_by, now.split_by) == ("documents", "blocks of about 256 bytes")
+    for corpus in (before, now):
+        pinned = dataclasses.replace(config, corpus=corpus.content_hash)
+        assert prepare(pinned, pinned, root) == corpus
