@@ -164,8 +164,8 @@ class Study:
     x: str = "params"  # column of the table that the law runs over
     law: str = "power_floor"  # key of scaling.laws.LAWS
     holdout: bool = True  # fit without the largest x, and score the fit on it
-    # Config field, or up to three; each of their values is a curve of its own. In figures the first
-    # is told by colour, the second by marker, the third by the kind of line.
+    # Config field, or up to three; each combination of their values, None among them, is a curve of
+    # its own. In figures the first has the colours, the second the markers, the third the lines.
     group: str | Sequence[str] | None = None
     log_x: bool = True  # scale of the figures' x axis
 

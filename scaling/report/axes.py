@@ -9,6 +9,7 @@ FLOPs) is one where it nearly agrees.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ import pandas as pd
 from scaling.config import RunConfig
 from scaling.errors import UserError, nearest
 from scaling.starts import execution_of
-from scaling.units import labels, numbered
+from scaling.units import human, labels, numbered
 
 LABELS = {
     "params": "parameters",
@@ -214,7 +215,7 @@ def curves_in(rows: pd.DataFrame, by: Sequence[str]) -> list[Curve]:
     for column in by:
         of_column = _amounts(rows[column]) if column in _AMOUNTS else rows[column]
         first = [of_column[places[column] == k].iloc[0] for k in range(places[column].max() + 1)]
-        names[column], values[column] = labels(_short(column, first)), first
+        names[column], values[column] = texts_of(column, first), first
     found = []
     for key, part in places.groupby(list(by)):
         at = dict(zip(by, (int(k) for k in key), strict=True))
@@ -230,9 +231,11 @@ def curves_in(rows: pd.DataFrame, by: Sequence[str]) -> list[Curve]:
     return found
 
 
-def _short(column: str, values: list[object]) -> list[object]:
-    """Amounts in three digits: that is where they agree."""
-    return [float(f"{v:.3g}") for v in values] if column in _AMOUNTS else values
+def texts_of(column: str, values: Sequence[Any]) -> list[str]:
+    """Labels of the distinct values of a column: counts as 1.23M where that tells them apart."""
+    counts = column in COUNTS and not pd.isna(pd.Series(values, dtype=object)).any()
+    short = [human(value) for value in values] if counts else []
+    return short if len(set(short)) == len(values) else labels(values)
 
 
 def named(column: str, text: str) -> str:

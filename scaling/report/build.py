@@ -28,6 +28,7 @@ from scaling.report.axes import (
 from scaling.report.findings import Finding, find
 from scaling.report.optimum import RateFinding, find_rates, law_figure, valleys_figure
 from scaling.report.page import Page, render
+from scaling.report.sets import gap_figure, sets_figure
 from scaling.starts import as_trained
 from scaling.sweep import Study
 from scaling.tables import curves, table, write_table
@@ -101,7 +102,7 @@ def report(
         question=study.question if study else "",
         x=x,
         table=frame,
-        facts={**facts, "warnings": [*facts["warnings"], *damaged]},
+        facts={**facts, "warnings": [*facts["warnings"], *damaged, *_off_the_axis(frame, x)]},
         findings=found,
         rates=rates,
         figures=drawn,
@@ -166,11 +167,21 @@ def _draw(
         yield figures.loss_figure(frame, column, **fitted, by=apart, log_x=log_x or column != x)
     for figure in (
         figures.curves_figure(lines, frame, x),
-        figures.sets_figure(frame, x, log_x),
-        figures.gap_figure(frame, x, log_x),
+        sets_figure(frame, x, log_x, by),
+        gap_figure(frame, x, log_x, by),
     ):
         if figure is not None:
             yield figure
+
+
+def _off_the_axis(frame: pd.DataFrame, x: str) -> list[str]:
+    """A sentence on runs that are done and have no place on the axis: a field that is off."""
+    finished = done(frame)
+    off = int(finished[x].isna().sum())
+    if not off:
+        return []
+    has = "1 run has" if off == 1 else f"{off} runs have"
+    return [f"{has} {x}=None, which is no place on an axis: in the table, not in the figures."]
 
 
 def _draw_rates(

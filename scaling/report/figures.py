@@ -19,9 +19,8 @@ from matplotlib.figure import Figure
 from scaling import files
 from scaling.laws import Fit, Holdout
 from scaling.report import style
-from scaling.report.axes import Curve, curves_of, done, label, means, named, varies
-from scaling.report.style import COLOURS, INK, LINES, MARKERS, PAPER
-from scaling.units import labels
+from scaling.report.axes import Curve, curves_of, done, label, means, named, texts_of
+from scaling.report.style import INK, LINES, MARKERS, PAPER
 
 LOSS = "validation loss (nats per token)"
 DRAWN_LINES = 12  # more curves than this are told apart by a colour bar
@@ -187,18 +186,19 @@ def looks(curves: Sequence[Curve]) -> list[dict[str, Any]]:
 
 
 def list_looks(axes: Axes, curves: Sequence[Curve]) -> str | None:
-    """Entries of the legend for what tells curves apart; its title, where that is one column."""
+    """Entries of the legend for what tells curves apart, field after field; its title, where that
+    is one field.
+    """
     by = curves[0].by
-    seen: dict[tuple[int, int], str] = {}
+    seen: dict[tuple[int, int], tuple[str, dict[str, Any]]] = {}
     for curve, look in zip(curves, looks(curves), strict=True):
         for depth, (place, text) in enumerate(zip(curve.places, curve.labels, strict=True)):
-            if (depth, place) in seen:
-                continue
-            seen[depth, place] = text
-            shows: dict[str, Any] = {"color": look["colour"] if depth == 0 else INK, "mec": PAPER}
-            shows |= {"marker": look["marker"] if depth == 1 or len(by) == 1 else "none", "ms": 7}
-            shows |= {"ls": "none" if depth == 1 else look["line"] if depth == 2 else "-"}
-            axes.plot([], [], label=text if len(by) == 1 else named(by[depth], text), **shows)
+            seen.setdefault((depth, place), (text, look))
+    for (depth, _), (text, look) in sorted(seen.items(), key=lambda entry: entry[0]):
+        shows: dict[str, Any] = {"color": look["colour"] if depth == 0 else INK, "mec": PAPER}
+        shows |= {"marker": look["marker"] if depth == 1 or len(by) == 1 else "none", "ms": 7}
+        shows |= {"ls": "none" if depth == 1 else look["line"] if depth == 2 else "-"}
+        axes.plot([], [], label=text if len(by) == 1 else named(by[depth], text), **shows)
     return label(by[0]) if len(by) == 1 else None
 
 
@@ -251,7 +251,7 @@ def curves_figure(curves: Mapping[str, pd.DataFrame], frame: pd.DataFrame, x: st
     if runs.empty:
         return None
     values = sorted(runs[x].unique())
-    names = dict(zip(values, labels(values), strict=True))
+    names = dict(zip(values, texts_of(x, values), strict=True))
     colour_of = dict(zip(values, style.ramp(len(values)), strict=True))
     data = []
     with style.styled():
@@ -297,78 +297,6 @@ def _all_losses(axes: Axes, drawn: pd.DataFrame) -> None:
     style.count_axis(axes, list(drawn["tokens"]))
     values = drawn["smooth"].fillna(drawn["loss"])
     style.loss_axis(axes, float(values.min()), float(values.max()))
-
-
-def sets_figure(frame: pd.DataFrame, x: str, log_x: bool = True) -> Drawn | None:
-    """Loss on every evaluation set and in training against `x`, means over seeds.
-
-    None when validation is all there is.
-    """
-    names = _sets(frame, x)
-    if len(names) < 3:
-        return None
-    with style.styled():
-        figure, (axes,) = style.new_figure()
-        drawn = _draw_sets(axes, done(frame, x), x, names, log_x)
-        style.loss_axis(axes, float(drawn["loss"].min()), float(drawn["loss"].max()))
-        axes.set_ylabel("loss (nats per token)")
-        style.legend_below(figure, axes)
-        style.finish(figure)
-    caption = "Final loss on each evaluation set and in training, mean over seeds."
-    return Drawn("sets", "Other evaluation sets", caption, figure, drawn)
-
-
-def gap_figure(frame: pd.DataFrame, x: str, log_x: bool = True) -> Drawn | None:
-    """How far each evaluation set lies from the training loss, against `x`, means over seeds.
-
-    None when the training set was not evaluated and validation is all there is.
-    """
-    names = _sets(frame, x)
-    if len(names) < 3:
-        return None
-    train, name = next((c, n) for c, n in names.items() if n in (TRAIN_SET, TRAIN_BATCHES))
-    rows = done(frame, x)
-    gaps = rows.assign(**{column: rows[column] - rows[train] for column in names})
-    with style.styled():
-        figure, (axes,) = style.new_figure()
-        kept = {column: n for column, n in names.items() if column != train}
-        drawn = _draw_sets(axes, gaps, x, kept, log_x)
-        axes.axhline(0, color=INK, lw=1, ls=(0, (2, 2)))
-        axes.set_ylabel(f"loss minus {name} (nats)")
-        style.legend_below(figure, axes)
-        style.finish(figure)
-    caption = f"Distance of each set's loss from that of the {name}, mean over seeds; the dashed "
-    caption += "line is no gap."
-    return Drawn("gap", "Train-test gap", caption, figure, drawn.rename(columns={"loss": "gap"}))
-
-
-TRAIN_SET, TRAIN_BATCHES = "training set", "last train batches"
-
-
-def _sets(frame: pd.DataFrame, x: str) -> dict[str, str]:
-    """Column of the table -> what it is called; the training loss is always among them."""
-    rows = done(frame, x)
-    further = [c for c in frame if c.startswith("loss/") and rows[c].notna().any()]
-    evaluated = [c for c in further if rows[c].equals(rows["train_loss"])]
-    train = {evaluated[0]: TRAIN_SET} if evaluated else {"train_loss": TRAIN_BATCHES}
-    rest = {c: c.removeprefix("loss/") for c in further if c not in train}
-    return {"loss": "validation", **train, **rest} if further and varies(frame, x) else {}
-
-
-def _draw_sets(
-    axes: Axes, rows: pd.DataFrame, x: str, names: Mapping[str, str], log_x: bool
-) -> pd.DataFrame:
-    data = []
-    for place, (column, name) in enumerate(names.items()):
-        # A set keeps its colour in both figures: validation is first, the training set second.
-        place = place + (place > 0 and not {TRAIN_SET, TRAIN_BATCHES} & set(names.values()))
-        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-        mean = means(rows, x, column)
-        axes.plot(mean[x], mean["mean"], color=colour, marker=marker, mec=PAPER, label=name)
-        data.append(pd.DataFrame({x: mean[x], "set": name, "loss": mean["mean"]}))
-    style.count_axis(axes, list(rows[x]), log=log_x)
-    axes.set_xlabel(label(x))
-    return pd.concat(data, ignore_index=True)
 
 
 def file_of(column: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from scaling import laws
 from scaling.errors import UserError, nearest
 from scaling.laws import LAWS, Fit, Holdout
-from scaling.report.axes import COUNTS, curves_in, done, label, means
+from scaling.report.axes import COUNTS, curves_in, done, is_rate, label, means
 from scaling.sweep import Study
 from scaling.units import human
 
@@ -101,7 +101,7 @@ def foreseen(planned: pd.DataFrame, study: Study) -> str:
       study: whose x, law, group and holdout count.
     """
     x, by = study.x, [column for column in study.groups if column in planned]
-    if x not in planned or study.law not in LAWS:
+    if x not in planned or study.law not in LAWS or is_rate(x):  # a minimum needs no law
         return ""
     counts = {curve.name: int(curve.rows[x].nunique()) for curve in curves_in(planned, by)}
     needed = _needed(study.law, study.holdout)

@@ -75,6 +75,7 @@ def render(page: Page) -> str:
         unfitted=_unfitted(page.findings),
         numbers=_numbers(page),
         repeats=_repeats(page.table),
+        trunks=_trunks(page.table),
         figures=[embedded(drawn) for drawn in page.figures],
         columns=_columns(page.table),
         rows=_rows(page.table),
@@ -160,6 +161,20 @@ def _repeats(frame: pd.DataFrame) -> str:
     return (
         f"{len(passed)} of {len(done(frame))} runs pass over their distinct training tokens more "
         f"than once, up to {passed['epochs'].max():.2g} times: theirs is the loss of repeated data."
+    )
+
+
+def _trunks(frame: pd.DataFrame) -> str:
+    """What a reader must know of runs that share their first steps; empty: none do."""
+    branches = done(frame)[done(frame)["branched_from"].notna()]
+    if branches.empty:
+        return ""
+    trunks = branches["branched_from"].nunique()
+    return (
+        f"{len(branches)} of {len(done(frame))} runs branch off {trunks} "
+        f"trunk{'s' if trunks > 1 else ''} (column branched_from): runs of one trunk share its "
+        "first steps, so their losses are not independent, as the intervals here take them to be: "
+        "a law's may be too narrow. launch.py fit --cluster=branched_from resamples whole trunks."
     )
 
 

@@ -32,6 +32,8 @@ LINES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 # Three colours of their own, so that the page can replace them when it is dark.
 INK, PAPER, GRID = "#24292f", "#fefefe", "#d7dce1"
 
+_LETTERS = 84  # of the legend's size that are as wide as a figure
+
 _SETTINGS = {
     "font.family": ["DejaVu Sans"],
     "font.size": 11,
@@ -146,7 +148,8 @@ def legend_below(figure: Figure, axes: Axes, title: str | None = None) -> None:
     """The legend under the axes, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        most = 3 if title is None else 5
+        # Entries beside each other: as many as the figure is wide, in letters.
+        most = max(1, min(3 if title is None else 5, _LETTERS // (6 + max(map(len, labels)))))
         rows = -(-len(handles) // most)
         figure.legend(
             handles,

@@ -14,6 +14,7 @@ from scaling.errors import UserError
 from scaling.records import find_runs
 from scaling.report import figures, style
 from scaling.report.axes import check_axis, curves_of, figure_axes, group_of, main_axis
+from scaling.report.sets import gap_figure, sets_figure
 from scaling.tables import curves, table
 
 from .conftest import record
@@ -131,8 +132,8 @@ def test_the_legend_covers_no_data(frame, scored):
     assert figures.curves_figure({}, frame, "params") is None
     for drawn in (
         figures.loss_figure(frame, "params", holdout=scored),
-        figures.sets_figure(frame, "params"),
-        figures.gap_figure(frame, "params"),
+        sets_figure(frame, "params"),
+        gap_figure(frame, "params"),
     ):
         drawn.figure.draw_without_rendering()
         (legend,) = drawn.figure.legends
@@ -162,14 +163,14 @@ def test_training_curves_are_coloured_by_size_and_named_once(width_study, frame)
 
 
 def test_the_gap_is_that_to_the_training_set(frame):
-    data = figures.gap_figure(frame, "params").data
+    data = gap_figure(frame, "params").data
     assert np.allclose(data.loc[data["set"] == "validation", "gap"], 0.02)
     assert np.allclose(data.loc[data["set"] == "docs", "gap"], 0.52)
-    assert set(figures.sets_figure(frame, "params").data["set"]) == {
+    assert set(sets_figure(frame, "params").data["set"]) == {
         *("validation", "training set", "docs"),
     }
     alone = frame.drop(columns=[c for c in frame if "/" in c])
-    assert figures.sets_figure(alone, "params") is None
+    assert sets_figure(alone, "params") is None
 
 
 def test_figures_are_the_same_bytes_every_time(tmp_path, frame, scored):
