@@ -10,6 +10,8 @@ from scaling.commands.command import FLAGS, Command, given_run
 from scaling.errors import FAILED, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from scaling.debug.instant import Instant
     from scaling.records import RunDirectory
 
@@ -47,7 +49,7 @@ def _debug() -> int:
     import jax
 
     from scaling import runtime
-    from scaling.debug import eager, mistakes
+    from scaling.debug import mistakes
 
     if (FLAGS.config is None) == (FLAGS.run is None):
         raise UserError("debug: give exactly one of --config and --run")
@@ -56,6 +58,19 @@ def _debug() -> int:
     # Operations that run one at a time are many small programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     checks = [check for name, check in _CHECKS.items() if FLAGS[name].value] or [_table]
+    try:
+        return 0 if _looked(run, checks) else FAILED
+    except mistakes.ModelError as error:
+        print(error)
+        return FAILED
+
+
+def _looked(run: "RunDirectory | None", checks: "Sequence[Callable[[Instant], bool]]") -> bool:
+    """Whether nothing wrong was found."""
+    import jax
+
+    from scaling.debug import eager, mistakes
+
     # Switches of jax that stop at the first NaN would hide where it goes.
     with mistakes.reported(), jax.debug_nans(False), jax.debug_infs(False):
         with eager.without_breakpoints(), jax.disable_jit(False):
@@ -63,7 +78,7 @@ def _debug() -> int:
             print(_title(instant), flush=True)
         with contextlib.nullcontext() if FLAGS.eager else eager.without_breakpoints():
             fine = [check(instant) for check in checks]
-    return 0 if all(fine) else FAILED
+    return all(fine)
 
 
 def _instant(run: "RunDirectory | None") -> "Instant":

@@ -23,7 +23,7 @@ import numpy as np
 
 from scaling.debug.backward import own_lines
 from scaling.debug.instant import Instant
-from scaling.debug.interpreter import Operation, Value, evaluate
+from scaling.debug.interpreter import Operation, Value, evaluate, shown
 from scaling.debug.modules import named, place
 from scaling.debug.step import loss_of, update_of
 from scaling.debug.table import Statistics, cells, statistics
@@ -193,7 +193,7 @@ def _event(event: Event) -> list[str]:
     line = operation.line()
     if line is not None:
         file, number, function = line
-        lines.append(f"  {file}:{number}, in {function}")
+        lines.append(f"  {shown(file)}:{number}, in {function}")
         lines.append(f"    {linecache.getline(file, number).strip()}")
     for i, of in enumerate(event.inputs):
         lines.append(f"  input {i}: {_described(of)}")

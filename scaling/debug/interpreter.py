@@ -59,6 +59,12 @@ class Operation:
         return None if found is None else (found.file_name, found.line_num, found.function_name)
 
 
+def shown(file: str) -> str:
+    """A path as a person names it from where the command runs."""
+    here = pathlib.Path.cwd()
+    return str(pathlib.Path(file).relative_to(here)) if file.startswith(f"{here}/") else file
+
+
 @functools.cache
 def libraries() -> tuple[str, ...]:
     """Folders whose functions are not where a fault is looked for."""

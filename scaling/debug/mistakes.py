@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import flax.linen as nn
 import jax
 
-from scaling.debug.interpreter import libraries
+from scaling.debug.interpreter import libraries, shown
 from scaling.debug.modules import Call, named
 from scaling.errors import UserError
 
@@ -56,7 +57,7 @@ def _message(call: Call, error: Exception) -> str:
         f"{type(error).__name__} in {call.name} ({type(call.module).__name__}): {first}",
         *(f"  input {i}: {_shapes(x)}" for i, x in enumerate((*args, *kwargs.values()))),
     ]
-    params = call.module.variables.get("params", {})
+    params = nn.unbox(call.module.variables.get("params", {}))
     lines += [
         f"  parameter {jax.tree_util.keystr(path, simple=True, separator='.')}: {_shape(leaf)}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
@@ -67,7 +68,7 @@ def _message(call: Call, error: Exception) -> str:
         if not frame.filename.startswith(libraries())
     ]
     for frame in frames[-_MOST:]:
-        lines += [f"  {frame.filename}:{frame.lineno}, in {frame.name}", f"    {frame.line}"]
+        lines += [f"  {shown(frame.filename)}:{frame.lineno}, in {frame.name}", f"    {frame.line}"]
     return "\n".join(lines)
 
 
