@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from etils import epath
 
@@ -17,7 +18,7 @@ from scaling import heartbeat, ladder, timing
 from scaling.config import RunConfig, run_name
 from scaling.executors.jobs import Job
 from scaling.executors.remaining import Sweep, Work
-from scaling.executors.result import Result
+from scaling.executors.result import OVER, Result
 from scaling.records import RunDirectory
 from scaling.status import validation_loss
 from scaling.timing import Cost
@@ -134,7 +135,7 @@ class SweepProgress:
         """ "<run> and 2 more step 120/400, 31.5 steps/s"."""
         (first, config), more = next(iter(job.items())), len(job) - 1
         name = first + (f" and {more} more" if more else "")
-        status = RunDirectory.open(config, self._workdir).status()
+        status = self._status(config)
         if (rate := status.get("rate")) is None:
             seconds = time.monotonic() - self._begun.get(first, time.monotonic())
             return f"{name} is starting, {duration(seconds)}"
@@ -145,7 +146,14 @@ class SweepProgress:
         with self._lock:
             left = [(n, job) for n, j in enumerate(self._jobs) if (job := self._left(j))]
             begun, now = dict(self._begun), list(self._now)
-        works = [self._work(self._programs[n], job, begun) for n, job in left]
+        statuses = {
+            name: self._status(c) for _, j in left for name, c in j.items() if name in begun
+        }
+        # One that has ended, but not yet for the scheduler, has nothing to do.
+        over = {name for name, status in statuses.items() if status.get("state") in OVER}
+        jobs = [(n, {name: c for name, c in job.items() if name not in over}) for n, job in left]
+        left = [(n, job) for n, job in jobs if job]
+        works = [self._work(self._programs[n], job, begun, statuses) for n, job in left]
         place = {name: i for i, (_, job) in enumerate(left) for name in job}
         for i, (_, job) in enumerate(left):
             trunk, at = self._leaves.get(next(iter(job)), ("", 0))
@@ -155,12 +163,21 @@ class SweepProgress:
         now += [work.cost for work in works if work.cost is not None]
         return Sweep(self._slots, works, now, self._known)
 
-    def _work(self, program: str, job: dict[str, RunConfig], begun: dict[str, float]) -> Work:
+    def _status(self, config: RunConfig) -> dict[str, Any]:
+        return RunDirectory.open(config, self._workdir).status()
+
+    def _work(
+        self,
+        program: str,
+        job: dict[str, RunConfig],
+        begun: dict[str, float],
+        statuses: dict[str, dict[str, Any]],
+    ) -> Work:
         """What a job has to do."""
         first, cost, since = next(iter(job.values())), None, begun.get(next(iter(job)))
         written = 0.0  # when the newest of its steps was
-        for name, config in job.items() if since is not None else ():
-            status = RunDirectory.open(config, self._workdir).status()
+        for name in job if since is not None else ():
+            status = statuses.get(name, {})
             self._step[name] = status.get("step", 0)
             written = max(written, status.get("clock", 0.0))
             if status.get("cost"):

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 from scaling.timing import Cost
 
-# Seconds a step grow with FLOPs to this power where only one size was seen; between two sizes as
-# they say, within these bounds: below them a step's fixed costs rule, above them its FLOPs.
-_POWER, _POWERS = 0.85, (0.3, 1.0)
+# Seconds a step grow with FLOPs to a power: between two sizes that were seen, as they say; below
+# the smallest, where what a step costs without any FLOPs comes to the fore, to `_BELOW` at most.
+_POWERS, _BELOW = (0.3, 1.0), 0.8
 _AGAIN = 3.0  # seconds, at most, to read a compiled program from jax's cache
 
 
@@ -71,7 +71,12 @@ class _Rates:
         flops = {c.program: c.flops_per_step for c in itertools.chain(now, *before.values())}
         self._points = sorted((flops[name], seconds) for name, seconds in self.known.items())
         costs = list(now) or list(itertools.chain(*before.values()))
-        self._other = statistics.median(c.other_s for c in costs) if costs else 0.0
+        # A group opens the data of all of its members.
+        self._other = {
+            group: statistics.median(found)
+            for group in (True, False)
+            if (found := [c.other_s for c in costs if (c.members > 1) == group])
+        }
         # Of each program the first compilation is the longest: it was not in jax's cache.
         self._compiling: dict[tuple[str, int], float] = {}
         for c in costs:
@@ -100,7 +105,9 @@ class _Rates:
         """Seconds from the start of a job to its first step."""
         # A program that was not seen compiles as long as the usual one.
         usual = self._compiling.get(_key(work), self._usual)
-        return self._other + (usual if first else min(usual, _AGAIN))
+        others = self._other or {False: 0.0}
+        other = others.get(work.members > 1, next(iter(others.values())))
+        return other + (usual if first else min(usual, _AGAIN))
 
 
 def _key(of: Cost | Work) -> tuple[str, int]:
@@ -132,12 +139,13 @@ def _between(points: Sequence[tuple[float, float]], flops: float) -> float:
     nearest two in logarithms.
     """
     near = sorted(points, key=lambda point: abs(math.log(point[0] / flops)))
-    (f0, s0), power = near[0], _POWER
+    (f0, s0), power = near[0], _BELOW
     for f1, s1 in near[1:]:
         if abs(math.log(f1 / f0)) > 0.1:
             power = math.log(s1 / s0) / math.log(f1 / f0)
             break
     low, high = _POWERS
+    high = _BELOW if flops < points[0][0] else high
     return s0 * (flops / f0) ** min(max(power, low), high)
 
 

@@ -149,15 +149,19 @@ class Member:
         if due.problem is not None and self.active:
             self._diverged(due.problem)
 
-    def evaluated(self, step: int, means: dict[str, dict[str, float]], seconds: float) -> None:
-        """The means of every set after `step` updates; one that is not finite ends the run."""
+    def evaluated(
+        self, step: int, means: dict[str, dict[str, float]], seconds: float, whole: float
+    ) -> None:
+        """The means of every set after `step` updates; one that is not finite ends the run. It took
+        so many seconds, and would have taken `whole` for all members.
+        """
         try:
             check_means(step, means)
         except Diverged as problem:
             self._diverged(problem)
             return
         with self.guarded():
-            self.recorder.evaluation(step, means, seconds)
+            self.recorder.evaluation(step, means, seconds, whole)
 
     def flush(self) -> None:
         """Put down every line that a checkpoint, or a branch, implies."""

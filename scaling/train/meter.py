@@ -32,7 +32,7 @@ class Meter:
         self.peak = peak * mesh.size if peak else None  # FLOP/s of all devices, as far as known
         self._program: Compiled | None = None
         self._windows: list[tuple[int, float]] = []  # updates, seconds
-        self._evaluations, self._evaluating = 0, 0.0
+        self._evaluations, self._evaluating, self._waited = 0, 0.0, 0.0
         self._name = timing.program(config)
         tokens = config.train.batch_size * config.data.seq_len
         self._flops = ladder.size(config).flops_per_token * tokens  # of a step of one member
@@ -48,8 +48,12 @@ class Meter:
         self._windows.append((steps, seconds))
 
     def evaluated(self, seconds: float) -> None:
-        """Every evaluation set, once."""
+        """Every evaluation set, once, of all runs of the program."""
         self._evaluations, self._evaluating = self._evaluations + 1, self._evaluating + seconds
+
+    def waited(self, seconds: float) -> None:
+        """For an evaluation, of this run or of others beside it."""
+        self._waited += seconds
 
     def cost(self) -> timing.Cost | None:
         """Of the run so far; None before the first update."""
@@ -60,7 +64,7 @@ class Meter:
         steps = sum(n for n, _ in windows)
         step_s = sum(seconds for _, seconds in windows) / max(steps, 1)
         spent = sum(seconds for _, seconds in self._windows)
-        spent += self._evaluating + self._program.seconds
+        spent += self._waited + self._program.seconds
         rate = self._flops * self._members / max(step_s, 1e-9)
         return timing.Cost(
             program=self._name,

@@ -317,8 +317,13 @@ class _Group:
                 means[member][name] = summarise({c: join(pieces) for c, pieces in columns})
         seconds = time.monotonic() - started
         self.evaluating += seconds
-        for member, step in due.items():
-            member.evaluated(step, means[member], seconds)
+        for member in self.members:
+            if member in due:
+                # As if all had been evaluated: `Cost.eval_s` is of the whole group, as steps are.
+                whole = seconds * len(self.members) / len(due)
+                member.evaluated(due[member], means[member], seconds, whole)
+            elif member.active:
+                member.recorder.waited(seconds)
 
     def _rows(self, params: Any, sets: Mapping[int, Batches]) -> dict[int, dict[str, list[Sum]]]:
         """slot -> name -> the sums of each batch of one evaluation set."""

@@ -103,15 +103,28 @@ class Recorder:
             cost = self._meter.cost()
             self.status("running", last, cost=None if cost is None else dataclasses.asdict(cost))
 
-    def evaluation(self, step: int, means: dict[str, dict[str, float]], seconds: float) -> None:
-        """Means of every evaluation set after `step` updates, and how long they took."""
+    def evaluation(
+        self,
+        step: int,
+        means: dict[str, dict[str, float]],
+        seconds: float,
+        whole: float | None = None,
+    ) -> None:
+        """Means of every evaluation set after `step` updates, how long they took, and how long they
+        would have taken for all runs of the program; None: as long.
+        """
         self._write([{"step": step, "split": name, **m} for name, m in means.items()])
         losses = {name: m["loss"] for name, m in means.items()}
         self._progress.evaluated(step, losses)
         self._validated = step, losses.get("val")
         self.flush()
-        self._clock += seconds  # evaluation is not training time
-        self._meter.evaluated(seconds)
+        self._meter.evaluated(seconds if whole is None else whole)
+        self.waited(seconds)
+
+    def waited(self, seconds: float) -> None:
+        """So long nothing was trained: an evaluation, also of others in the same program."""
+        self._clock += seconds
+        self._meter.waited(seconds)
 
     def compiled(self, program: Compiled) -> None:
         """The program of the steps, after a call: its compilation is not training time either."""

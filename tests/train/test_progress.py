@@ -1,9 +1,17 @@
 """What a person reads of one run: its last word is the validation loss."""
 
+import time
+from typing import Any
+
+import jax
 import pytest
 
+from scaling import meshes
+from scaling.config import MeshConfig
 from scaling.records import RunDirectory
+from scaling.train.compilation import Compiled
 from scaling.train.loop import train
+from scaling.train.meter import Meter
 from scaling.train.packed import train_packed
 
 
@@ -28,3 +36,21 @@ def test_so_does_every_member_of_a_group(tiny, tmp_path, capsys):
         name = RunDirectory.open(config, tmp_path).path.name
         loss = validation(config, tmp_path)
         assert f"done at step 12, validation loss {loss:.4f}: {name}" in said
+
+
+def test_an_evaluation_of_one_member_counts_as_that_of_a_share_of_the_group(tiny):
+    """Two members: it took 4 s for the one that had come to it, and would take 8 s for both."""
+    mesh = meshes.make_mesh(MeshConfig(), jax.devices()[:1])
+    meter = Meter(tiny(), mesh, time.monotonic() - 100.0, members=2)
+    nothing: Any = None
+    program = Compiled(nothing, seconds=3.0)
+    meter.compiled(program)
+    meter.stepped(10, 5.0)
+    meter.evaluated(8.0)
+    meter.waited(4.0)
+    cost = meter.cost()
+    assert cost is not None
+    assert (cost.step_s, cost.eval_s) == (0.5, 8.0)
+    # All that was neither training nor evaluation nor compilation, and the time since.
+    assert cost.other_s >= 100.0 - 5.0 - 4.0 - 3.0
+    assert cost.other_s < 100.0
