@@ -191,6 +191,9 @@ class TrainConfig:
     fingerprint_every: int | None = execution(
         None
     )  # steps between hashes of the state in the metrics; None: off
+    watch_every: int | None = execution(
+        None
+    )  # steps between RMS of activations, gradients, updates, attention logits; None: off
     spike_z: float | None = (
         None  # robust z-score of the loss beyond which training goes back and skips; None: off
     )

@@ -106,7 +106,7 @@ _MESH_AXES = tuple(axis.name for axis in dataclasses.fields(MeshConfig))
 _SIZES = ("width", "depth", "heads", "kv_heads", "head_dim", "mlp_width")
 _RHYTHM = (
     *("steps_per_call", "log_every", "checkpoint_every", "keep_checkpoints", "profile_steps"),
-    "fingerprint_every",
+    *("fingerprint_every", "watch_every"),
 )
 _AT_LEAST_ONE = (lambda v: v >= 1, "be at least 1")
 _POSITIVE = (lambda v: v > 0, "be positive")

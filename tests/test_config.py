@@ -95,6 +95,7 @@ EXECUTION = {
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.fingerprint_every",
+    "train.watch_every",
     "train.profile_start",
     "train.profile_steps",
     "train.xla_flags",

@@ -94,13 +94,16 @@ def largest(config: RunConfig, devices: Sequence[Any], processes: int = 1) -> in
 
 
 def text(jobs: Sequence[Job]) -> str:
-    """Which runs are packed together, for the dry run; empty where none are."""
+    """Which runs are packed together, for the dry run, and which cannot be, because they are
+    watched; empty where none are.
+    """
     groups = [job for job in jobs if len(job.configs) > 1]
-    if not groups:
-        return ""
     runs = sum(len(job.configs) for job in groups)
-    lines = [f"{runs} runs are packed into {len(groups)} programs:"]
+    lines = [f"{runs} runs are packed into {len(groups)} programs:"] if groups else []
     for number, job in enumerate(groups, start=1):
         lines.append(f"  program {number}, {len(job.configs)} runs:")
         lines += [f"    {run_name(config)}" for config in job.configs]
+    watched = sum(job.configs[0].train.watch_every is not None for job in jobs)
+    if watched:
+        lines.append(f"{watched} run(s) with train.watch_every are trained alone, never packed")
     return "\n".join(lines)

@@ -21,6 +21,7 @@ from scaling.ladder import resolved
 from scaling.models import flash, kernels
 from scaling.models.flash import Keys, Piece
 from scaling.models.layers import Array, Projection, RMSNorm, rotate
+from scaling.models.observed import tell
 from scaling.models.placement import Placement, placement
 from scaling.models.remat import policy
 
@@ -63,6 +64,7 @@ class Attention(nn.Module):
         segments_BxL = context["segment_ids"]
         if cache is None:
             ring = c.context_parallel == "ring"
+            tell(query=q_BxHxLxK, key=k_BxGxSxK, segments=segments_BxL, window=c.window)
             out_BxHxLxK = attention(
                 q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments_BxL, c.window, c.attention, ring
             )

@@ -19,6 +19,7 @@ from scaling.ladder import resolved
 from scaling.models.attention import Attention
 from scaling.models.layers import MLP, Array, RMSNorm, constrain
 from scaling.models.moe import MoE
+from scaling.models.observed import observed
 from scaling.models.pipeline import run_pipeline, stages_here
 from scaling.models.remat import policy
 
@@ -107,8 +108,8 @@ def run_blocks(
             caches, penalties = jax.tree.map(lambda *leaves: jnp.stack(leaves), *written)
         return x_BxLxD, caches, jax.tree.map(lambda p: p.sum(axis=0), penalties)
 
-    # With caches (generation) the blocks run one after the other wherever they lie.
-    if stages_here() == 1 or caches is not None:
+    # With caches (generation), or observed, the blocks run one after the other wherever they lie.
+    if stages_here() == 1 or caches is not None or observed():
         return run(params, x_BxLxD, context, caches)
 
     def run_some(params: Any, x_BxLxD: Array, context: Any) -> tuple[Array, dict[str, Array]]:

@@ -54,10 +54,12 @@ from scaling.train.rhythm import (
     next_edge,
     saves,
     trace,
+    watches,
 )
 from scaling.train.spikes import Spike, Spikes
 from scaling.train.state import TrainState
 from scaling.train.step import compile_steps
+from scaling.train.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -270,18 +272,19 @@ class _Run:
             self._evaluate(first, rows_of, state, recorder)
         stream = self.spikes.stream(self.batches, first, self.steps, self.rows, self._edge)
         vote = distributed.StopVote(self.stop, self.mesh)
-        pending: tuple[int, int, Any] | None = None
+        pending: tuple[int, int, Any, Any] | None = None
         for start, group in stream:
             edge = self._edge(start)
             self._profile(start)
             batches_K, count = self._to_device(group, edge - start)
+            watched = self._watch_update(start + 1, state, batches_K, hparams, recorder)
             with no_transfers():
                 state, metrics_K = run_steps(state, batches_K, count, hparams)
             recorder.compiled(run_steps)
             vote.cast()
             checkpoints.check()
             self._drain(pending, recorder)
-            pending = (start, edge, metrics_K)
+            pending = (start, edge, metrics_K, watched)
 
             stops = edge < self.steps and vote.passed()
             if evaluates(edge, config) or saves(edge, config) or stops or edge in self.branches:
@@ -325,13 +328,32 @@ class _Run:
         batches_K = place_rows(group, stacked, self.rows, size, axis=1)
         return batches_K, place(np.int32(count), sharding.replicated(self.mesh))
 
-    def _drain(self, pending: tuple[int, int, Any] | None, recorder: Recorder) -> None:
+    @functools.cached_property
+    def _watch(self) -> Watch:
+        return Watch(self.pieces, self.config, self.plan)
+
+    def _watch_update(
+        self, step: int, state: TrainState, batches_K: Any, hparams: Any, recorder: Recorder
+    ) -> jax.Array | None:
+        """What the update number `step`, the first of the batches, is about to do; None: nobody
+        asked.
+        """
+        if not watches(step, self.config):
+            return None
+        before = self._watch.seconds
+        values = self._watch(state, batches_K, hparams)
+        recorder.paused(self._watch.seconds - before)
+        return values
+
+    def _drain(self, pending: tuple[int, int, Any, Any] | None, recorder: Recorder) -> None:
         """Fetch the metrics of an earlier call, log what is due, stop at what is not finite."""
         if pending is None:
             return
-        start, edge, metrics_K = pending
+        start, edge, metrics_K, watched = pending
         fetched = jax.device_get(metrics_K)
         self.spikes.look(start, fetched["loss"][: edge - start])
+        if watched is not None:
+            recorder.watched(start + 1, self._watch.named(jax.device_get(watched)))
         due = due_lines(start, edge, fetched, self.config, self.hashed)
         recorder.train_lines(due)
         if due.problem is not None:

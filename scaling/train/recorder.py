@@ -126,6 +126,14 @@ class Recorder:
         self._clock += seconds
         self._meter.waited(seconds)
 
+    def watched(self, step: int, values: dict[str, float]) -> None:
+        """What an update does inside the model (`watch.py`), before the update's own line."""
+        self._write([{"step": step, "split": "watch", **values}])
+
+    def paused(self, seconds: float) -> None:
+        """So long a call was compiled that is no training."""
+        self._clock += seconds
+
     def compiled(self, program: Compiled) -> None:
         """The program of the steps, after a call: its compilation is not training time either."""
         self._clock += self._meter.compiled(program)

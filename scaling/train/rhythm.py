@@ -36,13 +36,16 @@ def next_edge(step: int, config: RunConfig, also: Iterable[int] = ()) -> int:
 
     A pure function of the step, so that a run cut into two makes the same calls: edges are the
     multiples of steps_per_call, of every rhythm (evaluation, checkpoint), the two ends of the
-    profiler's trace, the steps given in `also`, and the last step.
+    profiler's trace, what comes before a watched update, the steps given in `also`, and the last
+    step.
     """
     train = config.train
     rhythms = [train.steps_per_call, *_save_rhythms(config), config.evals.every]
     edges = [(step // rhythm + 1) * rhythm for rhythm in rhythms if rhythm]
     last = ladder.resolved(train.steps)
     ends = [edge for edge in (*trace(config), *also, last) if edge > step]
+    if train.watch_every:  # a watched update is the first of its call
+        edges.append(((step + 1) // train.watch_every + 1) * train.watch_every - 1)
     return min(edges + ends)
 
 
@@ -61,6 +64,11 @@ def _due(step: int, every: int | None) -> bool:
 def evaluates(step: int, config: RunConfig) -> bool:
     """Whether the state after `step` updates is evaluated."""
     return step == config.train.steps or _due(step, config.evals.every)
+
+
+def watches(step: int, config: RunConfig) -> bool:
+    """Whether the update number `step` is looked into."""
+    return _due(step, config.train.watch_every)
 
 
 def saves(step: int, config: RunConfig) -> bool:

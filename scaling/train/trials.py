@@ -39,6 +39,8 @@ def program(config: RunConfig) -> RunConfig | None:
     train = config.train
     if train.profile_start is not None or train.spike_z is not None or config.optim.offload:
         return None  # they stop, turn back or place the state of one run
+    if train.watch_every is not None:
+        return None  # a program of its own looks into the state of one run
     if config.model.remat == "offload":
         return None
     same = optim.program_of(config)
