@@ -29,6 +29,7 @@ from scaling.report.findings import Finding, find
 from scaling.report.optimum import RateFinding, find_rates, law_figure, valleys_figure
 from scaling.report.page import Page, render
 from scaling.report.sets import gap_figure, sets_figure
+from scaling.report.watch import write_page
 from scaling.starts import as_trained
 from scaling.sweep import Study
 from scaling.tables import curves, table, write_table
@@ -97,6 +98,7 @@ def report(
     readable = [run for run in begun if _config(run) is not None]
     records = {run.path.name: as_trained(run.record()) for run in readable}
     configs = {run.path.name: run.config(records[run.path.name]) for run in readable}
+    watched = write_page(lines, out)
     page = Page(
         title=title or (study.name if study else workdir.name or "Scaling study"),
         question=study.question if study else "",
@@ -106,6 +108,7 @@ def report(
         findings=found,
         rates=rates,
         figures=drawn,
+        watched=watched,
         configs={name: flat(config) for name, config in configs.items()},
         records=records,
         begun=begun,

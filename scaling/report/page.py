@@ -51,6 +51,7 @@ class Page:
     findings: Sequence[Finding]
     rates: RateFinding | None  # of a study over the learning rate
     figures: Sequence[Drawn]
+    watched: int  # runs with `train.watch_every`, which `watch.html` shows
     configs: Mapping[str, Mapping[str, Any]]  # run -> dotted field -> value
     records: Mapping[str, Mapping[str, Any]]  # run -> config.json
     begun: Sequence[RunDirectory]
