@@ -85,12 +85,12 @@ def _write(path: pathlib.Path, text: str) -> pathlib.Path:
     return path
 
 
-def _conventions(loaded: Table, own: bool, columns: str) -> dict[str, str]:
+def _conventions(loaded: Table, own: bool, columns: str, derive: str) -> dict[str, str]:
     if own:
         return dict(OWN_CONVENTIONS)
     named = {new: f'"{old}" of {loaded.source}' for new, old in
              assignments(columns, "--columns").items()}  # fmt: skip
-    derived = dict(note.split(" = ", 1) for note in loaded.notes if " = " in note)
+    derived = assignments(derive, "--derive")
     out = {"counting": f"as in {loaded.source}; loss in the units of its column"}
     return out | named | derived
 
@@ -181,7 +181,7 @@ def fit_command(
     refused: list[str] = []
     for name, below, rows in _groups(loaded.rows, by):
         folder = pathlib.Path(out) / below if out else None
-        named = _conventions(loaded, bool(workdir), columns)
+        named = _conventions(loaded, bool(workdir), columns, derive)
         try:
             found = fit(rows, law, x=x, loss=loss, conventions=named, **options)
         except UserError as e:

@@ -15,7 +15,7 @@ import pandas as pd
 from scaling.errors import UserError
 from scaling.laws.fitting import fit
 from scaling.laws.result import Fit
-from scaling.laws.rows import numbers
+from scaling.laws.rows import clusters, numbers
 
 BUDGET = 1.05  # rows whose FLOPs differ by less than this factor share a budget
 
@@ -273,7 +273,7 @@ def envelope(
     left out, as in `valleys`.
     """
     c, s, y = (numbers(table, k) for k in (flops, quantity, loss))
-    label = table[run].astype(str).to_numpy() if run else numbers(table, "params").astype(str)
+    label = clusters(table, run) if run else numbers(table, "params")
     curves = []
     for name in np.unique(label):
         rows = (label == name) & np.isfinite(c) & np.isfinite(y)

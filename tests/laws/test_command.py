@@ -85,6 +85,20 @@ def test_one_fit_for_each_value(tmp_path: pathlib.Path) -> None:
     assert len(made.fits) >= 2
 
 
+def test_a_group_that_cannot_be_fitted_is_told_and_the_others_go_on(tmp_path: pathlib.Path) -> None:
+    params = np.geomspace(1e5, 1e8, 6)
+    whole = pd.DataFrame({"params": params, "loss": 1.5 + 40 * params**-0.3, "moe": "on"})
+    table = pd.concat([whole, whole.assign(moe=None), whole.iloc[:2].assign(moe="half")])
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    options = {"table": str(tmp_path / "runs.csv"), "by": "moe", "bootstrap": 0}
+    made = fit_command(**options)
+    assert list(made.fits) == ["on", "None"]
+    assert "moe = half\nnot fitted: power_floor has 3 free parameters" in made.text
+    assert fit_command(**options, where="moe == None").fits.keys() == {"None"}
+    with pytest.raises(UserError, match="--by: no group can be fitted; moe = half: "):
+        fit_command(**options, where="moe == 'half'")
+
+
 def test_runs_that_are_no_repeats_are_told(tmp_path: pathlib.Path) -> None:
     table = pd.DataFrame({
         "name": [str(i) for i in range(24)], "params": np.repeat(np.geomspace(1e5, 1e8, 6), 4),
