@@ -24,6 +24,7 @@ POWERS = {
 _SPACES = str.maketrans("\u00a0\u2007\u2009\u202f", "    ")
 _WRITTEN = str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹×·", "--0123456789xx")
 _SUPERSCRIPT = re.compile(r"(?<=10)([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)$")
+_DIGITS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _POWER = re.compile(r"([+-]?)(?:(.+?) *[x*] *)?(\d{1,9}) *(?:\^|\*\*) *[{(]?([+-]?\d{1,4})[)}]?")
@@ -108,6 +109,7 @@ class _Cell:
     def __init__(self, text: str):
         self.text = text
         self.empty = text in EMPTY or text in DASHES
+        text = " ".join(text.split("\n"))
         self.unit, self.power, self.digits = "", 0, None
         self.grouped = self.decimal = ""
         if self.empty:
@@ -154,7 +156,7 @@ class _Cell:
                     self.grouped, self.decimal = mark, other
                     self.digits = whole.replace(mark, "") + exponent
                 return
-        if not _PLAIN.fullmatch(whole.replace(",", ".")):
+        if not _DIGITS.fullmatch(whole.replace(",", ".")):
             return
         self.digits = whole + exponent
         if "," in whole and (self.grouped or exponent or not _GROUPS[","].fullmatch(whole)):

@@ -103,10 +103,7 @@ def floats(column: pd.Series) -> tuple[np.ndarray, str]:
         reading = cells.read(text)
         if reading.values is not None:
             return np.array([_float(v) for v in reading.values], float), ""
-        more = f" ({reading.count} such cells)" if reading.count > 1 else ""
-        wrong = (
-            f'"{text[reading.row]}" in row {_row(column, reading.row)}, which {reading.why}{more}'
-        )
+        wrong = _wrong(column, reading.row, reading.why, reading.count)
         return np.full(len(column), np.nan), wrong
     try:
         values = pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
@@ -118,14 +115,14 @@ def floats(column: pd.Series) -> tuple[np.ndarray, str]:
     if not bad.any():
         return values, ""
     row = int(np.flatnonzero(bad)[0])
-    more = f" ({int(bad.sum())} such cells)" if bad.sum() > 1 else ""
-    return values, f'"{column.iloc[row]}" in row {_row(column, row)}, which is no number{more}'
+    return values, _wrong(column, row, "is no number", int(bad.sum()))
 
 
-def _row(column: pd.Series, place: int) -> int:
-    """The number of a row in its file, from 1; in the table as it is where that is not known."""
-    label = column.index[place]
-    return int(label) + 1 if isinstance(label, int | np.integer) else place + 1
+def _wrong(column: pd.Series, place: int, why: str, count: int) -> str:
+    """A cell on one line, the number of its row in the file (from 1), and what is wrong with it."""
+    label, shown = column.index[place], " ".join(str(column.iloc[place]).split())
+    row = int(label) + 1 if isinstance(label, int | np.integer) else place + 1
+    return f'"{shown}" in row {row}, which {why}' + (f" ({count} such cells)" if count > 1 else "")
 
 
 def _float(cell: object) -> float:

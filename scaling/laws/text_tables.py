@@ -56,7 +56,8 @@ def read_text(raw: bytes, name: str, decimal: str = "") -> tuple[pd.DataFrame, s
     """
     text, encoding = decode(raw, name)
     told = [encoding] if encoding else []
-    if found := re.match(r'"?sep=(.)"?\r?\n', text):  # a spreadsheet's own word on it
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if found := re.match(r'"?sep=(.)"?\n', text):  # a spreadsheet's own word on it
         text = text[found.end() :]
     comments, text = _comments(text)
     separator, lines = _separated(text, name)
@@ -75,7 +76,7 @@ def read_text(raw: bytes, name: str, decimal: str = "") -> tuple[pd.DataFrame, s
 def _comments(text: str) -> tuple[list[str], str]:
     """Comment lines before the table, and the rest."""
     comments: list[str] = []
-    while text.startswith(COMMENT) or (comments and text[:1] in ("\r", "\n")):
+    while text.startswith(COMMENT) or (comments and text[:1] == "\n"):
         line, _, text = text.partition("\n")
         if line.strip():
             comments.append(line.strip())
@@ -122,7 +123,7 @@ def _header(
         header, body = None, rows[start:]
         if comments and not start:  # numpy.savetxt writes the header as a comment
             line = comments[-1].lstrip("#%/ ")
-            (names,) = [row for _, row in _rows(line, separator or "\t")] or [[]]
+            names = next((row for _, row in _rows(line, separator or "\t")), [])
             if len(names) == width and not any(_is_number(cell) for cell in names):
                 header, passed = names, passed - 1
     count = len(header or body[0][1])
@@ -156,6 +157,7 @@ def _columns(
     header: list[str], rows: list[list[str]], name: str, decimal: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """The table, and in which ways cells were read."""
+    header = [" ".join(title.split()) for title in header]
     keep = [i for i, title in enumerate(header) if title or any(row[i] for row in rows)]
     titles = [header[i] or f"#{i + 1}" for i in keep]
     for title, count in collections.Counter(titles).items():
@@ -193,7 +195,7 @@ def described(how: dict[tuple[str, str], list[str]]) -> list[str]:
 def ways(column: list[str], reading: cells.Reading) -> list[tuple[str, str]]:
     """In which ways a column was read, with an example of each."""
     values = reading.values or []
-    return [(way, f'"{cell}" is {values[column.index(cell)]:,.12g}')
+    return [(way, f'"{" ".join(cell.split())}" is {values[column.index(cell)]:,.12g}')
             for way, cell in reading.how.items()]  # fmt: skip
 
 

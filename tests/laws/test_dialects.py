@@ -278,3 +278,15 @@ def test_a_fit_says_how_its_table_was_read(tmp_path: pathlib.Path) -> None:
     assert line.startswith('read as: Windows-1252; cells separated by ";"; ')
     assert "decimal commas" in line
     assert "M for 1e6" in line
+
+
+MARKS = "0123456789.,;\t\n\r\"'#% eEkMB-+^*x_()abn:/{}\u00a0−⁰"
+
+
+@given(st.one_of(st.text(alphabet=MARKS, max_size=60).map(str.encode), st.binary(max_size=60)))
+def test_any_bytes_are_a_table_or_one_line(raw: bytes) -> None:
+    refused = _refusal(lambda: read_text(raw, "t.csv"))
+    read, told = (pd.DataFrame(), "") if refused else read_text(raw, "t.csv")
+    said = [refused, told, *(_refusal(lambda n=name: numbers(read, n)) for name in read.columns)]
+    assert not any("\n" in line or "\r" in line for line in said)
+    assert not read.columns.duplicated().any()

@@ -243,3 +243,28 @@ def test_as_many_groups_come_out_as_values_go_in(values: list[object]) -> None:
     assert len(found) == len(distinct)
     assert sorted(i for _, part in found for i in part["loss"]) == list(range(len(values)))
     assert len(set(folder_names([v for v, _ in found]))) == len(found)
+
+
+TOKENS = (
+    *("loss", "kind", "flag", "optim.lr", "nope", "1", "0.5", "9e999", "'a'", "None", "True", "+"),
+    *("-", "*", "/", "//", "%", "**", "<", ">", "==", "!=", "and", "or", "not", "&", "|", "~", "^"),
+    *("(", ")", ",", "max(", "log(", "round(", "isfinite(", "in", "is", "[", "]", "lambda", ":"),
+    *("if", "else", "@", "<<", "1j", "...", "b'x'", "f'{loss}'"),
+)
+
+
+@given(st.lists(st.sampled_from(TOKENS), max_size=9).map(" ".join))
+def test_any_expression_is_a_value_or_one_line_that_names_its_flag(expression: str) -> None:
+    columns = {
+        "loss": np.array([1.0, np.nan]), "kind": np.array(["a", None], object),
+        "flag": np.array([True, False]), "optim.lr": np.array([1.0, 2.0]),
+    }  # fmt: skip
+    try:
+        value = evaluate(expression, columns, "--where")
+    except UserError as error:
+        line = str(error)
+    else:
+        line = "--where: fine"
+        assert np.broadcast_to(np.asarray(value), 2).shape == (2,)
+    assert line.startswith("--where: ")
+    assert "\n" not in line
