@@ -76,11 +76,12 @@ def _figure(rows: pd.DataFrame) -> Figure:
     with style.styled():
         figure = Figure(figsize=(5.7, 0.7 + 2.1 * high), layout="constrained")
         FigureCanvasAgg(figure)
-        grid = figure.subplots(high, ways, sharex=True, squeeze=False).flat
+        grid = figure.subplots(high, ways, sharex=True, squeeze=False).ravel()
         for axes, part in zip(grid, order, strict=False):
             _panel(axes, rows, part, sorted(panels[part], key=lambda m: m[1]), depth)
-        for axes in list(grid)[len(order) :]:
+        for axes in grid[len(order) :]:  # with the panel above it as the lowest of its column
             axes.remove()
+            grid[len(order) - ways].tick_params(labelbottom=True)
         figure.supxlabel("step", fontsize=11)
         figure.supylabel("RMS", fontsize=11)
         style.finish(figure)
@@ -96,7 +97,8 @@ def _panel(
         of = rows[rows["module"] == module]
         colour = colours[number] if number >= 0 else style.COLOURS[i % len(style.COLOURS)]
         label = module if number < 0 else None
-        axes.plot(of["step"], of["rms"], marker=".", ms=4, lw=1.3, color=colour, label=label)
+        positive = of["rms"].where(of["rms"] > 0)  # a last update, at a rate of 0, has no log
+        axes.plot(of["step"], positive, marker=".", ms=4, lw=1.3, color=colour, label=label)
         values.append(of["rms"].to_numpy(float))
     finite = np.concatenate(values)
     finite = finite[np.isfinite(finite) & (finite > 0)]
