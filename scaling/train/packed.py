@@ -191,6 +191,7 @@ class _Group:
                 state, metrics_TxK = run_steps(state, call.batches_TxK, *placed, hparams)
             vote.cast()
             self.compiling = run_steps.seconds
+            self.progress.compiled()
             for member, _ in self._active(call):
                 member.recorder.compiled(run_steps)
             self._drain(pending)

@@ -13,6 +13,8 @@ from tqdm import tqdm
 from scaling import heartbeat
 
 _LINE_EVERY = 10.0  # seconds between plain lines
+_STARTING = "starting (data, then compilation)"
+_TRAINS = "trains (its first metrics are still to come)"
 
 
 class Progress:
@@ -23,7 +25,7 @@ class Progress:
     def __init__(self, label: str, steps: int, quiet: bool = False, runs: int = 1):
         self._label, self._steps, self._quiet, self._runs = label, steps, quiet, runs
         self._begun = self._last_line = time.monotonic()
-        self._known = "starting (data, then compilation)"
+        self._known = _STARTING
         self._known_at = self._begun
         self._bar: tqdm | None = None
         self._on_terminal = sys.stderr.isatty() and not quiet
@@ -39,6 +41,11 @@ class Progress:
             self._bar.update(start)
         elif self._on_terminal:
             self._bar = tqdm(total=self._steps, initial=start, unit="step")
+
+    def compiled(self) -> None:
+        """The first steps are on their way."""
+        if self._known == _STARTING:
+            self._known, self._known_at = _TRAINS, time.monotonic()
 
     def update(self, step: int, loss: float | None, rate: float, mfu: float | None) -> None:
         """The state after `step` updates; `rate` in steps a second; loss None: not known yet."""
@@ -80,7 +87,8 @@ class Progress:
     def _again(self) -> str:
         """What was known last, and since when nothing else is."""
         age = _duration(time.monotonic() - self._known_at)
-        return f"{self._label}: {self._known}, as of {age} ago"
+        when = f"{age} so far" if self._known in (_STARTING, _TRAINS) else f"as of {age} ago"
+        return f"{self._label}: {self._known}, {when}"
 
     def close(self) -> None:
         """Leave the terminal clean."""

@@ -137,6 +137,7 @@ class Recorder:
     def compiled(self, program: Compiled) -> None:
         """The program of the steps, after a call: its compilation is not training time either."""
         self._clock += self._meter.compiled(program)
+        self._progress.compiled()
 
     def status(self, state: State, step: int, **fields: Any) -> None:
         """Replace status.json, with what is known of the speed and the loss."""
