@@ -18,6 +18,7 @@ from scaling.records import RunDirectory
 from scaling.report import report
 from scaling.status import status_lines
 from scaling.tables import table
+from scaling.train.loop import train
 
 CONFIGS = [
     study.resolve_planned(
@@ -231,3 +232,31 @@ def test_a_file_of_a_run_that_is_trained_now_is_its_own_matter(tmp_path):
 
 def test_every_planned_run_is_looked_at_once(ten):
     assert [over(job, ten)[0].status for job in each(CONFIGS)] == ["done"] * 10
+
+
+@pytest.mark.slow
+def test_a_training_sets_what_is_damaged_aside_and_ends_as_the_undamaged_one(tiny, tmp_path):
+    config = tiny()
+    assert train(config, tmp_path, quiet=True).status == "done"
+    run = RunDirectory.open(config, tmp_path)
+    before, rng = run.metrics(), random.Random(0)
+    (run.path / "config.json").write_text("{")
+    (run.path / "status.json").write_text("")
+    lines = (run.path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run.path / "metrics.jsonl").write_bytes(b"".join([*lines[:-1], rng.randbytes(40), b"\n"]))
+    assert run.status()["state"] == "damaged"
+    assert train(config, tmp_path, quiet=True).status == "done"
+    assert run.status()["state"] == "done"
+    assert run.config() == config
+    without_clock = [
+        [{k: v for k, v in line.items() if not k.startswith("time/")} for line in found]
+        for found in (before, run.metrics())
+    ]
+    # The evaluation that was gone is computed again from the last state.
+    assert without_clock[0] == without_clock[1]
+    assert {path.name for path in run.path.glob("*.damaged")} == {
+        *("config.json.damaged", "status.json.damaged", "metrics.jsonl.damaged"),
+    }
+    found = table(tmp_path)
+    assert found["status"].tolist() == ["done"]
+    assert found["loss"].notna().all()

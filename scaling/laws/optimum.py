@@ -13,6 +13,7 @@ import numpy as np
 import scipy.special
 
 REACH = 4.0  # runs up to this factor from the best rate tried are fitted
+OWN = 4  # residuals, beyond the parameters, that tell the noise of a curve
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ def optima(curves: Sequence[tuple[np.ndarray, np.ndarray]], level: float = 0.9) 
     has a term b3 u^3 too: the loss rises faster to the right, and a parabola's minimum would be
     drawn to the flat side, out of its own interval. The interval is all u at which the slope does
     not differ from nothing (of a parabola: Fieller 1954). The noise of a run, seeds and what the
-    curve cannot follow alike, is that of the residuals of all curves, as a share of the loss; its
-    quantile is Student's.
+    curve cannot follow alike, is that of its curve's residuals, or where those are too few (`OWN`)
+    that of the curve nearest in loss which has enough, as a share of the loss: small models are
+    noisier than large ones. Where none has, all are taken together. Its quantile is Student's.
 
     A best rate at the edge of those tried has no interval: the minimum lies there or beyond.
     """
@@ -68,11 +70,22 @@ def optima(curves: Sequence[tuple[np.ndarray, np.ndarray]], level: float = 0.9) 
     near = [_near(*curve) for curve in given]
     fits = [n if isinstance(n, str) else _fit(*n) for n in near]
     known = [fit for fit in fits if isinstance(fit, _Fit)]
-    dof = sum(fit.dof for fit in known)
-    noise = np.sqrt(sum(fit.square for fit in known) / dof) if dof else np.nan
     return [
-        _optimum(*curve, fit, noise, dof, level) for curve, fit in zip(given, fits, strict=True)
+        _optimum(*curve, fit, *_noise(fit, known), level)
+        for curve, fit in zip(given, fits, strict=True)
     ]
+
+
+def _noise(fit: _Fit | str, known: Sequence[_Fit]) -> tuple[float, int]:
+    """Standard deviation of a run about a curve, as a share of the loss, and its freedom."""
+    if isinstance(fit, str):
+        return np.nan, 0
+    enough = [other for other in known if other.dof >= OWN]
+    if enough:
+        nearest = min(enough, key=lambda other: abs(np.log(other.beta[0] / fit.beta[0])))
+        return np.sqrt(nearest.square / nearest.dof), nearest.dof
+    dof = sum(other.dof for other in known)
+    return (np.sqrt(sum(other.square for other in known) / dof) if dof else np.nan), dof
 
 
 _Near = tuple[np.ndarray, np.ndarray, float]  # rates and losses near the best rate tried, and that

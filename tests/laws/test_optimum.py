@@ -9,9 +9,9 @@ SIZES = np.geomspace(1e4, 1e6, 5)
 EXPONENT, SCALE = -0.4, 0.3
 
 
-def study(rng, *, spacing, count, seeds, noise, lopsided=0.0, sizes=SIZES):
+def study(rng, *, spacing, count, seeds, noise, lopsided=0.0, fading=0.0, sizes=SIZES):
     """Curves of a study whose best rates follow a law, and those rates. The grid of rates is off
-    the best one by up to 0.4 of a spacing.
+    the best one by up to 0.4 of a spacing. The noise falls as size^-fading.
     """
     curves, best = [], SCALE * sizes**EXPONENT
     for size, rate in zip(sizes, best, strict=True):
@@ -19,7 +19,8 @@ def study(rng, *, spacing, count, seeds, noise, lopsided=0.0, sizes=SIZES):
         rates = np.repeat(rate * spacing**place, seeds)
         u = np.log(rates / rate)
         loss = (1 + 20 * size**-0.2) * (1 + 0.02 * u**2 + lopsided * u**3)
-        curves.append((rates, loss * (1 + rng.normal(0, noise, len(u)))))
+        sd = noise * (sizes[0] / size) ** fading
+        curves.append((rates, loss * (1 + rng.normal(0, sd, len(u)))))
     return curves, best
 
 
@@ -27,6 +28,9 @@ STUDIES = {
     "one run a rate": {"spacing": 2**0.5, "count": 5, "seeds": 1, "noise": 1e-3},
     "seeds": {"spacing": 2.0, "count": 7, "seeds": 2, "noise": 2e-3},
     "lopsided": {"spacing": 2.0, "count": 7, "seeds": 1, "noise": 1e-3, "lopsided": 0.004},
+    "small sizes noisier": {
+        **{"spacing": 2.0, "count": 5, "seeds": 2, "noise": 1e-2, "fading": 0.5},
+    },
     "few rates far apart": {"spacing": 10**0.5, "count": 4, "seeds": 3, "noise": 2e-3},
     "one curve": {"spacing": 2.0, "count": 5, "seeds": 3, "noise": 2e-3, "sizes": SIZES[:1]},
 }
