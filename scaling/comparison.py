@@ -123,8 +123,10 @@ def _reached(run: RunDirectory, lines: Lines) -> int:
 
 
 def _one_sided(ours: Lines, theirs: Lines) -> list[str]:
-    """Sets, and entries of lines that both have, that only one has."""
-    splits = [{line["split"] for line in lines} for lines in (ours, theirs)]
+    """Sets, and entries of lines that both have, that only one has. A run that was watched
+    (`train.watch_every`, an execution field) computes the same as one that was not.
+    """
+    splits = [{line["split"] for line in lines} - {"watch"} for lines in (ours, theirs)]
     found = [
         f"lines of {split} are in {'a' if split in splits[0] else 'b'} alone"
         for split in sorted(splits[0] ^ splits[1])

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling import costs, meshes, sharding
+from scaling import costs, meshes, optim, sharding
+from scaling.comparison import compare
 from scaling.config import fingerprint, override
 from scaling.executors import packing
 from scaling.executors.jobs import Job
@@ -64,6 +65,7 @@ def test_a_watched_run_is_the_same_run_to_the_bit(watched, tiny, tmp_path):
     train(plain, tmp_path, devices=DEVICES, quiet=True)
     alone = RunDirectory.open(plain, tmp_path)
     assert others(run) == others(alone)
+    assert compare(run, alone).same_result
     ours, theirs = last_state(run, config), last_state(alone, plain)
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
@@ -200,8 +202,6 @@ def lowered(config) -> str:
         name: jax.ShapeDtypeStruct((1, *s.shape), s.dtype)
         for name, s in costs.batch_shapes(config).items()
     }
-    from scaling import optim
-
     with sharding.context(mesh):
         hparams = jax.tree.map(jnp.asarray, optim.hparams(config))
         steps = compile_steps(pieces, config, plan)
