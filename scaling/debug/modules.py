@@ -150,8 +150,8 @@ def outputs(
 
 
 def _output_name(call: str, path: Any, seen: Mapping[str, Array]) -> str:
-    inner = jax.tree_util.keystr(path, simple=True, separator=".")
-    name = f"{call}.{inner}" if inner else call
+    keys = [str(entry.key) for entry in path if isinstance(entry, jax.tree_util.DictKey)]
+    name = ".".join((call, *keys))
     again = sum(other.partition("#")[0] == name for other in seen)
     return f"{name}#{again + 1}" if again else name  # a module that is called twice
 

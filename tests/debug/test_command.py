@@ -47,3 +47,16 @@ def test_the_command_of_a_diverged_run_names_the_fault(diverged):
     assert "blocks.0.mlp.up.w" not in done.stdout.split("not finite in the end")[0]
     # What is looked into when no step is named is that step.
     assert debug(diverged.path, "--only=final_norm").stdout == done.stdout
+
+
+def test_bad_input_is_one_line():
+    config = "--config=configs/lm.py:debug"
+    for arguments, said in {
+        (): "debug: give exactly one of --config and --run",
+        (config, "--step=0"): "--step=0",
+        (config, "--config.model.widht=3"): "model.widht is no config field",
+    }.items():
+        done = debug(*arguments)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
