@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.laws import LAWS, fit
-from scaling.laws.fitting import METHODS
+from scaling.laws.checks import METHODS
 
 QUICK = {"E": 1.2, "A": 30.0, "alpha": 0.25}
 JOINT = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.35, "beta": 0.37}

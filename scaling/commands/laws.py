@@ -1,5 +1,6 @@
 """`launch.py fit` and `plan`: their flags are the arguments of `scaling/laws/command.py`."""
 
+import contextlib
 import inspect
 import os
 import sys
@@ -105,12 +106,16 @@ def _prepare_engine() -> None:
     """
     from scaling import data
 
-    for name, value in {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(data.data_dir() / "jax_cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }.items():
+    kept = data.data_dir() / "jax_cache"
+    values = {"JAX_PLATFORMS": "cpu"}
+    with contextlib.suppress(OSError):  # where nothing can be kept, each process compiles
+        kept.mkdir(parents=True, exist_ok=True)
+        values |= {
+            "JAX_COMPILATION_CACHE_DIR": str(kept),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+    for name, value in values.items():
         os.environ.setdefault(name, value)
 
 
