@@ -4,6 +4,8 @@ Parses flags and calls one command of `scaling/commands`. Bad input ends with on
 2.
 """
 
+import os
+import signal
 import sys
 
 from scaling.commands import COMMANDS
@@ -30,5 +32,16 @@ def main(argv: list[str]) -> int:
         return BAD_INPUT
 
 
+def entry() -> int:
+    """`main`, in a pipe too: when its reader (`| head`) has read enough, this ends quietly."""
+    try:
+        code = main(sys.argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush
+        return 128 + signal.SIGPIPE
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(entry())

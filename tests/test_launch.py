@@ -359,3 +359,21 @@ def test_a_topology_that_is_not_there_is_one_line():
     assert done.stderr.strip() == (
         'error: --topology=v5e:16x15 is no TPU slice (did you mean "v5e:16x16"?)'
     )
+
+
+def test_a_reader_that_has_read_enough_ends_a_command_without_a_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "launch.py", "fit", "--help"],
+            cwd=REPOSITORY,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == 128 + signal.SIGPIPE
