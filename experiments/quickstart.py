@@ -1,7 +1,7 @@
 """The quick start: how does the loss fall when width and data grow together?
 
-Widths 28 to 90 at two blocks, 15 training bytes a parameter: eight times more parameters, about
-fifty times more compute, from the first to the last. The law is fitted without the largest model
+Widths 28 to 80 at two blocks, 15 training bytes a parameter: seven times more parameters, 35 times
+more compute, from the first to the last. The law is fitted without the largest model
 and then asked for its loss. Many sizes with a seed or two each serve that better than few sizes
 with many seeds: what limits the prediction is how closely the sizes follow one law, and only more
 sizes tell. docs/studies.md says how they were chosen.
@@ -15,7 +15,7 @@ from scaling.sweep import Study, chain, with_seeds
 # Width -> runs, each from other initial parameters: more where they are cheap and noise is larger.
 # At these widths the heads have 14 to 18 channels. Between them the divisors of the width leave
 # only heads of 8, 12, 22 or 26 channels, whose models lie up to 2 % above the others' law.
-SEEDS = {28: 3, 32: 3, 36: 3, 42: 2, 48: 2, 54: 1, 64: 1, 72: 1, 90: 1}
+SEEDS = {28: 3, 32: 3, 36: 3, 42: 3, 48: 2, 54: 2, 64: 1, 72: 1, 80: 1}
 
 
 def get_study(arg: str = "") -> Study:
@@ -39,4 +39,5 @@ def get_study(arg: str = "") -> Study:
                 for width, count in seeds.items()
             )
         ),
+        delta=1e-2,  # the noise between seeds is half a percent, and no run is an outlier
     )

@@ -19,6 +19,7 @@ from scaling.errors import ConfigError
 
 Override = dict[str, Any]  # dotted field -> value
 Sweep = list[Override]
+DELTA = 1e-3  # of a law's Huber loss where a study says nothing else
 Condition = Callable[[Override], bool]
 
 
@@ -164,6 +165,10 @@ class Study:
     x: str = "params"  # column of the table that the law runs over
     law: str = "power_floor"  # key of scaling.laws.LAWS
     holdout: bool = True  # fit without the largest x, and score the fit on it
+    # Of the Huber loss of the law's relative residuals (1e-3 in Hoffmann et al. 2022, section 3.3).
+    # Far below the seeds' noise it is the absolute loss, which an outlier does not move; above it
+    # least squares, which make more of runs without one.
+    delta: float = DELTA
     # Config field, or up to three; each combination of their values, None among them, is a curve of
     # its own. In figures the first has the colours, the second the markers, the third the lines.
     group: str | Sequence[str] | None = None
@@ -171,6 +176,8 @@ class Study:
 
     def __post_init__(self) -> None:
         """Reads the base and the overrides, so that later changes to them change nothing here."""
+        if not self.delta > 0:
+            raise ConfigError(f"study {self.name}: Study.delta={self.delta!r} must be positive")
         if not re.fullmatch(r"[A-Za-z0-9][\w-]*", self.name):
             raise ConfigError(
                 f"Study.name={self.name!r} must be letters, digits, - and _: it names a folder"

@@ -5,7 +5,8 @@ Takes a workdir or run directories, and the `Study` they belong to if there is o
 is recorded, trains nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -31,7 +32,7 @@ from scaling.report.page import Page, render
 from scaling.report.sets import gap_figure, sets_figure
 from scaling.report.watch import write_page
 from scaling.starts import as_trained
-from scaling.sweep import Study
+from scaling.sweep import DELTA, Study
 from scaling.tables import curves, table, write_table
 
 
@@ -86,13 +87,15 @@ def report(
     rates = find_rates(frame, x, by) if is_rate(x) else None
     # Over a learning rate the loss has a minimum, and no law.
     curves = [] if rates is not None else curves_of(frame, x, by)
-    found = [find(curve.rows, x, law, test, name=curve.name) for curve in curves]
+    delta = study.delta if study else DELTA
+    fitted = functools.partial(find, law=law, test=test, delta=delta)
+    found = [fitted(curve.rows, x, name=curve.name) for curve in curves]
     lines, damaged = _curves(begun)
     log_x = study is None or study.log_x
     if rates is not None:
         drawn = list(_draw_rates(frame, lines, by, rates, log_x))
     else:
-        drawn = list(_draw(frame, lines, x, by, found, law, test, log_x))
+        drawn = list(_draw(frame, lines, x, by, found, fitted, log_x))
     for figure in drawn:
         figures.save(figure, out / "figures")
     readable = [run for run in begun if _config(run) is not None]
@@ -155,15 +158,14 @@ def _draw(
     x: str,
     by: tuple[str, ...],
     found: list[Finding],
-    law: str,
-    test: bool,
+    fit: Callable[[pd.DataFrame, str], Finding],
     log_x: bool,
 ) -> Iterable[figures.Drawn]:
     for column in figure_axes(frame, x):
         if done(frame, column).empty:
             continue
         apart = by if column == x else group_of(frame, column)
-        finding = found[0] if column == x else find(frame, column, law, test)
+        finding = found[0] if column == x else fit(frame, column)
         fitted: dict[str, Any] = {}
         if not apart and finding.drawable and not (column != x and _unsure(finding)):
             fitted = {"fit": finding.fit, "holdout": finding.holdout}

@@ -12,7 +12,7 @@ from scaling import laws
 from scaling.errors import UserError, nearest
 from scaling.laws import LAWS, Fit, Holdout
 from scaling.report.axes import COUNTS, curves_in, done, is_rate, label, means
-from scaling.sweep import Study
+from scaling.sweep import DELTA, Study
 from scaling.units import human
 
 
@@ -55,9 +55,15 @@ class Finding:
 
 
 def find(
-    frame: pd.DataFrame, x: str, law: str, test: bool = True, name: str | None = None
+    frame: pd.DataFrame,
+    x: str,
+    law: str,
+    test: bool = True,
+    name: str | None = None,
+    delta: float = DELTA,
 ) -> Finding:
-    """Fits `law` to the runs that are done, and (with `test`) scores it on the largest `x`.
+    """Fits `law` to the runs that are done, and (with `test`) scores it on the largest `x`; `delta`
+    as in `Study`.
 
     Raises UserError for an unknown law only; data that do not allow a fit give a note.
     """
@@ -79,8 +85,8 @@ def find(
     try:
         if test:
             by = x if len(columns) == 1 or x in columns else "params"
-            scored = laws.holdout(rows, law, x=over, by=by)
-        fitted = laws.fit(rows, law, x=over)
+            scored = laws.holdout(rows, law, x=over, by=by, delta=delta)
+        fitted = laws.fit(rows, law, x=over, delta=delta)
         fitted.predict(rows)  # refused when the fit did not converge
     except UserError as error:
         return Finding(x, name, None, None, (f"No law is fitted: {error}", *notes))

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.config import override
-from scaling.errors import UserError
+from scaling.config import RunConfig, override
+from scaling.errors import ConfigError, UserError
 from scaling.records import RunDirectory
 from scaling.report import report
 from scaling.report.findings import find, foreseen
@@ -258,3 +258,18 @@ def test_a_study_of_the_learning_rate_marks_each_best_rate_and_its_law(tmp_path,
     assert stored["optima"][3]["low"] == "NaN"
     drawn = pd.read_csv(page.parent / "figures" / "best-rate-law.csv")
     assert set(drawn["what"]) >= {"law", "model.width 16", "model.width 32"}
+
+
+def test_a_study_says_how_sharply_its_law_turns_from_outliers(tmp_path):
+    """Six runs on a law and one off it: the absolute loss passes by it, least squares are drawn."""
+    params = np.geomspace(1e4, 1e6, 7)
+    loss = 1 + 50 / params**0.4
+    loss[3] *= 1.02
+    frame = pd.DataFrame({"params": params, "loss": loss, "status": "done"})
+    exponents = {
+        delta: find(frame, "params", "power_floor", False, delta=delta).fit.params["alpha"]
+        for delta in (1e-5, 1.0)
+    }
+    assert abs(exponents[1e-5] - 0.4) < 1e-3 < abs(exponents[1.0] - 0.4)
+    with pytest.raises(ConfigError, match="delta=0 must be positive"):
+        Study("a", base=RunConfig(), runs=[{}], delta=0)
