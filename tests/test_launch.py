@@ -49,6 +49,7 @@ def test_each_command_has_help_with_an_example(command):
 
 
 DEBUG = "--config=configs/lm.py:debug"
+QUICK = "--experiment=experiments/quickstart.py:debug"
 BAD = {
     "no such command": (["trian"], 'did you mean "train"'),
     "no such flag": (["train", "--confg=x"], "confg"),
@@ -105,7 +106,7 @@ BAD = {
     ),
     "no such study": (["sweep", "--experiment=experiments/nothing.py"], "is no file"),
     "pods without a common workdir": (
-        ["sweep", "--experiment=x.py", "--executor=xpk", "--xpk_tpu=v5litepod-16"],
+        ["sweep", QUICK, "--executor=xpk", "--xpk_tpu=v5litepod-16"],
         "--workdir=out is a folder of this machine",
     ),
     "nothing to report": (["report", "--workdir=/nowhere"], "/nowhere"),
