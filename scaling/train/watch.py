@@ -158,8 +158,11 @@ def rms_of_logits(
             theirs = jax.lax.dynamic_slice_in_dim(theirs, first, height, axis=1)
         real_L = (places < length)[None, None, None, :, None]
         visible = seen(distance_LxS, theirs, k_segments, window) & real_L
-        visible = jnp.broadcast_to(visible, scores.shape)
-        return jnp.sum(jnp.where(visible, jnp.square(scores), 0.0)), jnp.sum(visible, dtype=float)
+        squares = jnp.sum(jnp.where(visible, jnp.square(scores), 0.0))
+        # All heads see as much. A whole number: on CPUs, jaxlib 0.10.2 now and then loses a part of
+        # a sum of floats that are made of no array, as those of a mask are.
+        count = jnp.sum(jnp.broadcast_to(visible, (batch, 1, 1, height, length)), dtype=jnp.int32)
+        return squares, count.astype(jnp.float32) * heads
 
     squares, counts = jax.lax.map(of_rows, height * jnp.arange(rows))
     return jnp.sqrt(squares.sum() / counts.sum())

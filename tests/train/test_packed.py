@@ -153,14 +153,15 @@ def test_a_member_that_was_cut_off_at_its_last_step_ends(few, tmp_path, others):
 
 
 def test_a_member_that_fails_ends_alone(few, tmp_path):
-    """One is locked by another process; in the way of another's metrics stands a folder."""
+    """One is locked by another process; the metrics of another lead to a folder that is gone."""
     configs, expected = few
     locked, broken = (RunDirectory.open(c, tmp_path) for c in configs[:2])
-    (broken.path / "metrics.jsonl").mkdir(parents=True)
+    broken.path.mkdir(parents=True)
+    pathlib.Path(broken.path / "metrics.jsonl").symlink_to(tmp_path / "gone" / "metrics.jsonl")
     with locked.lock():
         outcomes = train_packed(configs, tmp_path, devices=jax.devices()[:1], quiet=True)
     assert "in use" in str(outcomes[0])
-    assert "metrics.jsonl" in str(outcomes[1])
+    assert "gone: the folder" in str(outcomes[1])
     assert broken.status()["state"] == "failed"
     assert statuses(outcomes[2:]) == ["diverged", "done"]
     assert_same_run(configs[3], tmp_path, expected)
