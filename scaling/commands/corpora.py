@@ -114,7 +114,7 @@ def _side(side: "Split", found: "Inspection") -> str:
     what = ("document" if found.split_by == "documents" else "block") + "s" * (side.texts != 1)
     return (
         f"{side.tokens:,} tokens in {side.texts:,} {what}, {side.bytes:,} bytes ({share:.1%}); "
-        f"{side.windows:,} windows of {found.seq_len}"
+        f"{side.windows:,} window{'' if side.windows == 1 else 's'} of {found.seq_len}"
     )
 
 
