@@ -344,7 +344,7 @@ def test_sweep_check_says_what_fits_and_trains_nothing(tmp_path):
     flags = ("--devices=1", f"--workdir={tmp_path}", f"--json={tmp_path / 'check.json'}")
     done = launch("sweep", study, "--check", *flags)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "6 runs, 2 programs; all fit"
+    assert done.stdout.splitlines()[-1] == "9 runs, 2 programs; all fit"
     values = json.loads((tmp_path / "check.json").read_text())
     needs = [row["bytes_needed"] for row in values if "bytes_needed" in row]
     assert [path.name for path in tmp_path.iterdir()] == ["check.json"]
