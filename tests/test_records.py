@@ -213,6 +213,8 @@ def test_seconds_are_those_of_this_process_and_not_of_another_with_its_pid(tmp_p
 
 def test_status_is_whole_at_every_moment(tmp_path):
     """A reader in another process never meets a half-written file."""
+    run = RunDirectory(tmp_path)
+    run.write_status("running")
     reader = subprocess.Popen(
         [
             sys.executable,
@@ -227,8 +229,6 @@ def test_status_is_whole_at_every_moment(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    run = RunDirectory(tmp_path)
-    run.write_status("running")
     assert reader.stdout.readline() == b"ready\n"
     for step in range(200):
         run.write_status("running", step=step, reason="x" * 5000)
