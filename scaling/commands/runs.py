@@ -270,10 +270,9 @@ def _train_all(ready: Callable[[], None], seen: epath.PathLike, unread: str | No
         turned_away = {fingerprint(result.config) for result in refused}
         admitted = [config for config in configs if fingerprint(config) not in turned_away]
         planned = plan_lib.plan(admitted, FLAGS.workdir, **_planning())
-    place = _place(configs)
-    known = forecast.records(configs, FLAGS.workdir, **place)
+    slots, known = predicted.slots, predicted.known
     ready()
-    with SweepProgress(configs, planned.jobs, FLAGS.workdir, place["slots"], known) as progress:
+    with SweepProgress(configs, planned.jobs, FLAGS.workdir, slots, known) as progress:
         for result in refused:
             progress.ended(result)
         results = refused + EXECUTORS[FLAGS.executor].run(
@@ -293,24 +292,17 @@ def _train_all(ready: Callable[[], None], seen: epath.PathLike, unread: str | No
 
 def _forecast(configs: "list[RunConfig]", planned: "Plan", workdir: epath.PathLike) -> "Forecast":
     """What the sweep of the flags will take."""
+    import jax
+
     from scaling.config import run_name
     from scaling.executors import forecast
 
-    shared = {run_name(b.config): b.step for job in planned.jobs for _, b in job.branches}
-    groups = [job.configs for job in planned.jobs]
-    return forecast.forecast(
-        configs, workdir, **_place(configs), mfu=FLAGS.mfu, shared=shared, groups=groups
-    )
-
-
-def _place(configs: "list[RunConfig]") -> dict[str, Any]:
-    """Where jobs will run, for what is known of such places."""
-    import jax
-
     how = _planning()
     slots = len(configs) if FLAGS.executor == "slurm" else min(how["processes"], len(configs))
-    devices = FLAGS.devices or len(how["devices"])
-    return {"device": jax.devices()[0], "devices": devices, "slots": slots}
+    devices, device = FLAGS.devices or len(how["devices"]), jax.devices()[0]
+    shared = {run_name(b.config): b.step for job in planned.jobs for _, b in job.branches}
+    groups = [job.configs for job in planned.jobs]
+    return forecast.forecast(configs, workdir, device, devices, slots, FLAGS.mfu, shared, groups)
 
 
 def _after(

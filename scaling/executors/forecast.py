@@ -10,7 +10,7 @@ import datetime
 import heapq
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -51,6 +51,7 @@ class Forecast:
     devices: int  # of a run
     slots: int  # jobs at a time
     start: float  # seconds that were taken for the start of a program without a record
+    known: Mapping[str, Sequence[Cost]] = field(default_factory=dict)  # records, by program
 
     @property
     def seconds(self) -> float:
@@ -125,7 +126,8 @@ def forecast(
     programs = [timing.program(config) for config in configs]
     cores = timing.cores_here(device.platform)
     share = None if cores is None else max(1, cores // slots)
-    known = records(configs, workdir, device, devices, slots)
+    here, found_of = (device.device_kind, devices, share), timing.known(programs, runs).items()
+    known = {name: alike for name, took in found_of if (alike := _of_place(took, here))}
     measured = [c.mfu for found in known.values() for c in found if c.mfu]
     rate = mfu or (statistics.median(measured) if measured else MFU)
     label = f"MFU of {rate:.2g}" + ("" if mfu or not measured else " (of other programs here)")
@@ -159,22 +161,7 @@ def forecast(
         begin = (start if first else min(start, START_AGAIN)) / members
         seconds = None if peak is None else begin + flops / (peak * devices * rate)
         estimates.append(Estimate(config, seconds, label, spent, job))
-    return Forecast(tuple(estimates), devices, slots, start)
-
-
-def records(
-    configs: Sequence[RunConfig],
-    workdir: epath.PathLike,
-    device: jax.Device,
-    devices: int = 1,
-    slots: int = 1,
-) -> dict[str, list[Cost]]:
-    """What the programs of these runs took before, on this kind of device; arguments as above."""
-    cores = timing.cores_here(device.platform)
-    here = device.device_kind, devices, None if cores is None else max(1, cores // slots)
-    runs = [RunDirectory.open(config, workdir) for config in configs]
-    found = timing.known(map(timing.program, configs), runs)
-    return {name: alike for name, costs in found.items() if (alike := _of_place(costs, here))}
+    return Forecast(tuple(estimates), devices, slots, start, known)
 
 
 def _start(known: Iterable[Sequence[Cost]]) -> float:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -24,7 +24,6 @@ from etils import epath
 from scaling import files
 from scaling.errors import RESUME_ME
 from scaling.executors import machine, oom, scheduler
-from scaling.executors.healing import USUAL, Bounds
 from scaling.executors.jobs import Ended, Job, run_job
 from scaling.executors.result import Result, from_rows
 from scaling.records import LOG
@@ -38,10 +37,8 @@ def run_local(
     *,
     workers: int | None = None,
     stop: threading.Event | None = None,
-    on_result: Callable[[Result], None] = lambda result: None,
-    on_start: Callable[[Job], None] = lambda job: None,
     devices: Sequence[Any] | None = None,
-    bounds: Bounds = USUAL,
+    **how: Any,
 ) -> list[Result]:
     """Train the runs of all jobs; their results in the order of the jobs.
 
@@ -51,10 +48,8 @@ def run_local(
       workers: processes; None: one a core on a CPU machine; 1: in this process, in order. On GPUs
         each has as many for itself.
       stop: when set, running runs are saved and the rest stays pending.
-      on_result: called for each run as it ends.
-      on_start: called for each job as it is begun.
       devices: of the mesh when the runs are trained in this process; None: all.
-      bounds: how long failures are answered by another attempt.
+      how: as for `scheduler.run_jobs`.
 
     Raises UserError for more workers than this machine has devices for.
     """
@@ -66,15 +61,7 @@ def run_local(
         backend = InProcess(workdir, stop, devices)
     else:
         backend = Workers(workdir, workers, machine.gpus(asked))
-    return scheduler.run_jobs(
-        jobs,
-        workdir,
-        backend,
-        stop=stop,
-        on_result=on_result,
-        on_start=on_start,
-        bounds=bounds,
-    )
+    return scheduler.run_jobs(jobs, workdir, backend, stop=stop, **how)
 
 
 class InProcess:

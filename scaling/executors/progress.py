@@ -8,7 +8,7 @@ one.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +35,7 @@ class SweepProgress:
       jobs: those that are given to the executor.
       workdir: where the run directories are.
       slots: jobs at a time.
-      known: what programs took before, as `timing.known` gives it, of this kind of place.
+      known: what programs took before, as `Forecast.known` has it.
       on_look: given what is known at each line, for whoever measures the time left.
     """
 
@@ -45,7 +45,7 @@ class SweepProgress:
         jobs: Sequence[Job],
         workdir: epath.PathLike,
         slots: int = 1,
-        known: "dict[str, list[Cost]] | None" = None,
+        known: Mapping[str, Sequence[Cost]] | None = None,
         on_look: Callable[[Sweep], None] = lambda sweep: None,
     ):
         self._workdir, self._count, self._slots = workdir, len(configs), slots

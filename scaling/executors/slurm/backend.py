@@ -12,12 +12,12 @@ import math
 import os
 import pathlib
 import sys
-import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from etils import epath
 
@@ -26,7 +26,6 @@ from scaling.config import run_name
 from scaling.errors import UserError
 from scaling.executors import result as result_lib
 from scaling.executors import scheduler
-from scaling.executors.healing import USUAL, Bounds
 from scaling.executors.jobs import Ended, Job
 from scaling.executors.result import Result
 from scaling.executors.slurm import queue
@@ -54,10 +53,7 @@ def run_slurm(
     *,
     options: SlurmOptions,
     cpu_devices: int | None = None,
-    stop: threading.Event | None = None,
-    on_result: Callable[[Result], None] = lambda result: None,
-    on_start: Callable[[Job], None] = lambda job: None,
-    bounds: Bounds = USUAL,
+    **how: Any,
 ) -> list[Result]:
     """Train the runs of all jobs as tasks of Slurm; their results in the order of the jobs.
 
@@ -66,21 +62,10 @@ def run_slurm(
       workdir: where the run directories are, seen by all nodes.
       options: what is asked of Slurm.
       cpu_devices: devices into which each process splits its CPU; None: it does not.
-      stop: when set, running runs are saved, and what is queued is cancelled.
-      on_result: called for each run as it ends.
-      on_start: called for each job as it is begun.
-      bounds: how long failures are answered by another attempt.
+      how: as for `scheduler.run_jobs`.
     """
     backend = SlurmBackend(workdir, options, cpu_devices)
-    return scheduler.run_jobs(
-        jobs,
-        workdir,
-        backend,
-        stop=stop,
-        on_result=on_result,
-        on_start=on_start,
-        bounds=bounds,
-    )
+    return scheduler.run_jobs(jobs, workdir, backend, **how)
 
 
 @dataclass(eq=False)
