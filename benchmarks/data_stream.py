@@ -25,8 +25,9 @@ ROUNDS, READ = 3, 200  # streams, and batches of each before the peak is taken
 def measured(steps: int) -> dict[str, float]:
     """Seconds to the first batch of a run of `steps`, and MB that the stream added by then."""
     from configs import lm
-    from scaling import data, study
+    from scaling import data
     from scaling.config import from_dict, override
+    from scaling.studies import study
 
     config = override(from_dict(lm.get_config("debug")), {"train.steps": steps})
     batches = data.train_batches(study.resolve(config))

@@ -55,8 +55,8 @@ def dispatch(widths: list[int], rounds: int, turn: float) -> None:
 def run_config(width: int, length: int, batch: int):
     """A resolved run on the embedded corpus."""
     from configs import lm
-    from scaling import study
     from scaling.config import from_dict, override
+    from scaling.studies import study
 
     fields = {"model.width": width, "model.heads": max(1, width // 32), "data.seq_len": length}
     steps = {"train.batch_size": batch, "train.steps": 10**6, "train.tokens_per_param": None}

@@ -23,6 +23,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from scaling.devices import peaks
+
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -55,9 +57,8 @@ def config_of(name: str, debug: bool, batch: int | None, changes: list[str]) -> 
     """The resolved run of a model; `changes` are field=value, as the command line has them."""
     import ast
 
-    from scaling import ladder
-    from scaling.config import RunConfig, override
-    from scaling.resolve import CorpusFacts, resolve
+    from scaling.config import RunConfig, ladder, override
+    from scaling.config.resolve import CorpusFacts, resolve
 
     fields = MODELS[name] | SHARED | (DEBUG if debug else {}) | {"train.steps": 1_000_000}
     if batch is not None:
@@ -79,7 +80,8 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
     import numpy as np
 
     from benchmarks.ours import Step
-    from scaling import costs, ladder, xla_flags
+    from scaling.config import ladder
+    from scaling.devices import xla_flags
     from scaling.train.compilation import planned_bytes
 
     device = jax.devices()[0]
@@ -104,7 +106,7 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
         "params": size.params,
         "params_active": size.params_active,
         "batch": config.train.batch_size,
-        **rates(config, calls, costs.peak_flops(device, config.model.dtype)),
+        **rates(config, calls, peaks.peak_flops(device, config.model.dtype)),
         "bytes_planned": planned_bytes(step.compiled),
         "bytes_peak": (device.memory_stats() or {}).get("peak_bytes_in_use"),
         "start_s": start,
@@ -115,7 +117,7 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
 
 def rates(config: Any, calls: Sequence[float], peak: float | None) -> dict[str, Any]:
     """Of calls that took so many seconds, `train.steps_per_call` steps each; peak: FLOP/s."""
-    from scaling import ladder
+    from scaling.config import ladder
 
     seconds = [call / config.train.steps_per_call for call in calls]
     step_s = statistics.median(seconds)

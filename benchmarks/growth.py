@@ -2,10 +2,11 @@
 
     python benchmarks/growth.py [--axes=width,depth,...] [--rounds=5] [--debug] [--figure=PATH]
 
-Memory: `scaling/memory.py` against the compiler's plan. Time: the roofline's matmuls at the peak of
-the machine against the clock; memory traffic is not in it, since the CPU's bandwidth is in no
-table. Every point is a process of its own, on CPU devices. Prints a table an axis, and the exponent
-of growth, the slope of a line through the logarithms. --figure writes docs/figures/growth.png.
+Memory: `scaling/check/memory.py` against the compiler's plan. Time: the roofline's matmuls at the
+peak of the machine against the clock; memory traffic is not in it, since the CPU's bandwidth is in
+no table. Every point is a process of its own, on CPU devices. Prints a table an axis, and the
+exponent of growth, the slope of a line through the logarithms. --figure writes
+docs/figures/growth.png.
 """
 
 import argparse
@@ -44,7 +45,8 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
 
     jax.config.update("jax_num_cpu_devices", point["devices"])
     from benchmarks.ours import Step, config_of
-    from scaling import costs, memory
+    from scaling import costs
+    from scaling.check import memory
     from scaling.train.compilation import planned_bytes
 
     config = config_of(*(point[name] for name in FIELDS[:-1]), model={"scan_layers": True})
@@ -54,8 +56,8 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
     flops = costs.train_ledger(config).matmul / point["devices"]
     ratios, peaks = [], []
     for _ in range(rounds):
-        costs.measured_cpu_peak.cache_clear()
-        peak = costs.peak_flops(jax.devices()[0], config.model.dtype)
+        peaks.measured_cpu_peak.cache_clear()
+        peak = peaks.peak_flops(jax.devices()[0], config.model.dtype)
         assert peak is not None
         begin, steps = time.perf_counter(), 0
         while steps < 2 or time.perf_counter() - begin < 0.5:

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import costs, meshes, optim, sharding
+from scaling import costs, optim
 from scaling.config import RunConfig, from_dict
+from scaling.devices import meshes, sharding
 from scaling.train import state as state_lib
 from scaling.train.placement import place
 from scaling.train.step import compile_steps

@@ -27,7 +27,7 @@ LINES = 100
 def make_study(cells: int, text: pathlib.Path) -> Any:
     """A study of `cells` runs: five widths, learning rates and seeds."""
     from configs import lm
-    from scaling.sweep import Study, grid
+    from scaling.config.sweep import Study, grid
 
     text.mkdir(parents=True, exist_ok=True)
     for i in range(20):
@@ -46,7 +46,7 @@ def finish(configs: Sequence[Any], workdir: pathlib.Path) -> None:
     """The directories of runs that are done."""
     import dataclasses
 
-    from scaling import ladder
+    from scaling.config import ladder
     from scaling.records import RunDirectory
 
     made_by = {"commit": "0" * 40, "dirty": False, "device_kind": "cpu", "device_count": 1}
@@ -70,9 +70,11 @@ def stages(cells: int, workdir: pathlib.Path) -> dict[str, Callable[[], Any]]:
     """Name -> what is timed."""
     import jax
 
-    from scaling import records, status, study, tables
+    from scaling import records
     from scaling.executors import forecast, preview, why
     from scaling.executors.plan import plan as jobs_of
+    from scaling.records import status, tables
+    from scaling.studies import study
 
     plan = make_study(cells, workdir / "text")
     configs = study.runs(plan)

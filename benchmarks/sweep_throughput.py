@@ -42,8 +42,8 @@ WAYS: dict[str, tuple[int, int, str | None]] = {
 def configs(runs: int, steps: int, debug: bool) -> list:
     """Resolved runs, half of them of each width; what differs within a width packs."""
     from configs import tiny
-    from scaling import study
     from scaling.config import from_dict, override
+    from scaling.studies import study
 
     base = from_dict(tiny.get_config("debug" if debug else ""))
     out = []
@@ -65,7 +65,7 @@ def child(path: str) -> None:
     told = json.loads(pathlib.Path(path).read_text())
     if told["cores"]:
         os.sched_setaffinity(0, set(told["cores"]))
-    from scaling import runtime
+    from scaling.devices import runtime
 
     runtime.configure(told["devices"])
     from scaling.config import from_dict

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from scaling.executors import remaining  # noqa: E402
 from scaling.executors.remaining import Sweep, Work  # noqa: E402
-from scaling.timing import Cost  # noqa: E402
+from scaling.records.timing import Cost  # noqa: E402
 
 Look = tuple[float, Sweep]  # seconds since the start, what was known
 FROM, LEAST = 60.0, 15.0  # seconds from which on, and left down to which, a ratio counts
@@ -36,9 +36,9 @@ def plan_of(spec: str, workdir: pathlib.Path) -> tuple[list[Any], Any, int]:
     """The runs, jobs and slots of a study, as `sweep` makes them."""
     import jax
 
-    from scaling import study
     from scaling.executors import machine
     from scaling.executors.plan import plan
+    from scaling.studies import study
 
     configs = study.runs(study.load_study(spec))
     processes = machine.processes(None)
@@ -51,7 +51,7 @@ def plan_of(spec: str, workdir: pathlib.Path) -> tuple[list[Any], Any, int]:
 def trained(spec: str, workdir: pathlib.Path) -> tuple[list[Look], float]:
     """What is known at each line of the sweep, and the seconds that it took."""
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(workdir / "jax_cache")
-    from scaling import runtime
+    from scaling.devices import runtime
     from scaling.executors.local import run_local
     from scaling.executors.progress import SweepProgress
 
@@ -110,9 +110,9 @@ def played(
 
 def replayed(spec: str, workdir: pathlib.Path) -> tuple[list[Look], float]:
     """As `played`, of a finished sweep."""
-    from scaling import ladder, timing
+    from scaling.config import ladder
     from scaling.executors.progress import SweepProgress
-    from scaling.records import RunDirectory
+    from scaling.records import RunDirectory, timing
 
     configs, jobs, slots = plan_of(spec, workdir / "nothing has begun here")
     jobs = sorted(jobs, key=lambda job: -sum(ladder.cost(c).flops for c in job.configs))

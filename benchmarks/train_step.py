@@ -17,6 +17,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from scaling.devices import peaks
+
 ROOT = pathlib.Path(__file__).parent.parent
 SHAPES = "64x2x128x16,128x4x256x16,256x6x256x16"  # width, depth, length, batch
 VOCAB, HEAD_DIM = 257, 32  # as in ours.py, which cannot be imported before the flags are read
@@ -25,7 +27,7 @@ SECONDS = 1.0  # a turn
 
 
 def mlp_width(width: int) -> int:
-    """As `scaling.resolve` fills it in."""
+    """As `scaling.config.resolve` fills it in."""
     return -(-8 * width // 48) * 16
 
 
@@ -91,10 +93,9 @@ def child(name: str, shape: tuple[int, ...], devices: int) -> None:
 
 def peak() -> float:
     """FLOP/s of the machine in a float32 matmul."""
-    from scaling import costs
 
-    costs.measured_cpu_peak.cache_clear()
-    return costs.measured_cpu_peak()
+    peaks.measured_cpu_peak.cache_clear()
+    return peaks.measured_cpu_peak()
 
 
 def flops_per_token(shape: tuple[int, ...]) -> float:

@@ -7,7 +7,7 @@ laptop core trains a member in seconds to minutes, large enough that the loss fo
 import ml_collections
 
 from scaling.config import base_config, eval_set, is_debug
-from scaling.ladder import Recipe
+from scaling.config.ladder import Recipe
 
 # How a member of the family grows with its width: two blocks at any width, 15 training bytes a
 # parameter, peak learning rate 0.43 / width. `experiments/learning_rate.py` swept the learning rate

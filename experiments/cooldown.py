@@ -7,7 +7,7 @@ Beyond Fixed Training Durations").
 """
 
 from configs import tiny
-from scaling.sweep import Study, grid
+from scaling.config.sweep import Study, grid
 
 
 def get_study(arg: str = "") -> Study:

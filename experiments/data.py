@@ -5,7 +5,7 @@ bytes are reshuffled. One curve for each number of epochs.
 """
 
 from configs import tiny
-from scaling.sweep import Study, grid, product, with_seeds
+from scaling.config.sweep import Study, grid, product, with_seeds
 
 
 def get_study(arg: str = "") -> Study:

@@ -1,7 +1,7 @@
 """Depth alone: one width, one amount of data, one to ten blocks."""
 
 from configs import tiny
-from scaling.sweep import Study, with_seeds
+from scaling.config.sweep import Study, with_seeds
 
 
 def get_study(arg: str = "") -> Study:

@@ -1,7 +1,7 @@
 """Which peak learning rate does each width want? The recipe of `configs/tiny.py` is its answer."""
 
 from configs import tiny
-from scaling.sweep import Study, with_seeds
+from scaling.config.sweep import Study, with_seeds
 
 
 def get_study(arg: str = "") -> Study:

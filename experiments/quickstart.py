@@ -10,7 +10,7 @@ sizes tell. docs/studies.md says how they were chosen.
 import re
 
 from configs import tiny
-from scaling.sweep import Study, chain, with_seeds
+from scaling.config.sweep import Study, chain, with_seeds
 
 # Width -> runs, each from other initial parameters: more where they are cheap and noise is larger.
 # At these widths the heads have 14 to 18 channels. Between them the divisors of the width leave

@@ -1,7 +1,7 @@
 """Width alone: every model sees the same data."""
 
 from configs import tiny
-from scaling.sweep import Study, with_seeds
+from scaling.config.sweep import Study, with_seeds
 
 
 def get_study(arg: str = "") -> Study:

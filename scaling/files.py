@@ -1,9 +1,8 @@
 """Files that survive a kill: atomic writes, whole-line appends, and the lock on a directory.
 
 Takes paths and bytes; every OSError on the way becomes a UserError that names the path and the way
-out. Called by `scaling/records.py`, `scaling/report` and the executors. Works on local disks and,
-through `etils.epath`, on object stores, where putting an object is atomic and locks do not exist.
-No jax.
+out. Called by every room that writes. Works on local disks and, through `etils.epath`, on object
+stores, where putting an object is atomic and locks do not exist. No jax.
 """
 
 import contextlib
@@ -21,8 +20,16 @@ from etils import epath
 from scaling.errors import BusyError, DiskFullError, StorageError
 from scaling.units import human
 
+DATA_DIR = "SCALING_DATA_DIR"
 _FULL = 2**16  # bytes, with less of which a file system has no room for a run's lines
 _STALE = 3600.0  # seconds after which a temporary file belongs to nobody
+
+
+def data_dir() -> pathlib.Path:
+    """The user's folder for what every workdir profits from, prepared data above all:
+    $SCALING_DATA_DIR, or ~/.cache/scaling.
+    """
+    return pathlib.Path(os.environ.get(DATA_DIR) or "~/.cache/scaling").expanduser().absolute()
 
 
 def is_local(path: epath.PathLike) -> bool:

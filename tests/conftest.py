@@ -11,8 +11,8 @@ import jax
 import pytest
 
 from configs import lm
-from scaling import study
 from scaling.config import RunConfig, from_dict, override
+from scaling.studies import study
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 

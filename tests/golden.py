@@ -7,9 +7,9 @@ corpus is a stand-in of fixed size, so that they do not depend on the Python tha
 import dataclasses
 import pathlib
 
-from scaling import ladder, study
-from scaling.config import RunConfig, flat
-from scaling.resolve import CorpusFacts, resolve
+from scaling.config import RunConfig, flat, ladder
+from scaling.config.resolve import CorpusFacts, resolve
+from scaling.studies import study
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 FOLDER = pathlib.Path(__file__).parent / "golden"

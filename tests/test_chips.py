@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from scaling import chips, slices
 from scaling.check.target import of_devices
+from scaling.devices import chips, slices
 
 
 @pytest.mark.parametrize(

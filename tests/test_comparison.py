@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from scaling import comparison, meshes
+from scaling.debug.replay import verify
+from scaling.devices import meshes
 from scaling.errors import CheckpointError, UserError
-from scaling.records import RunDirectory
-from scaling.replay import verify
+from scaling.records import RunDirectory, comparison
 from scaling.train import checkpoint
 from scaling.train import state as state_lib
 from scaling.train.checkpoint import Checkpoints

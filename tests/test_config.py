@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling import config as config_lib
-from scaling import ladder
 from scaling.config import (
     DataConfig,
     EvalSetConfig,
@@ -24,13 +23,14 @@ from scaling.config import (
     fingerprint,
     flat,
     from_dict,
+    ladder,
     override,
     run_name,
     to_dict,
 )
+from scaling.config.nested import from_text
+from scaling.config.resolve import CorpusFacts, eval_data, resolve
 from scaling.errors import ConfigError
-from scaling.nested import from_text
-from scaling.resolve import CorpusFacts, eval_data, resolve
 
 TRAIN_TOKENS = 2**20
 

@@ -8,20 +8,22 @@ import jax
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from scaling import costs, data, ladder, meshes, optim, sharding
+from scaling import costs, data, optim
 from scaling.config import (
     DataConfig,
     MoEConfig,
     RunConfig,
     TrainConfig,
     TransformerConfig,
+    ladder,
     override,
 )
-from scaling.ledger import Ledger, ledger, total
+from scaling.config.resolve import resolve_transformer
+from scaling.costs.ledger import Ledger, ledger, total
+from scaling.devices import meshes, peaks, sharding
 from scaling.models import build
 from scaling.models.attention import SHORT
 from scaling.objectives import build as build_objective
-from scaling.resolve import resolve_transformer
 from scaling.train import state as state_lib
 from scaling.train.step import gradients
 from tests.models.test_attention import keys_per_query
@@ -241,11 +243,11 @@ def test_flops_of_a_pipeline_are_within_2_percent_of_the_compilers(model):
 
 
 def test_the_peak_of_the_cpu_is_measured_once_and_shared_by_its_devices():
-    costs.measured_cpu_peak.cache_clear()
-    shares = [costs.peak_flops(device, "float32") for device in jax.devices()]
-    assert costs.measured_cpu_peak.cache_info().misses == 1
-    assert 0 < costs.measured_cpu_peak() < math.inf
-    assert shares == [costs.measured_cpu_peak() / len(shares)] * len(shares)
+    peaks.measured_cpu_peak.cache_clear()
+    shares = [peaks.peak_flops(device, "float32") for device in jax.devices()]
+    assert peaks.measured_cpu_peak.cache_info().misses == 1
+    assert 0 < peaks.measured_cpu_peak() < math.inf
+    assert shares == [peaks.measured_cpu_peak() / len(shares)] * len(shares)
 
 
 def test_the_update_costs_some_flops_a_parameter():

@@ -7,17 +7,18 @@ import shutil
 import pytest
 from written import finished, resolved
 
-from scaling import laws, study
+from scaling import laws
 from scaling.config import RunConfig, override
+from scaling.config.provenance import provenance
 from scaling.errors import DamagedError
 from scaling.executors import preview, why
 from scaling.executors.jobs import each, over
 from scaling.executors.plan import plan
-from scaling.provenance import provenance
 from scaling.records import RunDirectory
+from scaling.records.status import status_lines
+from scaling.records.tables import table
 from scaling.report import report
-from scaling.status import status_lines
-from scaling.tables import table
+from scaling.studies import study
 from scaling.train.loop import train
 
 CONFIGS = [

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-from scaling import distributed, meshes
 from scaling.config import DistributedConfig, MeshConfig
+from scaling.devices import distributed, meshes
 from scaling.errors import BAD_INPUT, RESUME_ME, ConfigError
 from scaling.records import RunDirectory
 from scaling.train.loop import train

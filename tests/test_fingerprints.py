@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from scaling import costs, fingerprints, meshes
+from scaling import costs
+from scaling.devices import meshes
 from scaling.records import RunDirectory
+from scaling.train import fingerprints
 from scaling.train import state as state_lib
 from scaling.train.loop import train
 

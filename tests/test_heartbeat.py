@@ -20,7 +20,7 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 STUDY = """
 from configs import lm
 from scaling.config import from_dict, override
-from scaling.sweep import Study, grid
+from scaling.config.sweep import Study, grid
 
 def get_study(arg=""):
     base = override(from_dict(lm.get_config()), {fields!r})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling import costs, ladder
+from scaling import costs
 from scaling.config import (
     LENGTHS,
     DataConfig,
@@ -16,10 +16,11 @@ from scaling.config import (
     RunConfig,
     TrainConfig,
     TransformerConfig,
+    ladder,
     override,
 )
+from scaling.config.resolve import resolve_transformer
 from scaling.errors import ConfigError
-from scaling.resolve import resolve_transformer
 
 RECIPE = ladder.Recipe(head_dim=16, batch_exponent=0.5)
 

@@ -13,10 +13,10 @@ import time
 
 import pytest
 
-from scaling import study
 from scaling.config import RunConfig, from_dict
 from scaling.errors import ConfigError
 from scaling.records import RunDirectory, find_runs
+from scaling.studies import study
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 COMMANDS = ("train", "sweep", "status", "report", "fit", "plan", "check", "generate", "data")
@@ -130,7 +130,7 @@ FILES = {
     "no argument": ("def get_study(): pass", 'define it as get_study(arg: str = "")'),
     "a dict": ("def get_study(arg): return {}", "get_study must return a Study, not a dict"),
     "base not called": (
-        "from configs import lm\nfrom scaling.sweep import Study\n"
+        "from configs import lm\nfrom scaling.config.sweep import Study\n"
         "def get_study(arg): return Study('a', base=lm.get_config, runs=[{}])",
         "study a, base: a config must be a ConfigDict, not a function; call it",
     ),

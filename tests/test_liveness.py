@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from scaling.liveness import peak_bytes
+from scaling.check.liveness import peak_bytes
 
 SIZE = 64
 X = jax.ShapeDtypeStruct((SIZE, SIZE), jnp.float32)

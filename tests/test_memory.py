@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import pytest
 
-from scaling import ladder, memory, meshes
-from scaling.check import compiled, target
-from scaling.config import RunConfig, override
+from scaling.check import compiled, memory, target
+from scaling.config import RunConfig, ladder, override
+from scaling.devices import meshes
 from tests.test_costs import run
 
 # Width, depth, length, batch, vocabulary, remat, scan and dtype all differ.

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from scaling import data, meshes, optim, sharding
+from scaling import data, optim
 from scaling.config import RunConfig, override, to_dict
+from scaling.devices import meshes, sharding
 from scaling.train import state as state_lib
 from scaling.train.placement import place
 from scaling.train.step import compile_steps

@@ -15,10 +15,10 @@ from written import resolved, started
 
 from scaling import files
 from scaling.config import fingerprint, override
+from scaling.config.provenance import provenance
 from scaling.errors import UserError
-from scaling.provenance import provenance
 from scaling.records import RunDirectory
-from scaling.tables import curves
+from scaling.records.tables import curves
 
 # ---- config.json
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
-from scaling import meshes, models, optim, sharding
+from scaling import models, optim
 from scaling.config import (
     DataConfig,
     EvalsConfig,
@@ -28,6 +28,7 @@ from scaling.config import (
     TrainConfig,
     TransformerConfig,
 )
+from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError
 from scaling.objectives.cross_entropy import logits
 

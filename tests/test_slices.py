@@ -5,7 +5,7 @@ What xpk makes of the names is in tests/executors/test_xpk.py, gcloud in test_gc
 
 import pytest
 
-from scaling import slices
+from scaling.devices import slices
 from scaling.errors import ConfigError
 
 ALL = slices.all_slices()

@@ -3,9 +3,9 @@
 import pytest
 from written import resolved, started
 
-from scaling import starts
 from scaling.config import override
-from scaling.tables import table
+from scaling.records import starts
+from scaling.records.tables import table
 
 
 def start(step: int | None, name: str = "") -> starts.Start:

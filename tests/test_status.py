@@ -10,7 +10,7 @@ from rich.console import Console
 from scaling import files
 from scaling.config import RunConfig, override
 from scaling.records import RunDirectory
-from scaling.status import cells, show, status_lines, summary, watch
+from scaling.records.status import cells, show, status_lines, summary, watch
 from scaling.units import duration, human
 
 

@@ -9,13 +9,13 @@ import pytest
 from golden import FOLDER, REPOSITORY, expected, files
 
 from configs import lm
-from scaling import study
+from scaling.config.sweep import Study, grid
 from scaling.errors import ConfigError
 from scaling.executors import plan as plan_lib
 from scaling.executors.local import run_local
 from scaling.records import RunDirectory
 from scaling.report import report
-from scaling.sweep import Study, grid
+from scaling.studies import study
 from scaling.train.loop import train
 
 
@@ -67,7 +67,7 @@ def test_every_study_trains_in_its_debug_form_and_is_reported(path, workdir, mon
 
 def test_debug_runs_are_seconds_not_minutes():
     """By FLOPs, as time is the machine's: a hundred million a run, ten thousand million a study."""
-    from scaling import ladder
+    from scaling.config import ladder
 
     for path in files("experiments"):
         costs = [ladder.cost(c).flops for c in study.runs(study.load_study(f"{path}:debug"))]

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling import sweep
-from scaling.config import RunConfig, base_config
+from scaling.config import RunConfig, base_config, sweep
+from scaling.config.sweep import Study, chain, grid, product, with_seeds, zipped
 from scaling.errors import ConfigError
-from scaling.sweep import Study, chain, grid, product, with_seeds, zipped
 
 VALUES = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0, "cosine"])
 

@@ -12,7 +12,7 @@ from written import finished, resolved, started
 
 from scaling.config import EvalSetConfig, override
 from scaling.records import find_runs
-from scaling.tables import about, columns, curves, table, write_table
+from scaling.records.tables import about, columns, curves, table, write_table
 
 
 def test_curves_count_the_tokens_seen(tmp_path):

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from scaling import xla_flags
-from scaling.xla_flags import PRESETS
+from scaling.devices import xla_flags
+from scaling.devices.xla_flags import PRESETS
 
 
 def test_a_platform_without_a_preset_gets_no_flag():

@@ -4,7 +4,7 @@ import math
 import pathlib
 
 from scaling.config import RunConfig, override
-from scaling.provenance import provenance
+from scaling.config.provenance import provenance
 from scaling.records import RunDirectory
 
 

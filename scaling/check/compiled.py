@@ -16,10 +16,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import costs, optim, sharding, xla_flags
+from scaling import costs, optim
 from scaling.check import program as program_lib
 from scaling.check.target import Target
 from scaling.config import RunConfig
+from scaling.devices import sharding, xla_flags
 from scaling.train import state as state_lib
 from scaling.train.step import compile_steps
 

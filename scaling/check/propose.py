@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from scaling import meshes
 from scaling.check.report import Report
 from scaling.config import RunConfig, override
+from scaling.devices import meshes
 from scaling.errors import ConfigError
 
 

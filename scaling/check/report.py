@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaling import costs, ladder, meshes, sharding
+from scaling import costs
 from scaling.check import compiled as compiled_lib
 from scaling.check import roofline as roofline_lib
 from scaling.check.cache import Cache
 from scaling.check.compiled import Compiled
 from scaling.check.target import Target
-from scaling.config import RunConfig, run_name
-from scaling.ledger import Ledger, total
+from scaling.config import RunConfig, ladder, run_name
+from scaling.costs.ledger import Ledger, total
+from scaling.devices import meshes, peaks, sharding
 
 Parts = dict[str, dict[str, Ledger]]  # part of the model -> pass -> counts
 
@@ -97,7 +98,7 @@ def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Repo
     update = costs.optimizer_ledger(config)
     peak = target.chip.peak(config.model.dtype) if target.chip else None
     if peak is None:
-        peak = costs.peak_flops(target.devices[0], config.model.dtype)
+        peak = peaks.peak_flops(target.devices[0], config.model.dtype)
     rows: list[roofline_lib.Traffic] = []
     roofline = None
     if compiled.program is not None:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaling import chips
+from scaling.devices import chips
+from scaling.devices.slices import Slice, find
 from scaling.errors import UserError
-from scaling.slices import Slice, find
 
 # The TPU library looks for a TPU, asks the machine's metadata server about it, and lets one process
 # of a machine load it; a compiler needs none of that.

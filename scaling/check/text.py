@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from scaling import costs, ladder, sharding
+from scaling import costs
 from scaling.check.report import Report, flops_per_token, model_flops
-from scaling.config import run_name
+from scaling.config import ladder, run_name
+from scaling.devices import sharding
 from scaling.units import binary, human
 
 

@@ -12,7 +12,7 @@ def _diff_flags() -> None:
 
 
 def _diff() -> int:
-    from scaling.comparison import compare, text
+    from scaling.records.comparison import compare, text
 
     if FLAGS.a is None or FLAGS.b is None:
         raise UserError("diff: give two run directories, e.g. diff out/runs/<a> out/runs/<b>")
@@ -32,8 +32,8 @@ def _verify() -> int:
     if FLAGS.run is None:
         raise UserError("verify: give a run directory, e.g. verify out/runs/<run>")
     run = given_run("run")
-    from scaling import runtime
-    from scaling.replay import verify
+    from scaling.debug.replay import verify
+    from scaling.devices import runtime
 
     runtime.configure(FLAGS.cpu_devices)
     found = verify(run, FLAGS.steps)

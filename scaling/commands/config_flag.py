@@ -65,7 +65,7 @@ def given() -> "RunConfig":
 
     Raises ConfigError for a file that gives no config, or a field or value that cannot be.
     """
-    from scaling import study
+    from scaling.studies import study
 
     return changed(study.load_config(FLAGS.config))
 
@@ -73,7 +73,7 @@ def given() -> "RunConfig":
 def changed(config: "RunConfig") -> "RunConfig":
     """A config with its fields as the command line says; raises as `given`."""
     from scaling.config import LENGTHS, left_out, override
-    from scaling.nested import from_text
+    from scaling.config.nested import from_text
 
     changes = dict[str, Any]()
     for text in fields():

@@ -48,8 +48,8 @@ def _debug_flags() -> None:
 def _debug() -> int:
     import jax
 
-    from scaling import runtime
     from scaling.debug import mistakes
+    from scaling.devices import runtime
 
     if (FLAGS.config is None) == (FLAGS.run is None):
         raise UserError("debug: give exactly one of --config and --run")
@@ -82,8 +82,8 @@ def _looked(run: "RunDirectory | None", checks: "Sequence[Callable[[Instant], bo
 
 
 def _instant(run: "RunDirectory | None") -> "Instant":
-    from scaling import study
     from scaling.debug import instant as instants
+    from scaling.studies import study
 
     if run is None:
         return instants.of_config(study.resolve(config_flag.given()), FLAGS.step or 1)

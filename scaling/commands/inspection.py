@@ -23,10 +23,10 @@ def _check() -> int:
     from scaling.check import target as target_lib
 
     topology = target_lib.prepare(FLAGS.topology)
-    from scaling import study
     from scaling.check.propose import Attempt, propose
     from scaling.check.report import as_dict
     from scaling.check.text import text, verdict
+    from scaling.studies import study
 
     check = checker(topology)
     config = study.resolve_planned(config_flag.given())
@@ -83,8 +83,8 @@ def _generate() -> int:
     if FLAGS.run is None:
         raise UserError("generate: give --run, a run directory such as out/runs/<run>")
     run = given_run("run")
-    from scaling import runtime
-    from scaling.continuation import continue_text
+    from scaling.commands.continuation import continue_text
+    from scaling.devices import runtime
 
     runtime.configure()
     text = continue_text(

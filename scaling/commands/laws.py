@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from etils import epath
 
+from scaling import files
 from scaling.commands.command import FLAGS, Command, experiment_flag
 from scaling.commands.tables import given_study
 from scaling.errors import UserError
@@ -104,9 +105,8 @@ def _prepare_engine() -> None:
     """What jax reads as it is imported, which the laws leave until all that was typed is checked:
     the CPU, as fits are small and in float64, and a folder that keeps every compiled program.
     """
-    from scaling import data
 
-    kept = data.data_dir() / "jax_cache"
+    kept = files.data_dir() / "jax_cache"
     values = {"JAX_PLATFORMS": "cpu"}
     with contextlib.suppress(OSError):  # where nothing can be kept, each process compiles
         kept.mkdir(parents=True, exist_ok=True)
@@ -136,8 +136,8 @@ def _fit() -> int:
 
 def _own_table() -> str:
     """The folder with the table of our own runs, written now; "" when another table is given."""
-    from scaling import study
     from scaling.records import RunDirectory, find_runs
+    from scaling.studies import study
 
     if FLAGS.experiment is None:
         if FLAGS.workdir and not FLAGS.table:
@@ -161,7 +161,7 @@ def _own_table() -> str:
 
 def _write_table(runs: "list[RunDirectory]", folder: epath.PathLike) -> None:
     """The table of runs; those that are damaged have no loss in it, and a line on stderr."""
-    from scaling import tables
+    from scaling.records import tables
 
     frame = tables.table(runs)
     for row in frame[frame["status"] == "damaged"].to_dict("records"):

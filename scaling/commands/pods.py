@@ -117,8 +117,8 @@ def _work() -> int:
         raise UserError("work: give --job, a file that `launch.py sweep` has written")
     import jax
 
-    from scaling import distributed, runtime
     from scaling.config import DistributedConfig
+    from scaling.devices import distributed, runtime
     from scaling.executors.jobs import run_job
     from scaling.executors.pods import desk
 

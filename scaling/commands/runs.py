@@ -32,11 +32,11 @@ from scaling.errors import DIVERGED, FAILED, RESUME_ME, UserError
 
 if TYPE_CHECKING:
     from scaling.config import RunConfig
+    from scaling.config.sweep import Study
     from scaling.executors.forecast import Forecast
     from scaling.executors.plan import Plan
     from scaling.executors.result import Result
     from scaling.records import RunDirectory
-    from scaling.sweep import Study
 
 
 def _train_flags() -> None:
@@ -66,11 +66,12 @@ def _train_one(stored: "RunDirectory | None", ready: Callable[[], None]) -> int:
     """`ready` is called when the run begins, and tells of itself."""
     import jax
 
-    from scaling import distributed, runtime, study
+    from scaling.devices import distributed, runtime
     from scaling.executors import admission
     from scaling.executors.healing import as_recorded
     from scaling.records import RunDirectory
-    from scaling.status import validation_loss
+    from scaling.records.status import validation_loss
+    from scaling.studies import study
     from scaling.train.loop import train
 
     runtime.configure(FLAGS.cpu_devices)
@@ -167,8 +168,8 @@ def _check() -> int:
     from scaling.check import target
 
     topology = target.prepare(FLAGS.topology)
-    from scaling import study
     from scaling.check import grid
+    from scaling.studies import study
 
     check = checker(topology)
     configs = study.runs(given_study(), planned=True)
@@ -186,8 +187,9 @@ def _check() -> int:
 
 def _why() -> int:
     """What would become of every run, wherever it would be trained."""
-    from scaling import runtime, study
+    from scaling.devices import runtime
     from scaling.executors import why
+    from scaling.studies import study
 
     runtime.configure(FLAGS.cpu_devices)
     print(why.text(why.reasons(study.runs(given_study()), FLAGS.workdir)))
@@ -241,11 +243,12 @@ def _train_all(ready: Callable[[], None], seen: epath.PathLike, unread: str | No
     """`ready` is called when the runs are known, and somebody else tells of them. What is done
     already is looked up in `seen`; `unread`: why, in a dry run, that is not --workdir.
     """
-    from scaling import runtime, study
     from scaling.config import fingerprint
+    from scaling.devices import runtime
     from scaling.executors import EXECUTORS, admission, forecast, preview
     from scaling.executors import plan as plan_lib
     from scaling.executors.progress import SweepProgress
+    from scaling.studies import study
 
     if EXECUTORS[FLAGS.executor].commands:
         return _pod_sweep(ready, seen, unread)
@@ -323,12 +326,13 @@ def _after(
 def _pod_sweep(ready: Callable[[], None], seen: epath.PathLike, unread: str | None) -> int:
     """A sweep whose runs are trained on pods; nothing is trained on this machine."""
     found, count = pods.pod_target()
-    from scaling import runtime, study
     from scaling.config import run_name
+    from scaling.devices import runtime
     from scaling.executors import EXECUTORS, preview
     from scaling.executors import jobs as jobs_lib
     from scaling.executors import plan as plan_lib
     from scaling.executors.progress import SweepProgress
+    from scaling.studies import study
 
     if FLAGS.pack == "auto":
         raise UserError("--pack=auto measures this machine, not the pod: give a number, or off")

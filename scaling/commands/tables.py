@@ -17,13 +17,13 @@ from scaling.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from scaling.config import RunConfig
-    from scaling.sweep import Study
+    from scaling.config.sweep import Study
 
 
 def given_study() -> "Study":
     """The study of --experiment."""
-    from scaling import study
     from scaling.laws import LAWS
+    from scaling.studies import study
 
     if FLAGS.experiment is None:
         raise UserError("give --experiment, e.g. --experiment=experiments/quickstart.py")
@@ -49,9 +49,9 @@ def foreseen(plan: "Study", configs: "list[RunConfig]") -> str:
     """What the dry run says of the law of a study; empty where it can be fitted."""
     import pandas as pd
 
-    from scaling import study
     from scaling.config import flat
     from scaling.report.findings import foreseen as of_table
+    from scaling.studies import study
 
     rows = []
     for config in configs:
@@ -74,8 +74,8 @@ def _status_flags() -> None:
 
 
 def _status() -> int:
-    from scaling import study
-    from scaling.status import show, watch
+    from scaling.records.status import show, watch
+    from scaling.studies import study
 
     there = reachable_workdir()
     planned = study.runs(given_study()) if FLAGS.experiment else None
@@ -91,8 +91,8 @@ def _report_flags() -> None:
 
 
 def _report() -> int:
-    from scaling import study
     from scaling.report import report
+    from scaling.studies import study
 
     plan = given_study() if FLAGS.experiment else None
     if not reachable_workdir():

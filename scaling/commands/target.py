@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from scaling import files
 from scaling.commands.command import FLAGS, cpu_devices_flag
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
     from scaling.check.report import Report
     from scaling.config import RunConfig
-    from scaling.slices import Slice
+    from scaling.devices.slices import Slice
 
 
 def target_flags() -> None:
@@ -31,10 +32,10 @@ def checker(topology: "Slice | None", slices: int | None = None) -> "Callable[[R
     called before. Raises UserError for flags that do not go together, or a --json that cannot be
     written.
     """
-    from scaling import data, runtime
     from scaling.check import target as target_lib
     from scaling.check.cache import Cache
     from scaling.check.report import check
+    from scaling.devices import runtime
 
     check_json()
     cpu_devices, slices = FLAGS.cpu_devices or FLAGS.devices, slices or FLAGS.slices
@@ -52,7 +53,7 @@ def checker(topology: "Slice | None", slices: int | None = None) -> "Callable[[R
         # It writes what it cannot read again without a device; ours keeps what the compiler said.
         jax.config.update("jax_enable_compilation_cache", False)
         target = target_lib.of_topology(topology, slices, FLAGS.hbm)
-        cache = Cache(data.data_dir() / "check")
+        cache = Cache(files.data_dir() / "check")
     return lambda config: check(config, target, cache)
 
 

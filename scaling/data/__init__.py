@@ -1,22 +1,22 @@
 """Data: sources of documents -> a prepared corpus -> windows -> `batch(step)`.
 
-`describe` gives `scaling.resolve` the facts of a corpus, preparing it if need be; `train_batches`
-and `eval_batches` give a resolved run its batches; `tokenizer` turns text into tokens and back.
-NumPy only: nothing here touches a device.
+`describe` gives `scaling.config.resolve` the facts of a corpus, preparing it if need be;
+`train_batches` and `eval_batches` give a resolved run its batches; `tokenizer` turns text into
+tokens and back. NumPy only: nothing here touches a device.
 """
 
 from pathlib import Path
 
+from scaling import files
 from scaling.config import DataConfig
+from scaling.config.resolve import CorpusFacts
 from scaling.data.batches import Batch, Batches
 from scaling.data.corpus import prepare, tokenizer
 from scaling.data.runs import eval_batches, split_by, train_batches, unique_tokens
 from scaling.data.source import Document, Source
 from scaling.data.sources import SOURCES
-from scaling.data.store import data_dir
 from scaling.data.tokenizers import Tokenizer
 from scaling.errors import DataError
-from scaling.resolve import CorpusFacts
 
 __all__ = [
     "SOURCES",
@@ -25,7 +25,6 @@ __all__ = [
     "Document",
     "Source",
     "Tokenizer",
-    "data_dir",
     "describe",
     "eval_batches",
     "split_by",
@@ -47,7 +46,7 @@ def describe(
       ConfigError: a BPE vocabulary that is too small.
     """
     train = train or data
-    corpus = prepare(data, train, root or data_dir())
+    corpus = prepare(data, train, root or files.data_dir())
     tokens = {
         split: max(0, count - 1) // data.seq_len * data.seq_len
         for split, count in (("train", corpus.train_tokens), ("val", corpus.validation_tokens))

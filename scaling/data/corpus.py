@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from scaling import files
 from scaling.config import DataConfig
+from scaling.config.resolve import source_named
 from scaling.data.documents import documents
 from scaling.data.split import Pieces, pieces_of
-from scaling.data.store import build_once, data_dir, key_of
+from scaling.data.store import build_once, key_of
 from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
 from scaling.errors import ConfigError, DataError
-from scaling.resolve import source_named
 
 
 def pieces(data: DataConfig, train: DataConfig, root: Path) -> Pieces:
@@ -47,7 +48,7 @@ def tokenizer(data: DataConfig, root: Path | None = None) -> Tokenizer:
       ConfigError: a BPE vocabulary too small for the 256 bytes and the separator.
       DataError: see `documents`; or the train split is empty.
     """
-    root = root or data_dir()
+    root = root or files.data_dir()
     if data.tokenizer == "bytes":
         return ByteTokenizer()
     if data.bpe_vocab < 257:

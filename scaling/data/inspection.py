@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from scaling import files
 from scaling.config import DataConfig
 from scaling.data.corpus import Corpus, pieces, prepare, tokenizer
 from scaling.data.documents import documents
-from scaling.data.store import data_dir
 from scaling.data.tokenizers import Tokenizer
 
 DOCUMENT = "<|document|>"  # how the separator is shown
@@ -66,7 +66,7 @@ def inspect(data: DataConfig, lines: int, root: Path | None = None) -> Inspectio
       DataError: see `prepare`.
       ConfigError: a BPE vocabulary that is too small.
     """
-    root = root or data_dir()
+    root = root or files.data_dir()
     started, begun = time.time(), time.perf_counter()
     corpus = prepare(data, data, root)
     seconds = time.perf_counter() - begun

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from scaling import files
 from scaling.config import RunConfig
+from scaling.config.resolve import eval_data, source_named
 from scaling.data.batches import Batches, Windows
 from scaling.data.corpus import Corpus, opened, prepare
 from scaling.data.order import permutation
-from scaling.data.store import data_dir
 from scaling.errors import ConfigError, DataError
-from scaling.resolve import eval_data, source_named
 
 
 def train_batches(config: RunConfig, root: Path | None = None) -> Batches:
@@ -62,7 +62,7 @@ def split_by(config: RunConfig, root: Path | None = None) -> str | None:
 
 
 def _prepared(config: RunConfig, root: Path | None) -> Corpus | None:
-    folder = (root or data_dir()) / "corpora" / (config.data.corpus or "")
+    folder = (root or files.data_dir()) / "corpora" / (config.data.corpus or "")
     return opened(folder) if (folder / "facts.json").is_file() else None
 
 
@@ -103,7 +103,7 @@ def _windows(config: RunConfig, split: str, name: str | None, root: Path | None)
 
 def _corpus(config: RunConfig, name: str | None, root: Path | None) -> Corpus:
     """The corpus of the run (name None) or of an evaluation set, by the hash it was resolved to."""
-    root = root or data_dir()
+    root = root or files.data_dir()
     eval_set = None if name is None else config.evals.sets[name]
     field = "data" if name is None else f"evals.sets.{name}"
     wanted = config.data.corpus if eval_set is None else eval_set.corpus

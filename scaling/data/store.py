@@ -9,20 +9,13 @@ rest of `scaling/data`.
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scaling import files
 from scaling.errors import DataError
-
-ENV = "SCALING_DATA_DIR"
-
-
-def data_dir() -> Path:
-    """The directory of prepared data: $SCALING_DATA_DIR, or ~/.cache/scaling."""
-    return Path(os.environ.get(ENV) or "~/.cache/scaling").expanduser().absolute()
 
 
 def key_of(value: Any) -> str:
@@ -52,7 +45,7 @@ def build_once(path: Path, build: Callable[[Path], None]) -> Path:
                 unfinished.rename(path)
     except OSError as error:
         raise DataError(
-            f"cannot prepare data in {path}: {error}. Point {ENV} to a directory that can be "
-            "written and has room"
+            f"cannot prepare data in {path}: {error}. Point {files.DATA_DIR} to a directory that "
+            "can be written and has room"
         ) from error
     return path

@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import data, meshes, optim, sharding
+from scaling import data, optim
 from scaling.config import MeshConfig, RunConfig
+from scaling.debug.replay import Replayer
+from scaling.devices import meshes, sharding
 from scaling.errors import UserError
 from scaling.records import RunDirectory
-from scaling.replay import Replayer
 from scaling.train import checkpoint
 from scaling.train.spikes import Spikes
 from scaling.train.state import Parts, TrainState, parts

@@ -15,13 +15,15 @@ from collections.abc import Sequence
 import jax
 from etils import epath
 
-from scaling import chips, memory, study, timing
+from scaling.check import memory
 from scaling.config import RunConfig
+from scaling.config.provenance import provenance
+from scaling.devices import chips
 from scaling.errors import BusyError, ConfigError, UserError
 from scaling.executors.healing import as_recorded
 from scaling.executors.result import OVER, Result
-from scaling.provenance import provenance
-from scaling.records import RunDirectory
+from scaling.records import RunDirectory, timing
+from scaling.studies import study
 from scaling.units import binary
 
 

@@ -10,8 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from scaling import ladder
-from scaling.config import RunConfig, run_name, to_dict
+from scaling.config import RunConfig, ladder, run_name, to_dict
 from scaling.executors.jobs import Branch, Job
 
 # Schedules whose learning rate up to some step does not depend on the length of the run.

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from scaling import files, ladder
-from scaling.config import RunConfig
+from scaling import files
+from scaling.config import RunConfig, ladder
 
 _BYTES_PER_PARAM = 16.0  # of a checkpoint: weights, two moments, perhaps their average; float32
 _SPARE = 2**20  # lines, events, folders

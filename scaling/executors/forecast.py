@@ -1,8 +1,8 @@
 """How long a sweep will take, from what its programs took before; and how long it took.
 
 Takes resolved runs, a workdir and a device; gives seconds for each run that is still to do, from
-the records of `scaling/timing.py`, or from FLOPs and a utilization where there is none, and says
-which. Called by `sweep`, before the runs and after them.
+the records of `scaling/records/timing.py`, or from FLOPs and a utilization where there is none, and
+says which. Called by `sweep`, before the runs and after them.
 """
 
 import collections
@@ -17,11 +17,12 @@ import jax
 import pandas as pd
 from etils import epath
 
-from scaling import costs, files, ladder, timing
-from scaling.config import RunConfig, run_name
-from scaling.records import RunDirectory
-from scaling.status import ENDED
-from scaling.timing import Cost
+from scaling import files
+from scaling.config import RunConfig, ladder, run_name
+from scaling.devices import peaks
+from scaling.records import RunDirectory, timing
+from scaling.records.status import ENDED
+from scaling.records.timing import Cost
 from scaling.units import duration
 
 MFU = 0.3  # model FLOPs utilization that is taken where nothing was measured
@@ -153,7 +154,7 @@ def forecast(
             seconds: float | None = _from_record(config, alike, left, members, first)
             estimates.append(Estimate(config, seconds, "record", spent, job))
             continue
-        peak = costs.peak_flops(device, config.model.dtype)
+        peak = peaks.peak_flops(device, config.model.dtype)
         if peak is not None and cores and share:
             peak *= share / cores
         cost = ladder.cost(config)

@@ -1,4 +1,4 @@
-"""The answer to each class of failure (`scaling/failures.py`): no clocks and no files.
+"""The answer to each class of failure (`scaling/train/failures.py`): no clocks and no files.
 
 `answer` says what to do about a failed job: try again (when, and with which execution fields
 changed), try its runs in halves, or give up. A bound counts attempts that made no new step since
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from scaling import meshes
 from scaling.config import RunConfig, override, to_dict
-from scaling.failures import Failure
+from scaling.devices import meshes
+from scaling.train.failures import Failure
 
 # Each keeps less of a block for its backward pass than the one before (`models/remat.py`).
 _REMAT = ("none", "dots", "full")

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 from etils import epath
 
-from scaling import distributed
 from scaling.config import RunConfig, from_dict, run_name, to_dict
+from scaling.devices import distributed
 from scaling.errors import UserError
 from scaling.executors.result import OVER, Result
-from scaling.failures import Failure, classify
 from scaling.records import RunDirectory
+from scaling.train.failures import Failure, classify
 
 log = logging.getLogger(__name__)
 

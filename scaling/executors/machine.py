@@ -9,7 +9,7 @@ import os
 
 import jax
 
-from scaling import runtime
+from scaling.devices import runtime
 from scaling.errors import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"

@@ -8,7 +8,7 @@ local backend.
 import pathlib
 import re
 
-from scaling.failures import DISK_SIGNS, MEMORY_SIGNS
+from scaling.train.failures import DISK_SIGNS, MEMORY_SIGNS
 
 
 def kills() -> int:

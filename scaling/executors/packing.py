@@ -11,11 +11,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from scaling import ladder, memory, timing
-from scaling.config import RunConfig, run_name, to_dict
+from scaling.check import memory
+from scaling.config import RunConfig, ladder, run_name, to_dict
 from scaling.errors import ConfigError
 from scaling.executors.admission import device_bytes
 from scaling.executors.jobs import Job
+from scaling.records import timing
 from scaling.train import trials
 
 # Members along one place of `trial` from which on a larger group gains little.

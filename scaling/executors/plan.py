@@ -10,8 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from scaling import ladder
-from scaling.config import RunConfig
+from scaling.config import RunConfig, ladder
 from scaling.errors import UserError
 from scaling.executors import branching, packing
 from scaling.executors import jobs as jobs_lib

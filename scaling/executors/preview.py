@@ -12,12 +12,12 @@ import jax
 import pandas as pd
 from etils import epath
 
-from scaling import ladder, study, timing
-from scaling.config import RunConfig, run_name, to_dict
+from scaling.config import RunConfig, ladder, run_name, to_dict
 from scaling.executors.admission import needed_bytes
 from scaling.executors.result import Result
-from scaling.records import RunDirectory
-from scaling.status import ENDED, repeat_command
+from scaling.records import RunDirectory, timing
+from scaling.records.status import ENDED, repeat_command
+from scaling.studies import study
 from scaling.units import human
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from etils import epath
 
-from scaling import heartbeat, ladder, timing
-from scaling.config import RunConfig, run_name
+from scaling import heartbeat
+from scaling.config import RunConfig, ladder, run_name
 from scaling.executors.jobs import Job
 from scaling.executors.remaining import Sweep, Work
 from scaling.executors.result import OVER, Result
-from scaling.records import RunDirectory
-from scaling.status import validation_loss
-from scaling.timing import Cost
+from scaling.records import RunDirectory, timing
+from scaling.records.status import validation_loss
+from scaling.records.timing import Cost
 from scaling.units import duration
 
 _SHOWN = 4  # jobs a line that are named

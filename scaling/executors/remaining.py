@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scaling.timing import Cost
+from scaling.records.timing import Cost
 
 # Seconds a step grow with FLOPs to a power: between two sizes that were seen, as they say; below
 # the smallest, where what a step costs without any FLOPs comes to the fore, to `_BELOW` at most.

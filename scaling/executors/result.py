@@ -11,7 +11,7 @@ from etils import epath
 
 from scaling import files
 from scaling.config import RunConfig
-from scaling.failures import Failure
+from scaling.train.failures import Failure
 
 OVER = ("done", "diverged")  # states that are results: such a run is never trained again
 

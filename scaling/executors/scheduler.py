@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 
 from etils import epath
 
-from scaling import files, ladder
-from scaling.config import fingerprint, run_name
+from scaling import files
+from scaling.config import fingerprint, ladder, run_name
 from scaling.errors import DamagedError, UserError
 from scaling.executors import admission, disk, healing
 from scaling.executors.healing import USUAL, Answer, Bounds
 from scaling.executors.jobs import Backend, Ended, Job, over
 from scaling.executors.result import OVER, Result
-from scaling.failures import Failure
 from scaling.records import RunDirectory
+from scaling.train.failures import Failure
 
 _LOOK = 0.5  # seconds between looks at the stop event
 

@@ -15,11 +15,11 @@ import numpy as np
 from etils import epath
 
 from scaling import files
-from scaling.comparison import MISSING
 from scaling.config import RunConfig, to_dict, to_identity
+from scaling.config.nested import flatten
 from scaling.errors import UserError
-from scaling.nested import flatten
 from scaling.records import RunDirectory, find_runs
+from scaling.records.comparison import MISSING
 
 _NEAR = 8  # fields that may differ between a run and its older self
 

@@ -45,7 +45,7 @@ def main() -> None:
 
     threading.Thread(target=read, daemon=True).start()
 
-    from scaling import runtime
+    from scaling.devices import runtime
     from scaling.executors.jobs import Job, run_job
     from scaling.executors.result import to_rows
 

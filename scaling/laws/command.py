@@ -26,7 +26,7 @@ from scaling.laws.rungs import read_base, steps, study_file
 from scaling.laws.rungs import rungs as ladder_of
 from scaling.laws.table import Table, read_file, shape_table
 
-# What the columns of our own tables count (scaling/tables.py).
+# What the columns of our own tables count (scaling/records/tables.py).
 OWN_CONVENTIONS = {
     "params": "all parameters, embeddings included",
     "tokens": "training tokens, repeats counted",

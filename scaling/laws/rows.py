@@ -81,7 +81,7 @@ def groups(table: pd.DataFrame, name: str) -> list[tuple[Any, pd.DataFrame]]:
 def clusters(table: pd.DataFrame, name: str) -> np.ndarray:
     """Clusters 0, 1, ... of a column, one a distinct value [rows]. A row with an empty cell shares
     its noise with no other and is a cluster of its own; but the trunk that others branched from
-    (scaling/tables.py: `branched_from` holds its `name`) is in their cluster.
+    (scaling/records/tables.py: `branched_from` holds its `name`) is in their cluster.
     """
     if name == "branched_from" and {name, "name"} <= set(table.columns):
         table = table.assign(branched_from=table[name].where(table[name].notna(), table["name"]))
@@ -172,7 +172,7 @@ def pooled(table: pd.DataFrame, x: Sequence[str], cluster: str | None) -> tuple[
     """Sentences about runs of ours that a fit takes for repeats of one another and that are not.
 
     Args:
-      table: the rows of a fit; config fields have their dotted names (scaling/tables.py).
+      table: the rows of a fit; config fields have their dotted names (scaling/records/tables.py).
       x: the columns that the law reads.
       cluster: as in `fit`.
     """

@@ -156,7 +156,7 @@ Give the rungs their own below before you train large ones.
 import ml_collections
 
 import {base} as base
-from scaling.sweep import Study
+from scaling.config.sweep import Study
 
 RUNGS: list[dict] = [
 {rungs}

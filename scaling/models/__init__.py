@@ -1,7 +1,8 @@
 """Model families: `MODELS` maps `config.model.family` to its Flax module.
 
 A family takes its frozen config, maps a batch (a dict of named arrays) to a dict of named outputs,
-and names the logical axes of every parameter. `scaling/train` and `scaling/costs.py` call `build`.
+and names the logical axes of every parameter. `scaling/train` and `scaling/costs/counts.py` call
+`build`.
 """
 
 from collections.abc import Callable

@@ -16,8 +16,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from scaling.config import TransformerConfig
+from scaling.config.ladder import resolved
 from scaling.errors import ConfigError
-from scaling.ladder import resolved
 from scaling.models import flash, kernels
 from scaling.models.flash import Keys, Piece
 from scaling.models.layers import Array, Projection, RMSNorm, rotate

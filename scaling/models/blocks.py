@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from scaling.config import TransformerConfig
-from scaling.ladder import resolved
+from scaling.config.ladder import resolved
 from scaling.models.attention import Attention
 from scaling.models.layers import MLP, Array, RMSNorm, constrain
 from scaling.models.moe import MoE

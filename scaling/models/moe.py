@@ -24,8 +24,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 from scaling.config import MoEConfig, TransformerConfig
+from scaling.config.ladder import resolved
 from scaling.errors import UserError
-from scaling.ladder import resolved
 from scaling.models import dispatch
 from scaling.models.grouped import grouped_matmul
 from scaling.models.layers import MLP, Array, parameter, truncated_normal

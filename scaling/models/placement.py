@@ -1,7 +1,7 @@
 """How queries and keys lie on the mesh, and functions run where they lie.
 
-Takes arrays by head and the context's mesh and rules (`scaling/sharding.py`); gives the mesh axes
-that cut them. Called by `attention.py`. Shapes as in `layers.py`.
+Takes arrays by head and the context's mesh and rules (`scaling/devices/sharding.py`); gives the
+mesh axes that cut them. Called by `attention.py`. Shapes as in `layers.py`.
 """
 
 import math

@@ -2,8 +2,8 @@
 
 Takes a resolved TransformerConfig and a batch (tokens, positions, segment_ids: int32 [B, L]) and
 gives the hidden states and the output matrix that make the logits; with a cache (`init_cache`) it
-also gives the cache with the new keys and values in it, for `scaling/generate.py`. Objectives call
-it; it calls `blocks.py`.
+also gives the cache with the new keys and values in it, for `scaling/train/generate.py`. Objectives
+call it; it calls `blocks.py`.
 """
 
 import functools
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from scaling.config import TransformerConfig
-from scaling.ladder import resolved
+from scaling.config.ladder import resolved
 from scaling.models.blocks import init_blocks, run_blocks
 from scaling.models.layers import (
     Array,

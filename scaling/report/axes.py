@@ -1,10 +1,10 @@
 """What a table of runs varies, and so what its figures have on their axes, and which curves.
 
-Takes the table of `scaling/tables.py`; gives names of columns, their labels, and the runs of each
-curve. Called by `figures.py` and `page.py`. A study of width has params, tokens and compute; one of
-data has unique tokens or epochs; any other numeric column can be asked for by name. Curves are told
-apart by the values themselves, None among them; only what follows from whole steps (tokens, epochs,
-FLOPs) is one where it nearly agrees.
+Takes the table of `scaling/records/tables.py`; gives names of columns, their labels, and the runs
+of each curve. Called by `figures.py` and `page.py`. A study of width has params, tokens and
+compute; one of data has unique tokens or epochs; any other numeric column can be asked for by name.
+Curves are told apart by the values themselves, None among them; only what follows from whole steps
+(tokens, epochs, FLOPs) is one where it nearly agrees.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import pandas as pd
 
 from scaling.config import RunConfig
 from scaling.errors import UserError, nearest
-from scaling.starts import execution_of
+from scaling.records.starts import execution_of
 from scaling.units import human, labels, numbered
 
 LABELS = {

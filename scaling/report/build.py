@@ -12,10 +12,13 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
-from scaling import files, strict_json
+from scaling import files
 from scaling.config import flat
+from scaling.config.sweep import DELTA, Study
 from scaling.errors import DamagedError, UserError
-from scaling.records import RunDirectory, find_runs
+from scaling.records import RunDirectory, find_runs, strict_json
+from scaling.records.starts import as_trained
+from scaling.records.tables import curves, table, write_table
 from scaling.report import figures
 from scaling.report.axes import (
     check_axis,
@@ -31,9 +34,6 @@ from scaling.report.optimum import RateFinding, find_rates, law_figure, valleys_
 from scaling.report.page import Page, render
 from scaling.report.sets import gap_figure, sets_figure
 from scaling.report.watch import write_page
-from scaling.starts import as_trained
-from scaling.sweep import DELTA, Study
-from scaling.tables import curves, table, write_table
 
 
 def report(

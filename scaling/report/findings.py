@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from scaling import laws
+from scaling.config.sweep import DELTA, Study
 from scaling.errors import UserError, nearest
 from scaling.laws import LAWS, Fit, Holdout
 from scaling.report.axes import COUNTS, curves_in, done, is_rate, label, means
-from scaling.sweep import DELTA, Study
 from scaling.units import human
 
 

@@ -18,13 +18,13 @@ from markupsafe import Markup
 
 from scaling.errors import DamagedError
 from scaling.records import RunDirectory
+from scaling.records.status import repeat_command
 from scaling.report import style
 from scaling.report.axes import COUNTS, SEEDS, done, groups_in, repeated
 from scaling.report.figures import Drawn
 from scaling.report.findings import Finding
 from scaling.report.optimum import HEADS as RATE_HEADS
 from scaling.report.optimum import RateFinding
-from scaling.status import repeat_command
 from scaling.units import duration, human, labels
 
 HEADS = {
@@ -47,7 +47,7 @@ class Page:
     question: str  # one sentence, or nothing
     x: str  # main axis
     table: pd.DataFrame
-    facts: Mapping[str, Any]  # `scaling.tables.about`
+    facts: Mapping[str, Any]  # `scaling.records.tables.about`
     findings: Sequence[Finding]
     rates: RateFinding | None  # of a study over the learning rate
     figures: Sequence[Drawn]

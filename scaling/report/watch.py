@@ -1,7 +1,7 @@
 """The page of what went on inside the watched runs: a figure a kind, RMS by module over steps.
 
-Takes the curves of runs (`scaling.tables.curves`), of which some have lines of the split "watch"
-(`train.watch_every`); writes `watch.html` and its figures. Called by `build.py`.
+Takes the curves of runs (`scaling.records.tables.curves`), of which some have lines of the split
+"watch" (`train.watch_every`); writes `watch.html` and its figures. Called by `build.py`.
 """
 
 import re

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 
-from scaling import distributed, ladder
-from scaling.config import RunConfig, run_name
+from scaling.config import RunConfig, ladder, run_name
+from scaling.devices import distributed
 from scaling.errors import UserError
 from scaling.records import RunDirectory
 from scaling.train.checkpoint import Checkpoints

@@ -2,7 +2,7 @@
 
 A checkpoint is {state, identity}: the state's arrays, and a small JSON that says whose state it is.
 Nothing else is needed to go on, because the data are a function of the step. Used by the loop and
-by `scaling/generate.py`'s caller.
+by `scaling/train/generate.py`'s caller.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from etils import epath
 
 from scaling import files
 from scaling.config import RunConfig, fingerprint, to_identity
-from scaling.distributed import gather, peer_lost
+from scaling.devices.distributed import gather, peer_lost
 from scaling.errors import CheckpointError
-from scaling.failures import classify
+from scaling.train.failures import classify
 from scaling.train.hush import hush
 from scaling.train.rhythm import kept
 from scaling.train.state import TrainState

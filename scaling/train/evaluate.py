@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import sharding
 from scaling.data import Batches
+from scaling.devices import sharding
 from scaling.objectives import Sum
 from scaling.train.placement import host_rows, place_rows
 from scaling.train.state import Layout, Parts

@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from scaling.failures import storage_trouble
+from scaling.train.failures import storage_trouble
 
 
 class _OfStorage(logging.Filter):

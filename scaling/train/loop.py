@@ -19,25 +19,15 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import (
-    costs,
-    data,
-    distributed,
-    files,
-    fingerprints,
-    ladder,
-    meshes,
-    optim,
-    sharding,
-    study,
-    xla_flags,
-)
-from scaling.config import RunConfig, run_name
+from scaling import costs, data, files, optim
+from scaling.config import RunConfig, ladder, run_name
+from scaling.config.provenance import provenance
+from scaling.devices import distributed, meshes, sharding, xla_flags
 from scaling.errors import StorageError, UserError
-from scaling.provenance import provenance
 from scaling.records import RunDirectory, State
+from scaling.studies import study
+from scaling.train import fingerprints, storage
 from scaling.train import state as state_lib
-from scaling.train import storage
 from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
 from scaling.train.compilation import Compiled, no_transfers

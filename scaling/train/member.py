@@ -17,10 +17,12 @@ from typing import Any
 import jax
 from etils import epath
 
-from scaling import distributed, errors, files, ladder, study
-from scaling.config import RunConfig, run_name
+from scaling import errors, files
+from scaling.config import RunConfig, ladder, run_name
+from scaling.devices import distributed
 from scaling.errors import UserError
 from scaling.records import RunDirectory, State
+from scaling.studies import study
 from scaling.train import storage
 from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints

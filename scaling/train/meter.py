@@ -8,8 +8,9 @@ import time
 
 import jax
 
-from scaling import costs, ladder, timing
-from scaling.config import RunConfig
+from scaling.config import RunConfig, ladder
+from scaling.devices import peaks
+from scaling.records import timing
 from scaling.train.compilation import Compiled
 
 
@@ -28,7 +29,7 @@ class Meter:
         """
         self._begun, self._members = begun, members
         self._device, self.devices = mesh.devices.flat[0], mesh.size
-        peak = costs.peak_flops(self._device, config.model.dtype)
+        peak = peaks.peak_flops(self._device, config.model.dtype)
         self.peak = peak * mesh.size if peak else None  # FLOP/s of all devices, as far as known
         self._program: Compiled | None = None
         self._windows: list[tuple[int, float]] = []  # updates, seconds

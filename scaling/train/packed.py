@@ -18,11 +18,13 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import distributed, fingerprints, meshes, optim, sharding, xla_flags
+from scaling import optim
 from scaling.config import RunConfig, run_name
 from scaling.data import Batches
+from scaling.devices import distributed, meshes, sharding, xla_flags
 from scaling.errors import ConfigError, UserError
 from scaling.objectives import Sum
+from scaling.train import fingerprints
 from scaling.train import member as member_lib
 from scaling.train import trials as trials_lib
 from scaling.train.compilation import Compiled, no_transfers

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import sharding
+from scaling.devices import sharding
 
 
 def host_rows(batch_size: int, mesh: jax.sharding.Mesh) -> np.ndarray:

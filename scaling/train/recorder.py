@@ -3,7 +3,7 @@
 The loop hands it lines; process 0 writes them. Wall-clock numbers are named `time/...`, so that two
 runs compare without them. `time/mfu` is model FLOPs utilization (Chowdhery et al. 2022, appendix
 B): the FLOPs of every matmul of the model, attention in full, recomputation by remat not counted
-(`ladder.size`), a second, over the peak of all devices in the run's dtype (`costs.peak_flops`).
+(`ladder.size`), a second, over the peak of all devices in the run's dtype (`peaks.peak_flops`).
 """
 
 import contextlib
@@ -12,9 +12,9 @@ import math
 import time
 from typing import Any
 
-from scaling import files, ladder, timing
-from scaling.config import RunConfig
-from scaling.records import RunDirectory, State
+from scaling import files
+from scaling.config import RunConfig, ladder
+from scaling.records import RunDirectory, State, timing
 from scaling.train.compilation import Compiled
 from scaling.train.events import Events
 from scaling.train.meter import Meter

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from scaling import fingerprints, ladder
-from scaling.config import RunConfig
+from scaling.config import RunConfig, ladder
+from scaling.train import fingerprints
 
 
 class Diverged(Exception):

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import costs, meshes, models, objectives, optim, sharding
+from scaling import costs, models, objectives, optim
 from scaling.config import RunConfig
+from scaling.devices import meshes, sharding
 from scaling.train.placement import place
 
 

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from scaling import fingerprints, optim, sharding, xla_flags
+from scaling import optim
 from scaling.config import RunConfig
+from scaling.devices import sharding, xla_flags
 from scaling.models.pipeline import stages_here
 from scaling.objectives import Sum
+from scaling.train import fingerprints
 from scaling.train.state import Layout, Parts, TrainState
 
 Batch = dict[str, jax.Array]

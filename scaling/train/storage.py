@@ -11,9 +11,9 @@ import jax
 
 from scaling import files
 from scaling.errors import DiskFullError, StorageError, UserError
-from scaling.failures import chain, storage_trouble
 from scaling.records import RunDirectory, State
 from scaling.train.checkpoint import drop_partial, steps
+from scaling.train.failures import chain, storage_trouble
 
 
 def explained(error: Exception, run: RunDirectory) -> Exception:

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scaling import meshes, optim, sharding, xla_flags
+from scaling import optim
 from scaling.config import DistributedConfig, MeshConfig, RunConfig, to_dict
+from scaling.devices import meshes, sharding, xla_flags
 from scaling.train import forms
 from scaling.train import state as state_lib
 from scaling.train.placement import place

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from scaling import models, sharding
+from scaling import models
 from scaling.config import RunConfig
+from scaling.devices import sharding
 from scaling.models.attention import scaled
 from scaling.models.flash import seen
 from scaling.models.observed import observing

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.gpu import config_of, line, measure, rates
-from scaling import ladder
+from scaling.config import ladder
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 

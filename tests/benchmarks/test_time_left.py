@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.time_left import played, rows, table
 from scaling.executors.remaining import Work
-from scaling.timing import Cost
+from scaling.records.timing import Cost
 
 
 def cost(program: str, step_s: float, flops: float) -> Cost:

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from scaling import meshes
 from scaling.check import hlo, roofline
 from scaling.check import program as program_lib
 from scaling.check.target import of_devices
 from scaling.config import MeshConfig
+from scaling.devices import meshes
 
 ROWS, WIDTH, FFN = 16, 32, 64
 P = PartitionSpec

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from scaling import chips, costs, xla_flags
+from scaling import costs
 from scaling.check import compiled, grid, target
 from scaling.check import report as report_lib
 from scaling.check.cache import Cache
@@ -14,9 +14,10 @@ from scaling.check.propose import Attempt, candidates, propose
 from scaling.check.report import Report, as_dict, check
 from scaling.check.text import text
 from scaling.config import RunConfig, override
+from scaling.devices import chips, xla_flags
+from scaling.devices.meshes import make_mesh
 from scaling.errors import ConfigError, UserError
-from scaling.meshes import make_mesh
-from scaling.study import resolve_planned
+from scaling.studies.study import resolve_planned
 
 
 @pytest.fixture(scope="module")

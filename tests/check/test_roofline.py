@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scaling import slices as slices_lib
 from scaling.check import program as program_lib
 from scaling.check import roofline
 from scaling.check.target import Target
+from scaling.devices import slices as slices_lib
 
 V5E = slices_lib.find("v5e:16x16")
 LINK, NETWORK = 45e9, 3.125e9  # bytes/s one way: the table's

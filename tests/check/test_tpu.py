@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from scaling import meshes, slices
 from scaling.check import target
 from scaling.config import MeshConfig
+from scaling.devices import meshes, slices
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.tpu

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scaling import xla_flags
+from scaling.devices import xla_flags
 
 pytestmark = pytest.mark.tpu
 

@@ -8,7 +8,7 @@ import pytest
 
 from scaling import data
 from scaling.config import DataConfig, RunConfig, override
-from scaling.resolve import ModelSize, resolve
+from scaling.config.resolve import ModelSize, resolve
 
 Resolver = Callable[..., RunConfig]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling import data
+from scaling import data, files
 from scaling.config import DataConfig
 from scaling.data.corpus import prepare
 from scaling.data.store import build_once
@@ -242,7 +242,7 @@ def test_data_directory_that_cannot_be_written(config: DataConfig, tmp_path: Pat
 
 def test_data_directory_from_the_environment(monkeypatch, config, tmp_path: Path) -> None:
     monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "here"))
-    assert data.data_dir() == tmp_path / "here"
+    assert files.data_dir() == tmp_path / "here"
     data.describe(config)
     assert (tmp_path / "here" / "corpora").is_dir()
 

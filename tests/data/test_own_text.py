@@ -11,14 +11,15 @@ import pytest
 from absl import flags
 from prose import compressed, prose, save_to_disk
 
-from scaling import data, study
+from scaling import data
 from scaling.commands import config_flag
 from scaling.config import RunConfig
+from scaling.config.sweep import Study, grid
 from scaling.errors import DataError
 from scaling.records import RunDirectory
-from scaling.status import status_lines
-from scaling.study import load_config
-from scaling.sweep import Study, grid
+from scaling.records.status import status_lines
+from scaling.studies import study
+from scaling.studies.study import load_config
 from scaling.train.loop import train
 
 CONFIGS = ("configs/lm.py:debug", "configs/tiny.py:debug")

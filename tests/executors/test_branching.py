@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling import data, ladder, optim
-from scaling.config import run_name
+from scaling import data, optim
+from scaling.config import ladder, run_name
 from scaling.executors.branching import jobs, shared_steps, trunks
 from scaling.executors.jobs import Job
 from scaling.executors.plan import plan

@@ -20,7 +20,7 @@ from scaling.config import to_dict
 from scaling.executors.jobs import Job
 from scaling.executors.local import run_local
 from scaling.records import RunDirectory
-from scaling.tables import table
+from scaling.records.tables import table
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 # A sweep as `launch.py sweep` makes it, by four workers.

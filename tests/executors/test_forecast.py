@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import pytest
 
-from scaling import costs, ladder, timing
-from scaling.config import RunConfig, override, run_name
+from scaling.config import RunConfig, ladder, override, run_name
+from scaling.config.resolve import CorpusFacts, resolve
+from scaling.devices import peaks
 from scaling.executors import forecast
-from scaling.records import RunDirectory
-from scaling.resolve import CorpusFacts, resolve
+from scaling.records import RunDirectory, timing
 
 
 def facts(*_) -> CorpusFacts:
@@ -74,7 +74,7 @@ def test_without_a_record_by_flops_and_the_utilization_given(plan, tmp_path):
     found = forecast.forecast(plan, tmp_path, device, mfu=0.5)
     # Two programs are compiled; the second run finds its own compiled.
     for estimate, config, start in zip(found.estimates, plan, (10.0, 3.0, 10.0), strict=True):
-        peak = costs.peak_flops(device, config.model.dtype)
+        peak = peaks.peak_flops(device, config.model.dtype)
         assert estimate.seconds == pytest.approx(start + ladder.cost(config).flops / (peak * 0.5))
     assert "3 from FLOPs at an MFU of 0.5 and 10 s to start each new program" in found.text()
     assert "MFU of 0.3" in forecast.forecast(plan, tmp_path, device).text()

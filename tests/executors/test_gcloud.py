@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from scaling import slices
+from scaling.devices import slices
 from scaling.executors.jobs import Job
 from scaling.executors.pods import desk, gcloud, shell
 

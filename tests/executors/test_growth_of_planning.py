@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from benchmarks import sweep_plan
-from scaling import memory, study
+from scaling.check import memory
 from scaling.executors import preview
+from scaling.studies import study
 
 SIZES = (5, 10, 20)
 

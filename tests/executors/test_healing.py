@@ -14,7 +14,7 @@ import urllib.error
 import jax
 import pytest
 
-from scaling import files, timing
+from scaling import files
 from scaling.config import fingerprint, override, run_name, to_dict
 from scaling.errors import BusyError, ConfigError, DiskFullError, UserError
 from scaling.executors import admission, disk, oom, scheduler
@@ -22,11 +22,11 @@ from scaling.executors.healing import Bounds, answer, as_recorded, less_memory
 from scaling.executors.jobs import Ended, Job
 from scaling.executors.local import run_local
 from scaling.executors.result import Result
-from scaling.failures import classify
-from scaling.records import RunDirectory
+from scaling.records import RunDirectory, timing
+from scaling.records.status import status_lines
+from scaling.records.tables import table
 from scaling.report import report
-from scaling.status import status_lines
-from scaling.tables import table
+from scaling.train.failures import classify
 from scaling.train.loop import train
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -384,7 +384,7 @@ def test_what_a_program_needed_before_decides_whether_it_fits(tiny, tmp_path, mo
 
 
 def estimate(config) -> float:
-    from scaling import memory
+    from scaling.check import memory
 
     return memory.estimate_bytes(config).total
 

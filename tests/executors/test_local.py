@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from scaling import runtime
+from scaling.devices import runtime
 from scaling.errors import UserError
 from scaling.executors.jobs import each
 from scaling.executors.local import run_local

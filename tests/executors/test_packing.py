@@ -3,14 +3,14 @@
 import jax
 import pytest
 
-from scaling import memory, timing
+from scaling.check import memory
 from scaling.config import override
 from scaling.errors import UserError
 from scaling.executors import packing
 from scaling.executors.jobs import Branch, Job, each
 from scaling.executors.local import run_local
 from scaling.executors.plan import plan
-from scaling.records import RunDirectory
+from scaling.records import RunDirectory, timing
 
 ONE = jax.devices("cpu")[:1]
 

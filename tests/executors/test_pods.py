@@ -15,14 +15,14 @@ import time
 import pytest
 
 from scaling.config import override
+from scaling.devices.slices import find
 from scaling.errors import RESUME_ME, ConfigError, UserError
 from scaling.executors.admission import refuse
 from scaling.executors.jobs import Ended, Job
 from scaling.executors.pods import admission, desk, gcloud, shell, watching, xpk
 from scaling.executors.result import Result
 from scaling.records import RunDirectory
-from scaling.slices import find
-from scaling.tables import table
+from scaling.records.tables import table
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 

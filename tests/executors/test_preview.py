@@ -2,12 +2,12 @@
 
 import pytest
 
-from scaling import status, study
 from scaling.config import override
 from scaling.executors import admission, preview
 from scaling.executors.progress import SweepProgress
 from scaling.executors.result import Result
-from scaling.records import RunDirectory
+from scaling.records import RunDirectory, status
+from scaling.studies import study
 
 
 def test_a_mesh_that_cannot_be_has_no_bytes_and_the_others_have(tiny, tmp_path):

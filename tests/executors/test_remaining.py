@@ -6,7 +6,7 @@ import json
 import pytest
 
 from scaling.executors.remaining import Sweep, Work, as_dict, from_dict
-from scaling.timing import Cost
+from scaling.records.timing import Cost
 
 
 def cost(program: str = "a", step_s: float = 0.5, **fields) -> Cost:

@@ -15,11 +15,11 @@ import subprocess
 import pytest
 import yaml
 
-from scaling import slices
+from scaling.devices import slices
+from scaling.devices.slices import Slice
 from scaling.errors import RESUME_ME
 from scaling.executors.jobs import Job
 from scaling.executors.pods import desk, xpk
-from scaling.slices import Slice
 
 pytestmark = pytest.mark.xpk
 

@@ -11,7 +11,7 @@ from scaling.laws import Fit, fit
 from scaling.laws.isoflop import parametric, side_by_side
 from scaling.laws.planning import design, plan
 from scaling.laws.rungs import read_base, rungs, shape_of, study_file
-from scaling.study import load_config, load_study
+from scaling.studies.study import load_config, load_study
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from scaling import models
 from scaling.config import TransformerConfig
+from scaling.config.resolve import resolve_transformer
 from scaling.objectives.cross_entropy import logits
-from scaling.resolve import resolve_transformer
 
 VOCAB = 140
 LENGTH = 128  # long enough for attention to work in blocks

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from scaling import meshes, sharding
 from scaling.config import MeshConfig
+from scaling.costs.ledger import ledger
+from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError
-from scaling.ledger import ledger
 from scaling.models import attention as forms
 from scaling.models import kernels
 from scaling.models.attention import CPU_BLOCK, SHORT, attention, query_blocks

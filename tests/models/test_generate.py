@@ -8,9 +8,9 @@ from small_transformer import VOCAB, batch_of, init, logits_of, small, tokens_of
 
 from scaling import models
 from scaling.errors import UserError
-from scaling.generate import generate, sample
 from scaling.models.transformer import init_cache
 from scaling.objectives.cross_entropy import logits
+from scaling.train.generate import generate, sample
 
 BASE = small()
 KEY = jax.random.key(0)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_transformer import batch_of, init, logits_of, small, tokens_of
 
-from scaling import meshes, models, objectives, optim, sharding
+from scaling import models, objectives, optim
 from scaling.config import (
     MeshConfig,
     MoEConfig,
@@ -20,11 +20,12 @@ from scaling.config import (
     OptimConfig,
     TransformerConfig,
 )
+from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError, UserError
-from scaling.generate import generate
 from scaling.models.grouped import grouped_matmul
 from scaling.models.layers import MLP
 from scaling.models.moe import MoE, capacity
+from scaling.train.generate import generate
 from scaling.train.state import Parts
 from scaling.train.step import gradients
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling import meshes, sharding
 from scaling.config import MeshConfig, TransformerConfig
+from scaling.devices import meshes, sharding
 from scaling.models.pipeline import run_pipeline
 
 ROWS, LENGTH, WIDTH = 8, 2, 4

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from scaling import meshes, sharding
 from scaling.config import MeshConfig
+from scaling.devices import meshes, sharding
 from scaling.objectives.cross_entropy import cross_entropy, logits, pieces
 
 ROWS, LENGTH, WIDTH, VOCAB = 8, 32, 16, 1000

@@ -17,7 +17,7 @@ import pytest
 from object_store import Store, serve
 
 from scaling.records import RunDirectory
-from scaling.tables import table
+from scaling.records.tables import table
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.exhaustive

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scaling.config import EvalSetConfig, RunConfig, override
-from scaling.provenance import provenance
+from scaling.config.provenance import provenance
 from scaling.records import RunDirectory
 
 EXPONENT, FLOOR, NOISE = 0.25, 0.6, 0.003

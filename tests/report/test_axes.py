@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling import study
 from scaling.config import override
+from scaling.config.sweep import Study, grid
 from scaling.errors import ConfigError
+from scaling.records.tables import table
 from scaling.report import report
 from scaling.report.axes import curves_in, curves_of, group_of, groups_in, is_rate, main_axis
 from scaling.report.figures import loss_figure
 from scaling.report.sets import gap_figure
-from scaling.sweep import Study, grid
-from scaling.tables import table
+from scaling.studies import study
 
 from .conftest import record
 

@@ -12,10 +12,10 @@ from scaling import laws
 from scaling.config import override
 from scaling.errors import UserError
 from scaling.records import find_runs
+from scaling.records.tables import curves, table
 from scaling.report import figures, style
 from scaling.report.axes import check_axis, curves_of, figure_axes, group_of, main_axis
 from scaling.report.sets import gap_figure, sets_figure
-from scaling.tables import curves, table
 
 from .conftest import record
 

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from scaling.config import RunConfig, override
+from scaling.config.sweep import Study, grid
 from scaling.errors import ConfigError, UserError
 from scaling.records import RunDirectory
+from scaling.records.tables import table
 from scaling.report import report
 from scaling.report.findings import find, foreseen
-from scaling.sweep import Study, grid
-from scaling.tables import table
 
 from .conftest import EXPONENT, record
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from scaling import study
 from scaling.config import RunConfig
 from scaling.executors.slurm import queue
 from scaling.records import RunDirectory
+from scaling.studies import study
 
 from . import cluster
 
@@ -31,7 +31,7 @@ FLAGS = (
 STUDY = """\
 from configs import lm
 from scaling.config import from_dict, override
-from scaling.sweep import Study
+from scaling.config.sweep import Study
 
 def get_study(arg):
     base = override(from_dict(lm.get_config()), {base!r})

@@ -13,11 +13,10 @@ import jax
 import pandas as pd
 import pytest
 
-from scaling import tables
 from scaling.config import DistributedConfig
 from scaling.errors import RESUME_ME
 from scaling.executors.slurm import queue
-from scaling.records import RunDirectory
+from scaling.records import RunDirectory, tables
 from scaling.train.loop import train
 
 from . import cluster

@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import data, meshes, optim, sharding
+from scaling import data, optim
 from scaling.config import RunConfig
+from scaling.devices import meshes, sharding
 from scaling.train import state as state_lib
 from scaling.train.placement import place
 from scaling.train.step import compile_steps

@@ -10,7 +10,7 @@ from reading import final_state, lines
 from scaling.executors.branching import jobs, shared_steps, trunks
 from scaling.executors.jobs import Job, run_job
 from scaling.records import RunDirectory
-from scaling.tables import table
+from scaling.records.tables import table
 from scaling.train.checkpoint import Checkpoints
 
 STEPS = (4, 6, 8, 10, 12)

@@ -15,7 +15,7 @@ from reading import final_state, lines
 from scaling.config import override
 from scaling.errors import CheckpointError, UserError
 from scaling.records import RunDirectory
-from scaling.tables import table
+from scaling.records.tables import table
 from scaling.train.checkpoint import Checkpoints, damaged
 from scaling.train.loop import train
 from scaling.train.rhythm import next_edge

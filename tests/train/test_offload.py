@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from curves import curve
 
-from scaling import meshes, sharding
+from scaling.devices import meshes, sharding
+from scaling.devices.meshes import HOST
 from scaling.errors import ConfigError
-from scaling.meshes import HOST
 from scaling.train import state as state_lib
 from scaling.train.checkpoint import Checkpoints
 

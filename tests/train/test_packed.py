@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 from reading import final_state, lines
 
-from scaling import study
 from scaling.config import override, to_dict
+from scaling.config.sweep import grid
 from scaling.errors import FAILED, RESUME_ME
 from scaling.executors.jobs import Job, each
 from scaling.executors.local import run_local
 from scaling.executors.pods import desk
 from scaling.records import RunDirectory
-from scaling.sweep import grid
+from scaling.studies import study
 from scaling.train.loop import train
 from scaling.train.packed import train_packed
 from scaling.train.progress import Progress

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import pytest
 
-from scaling import meshes
 from scaling.config import MeshConfig
+from scaling.devices import meshes
 from scaling.records import RunDirectory
 from scaling.train.compilation import Compiled
 from scaling.train.loop import train

@@ -16,7 +16,7 @@ from test_kill import start
 
 from scaling.config import RunConfig, TrainConfig
 from scaling.records import RunDirectory
-from scaling.tables import table
+from scaling.records.tables import table
 from scaling.train.checkpoint import Checkpoints, steps
 from scaling.train.loop import train
 from scaling.train.rhythm import kept, saves

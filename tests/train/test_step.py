@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from curves import curve
 
-from scaling import data, meshes, optim, sharding
+from scaling import data, optim
 from scaling.check import program as program_lib
 from scaling.config import MeshConfig
+from scaling.devices import meshes, sharding
 from scaling.train import state as state_lib
 from scaling.train.placement import place
 from scaling.train.step import compile_steps, gradients

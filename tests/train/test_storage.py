@@ -18,10 +18,10 @@ from scaling import files
 from scaling.errors import DiskFullError, StorageError
 from scaling.executors.jobs import Job
 from scaling.executors.local import run_local
-from scaling.failures import classify
 from scaling.records import RunDirectory
-from scaling.status import status_lines
+from scaling.records.status import status_lines
 from scaling.train.checkpoint import steps
+from scaling.train.failures import classify
 from scaling.train.loop import train
 from scaling.train.packed import train_packed
 

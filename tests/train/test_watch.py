@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling import costs, meshes, optim, sharding
-from scaling.comparison import compare
+from scaling import costs, optim
 from scaling.config import fingerprint, override
+from scaling.devices import meshes, sharding
 from scaling.executors import packing
 from scaling.executors.jobs import Job
 from scaling.models import attention
 from scaling.records import RunDirectory
+from scaling.records.comparison import compare
 from scaling.report import report
 from scaling.train import checkpoint
 from scaling.train import state as state_lib

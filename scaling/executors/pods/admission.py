@@ -8,10 +8,12 @@ import os
 
 from etils import epath
 
-from scaling import files, memory, meshes
+from scaling import files
+from scaling.check import memory
 from scaling.config import RunConfig
+from scaling.devices import meshes
+from scaling.devices.slices import Slice
 from scaling.errors import UserError
-from scaling.slices import Slice
 from scaling.units import binary
 
 

@@ -17,12 +17,12 @@ from typing import IO, Literal
 
 from etils import epath
 
+from scaling.devices.slices import Slice, find
 from scaling.errors import ConfigError
 from scaling.executors.jobs import Ended, Job
 from scaling.executors.options import option
 from scaling.executors.pods import desk, shell
 from scaling.executors.pods.watching import Entry, WatchingBackend
-from scaling.slices import Slice, find
 
 _LOCK, _PID = "/tmp/scaling.lock", "/tmp/scaling.pid"
 

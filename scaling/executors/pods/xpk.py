@@ -12,12 +12,12 @@ from typing import Any
 
 from etils import epath
 
+from scaling.devices.slices import Slice, all_slices, find
 from scaling.errors import RESUME_ME, ConfigError, UserError
 from scaling.executors.jobs import Ended, Job
 from scaling.executors.options import option
 from scaling.executors.pods import desk, shell
 from scaling.executors.pods.watching import Entry, WatchingBackend
-from scaling.slices import Slice, all_slices, find
 
 PRIORITIES = ("very-low", "low", "medium", "high", "very-high")
 

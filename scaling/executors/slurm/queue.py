@@ -8,7 +8,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from scaling.failures import Failure
+from scaling.train.failures import Failure
 
 # States that a task does not leave by itself. Anything else is on its way to one of these.
 OVER = frozenset(

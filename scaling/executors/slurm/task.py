@@ -65,8 +65,8 @@ class Task:
         import jax
         from submitit import JobEnvironment
 
-        from scaling import distributed, runtime
         from scaling.config import DistributedConfig
+        from scaling.devices import distributed, runtime
         from scaling.executors.jobs import run_job
 
         here = JobEnvironment()

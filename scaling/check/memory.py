@@ -1,0 +1,165 @@
+"""What a device must hold in a train step, without compiling it.
+
+The state's bytes come from its shapes and the sharding table; the rest from a walk over the jaxpr
+of the step that one device makes (`liveness.py`). `sweep --dry_run` prints it; `launch.py check`
+asks the compiler instead.
+"""
+
+import functools
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scaling import costs, optim
+from scaling.check import liveness
+from scaling.config import ObjectiveConfig, OptimConfig, RunConfig, TransformerConfig, to_dict
+from scaling.config.ladder import resolved
+from scaling.devices import meshes, sharding
+from scaling.train import state as state_lib
+from scaling.train import step as step_lib
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one device in a train step."""
+
+    params: float
+    optimizer: float  # moments that are not in the host's memory, the average of the weights
+    batch: float
+    temporaries: float  # gradients, activations, logits
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.params + self.optimizer + self.batch + self.temporaries
+
+
+def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = None) -> Memory:
+    """Memory of one of `devices` devices in a step of a resolved run.
+
+    Args:
+      devices: of the run; a mesh whose data axis is not given takes what the others leave.
+      platform: of the devices; None: as here.
+
+    Raises ConfigError where an axis of the state does not divide over the mesh.
+    """
+    sizes: dict[str, int] = {k: v for k, v in to_dict(config.mesh).items() if v is not None}
+    sizes.setdefault("data", max(1, devices // math.prod(sizes.values())))
+    mesh: Any = meshes.abstract_mesh(sizes)
+    rows = math.prod(sizes[axis] for axis in meshes.BATCH_AXES)
+    pieces = state_lib.parts(config)
+    boxed = jax.eval_shape(lambda seed: state_lib.create(pieces, config, seed), jnp.uint32(0))
+    table = sharding.check(boxed, sharding.state_shardings(boxed, mesh), mesh)
+    params = sum(r.bytes_per_device for r in table if r.path.startswith("params"))
+    others = [r for r in table if not r.path.startswith("params")]
+    if config.optim.offload:
+        others = [r for r in others if not r.path.startswith("opt_state")]
+    batch = sum(s.size * s.dtype.itemsize for s in costs.batch_shapes(config).values()) / rows
+    platform = platform or jax.default_backend()
+    part, wide = _part(config, sizes), platform == "cpu"
+    whole, gradients = _of_one_device(part, wide)
+    # In a pipeline every visit of a microbatch leaves its activations, the bubble's too.
+    bubble = costs.pipeline_overhead(config)
+    temporaries = (whole - gradients) * bubble + gradients
+    ways = sizes["fsdp"] * sizes["expert"]
+    if ways > 1:
+        # The update is of a device's own part; so are the gradients, but for those at hand.
+        before, gathered = _before_update(part, wide)
+        temporaries = (before - gradients) * bubble + gradients / ways + gathered
+        temporaries = max(temporaries, whole / ways)
+    return Memory(params, sum(r.bytes_per_device for r in others), batch, temporaries)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the step of one device depends on."""
+
+    model: TransformerConfig
+    optimizer: OptimConfig
+    objective: ObjectiveConfig
+    length: int  # tokens of a row
+    rows: int  # of a microbatch
+    microbatches: int
+
+
+def _part(config: RunConfig, sizes: dict[str, int]) -> _Part:
+    """The run that one device makes of a run: its rows, its part of the length, its heads, channels
+    and blocks. Hyper-parameters are at common values: they are not part of the program.
+    """
+
+    def share(size: int, *axes: str) -> int:
+        return max(1, math.ceil(size / math.prod(sizes[axis] for axis in axes)))
+
+    model, train = config.model, config.train
+    kv_heads = share(resolved(model.kv_heads), "tensor")
+    moe, width = model.moe, resolved(model.mlp_width)
+    if moe.experts:
+        experts = max(moe.per_token, share(moe.experts, "expert"))
+        moe = replace(moe, experts=experts, width=share(resolved(moe.width), "tensor"))
+    model = replace(
+        model,
+        depth=share(model.depth, "stage"),
+        kv_heads=kv_heads,
+        heads=kv_heads * (model.heads // resolved(model.kv_heads)),
+        mlp_width=share(width, "tensor"),
+        vocab=share(resolved(model.vocab), "tensor", "stage"),
+        moe=moe,
+        attention="blockwise",  # what a kernel keeps cannot be read off the program
+        remat="full" if model.remat == "offload" else model.remat,
+    )
+    program = optim.program_of(config)
+    optimizer = replace(program.optim, offload=False)  # where the moments lie between steps
+    rows = share(train.batch_size // train.microbatches, *meshes.BATCH_AXES)
+    length = share(config.data.seq_len, "seq")
+    return _Part(model, optimizer, program.objective, length, rows, train.microbatches)
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_one_device(part: _Part, wide: bool) -> tuple[float, float]:
+    """(temporaries, gradients) of the step of one device, in bytes."""
+    config, pieces, state = _alone(part)
+    hparams = optim.hparams_shapes(config)
+    step = functools.partial(step_lib.train_step, pieces, part.microbatches)
+    traced = jax.make_jaxpr(step)(state, costs.batch_shapes(config), hparams)
+    gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return liveness.peak_bytes(traced, wide), gradients
+
+
+@functools.lru_cache(maxsize=1024)
+def _before_update(part: _Part, wide: bool) -> tuple[float, float]:
+    """(temporaries, gathered) of one device up to the gradients, in bytes.
+
+    Gathered is what a device holds whole of parameters that lie in parts: embedding and head in the
+    compute dtype, and their float32 gradient; of the blocks likewise one at a time, and where it
+    comes while another one computes (not on a CPU) the next one.
+    """
+    config, pieces, state = _alone(part)
+    traced = jax.make_jaxpr(functools.partial(step_lib.gradients, pieces, part.microbatches))(
+        state.params,
+        costs.batch_shapes(config),
+        optim.hparams_shapes(config),
+        jax.eval_shape(lambda: jax.random.key(0)),
+    )
+    parameters = jax.tree.leaves_with_path(state.params)
+    inside = sum(leaf.size for path, leaf in parameters if "blocks" in jax.tree_util.keystr(path))
+    outside = sum(leaf.size for _, leaf in parameters) - inside
+    copy = 4.0 if wide else float(jnp.dtype(part.model.dtype).itemsize)
+    ahead = 0.0 if wide else copy
+    gathered = (4 + copy) * outside + (4 + copy + ahead) * inside / part.model.depth
+    return liveness.peak_bytes(traced, wide), gathered
+
+
+def _alone(part: _Part) -> tuple[RunConfig, state_lib.Parts, Any]:
+    """The run of one device, its parts and the shapes of its state."""
+    base = RunConfig(model=part.model, optim=part.optimizer, objective=part.objective)
+    rows, pieces = part.rows * part.microbatches, part.microbatches
+    train = replace(base.train, batch_size=rows, microbatches=pieces, steps=1)
+    config = replace(base, data=replace(base.data, seq_len=part.length), train=train)
+    parts = state_lib.parts(config)
+    state = jax.eval_shape(
+        lambda seed: sharding.unbox(state_lib.create(parts, config, seed)), jnp.uint32(0)
+    )
+    return config, parts, state

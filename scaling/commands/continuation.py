@@ -1,0 +1,63 @@
+"""From a run directory and a prompt to text: `launch.py generate`.
+
+Reads the run's config and newest checkpoint, on one device; `scaling/train/generate.py` does the
+rest.
+"""
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from scaling import data
+from scaling.config import MeshConfig
+from scaling.devices import meshes
+from scaling.errors import CheckpointError, UserError
+from scaling.records import RunDirectory
+from scaling.train import state as state_lib
+from scaling.train.checkpoint import Checkpoints
+from scaling.train.generate import generate
+
+
+def continue_text(
+    run: epath.PathLike,
+    prompt: str,
+    tokens: int,
+    *,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    seed: int = 0,
+) -> str:
+    """The prompt and what the run's newest model writes after it, up to the document's end.
+
+    Raises:
+      UserError: no such run, no checkpoint that can be read, or a sampling that makes no sense.
+    """
+    directory = RunDirectory(run)
+    config = directory.config()
+    if top_k is not None and top_k > (config.model.vocab or top_k):
+        raise UserError(f"--top_k={top_k}: the run knows {config.model.vocab} tokens, no more")
+    mesh = meshes.make_mesh(MeshConfig(), jax.devices()[:1])
+    plan = state_lib.layout(state_lib.parts(config), config, mesh)
+    path = directory.path / "checkpoints"
+    state = None
+    if path.exists():
+        with Checkpoints(path, config) as checkpoints:
+            state = checkpoints.restore(plan.abstract)
+    if state is None:
+        raise CheckpointError(f"{path} has no checkpoint yet; train the run first")
+    tokenizer = data.tokenizer(config.data)
+    given = [tokenizer.separator, *tokenizer.encode(prompt)]
+    params = state.params if state.ema is None else state.ema
+    out = generate(
+        config.model,
+        params,
+        jnp.asarray([given], jnp.int32),
+        tokens,
+        jax.random.key(seed),
+        temperature,
+        top_k,
+    )
+    new = [int(token) for token in out[0][len(given) :]]
+    if tokenizer.separator in new:
+        new = new[: new.index(tokenizer.separator)]
+    return prompt + tokenizer.decode(new).decode("utf-8", errors="replace")

@@ -1,0 +1,184 @@
+"""Between dataclasses of fields and nested dicts, strictly: a typo or a wrong type is one error.
+
+`plain` gives dicts, `flatten` dotted names, `read` takes dicts back, checking every key and type by
+the annotations; `typed_config_dict` gives the ConfigDict that flags set. Called by
+`scaling/config/run.py`, which has the dataclasses.
+"""
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import ml_collections
+from ml_collections import config_dict
+
+from scaling.errors import ConfigError, nearest
+
+_BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+
+@functools.cache
+def _names(cls: Any, identity: bool) -> tuple[str, ...]:
+    fields = dataclasses.fields(cls)
+    return tuple(f.name for f in fields if not (identity and f.metadata.get("execution")))
+
+
+def plain(value: Any, identity: bool = False) -> Any:
+    """Nested dicts of a dataclass; with `identity` without its fields marked `execution`."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if dataclasses.is_dataclass(value):
+        names = _names(typing.cast(typing.Hashable, type(value)), identity)
+        return {name: plain(getattr(value, name), identity) for name in names}
+    if isinstance(value, Mapping):
+        return {key: plain(value[key], identity) for key in sorted(value)}
+    return value
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            out |= flatten(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _optional(hint: Any) -> tuple[Any, bool]:
+    """(T, True) for T | None, else (T, False)."""
+    if isinstance(hint, types.UnionType):
+        (inner,) = [a for a in typing.get_args(hint) if a is not type(None)]
+        return inner, True
+    return hint, False
+
+
+def _read_value(value: Any, hint: Any, families: Mapping[str, type], path: str) -> Any:
+    hint, optional = _optional(hint)
+    if value is None:
+        if optional:
+            return None
+        raise ConfigError(f"{path} must not be None")
+    if type(value) is hint and hint in (int, str, bool):
+        return value
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(
+                f"{path}={value!r} is not one of {list(choices)}{nearest(str(value), choices)}"
+            )
+        return value
+    if typing.get_origin(hint) is not None:  # Mapping[str, dataclass]
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} must be a mapping from name to settings, not {value!r}")
+        inner = typing.get_args(hint)[1]
+        return {
+            str(k): _read_value(value[k], inner, families, f"{path}.{k}") for k in sorted(value)
+        }
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} must be a group of fields, not {value!r}")
+        return read(value, typing.cast(type, hint), families, path)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and number:
+        if not math.isfinite(value):
+            raise ConfigError(f"{path}={value!r} must be a finite number")
+        return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(
+            f"{path}={value!r} has the wrong type: {hint.__name__} wanted, {type(value).__name__} "
+            "given"
+        )
+    return value
+
+
+def read(values: Mapping[str, Any], cls: type, families: Mapping[str, type], path: str = "") -> Any:
+    """A `cls` of nested mappings; fields left out take their defaults.
+
+    Args:
+      values: name -> value.
+      cls: a dataclass; one with a field `family` stands for all `families`.
+      families: name -> dataclass.
+      path: dotted, of `values` within the whole.
+
+    Raises ConfigError for an unknown key (naming the nearest) or a value of the wrong type (naming
+    the field).
+    """
+    if "family" in _hints(cls):
+        family = values.get("family", "transformer")
+        if not isinstance(family, str) or family not in families:
+            raise ConfigError(
+                f"{path}.family={family!r} is no model family{nearest(str(family), families)}"
+            )
+        cls = families[family]
+    hints = _hints(cls)
+    prefix = f"{path}." if path else ""
+    for key in values:
+        if key not in hints:
+            raise ConfigError(f"{prefix}{key} is no config field{nearest(str(key), hints)}")
+    return cls(**{k: _read_value(v, hints[k], families, f"{prefix}{k}") for k, v in values.items()})
+
+
+def from_text(value: Any, path: str, text: str) -> Any:
+    """What `text`, typed by a person, stands for in the field `path` (dotted) of a dataclass; None
+    for "None" where a field may be None. Choices and ranges are checked by those who read it.
+
+    Raises ConfigError for a name that is no field (naming the nearest) or another type.
+    """
+    names, hint, optional = path.split("."), Any, False
+    for i, name in enumerate(names):
+        if isinstance(value, Mapping):
+            known: Mapping[str, Any] = {key: type(value[key]) for key in value}
+        elif dataclasses.is_dataclass(value):
+            known = _hints(typing.cast(typing.Hashable, type(value)))
+        else:
+            raise ConfigError(f"{path}: {'.'.join(names[:i])} is no group of fields")
+        if name not in known:
+            field = ".".join(names[: i + 1])
+            raise ConfigError(f"{field} is no config field{nearest(name, known)}")
+        hint, optional = _optional(known[name])
+        value = value[name] if isinstance(value, Mapping) else getattr(value, name)
+    if text == "None" and optional:
+        return None
+    try:
+        if hint is bool:
+            return _BOOLS[text.lower()]
+        if hint is float or (hint is int and not text.lstrip("+-").isdecimal()):
+            return float(text)  # 1e3 is a whole number: whoever reads it says so
+        return int(text) if hint is int else text
+    except (KeyError, ValueError):
+        raise ConfigError(
+            f"{path}={text} has the wrong type: {hint.__name__}{' or None' * optional} wanted"
+        ) from None
+
+
+def typed_config_dict(value: Any) -> ml_collections.ConfigDict:
+    """Of a dataclass; every field has its type, those at None included."""
+    out = ml_collections.ConfigDict()
+    for f in dataclasses.fields(value):
+        v, cls = getattr(value, f.name), typing.cast(typing.Hashable, type(value))
+        hint, optional = _optional(_hints(cls)[f.name])
+        if optional:
+            out[f.name] = config_dict.placeholder(float if hint is float else hint)
+            if v is not None:
+                out[f.name] = v
+        elif dataclasses.is_dataclass(v):
+            out[f.name] = typed_config_dict(v)
+        elif isinstance(v, Mapping):
+            out[f.name] = ml_collections.ConfigDict({k: typed_config_dict(v[k]) for k in v})
+        else:
+            out[f.name] = v
+    return out

@@ -1,0 +1,128 @@
+"""What a run costs: parameters from shapes, FLOPs from the program, and peak FLOP/s.
+
+The loop asks `peak_flops` for the denominator of MFU; the counts of `ledger` work for every model
+family, without a formula of its own. The closed formulas of `scaling/config/ladder.py` are held
+against these counts by tests.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scaling import optim
+from scaling.config import RunConfig
+from scaling.costs.ledger import Ledger, Scopes, ledger, scopes, total
+from scaling.devices import sharding
+from scaling.models import build
+from scaling.objectives import build as build_objective
+
+
+def batch_shapes(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a training batch of a resolved run: those of `data.Batches.batch`."""
+    shape = (config.train.batch_size, config.data.seq_len)
+    integers = ("tokens", "targets", "positions", "target_bytes")
+    names = integers + ("segment_ids",) * config.data.mask_documents
+    dtypes = dict.fromkeys(names, jnp.int32) | {"loss_mask": jnp.float32}
+    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in dtypes.items()}
+
+
+def params_shapes(config: RunConfig) -> Any:
+    """The parameters' shapes, as nested dicts of `jax.ShapeDtypeStruct`; allocates nothing."""
+    model, batch = build(config.model), batch_shapes(config)
+    # The key is made while tracing: the context's mesh may be of devices that are not here.
+    boxed = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch), batch)
+    return sharding.unbox(boxed)["params"]
+
+
+def train_ledger(config: RunConfig) -> Ledger:
+    """Counts of loss and gradient over one training batch, one microbatch after another.
+    `optimizer_ledger` has the update's.
+
+    Inside `sharding.context` it counts what the whole mesh executes: with stages, the blocks also
+    compute the pipeline's bubble (`pipeline_overhead`); with mesh.seq, every device is counted as
+    the one whose queries see most keys.
+    """
+    return total(_gradient_scopes(config).values())
+
+
+PASSES = ("forward", "backward", "remat")
+
+
+def parts_ledger(config: RunConfig) -> dict[str, dict[str, Ledger]]:
+    """`train_ledger` cut by part of the model, and by pass: part -> pass -> counts.
+
+    Parts: embedding, attention (its projections), attention_scores (softmax included), mlp, router,
+    experts (dispatch included), shared_experts, norms, head (the loss included), other (residual
+    sums, masks). Passes: `PASSES`; remat is what the backward pass computes once more.
+    """
+    parts: dict[str, dict[str, Ledger]] = {}
+    for scope, count in _gradient_scopes(config).items():
+        passes = parts.setdefault(_part(scope), dict.fromkeys(PASSES, Ledger()))
+        passes[_pass(scope)] += count
+    return parts
+
+
+def _gradient_scopes(config: RunConfig) -> Scopes:
+    """Of one microbatch, as often as there are: in how many pieces the loss takes its logits, and
+    so whether the backward pass computes them again, goes by the rows that are there at a time.
+    """
+    model = dataclasses.replace(config.model, attention="blockwise")  # a kernel cannot be read
+    times = config.train.microbatches
+    train = dataclasses.replace(config.train, batch_size=config.train.batch_size // times)
+    piece = dataclasses.replace(config, model=model, train=train)
+    counts = scopes(gradient(piece), params_shapes(piece), batch_shapes(piece))
+    return {scope: count * times for scope, count in counts.items()}
+
+
+def _pass(scope: str) -> str:
+    if "rematted_computation" in scope:
+        return "remat"
+    return "backward" if "transpose(" in scope else "forward"
+
+
+def _part(scope: str) -> str:
+    names = set(re.split(r"[/()]+", scope))
+    if any(name.endswith("norm") for name in names):
+        return "norms"
+    if "attention" in names:
+        projections = {"query", "key", "value", "out"}
+        return "attention" if names & projections else "attention_scores"
+    of_moe = {"router": "router", "shared": "shared_experts", "moe": "experts"}
+    for name, part in (of_moe | {n: n for n in ("mlp", "embedding", "head")}).items():
+        if name in names:
+            return part
+    return "other"
+
+
+def optimizer_ledger(config: RunConfig) -> Ledger:
+    """Counts of the optimizer's update, clipping included: some twenty FLOPs a parameter."""
+    optimizer, params = optim.build(config.optim), params_shapes(config)
+    hparams = optim.hparams_shapes(config)
+    state = jax.eval_shape(optimizer.init, params)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    return ledger(optimizer.update, params, state, params, step, hparams)
+
+
+def pipeline_overhead(config: RunConfig) -> float:
+    """What the blocks execute over what counts: (M R + S - 1) / (M R) with S stages, M microbatches
+    and R repeats (`scaling/models/pipeline.py`). 1 without stages.
+
+    The closed formulas, and so MFU, have the FLOPs that count.
+    """
+    stages, repeats = config.mesh.stage, config.model.pipeline_repeats
+    visits = (config.model.pipeline_microbatches or stages) * repeats
+    return (visits + stages - 1) / visits if stages > 1 else 1.0
+
+
+def gradient(config: RunConfig) -> Callable[[Any, Any], Any]:
+    """(params, batch) -> ((loss, sums), gradients) of a resolved run, the batch in one piece."""
+    model, objective = build(config.model), build_objective(config.objective)
+
+    def loss(params: Any, batch: Any) -> Any:
+        return objective.loss(model, params, batch, jax.random.key(0))
+
+    return jax.value_and_grad(loss, has_aux=True)

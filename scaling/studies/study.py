@@ -1,0 +1,176 @@
+"""From files to runs: a config or an experiment file becomes resolved RunConfigs.
+
+The one place where a config meets the corpus (`scaling.data.describe`) and the closed formulas
+(`scaling.config.ladder.size`). Called by `launch.py` and by tests.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import inspect
+import pathlib
+import re
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from scaling import data
+from scaling.config import DataConfig, RunConfig, fingerprint, flat, from_dict, ladder
+from scaling.config import resolve as resolve_lib
+from scaling.config.resolve import CorpusFacts
+from scaling.config.sweep import Study
+from scaling.errors import ConfigError, UserError, nearest
+from scaling.records import tables
+
+PLANNED = "planned"  # in the place of a corpus's content hash
+
+
+Describe = Callable[[DataConfig, DataConfig], CorpusFacts]
+
+
+def resolve(config: Any, describe: Describe = data.describe) -> RunConfig:
+    """A resolved RunConfig from a ConfigDict, nested dict or RunConfig; prepares the corpus."""
+    if not isinstance(config, RunConfig):
+        config = from_dict(config)
+    return resolve_lib.resolve(config, describe, ladder.size)
+
+
+def resolve_planned(config: Any) -> RunConfig:
+    """As `resolve`, but a config that gives `model.vocab` is taken at its word, and no corpus is
+    read: a run that is planned, and not trained here.
+
+    Raises ConfigError for a length in epochs of a corpus that nobody has read.
+    """
+    if not isinstance(config, RunConfig):
+        config = from_dict(config)
+    if config.model.vocab is None:
+        return resolve(config)
+    if config.train.epochs is not None:
+        raise ConfigError(
+            f"train.epochs={config.train.epochs} is a length in passes over a corpus, which is not "
+            "read when model.vocab is given; leave model.vocab unset, or give another length"
+        )
+    endless = 10**18
+    facts = CorpusFacts(PLANNED, config.model.vocab, endless, endless)
+    return resolve_lib.resolve(config, lambda data, train: facts, ladder.size)
+
+
+def load(spec: str, function: str) -> Any:
+    """Call `function` of a Python file: "experiments/width.py:debug" calls it with "debug".
+
+    Raises ConfigError for a file that is not there, has no such function or cannot be run.
+    """
+    path, _, arg = spec.partition(":")
+    file = pathlib.Path(path)
+    if not file.is_file():
+        flag, example = {
+            "get_config": ("--config", "configs/lm.py"),
+            "get_study": ("--experiment", "experiments/quickstart.py"),
+        }[function]
+        raise ConfigError(f"{flag}={spec}: {path} is no file; give a path such as {example}")
+    module_spec = importlib.util.spec_from_file_location(f"_loaded_{file.stem}", file)
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(f"{path} is no Python file; give a path such as configs/lm.py")
+    module = importlib.util.module_from_spec(module_spec)
+    with _mistakes_named(path):
+        module_spec.loader.exec_module(module)
+    called = getattr(module, function, None)
+    if called is None:
+        other = {"get_config": "get_study", "get_study": "get_config"}[function]
+        what = {"get_config": "a config (--config)", "get_study": "a study (--experiment)"}[other]
+        hint = f"; it is {what}" if hasattr(module, other) else ""
+        raise ConfigError(f"{path} has no function {function}(arg){hint}")
+    try:
+        inspect.signature(called).bind(arg)
+    except TypeError as error:
+        raise ConfigError(f'{path}: define it as {function}(arg: str = "")') from error
+    with _mistakes_named(path):
+        return called(arg)
+
+
+@contextlib.contextmanager
+def _mistakes_named(path: str) -> Iterator[None]:
+    """What a person's file raises, as one line with the place. An error raised within this package
+    keeps its traceback: it may be a defect of ours.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        packages = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib"))
+        own = [f for f in frames if not f.filename.startswith(("<", *packages))]
+        package = str(pathlib.Path(__file__).parent)
+        importing = isinstance(error, ImportError | SyntaxError)
+        if own and own[-1].filename.startswith(package) and not importing:
+            raise
+        if isinstance(error, SyntaxError):
+            place = f"{error.filename}, line {error.lineno}"
+        else:
+            place = f"{own[-1].filename}, line {own[-1].lineno}" if own else path
+        text = str(error.msg if isinstance(error, SyntaxError) else (*error.args, "")[0])
+        # A ConfigDict lists all its fields before it names the nearest.
+        text = re.sub(
+            r"^'?(.*?) and cannot be added.*(Did you mean.*\?)'?$", r"\1. \2", text, flags=re.DOTALL
+        )
+        raise ConfigError(f"{place}: {type(error).__name__}: {' '.join(text.split())}") from error
+
+
+def load_study(spec: str) -> Study:
+    """The Study of an experiment file, "path[:arg]"."""
+    study = load(spec, "get_study")
+    if not isinstance(study, Study):
+        raise ConfigError(f"{spec}: get_study must return a Study, not a {type(study).__name__}")
+    return study
+
+
+def load_config(spec: str) -> RunConfig:
+    """The RunConfig, unresolved, of a config file, "path[:arg]"."""
+    return from_dict(load(spec, "get_config"))
+
+
+def size(config: RunConfig) -> dict[str, Any]:
+    """What a resolved run is and costs (`ladder.RunCost`), and where its corpus is prepared, of it
+    `unique_tokens`, the distinct tokens that the run can draw from, and `split_by`, what was held
+    out of it ("documents", or "blocks of ..."): "size" in its config.json.
+    """
+    known = {"unique_tokens": data.unique_tokens(config), "split_by": data.split_by(config)}
+    return dataclasses.asdict(ladder.cost(config)) | {k: v for k, v in known.items() if v}
+
+
+def runs(study: Study, planned: bool = False) -> list[RunConfig]:
+    """The study's runs, resolved, each once, in the study's order; with `planned` no corpus is read
+    where the model's vocabulary is given (`resolve_planned`).
+
+    Raises ConfigError for a run that cannot be, or an x or group that their table will not have.
+    """
+    unique: dict[str, RunConfig] = {}
+    describe = functools.cache(data.describe)  # a corpus is looked up once a study
+    for config in study.configs():
+        resolved = resolve_planned(config) if planned else resolve(config, describe)
+        unique.setdefault(fingerprint(resolved), resolved)
+    _check_axes(study, list(unique.values()))
+    return list(unique.values())
+
+
+def _check_axes(study: Study, configs: list[RunConfig]) -> None:
+    """Before anything is trained, not after: the report of the runs has the study's x and group."""
+    known = tables.columns(configs)
+    numbers = [name for name, number in known.items() if number]
+    for field, column, columns in (
+        ("x", study.x, [*numbers, "auto"]),
+        *(("group", column, list(known)) for column in study.groups),
+    ):
+        if column in columns:
+            continue
+        text = f'study {study.name}: {field}="{column}"'
+        if column in flat(configs[0]) and column not in known:
+            raise ConfigError(
+                f"{text} is the same in every run (resolving a run empties what it turns into "
+                "steps, such as train.epochs); name what differs, or leave it out"
+            )
+        of = "column of numbers" if field == "x" else "column"
+        raise ConfigError(f"{text} is no {of} of the runs' table{nearest(column, columns)}")
