@@ -1,0 +1,323 @@
+"""What a run chooses among: families of models, kinds of data, objectives, and their records.
+
+A choice is a frozen dataclass, told apart from the others by its first field (`family`, `kind`,
+`name`); beside it stands a record of pure functions, which is all that the rest of the house knows
+of it. The rooms `scaling/families`, `scaling/data/kinds` and `scaling/objectives` have a dict each
+from name to record, or to "module:NAME" of one, imported at its first use. Everything here is read
+without jax: what needs it is given as "module:NAME" too.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from scaling.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from scaling.config.run import RunConfig
+
+# A callable, or the place of one whose module is imported at its first use.
+Lazy = Callable[..., Any] | str
+
+
+# ---- what every choice of a kind has: the fields that the rest of the house may read
+
+
+class Choice(Protocol):
+    """A frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class ModelConfig(Choice, Protocol):
+    """The fields of every family."""
+
+    @property
+    def family(self) -> str:
+        """Key of `scaling.families.FAMILIES`; the first field."""
+
+    @property
+    def width(self) -> int:
+        """Channels, of whatever makes this family wide."""
+
+    @property
+    def depth(self) -> int:
+        """Blocks, layers or stages' blocks, of whatever makes it deep."""
+
+    @property
+    def dtype(self) -> str:
+        """Of activations and matmuls: float32 or bfloat16."""
+
+    @property
+    def remat(self) -> str:
+        """What the backward pass computes again; "none"."""
+
+    @property
+    def init_scale(self) -> float:
+        """Of every matrix's initial standard deviation, over its default; traced."""
+
+
+class DataConfig(Choice, Protocol):
+    """The fields of every kind of data, and what follows from them."""
+
+    @property
+    def kind(self) -> str:
+        """Key of `scaling.data.kinds.KINDS`; the first field."""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+
+    @property
+    def seed(self) -> int | None:
+        """Of the order of the examples; None: the run's."""
+
+    @property
+    def corpus(self) -> str | None:
+        """Content hash; filled by resolve."""
+
+    @property
+    def unit(self) -> str:
+        """What the amount of training is counted in, in the singular: token, image, example."""
+
+    @property
+    def units_per_example(self) -> int:
+        """Units of one row of a batch."""
+
+    @property
+    def unique_units(self) -> int | None:
+        """Size of the nested training subset; None: the whole train split."""
+
+
+class ObjectiveConfig(Choice, Protocol):
+    """The fields of every objective."""
+
+    @property
+    def name(self) -> str:
+        """Key of `scaling.objectives.OBJECTIVES`; the first field."""
+
+
+# ---- checks that a choice brings
+
+# Dotted fields of the group ("heads", "moe.experts"), what must hold of a value, in words.
+Range = tuple[tuple[str, ...], tuple[Callable[[float], bool], str]]
+# Dotted fields of the run, whether anything reads them, what to give so that it does.
+Idle = tuple[tuple[str, ...], Callable[["RunConfig"], bool], str]
+
+AT_LEAST_ONE: tuple[Callable[[float], bool], str] = (lambda v: v >= 1, "be at least 1")
+POSITIVE: tuple[Callable[[float], bool], str] = (lambda v: v > 0, "be positive")
+POSITIVE_OR_OFF: tuple[Callable[[float], bool], str] = (
+    lambda v: v > 0,
+    "be positive, or unset for off",
+)
+NOT_NEGATIVE: tuple[Callable[[float], bool], str] = (lambda v: v >= 0, "not be negative")
+SHARE: tuple[Callable[[float], bool], str] = (lambda v: 0 <= v <= 1, "lie between 0 and 1")
+WITHIN: tuple[Callable[[float], bool], str] = (lambda v: 0 < v < 1, "lie between 0 and 1")
+DECAY: tuple[Callable[[float], bool], str] = (lambda v: 0 <= v < 1, "be at least 0 and below 1")
+SEED: tuple[Callable[[float], bool], str] = (
+    lambda v: 0 <= v < 2**32,
+    "be at least 0 and below 2^32",
+)
+
+
+# ---- data
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What `resolve` must know of prepared data."""
+
+    content_hash: str  # of all that decides the examples: contents, split, preparation
+    train_examples: int  # rows of the train split
+    validation_examples: int  # likewise, of the validation split
+    # What a model is built for, by name: vocab; height, image_width, channels, classes; features,
+    # targets. A family takes what it needs in its `resolve`.
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+# Shape of one example and name of its dtype.
+Shape = tuple[tuple[int, ...], str]
+
+
+class Examples(Protocol):
+    """The examples of one split, by number. Picklable: other processes may take them."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def take(self, indices: Any, keys: Any = None) -> dict[str, Any]:
+        """The arrays [B, ...] of the examples `indices` (int64 [B]).
+
+        `keys`: uint64 [B], of which whatever is drawn anew each time an example is seen must be a
+        pure function (crops, masks); None, in evaluation: nothing is drawn.
+        """
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of data."""
+
+    config: type  # a DataConfig
+    fields: frozenset[str]  # arrays of a batch, each [B, ...]
+    weights: tuple[str, ...]  # of those, what is 0 in rows that only fill up a batch
+    # (data, that of the training run, folder of prepared data) -> Facts. The only functions with
+    # files. Raise DataError, and SourceError for what a source's name does not give.
+    facts: Callable[[Any, Any, Path], Facts]
+    # (data, that of the training run, split: train, validation or all, folder) -> Examples
+    examples: Callable[[Any, Any, str, Path], Examples]
+    # (data with what follows from the facts filled in). `corpus` and `seed` are filled elsewhere.
+    resolve: Callable[[Any, Facts], Any]
+    shapes: Callable[[Any], dict[str, Shape]]  # of one example, by field, of resolved data
+    # (evaluation data, its split, training data, folder) -> examples that training sees too
+    shared: Callable[[Any, str, Any, Path], int] = lambda data, split, train, root: 0
+    ranges: tuple[Range, ...] = ()
+    idle: tuple[Idle, ...] = ()
+
+
+# ---- metrics
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a measured number is finished, called and judged.
+
+    What a row of a batch gives is a statistic of any shape that adds up over rows, batches, hosts
+    and members of a packed group; `finish` turns the sum of all into the number.
+    """
+
+    label: str  # on axes and in tables: "loss", "accuracy"
+    unit: str = ""  # of the number: "nats/token"; "": a bare number
+    better: Literal["lower", "higher"] = "lower"
+    # float64 array of the statistic's shape -> number. None: it is (total, count), and the number
+    # is total / count.
+    finish: Callable[[Any], float] | None = None
+
+
+# ---- families
+
+
+@dataclass(frozen=True)
+class Size:
+    """Counts of a resolved model."""
+
+    params: int  # all
+    params_non_embedding: int  # without tables that are looked up (and without an untied head)
+    params_active: int  # all but the experts that a token is not sent to
+    # Training, forward and backward, of all matmuls and convolutions, a unit of data (a token)
+    flops_per_unit: float
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models."""
+
+    config: type  # a ModelConfig
+    module: Lazy  # (config) -> flax module: `apply({"params": params}, batch)` -> dict of outputs
+    reads: frozenset[str]  # fields of a batch
+    gives: frozenset[str]  # outputs
+    resolve: Callable[[Any, Facts], Any]  # derived sizes filled in. Raises ConfigError
+    # (config, width, depth) -> overrides ("model.width": ...) of a model of that width (and depth,
+    # where it is given) in the proportions of the config.
+    scaled: Callable[[Any, int, int | None], dict[str, Any]]
+    # (config, data) -> Size in closed form; None: counted from the program, the same numbers
+    size: Callable[[Any, Any], Size] | None = None
+    # (config, devices along each mesh axis) -> the model that one device computes, for the memory
+    # model. None: the whole of it
+    part: Callable[[Any, Mapping[str, int]], Any] | None = None
+    # (config) -> the config of the same model whose program can be read, with no opaque kernels
+    readable: Callable[[Any], Any] = lambda config: config
+    remats: tuple[str, ...] = ("none",)  # values of `remat`, in the order in which they save memory
+    causal: bool = False  # the output of a place depends on it and on earlier places only
+    ranges: tuple[Range, ...] = ()
+    idle: tuple[Idle, ...] = ()
+
+
+# ---- objectives
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised."""
+
+    config: type  # an ObjectiveConfig
+    rows: Lazy  # (config) -> `objectives.Rows`' function of outputs and batch
+    outputs: frozenset[str]  # that it needs of a family
+    fields: frozenset[str]  # that it needs of a batch
+    metrics: Mapping[str, Metric]  # what it measures; the first, "loss", is what laws are fitted to
+    couples_rows: bool = False  # a row's loss depends on the others: microbatches are refused
+    ranges: tuple[Range, ...] = ()
+    idle: tuple[Idle, ...] = ()
+
+
+# ---- the registries
+
+
+@dataclass(frozen=True)
+class _Room:
+    module: str  # with the dict and DEFAULT
+    registry: str
+    field: str  # the first of the choice's dataclass
+    what: str  # in messages
+
+
+ROOMS = {
+    "model": _Room("scaling.families", "FAMILIES", "family", "model family"),
+    "data": _Room("scaling.data.kinds", "KINDS", "kind", "kind of data"),
+    "objective": _Room("scaling.objectives", "OBJECTIVES", "name", "objective"),
+}
+
+
+def load(lazy: Any) -> Any:
+    """What "module:NAME" stands for; anything else is itself."""
+    if not isinstance(lazy, str):
+        return lazy
+    module, _, name = lazy.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def registry(group: str) -> Mapping[str, Any]:
+    """Name -> record (or its place) of a group of the run: "model", "data", "objective"."""
+    room = ROOMS[group]
+    return load(f"{room.module}:{room.registry}")
+
+
+def default(group: str) -> str:
+    """The name that a config without one means."""
+    return load(f"{ROOMS[group].module}:DEFAULT")
+
+
+def record(group: str, name: object) -> Any:
+    """The record of a choice by its name. Raises ConfigError, naming the nearest."""
+    room, known = ROOMS[group], registry(group)
+    if not isinstance(name, str) or name not in known:
+        raise ConfigError(
+            f"{group}.{room.field}={name!r} is no {room.what}{nearest(str(name), known)}"
+        )
+    return load(known[name])
+
+
+def config_class(group: str, values: Mapping[str, Any]) -> type:
+    """The dataclass that a group of fields is to be read as, by its first field."""
+    return record(group, values.get(ROOMS[group].field, default(group))).config
+
+
+def new(group: str, name: str | None = None) -> Any:
+    """A choice with every field at its default."""
+    return record(group, name or default(group)).config()
+
+
+def family(model: ModelConfig) -> Family:
+    """The record of a model's family."""
+    return record("model", model.family)
+
+
+def kind(data: DataConfig) -> Kind:
+    """The record of the data's kind."""
+    return record("data", data.kind)
+
+
+def objective(config: ObjectiveConfig) -> Objective:
+    """The record of an objective."""
+    return record("objective", config.name)
