@@ -13,7 +13,7 @@ ROOMS = [
     ["files", "heartbeat"],
     ["config"],
     ["devices"],
-    ["models", "data"],
+    ["models", "data", "metrics"],
     ["objectives", "optim"],
     ["costs"],
     ["records"],

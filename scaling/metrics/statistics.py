@@ -1,0 +1,99 @@
+"""What a row of a batch contributes to a metric, computed on the device. The only jax in this room.
+
+Pure functions of model outputs and batch; objectives and evaluations call them. Every result is
+float32, has the rows in front and adds up over them; rows of weight 0 are zeros, whatever stands in
+them. Files of the same subject (`calibration.py`, `moments.py`, `linear_probe.py`) finish the sums.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from scaling.metrics.calibration import BINS
+
+Array = jax.Array
+
+
+# ---- calibration
+
+
+def calibration(
+    confidence_BxN: Array, correct_BxN: Array, weight_BxN: Array, bins: int = BINS
+) -> Array:
+    """[B, bins, 3]: count, sum of confidences and number of correct ones, in bins of equal width.
+
+    Bin m has the confidences in (m / bins, (m + 1) / bins], the first one 0 too (Guo et al. 2017,
+    section 2). N answers a row, such as tokens; or none, all three [B].
+    """
+    confidence_BxN, correct_BxN, weight_BxN = (
+        x.reshape(x.shape[0], -1).astype(jnp.float32)
+        for x in (confidence_BxN, correct_BxN, weight_BxN)
+    )
+    confidence_BxN = jnp.where(weight_BxN > 0, confidence_BxN, 0)
+    bin_BxN = jnp.clip(jnp.ceil(confidence_BxN * bins).astype(jnp.int32) - 1, 0, bins - 1)
+    parts_BxNx3 = jnp.stack([jnp.ones_like(confidence_BxN), confidence_BxN, correct_BxN], axis=-1)
+    return jnp.einsum(
+        "BNm,BNk->Bmk",
+        jax.nn.one_hot(bin_BxN, bins),
+        parts_BxNx3 * weight_BxN[..., None],
+        precision=jax.lax.Precision.HIGHEST,
+    )
+
+
+def brier(probabilities_BxC: Array, label_B: Array) -> Array:
+    """[B]: sum over classes of (probability - whether it is the label)^2, between 0 and 2 (Brier
+    1950, Verification of forecasts expressed in terms of probability).
+    """
+    truth_BxC = jax.nn.one_hot(label_B, probabilities_BxC.shape[-1])
+    return jnp.sum((probabilities_BxC - truth_BxC) ** 2, axis=-1)
+
+
+# ---- features
+
+
+def augmented(
+    features_BxF: Array, targets_BxT: Array | None = None, center_F: Array | None = None
+) -> Array:
+    """[B, 1 + F + T], Z: 1, the features (less `center_F`) and the targets side by side.
+
+    All moments of first and second order of a set are in Z^T Z. A constant `center_F` near the mean
+    of the features keeps float32 sums of squares from swamping the variance; the same for all that
+    is compared. Labels are targets as `jax.nn.one_hot(label, classes)`.
+    """
+    parts = [jnp.ones_like(features_BxF[:, :1]), features_BxF]
+    if center_F is not None:
+        parts[1] = features_BxF - center_F[None]
+    if targets_BxT is not None:
+        parts.append(targets_BxT)
+    return jnp.concatenate([x.astype(jnp.float32) for x in parts], axis=1)
+
+
+def second_moments(z_BxN: Array, weight_B: Array, each: int = 1) -> Array:
+    """[B / each, N, N]: weighted sums of z z^T over `each` rows at a time, in their order.
+
+    `each` > 1 keeps B x N x N numbers from being made; a standard error then takes the pieces for
+    its sample. Raises ValueError if it does not divide B.
+    """
+    rows, width = z_BxN.shape
+    if rows % each:
+        raise ValueError(f"{rows} rows are not cut into pieces of {each}")
+    z_BxN = jnp.where(weight_B[:, None] > 0, z_BxN, 0)
+    z_PxExN = z_BxN.reshape(rows // each, each, width)
+    # In full float32: what a narrower product loses is as large as a small variance.
+    return jnp.einsum(
+        "PEN,PEM->PNM",
+        z_PxExN * weight_B.reshape(rows // each, each, 1),
+        z_PxExN,
+        precision=jax.lax.Precision.HIGHEST,
+    )
+
+
+def hits(features_BxF: Array, label_B: Array, weight_B: Array, coefficients: Array) -> Array:
+    """[B, 2]: whether the largest output of a linear probe is the label, and the weight.
+
+    `coefficients`: [1 + F, C] of `linear_probe.solve`, for the same centre of the features.
+    """
+    coefficients = coefficients.astype(jnp.float32)
+    z_BxN = augmented(features_BxF)
+    scores_BxC = jnp.dot(z_BxN, coefficients, precision=jax.lax.Precision.HIGHEST)
+    right_B = (jnp.argmax(scores_BxC, axis=-1) == label_B) & (weight_B > 0)
+    return jnp.stack([right_B * weight_B, weight_B], axis=-1).astype(jnp.float32)
