@@ -33,11 +33,13 @@ class Sum:
 
 @flax.struct.dataclass
 class Rows:
-    """What one row (window, image) of the batch contributes; every array is float32 [B]."""
+    """What one row (window, image) of the batch contributes; float32 [B], or [B, ...] in `sums`."""
 
     minimised: Array  # what is differentiated, summed over the row's tokens
     penalties: dict[str, Array]  # added to it, each times its weight in the objective
-    sums: dict[str, Sum]  # always with "loss", whose count is what gradients are divided by
+    # Means, always with "loss", whose count is what gradients are divided by; and, of metrics with
+    # a `finish`, other statistics that add up (`scaling/metrics`), which evaluation alone computes.
+    sums: Mapping[str, Sum | Array]
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Objective:
     rows_of: Callable[[Mapping[str, Any], Batch], Rows]  # of model outputs and batch
     weights: Mapping[str, float]  # of the penalties that are on
 
-    def rows(self, model: nn.Module, params: Any, batch: Batch) -> dict[str, Sum]:
-        """Sums of every row apart, each [B]; without randomness, for evaluation."""
+    def rows(self, model: nn.Module, params: Any, batch: Batch) -> Mapping[str, Sum | Array]:
+        """Sums of every row apart, each [B, ...]; without randomness, for evaluation."""
         outputs = cast(Mapping[str, Any], model.apply({"params": params}, batch))
         return self.rows_of(outputs, batch).sums
 
@@ -60,7 +62,7 @@ class Objective:
         rng: Array,
         hparams: Mapping[str, Any] | None = None,
     ) -> tuple[Array, dict[str, Sum]]:
-        """(what is differentiated, sums), both over the whole batch.
+        """(what is differentiated, the sums that are means), both over the whole batch.
 
         `rng` is for modules that draw random numbers in training, as dropout would; so far none
         does. The weights of the penalties that are on are taken from `hparams`, where they may be
@@ -72,4 +74,5 @@ class Objective:
         total = rows.minimised.sum()
         for name in self.weights:
             total += weights[name] * rows.penalties[name].sum()
-        return total, jax.tree.map(lambda x_B: x_B.sum(), rows.sums)
+        means = {name: s for name, s in rows.sums.items() if isinstance(s, Sum)}
+        return total, jax.tree.map(lambda x_B: x_B.sum(), means)

@@ -1,0 +1,38 @@
+"""One label a row out of several classes: cross-entropy in nats. No jax here; `rows.py` computes.
+
+Needs a family whose `out` [B, C] are logits, and a batch with `label` int32 [B] and `weight` [B].
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scaling.config import choices
+from scaling.config.choices import Metric
+from scaling.metrics import calibration
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """Cross-entropy of the label (`scaling/objectives/classification`)."""
+
+    name: Literal["classification"] = "classification"
+    label_smoothing: float = (
+        0.0  # share of the target spread evenly over all classes; 0: off. traced
+    )
+
+
+OBJECTIVE = choices.Objective(
+    config=ClassificationConfig,
+    rows="scaling.objectives.classification.rows:rows",
+    outputs=frozenset({"out"}),
+    fields=frozenset({"label", "weight"}),
+    metrics={
+        "loss": Metric("loss", "nats"),
+        "accuracy": Metric("accuracy", better="higher"),
+        "brier": Metric("Brier score"),
+        "calibration_error": Metric(
+            "expected calibration error", finish=calibration.expected_error
+        ),
+    },
+    ranges=((("label_smoothing",), choices.DECAY),),
+)
