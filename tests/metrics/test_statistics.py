@@ -58,6 +58,19 @@ def test_rows_without_weight_are_zeros_whatever_stands_in_them(of):
     assert rows[WEIGHT_B == 1].reshape(int(WEIGHT_B.sum()), -1).any(axis=1).all()
 
 
+@ALL
+def test_rows_over_devices_and_members_side_by_side_give_the_same(of):
+    batch = FEATURES_BxF, LABEL_B, WEIGHT_B
+    whole = jax.jit(of)(*batch)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.NamedSharding(mesh, jax.P("data"))
+    placed = [jax.device_put(x, split) for x in batch]
+    np.testing.assert_allclose(jax.jit(of)(*placed), whole, rtol=1e-6)
+    members = [jnp.stack([x, x[::-1]]) for x in batch]
+    found = jax.jit(jax.vmap(of))(*members)
+    np.testing.assert_allclose(found, jnp.stack([whole, whole[::-1]]), rtol=1e-6)
+
+
 @pytest.mark.parametrize("each", [1, 3, 12])
 def test_second_moments_of_several_rows_are_the_sum_of_theirs(each):
     z_BxN = statistics.augmented(FEATURES_BxF)
