@@ -1,18 +1,28 @@
-"""The resolved config of every config file and of every run of every study, as sorted text.
+"""The resolved config of every config file and of every run of every study, as sorted text; and the
+names of runs, with their fingerprints.
 
 A review then shows which hyper-parameter moved, and where. `make golden` rewrites the files; the
-corpus is a stand-in of fixed size, so that they do not depend on the Python that runs them.
+corpus is a stand-in of fixed size, so that they do not depend on the Python that runs them. A name
+that is stored is where people's finished runs lie: `make golden` only adds to them, and
+
+    python tests/golden.py --rename
+
+replaces those that have moved, on purpose.
 """
 
 import dataclasses
 import pathlib
+import sys
 
-from scaling.config import RunConfig, flat, ladder
+from golden_runs import RUNS
+
+from scaling.config import RunConfig, fingerprint, flat, ladder, override, run_name
 from scaling.config.resolve import CorpusFacts, resolve
 from scaling.studies import study
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 FOLDER = pathlib.Path(__file__).parent / "golden"
+NAMES = FOLDER / "fingerprints.txt"  # a run a line: what it is, fingerprint, name
 STAND_IN = CorpusFacts("stand-in", vocab=257, train_tokens=10_000_000, validation_tokens=400_000)
 
 
@@ -21,10 +31,44 @@ def files(folder: str) -> list[pathlib.Path]:
     return sorted(p for p in (REPOSITORY / folder).glob("*.py") if p.name != "__init__.py")
 
 
-def _resolve(config: RunConfig) -> dict[str, str]:
+def resolved(config: RunConfig) -> RunConfig:
+    """The run on the stand-in."""
     stand_in = dataclasses.replace(STAND_IN, vocab=config.model.vocab or STAND_IN.vocab)
-    facts = resolve(config, lambda data, train: stand_in, ladder.size)
-    return {name: repr(value) for name, value in flat(facts).items()}
+    return resolve(config, lambda data, train: stand_in, ladder.size)
+
+
+def _resolve(config: RunConfig) -> dict[str, str]:
+    return {name: repr(value) for name, value in flat(resolved(config)).items()}
+
+
+def given() -> dict[str, RunConfig]:
+    """What is said of a run -> the run, unresolved: every config file, the first and last run of
+    every study, their debug forms, and `RUNS`.
+    """
+    found = {}
+    for arg in ("", "debug"):
+        form = f" {arg}" if arg else ""
+        for path in files("configs"):
+            found[f"config {path.stem}{form}"] = study.load_config(f"{path}:{arg}")
+        for path in files("experiments"):
+            runs = study.load_study(f"{path}:{arg}").configs()
+            found[f"study {path.stem}{form}, first"] = runs[0]
+            found[f"study {path.stem}{form}, last"] = runs[-1]
+    for what, (spec, overrides) in RUNS.items():
+        found[what] = override(study.load_config(f"{REPOSITORY}/{spec}"), overrides)
+    return found
+
+
+def names() -> dict[str, str]:
+    """What is said of a run -> its fingerprint and its name, now."""
+    runs = {what: resolved(config) for what, config in given().items()}
+    return {what: f"{fingerprint(run)} {run_name(run)}" for what, run in runs.items()}
+
+
+def stored_names() -> dict[str, str]:
+    """`names` as they are stored."""
+    lines = NAMES.read_text().splitlines() if NAMES.exists() else []
+    return dict(line.split(": ", 1) for line in lines)
 
 
 def expected() -> dict[str, str]:
@@ -53,12 +97,25 @@ def _study(spec: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
+def _write(rename: bool) -> int:
+    """Rewrite the files. 1: names have moved, and stay as they are stored."""
     FOLDER.mkdir(exist_ok=True)
     texts = expected()
-    for old in FOLDER.glob("*.txt"):
+    for old in FOLDER.glob("*.*.txt"):
         if old.name not in texts:
             old.unlink()
     for name, text in texts.items():
         (FOLDER / name).write_text(text)
     print(f"{len(texts)} files in {FOLDER}")
+    now = names()
+    moved = {what: name for what, name in stored_names().items() if now.get(what, name) != name}
+    kept = {} if rename else moved
+    NAMES.write_text("".join(f"{what}: {kept.get(what, now[what])}\n" for what in now))
+    print(f"{len(now)} names in {NAMES}, {len(moved)} of them moved")
+    for what in kept:
+        print(f"{what}: {moved[what]} would be {now[what]}; --rename takes it")
+    return 1 if kept else 0
+
+
+if __name__ == "__main__":
+    sys.exit(_write(rename="--rename" in sys.argv[1:]))

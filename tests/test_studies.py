@@ -28,7 +28,7 @@ def workdir(tmp_path_factory):
 def test_resolved_configs_are_as_stored():
     """A difference is a hyper-parameter that moved; if it should have, run `make golden`."""
     texts = expected()
-    assert sorted(texts) == sorted(path.name for path in FOLDER.glob("*.txt"))
+    assert sorted(texts) == sorted(path.name for path in FOLDER.glob("*.*.txt"))
     for name, text in texts.items():
         assert text == (FOLDER / name).read_text(), f"{name} differs; make golden rewrites it"
 

@@ -1,0 +1,123 @@
+"""Runs whose names are stored beside those of configs/ and experiments/ (`tests/golden.py`): each
+is a config file and dotted overrides, and together they move every field that is part of a run's
+identity. Only names and values: any version of the code can be asked for them.
+"""
+
+from typing import Any
+
+_EXPERTS = "configs/moe.py:debug"
+_TINY = "configs/tiny.py:debug"
+_LM = "configs/lm.py:debug"
+_BPE = {"data.tokenizer": "bpe", "data.bpe_vocab": 512, "model.vocab": 512}
+
+
+def _length(**given: Any) -> dict[str, Any]:
+    """The length of the run, in place of the config's."""
+    names = ("steps", "tokens", "epochs", "flops", "tokens_per_param")
+    return {f"train.{name}": given.get(name) for name in names}
+
+
+# What is said of a run -> (config, overrides).
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    # ---- the model
+    "wide and deep": (_LM, {"model.width": 64, "model.depth": 3, "model.heads": 4}),
+    "shared keys": (_LM, {"model.heads": 4, "model.kv_heads": 2}),
+    "heads of their own width": (_LM, {"model.head_dim": 24}),
+    "plain mlp": (_LM, {"model.mlp": "plain"}),
+    "width of the mlp": (_LM, {"model.mlp_width": 80}),
+    "vocabulary": (_LM, {"model.vocab": 300}),
+    "untied": (_LM, {"model.tie_embeddings": False}),
+    "no norm of queries and keys": (_LM, {"model.qk_norm": False}),
+    "softcap": (_LM, {"model.logit_softcap": 30.0}),
+    "rotary base": (_LM, {"model.rope_theta": 5e5}),
+    "initial scale": (_LM, {"model.init_scale": 0.5}),
+    "epsilon of norms": (_LM, {"model.norm_eps": 1e-5}),
+    "bfloat16": (_LM, {"model.dtype": "bfloat16"}),
+    "int8": (_LM, {"model.dtype": "bfloat16", "model.matmul": "int8"}),
+    "fp8": (_LM, {"model.dtype": "bfloat16", "model.matmul": "fp8"}),
+    "window": (_LM, {"model.window": 8}),
+    # ---- experts
+    "one expert a token": (_EXPERTS, {"model.moe.per_token": 1}),
+    "more and narrower experts": (_EXPERTS, {"model.moe.experts": 8, "model.moe.width": 24}),
+    "shared expert": (_EXPERTS, {"model.moe.shared": 1}),
+    "slots": (_EXPERTS, {"model.moe.capacity_factor": 1.25}),
+    "experts choose": (
+        _EXPERTS,
+        {"model.moe.router": "expert_choice", "objective.load_balance": 0.0},
+    ),
+    "experts choose more": (
+        _EXPERTS,
+        {
+            "model.moe.router": "expert_choice",
+            "model.moe.capacity_factor": 2.0,
+            "objective.load_balance": 0.0,
+        },
+    ),
+    "other router losses": (_EXPERTS, {"objective.load_balance": 0.1, "objective.router_z": 0.0}),
+    # ---- the data
+    "text files": (_LM, {"data.source": "text:texts/*.txt"}),
+    "text files, a part falls away": (_TINY, {"data.source": "text:texts/*.txt"}),
+    "part": (_LM, {"data.part": "docs"}),
+    "bpe": (_LM, _BPE),
+    "long windows": (_LM, {"data.seq_len": 1024}),
+    "attention across documents": (_LM, {"data.mask_documents": False}),
+    "few distinct tokens": (_LM, {"data.unique_tokens": 4096}),
+    "held out": (_LM, {"data.validation_fraction": 0.1}),
+    "seed of the data": (_LM, {"data.seed": 7}),
+    "seed": (_LM, {"seed": 3}),
+    "seed of the parameters alone": (_TINY, {"seed": 3}),
+    # ---- the objective
+    "z loss": (_LM, {"objective.z_loss": 1e-4}),
+    # ---- the optimizer
+    "adafactor": (_LM, {"optim.name": "adafactor", "optim.eps": 1e-7}),
+    "lion": (_LM, {"optim.name": "lion", "optim.b1": 0.9, "optim.b2": 0.99}),
+    "sgd": (_LM, {"optim.name": "sgd", "optim.b1": 0.8, "optim.weight_decay": 0.0}),
+    "moments": (_LM, {"optim.b1": 0.95, "optim.b2": 0.999, "optim.eps": 1e-10}),
+    "learning rate": (_LM, {"optim.peak_lr": 1e-3, "optim.final_lr_fraction": 0.0}),
+    "wsd": (_LM, {"optim.schedule": "wsd", "optim.decay_fraction": 0.5}),
+    "linear": (_LM, {"optim.schedule": "linear"}),
+    "rsqrt": (_LM, {"optim.schedule": "rsqrt"}),
+    "constant": (_LM, {"optim.schedule": "constant"}),
+    "warm-up in steps": (_LM, {"optim.warmup_fraction": None, "optim.warmup_steps": 3}),
+    "warm-up as a share": (_LM, {"optim.warmup_fraction": 0.5}),
+    "decay on its own": (_LM, {"optim.independent_weight_decay": True, "optim.weight_decay": 1e-4}),
+    "no clipping": (_LM, {"optim.clip_norm": None}),
+    "ema": (_LM, {"optim.ema_decay": 0.99}),
+    # ---- the length
+    "steps": (_LM, _length(steps=1_000_000)),
+    "tokens": (_LM, _length(tokens=1e6)),
+    "epochs": (_LM, _length(epochs=0.5) | {"data.unique_tokens": 65_536}),
+    "flops": (_LM, _length(flops=1e12)),
+    "tokens a parameter": (_LM, _length(tokens_per_param=20.0)),
+    "tokens a parameter, experts": (_EXPERTS, _length(tokens_per_param=20.0)),
+    "flops, experts": (_EXPERTS, _length(flops=1e12)),
+    "batch": (_LM, {"train.batch_size": 16}),
+    # ---- what training does by itself
+    "spikes": (_LM, {"train.spike_z": 6.0, "train.spike_window": 32}),
+    # ---- evaluation
+    "rhythm of the evaluation": (
+        _LM,
+        {"evals.every": None, "evals.batches": 3, "evals.batch_size": 4},
+    ),
+    "one set more": (_LM, {"evals.sets.docs": {"part": "docs", "split": "all"}}),
+    "a set of another source": (_LM, {"evals.sets.own": {"source": "text:own/*.txt"}}),
+    "a set of the training data": (_LM, {"evals.sets.seen": {"split": "train"}}),
+    "a set otherwise": (_TINY, {"evals.sets.docs.split": "validation"}),
+    # ---- many at once
+    "a large model of everything": (
+        "configs/dense.py:1.3b",
+        {
+            "model.moe.experts": 16,
+            "model.moe.shared": 2,
+            "model.window": 1024,
+            "model.tie_embeddings": False,
+            "optim.schedule": "wsd",
+            "optim.ema_decay": 0.9999,
+            "objective.z_loss": 1e-4,
+            "train.spike_z": 8.0,
+            "seed": 11,
+        },
+    ),
+    "the largest": ("configs/dense.py:8b", {}),
+    "the second": ("configs/dense.py:350m", {}),
+}
