@@ -1,0 +1,154 @@
+"""Vectors with a known law: a linear teacher over Gaussian features of power-law variance.
+
+The task of Maloney, Roberts and Sully (2022), "A solvable model of neural scaling laws", arXiv
+2210.16859, whose test loss is known in closed form (`theory.py`). Nothing is stored: an example is
+drawn when it is asked for (`task.py`).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scaling.config.choices import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    Facts,
+    Kind,
+    Shape,
+)
+from scaling.data.kinds.vectors.task import PowerLaw, VectorExamples
+from scaling.data.store import key_of
+from scaling.errors import ConfigError, SourceError, nearest
+
+
+@dataclass(frozen=True)
+class VectorsConfig:
+    """Vectors and the numbers to be predicted from them."""
+
+    kind: Literal["vectors"] = "vectors"
+    source: str = "power_law"  # the law that makes them
+    features: int = 1024  # numbers that the model sees of an example; M in the paper
+    targets: int = 1  # numbers to be predicted
+    alpha: float = 1.0  # the variance of feature i is in proportion to i^-(1 + alpha)
+    noise: float = 0.0  # standard deviation of what is added to every target
+    examples: int = 65_536  # of the train split
+    validation_examples: int = 4096  # of the validation split, drawn apart from it
+    unique_examples: int | None = (
+        None  # size of the nested training subset; None: the whole train split
+    )
+    task_seed: int = 0  # of the teacher and of the examples
+    seed: int | None = None  # order of the examples; None: the run's seed
+    corpus: str | None = None  # hash of all that decides the examples; filled by resolve
+
+    @property
+    def unit(self) -> str:
+        """What the amount of training is counted in."""
+        return "example"
+
+    @property
+    def units_per_example(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def unique_units(self) -> int | None:
+        """Examples of the nested training subset; None: all."""
+        return self.unique_examples
+
+
+LAWS = ("power_law",)
+_RULE = "unit Gaussians by key of (task, split), example and feature; variances sum to 1; v1"
+
+
+def _task(data: VectorsConfig) -> PowerLaw:
+    """Raises SourceError for a law that there is none of."""
+    if data.source not in LAWS:
+        raise SourceError(
+            f'source "{data.source}" is no law of vectors{nearest(data.source, LAWS)}; '
+            "write power_law"
+        )
+    return PowerLaw(data.features, data.targets, data.alpha, data.noise, data.task_seed)
+
+
+def facts(data: VectorsConfig, train: VectorsConfig, root: Path) -> Facts:
+    """See `Kind.facts`. Touches no file. Raises SourceError for an unknown law."""
+    del train, root
+    return Facts(
+        content_hash=_content(data),
+        train_examples=data.examples,
+        validation_examples=data.validation_examples,
+        sizes={"features": data.features, "targets": data.targets},
+    )
+
+
+def _content(data: VectorsConfig) -> str:
+    counts = [data.examples, data.validation_examples]
+    return key_of([data.source, dataclasses.astuple(_task(data)), counts, _RULE])
+
+
+def examples(data: VectorsConfig, train: VectorsConfig, split: str, root: Path) -> VectorExamples:
+    """See `Kind.examples`; "all" is the validation split, then the train split. Raises SourceError
+    where they are not those of `data.corpus`.
+    """
+    del train, root
+    if data.corpus not in (None, found := _content(data)):
+        raise SourceError(
+            f"{data.corpus} is wanted, but the examples are now {found}: they are drawn in another "
+            "way, or the config was changed; start a new run",
+            "corpus",
+        )
+    counts = {"validation": data.validation_examples, "train": data.examples}
+    chosen = counts if split == "all" else {split: counts[split]}
+    return VectorExamples(_task(data), tuple(chosen.items()))
+
+
+def resolve(data: VectorsConfig, facts: Facts) -> VectorsConfig:
+    """Nothing is left to fill in. Raises ConfigError for a subset larger than the train split."""
+    if data.unique_examples is not None and data.unique_examples > facts.train_examples:
+        raise ConfigError(
+            f"data.unique_examples={data.unique_examples} is more than data.examples="
+            f"{facts.train_examples}"
+        )
+    return data
+
+
+def shapes(data: VectorsConfig) -> dict[str, Shape]:
+    """See `Kind.shapes`."""
+    return {
+        "features": ((data.features,), "float32"),
+        "targets": ((data.targets,), "float32"),
+        "weight": ((), "float32"),
+    }
+
+
+def shared(data: VectorsConfig, split: str, train: VectorsConfig, root: Path) -> int:
+    """Examples that training sees too: the train split of the same task, where it is part of what
+    is evaluated.
+    """
+    del root
+    same = data.source == train.source and _task(data) == _task(train)
+    return min(data.examples, train.examples) if same and split != "validation" else 0
+
+
+_COUNTS = ("features", "targets", "examples", "validation_examples", "unique_examples")
+_RANGES: Any = (
+    (_COUNTS, AT_LEAST_ONE),
+    (("alpha",), POSITIVE),
+    (("noise",), NOT_NEGATIVE),
+    (("task_seed", "seed"), SEED),
+)
+
+KIND = Kind(
+    config=VectorsConfig,
+    fields=frozenset({"features", "targets", "weight"}),
+    weights=("weight",),
+    facts=facts,
+    examples=examples,
+    resolve=resolve,
+    shapes=shapes,
+    shared=shared,
+    ranges=_RANGES,
+)

@@ -1,0 +1,89 @@
+"""A task of known law, and its examples, drawn as they are asked for.
+
+Takes the numbers that define the task, and the numbers of examples; gives arrays. An example is a
+pure function of the task, the split and its number. Called by `kinds/vectors/__init__.py`;
+`theory.py` reads the variances.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.data import draws
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """x_i ~ N(0, lambda_i), y_t = sum_i w_it x_i + noise e_t, with w_it and e_t unit Gaussians."""
+
+    features: int
+    targets: int
+    alpha: float
+    noise: float
+    seed: int
+
+    @property
+    def variances(self) -> np.ndarray:
+        """lambda_i, in proportion to i^-(1 + alpha), with sum 1: float64 [features].
+
+        The targets, and a random feature sum_i u_i x_i of unit Gaussians u, then have a variance of
+        1 on average over teachers (and features), so that the loss of an answer of 0 is about 1.
+        """
+        powers = np.arange(1, self.features + 1, dtype=np.float64) ** -(1.0 + self.alpha)
+        return powers / powers.sum()
+
+    @property
+    def teacher(self) -> np.ndarray:
+        """w: float64 [features, targets]."""
+        return _teacher(self.seed, self.features, self.targets)
+
+    def draw(self, split: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x [B, features] and y [B, targets] of the numbered examples of a split: float32."""
+        of_split = draws.key("power_law", self.seed, split)
+        keys = draws.folded(of_split, indices)
+        x = (draws.normals(keys, self.features) * np.sqrt(self.variances)).astype(np.float32)
+        y = np.empty((len(indices), self.targets))
+        for target, weights in enumerate(self.teacher.T):
+            # Not a matrix product: how that is summed would depend on the size of the batch.
+            y[:, target] = (x * weights).sum(axis=1)
+        if self.noise:
+            noises = draws.folded(draws.key("power_law noise", self.seed, split), indices)
+            y += self.noise * draws.normals(noises, self.targets)
+        return x, y.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=8)
+def _teacher(seed: int, features: int, targets: int) -> np.ndarray:
+    keys = draws.folded(draws.key("power_law teacher", seed), np.arange(targets))
+    weights = draws.normals(keys, features).T
+    weights.setflags(write=False)
+    return weights
+
+
+@dataclass(frozen=True)
+class VectorExamples:
+    """The examples of a split, or of several, one after the other."""
+
+    task: PowerLaw
+    splits: tuple[tuple[str, int], ...]  # names, and how many examples each has
+
+    def __len__(self) -> int:
+        return sum(count for _, count in self.splits)
+
+    def take(self, indices: np.ndarray, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """features [B, F], targets [B, T] and weight [B] of the examples `indices` [B]: float32.
+
+        Every example is the same each time that it is seen, so that `keys` changes nothing.
+        """
+        del keys
+        rows = len(indices)
+        features = np.empty((rows, self.task.features), np.float32)
+        targets = np.empty((rows, self.task.targets), np.float32)
+        first = 0
+        for split, count in self.splits:
+            (here,) = ((indices >= first) & (indices < first + count)).nonzero()
+            if len(here):
+                features[here], targets[here] = self.task.draw(split, indices[here] - first)
+            first += count
+        return {"features": features, "targets": targets, "weight": np.ones(rows, np.float32)}
