@@ -8,5 +8,6 @@ from scaling.config.choices import Kind
 
 DEFAULT = "text"
 KINDS: dict[str, Kind | str] = {
+    "images": "scaling.data.kinds.images:KIND",
     "vectors": "scaling.data.kinds.vectors:KIND",
 }

@@ -1,0 +1,192 @@
+"""Images with a label, from a TFDS data set on this disk: `digits`, or `tfds:<name>`.
+
+Takes a config; gives standardised float32 images, moved and mirrored by key where the config asks
+for it. `sources.py` finds a data set, `stored.py` keeps its images, `splits.py` says which of them
+are train and validation. An evaluation set with `part="test"` and `split="all"` is the whole of
+another TFDS split.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, SEED, WITHIN, Facts, Kind, Shape
+from scaling.data.kinds.images.splits import (
+    ImageExamples,
+    Splits,
+    prepared_count,
+    splits_of,
+)
+from scaling.data.store import key_of
+from scaling.errors import ConfigError, SourceError
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """Images to be classified."""
+
+    kind: Literal["images"] = "images"
+    source: str = "digits"  # or tfds:<name>, a prepared TFDS set with features image and label
+    part: str | None = None  # TFDS split that is trained on; None: train
+    validation_part: str | None = (
+        None  # TFDS split for validation; None: validation, else test, if the source has one
+    )
+    validation_fraction: float | None = (
+        None  # share of the part held out for validation, by content hash; None: the split that
+        # `validation_part` says, or 0.1 where there is none
+    )
+    unique_examples: int | None = (
+        None  # size of the nested training subset, images; None: the whole train split
+    )
+    shift: int = 0  # pixels, at most, by which a training image is moved along each axis
+    flip: bool = False  # every other training image is mirrored, left to right
+    seed: int | None = None  # order of the images; None: the run's seed
+    corpus: str | None = None  # content hash of the images and their split; filled by resolve
+    height: int | None = None  # pixels; None: the source's
+    image_width: int | None = None  # likewise
+    channels: int | None = None  # likewise
+    classes: int | None = None  # likewise
+
+    @property
+    def unit(self) -> str:
+        """What the amount of training is counted in."""
+        return "image"
+
+    @property
+    def units_per_example(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def unique_units(self) -> int | None:
+        """Images of the nested training subset; None: all."""
+        return self.unique_examples
+
+
+_SIZES = ("height", "image_width", "channels", "classes")
+
+
+def facts(data: ImagesConfig, train: ImagesConfig, root: Path) -> Facts:
+    """See `Kind.facts`. The content hash is of images, labels and split, and of those of the
+    training images, whose constants they are standardised by.
+
+    Raises:
+      SourceError: see `sources.find` and `stored.stored`; or the images are not of the size of
+        those that are trained on, or of more classes; or a split is empty.
+    """
+    ours, trained_on = splits_of(data, root), splits_of(train, root)
+    sizes, expected = ours.images.sizes, trained_on.images.sizes
+    for name in _SIZES:
+        wrong = sizes[name] > expected[name] if name == "classes" else sizes[name] != expected[name]
+        if wrong:
+            raise SourceError(
+                f'source "{data.source}" has {name}={sizes[name]}, but what is trained on '
+                f'("{train.source}") has {expected[name]}; choose a set of the same kind'
+            )
+    if (data.source, data.part) == (train.source, train.part):
+        for split in ("train", "validation"):
+            if not ours.count(split):
+                raise SourceError(
+                    f'source "{data.source}": no image is in its {split} split; change '
+                    "data.validation_fraction or data.part"
+                )
+    return Facts(
+        content_hash=_content(ours, trained_on),
+        train_examples=ours.count("train"),
+        validation_examples=ours.count("validation"),
+        sizes=sizes,
+    )
+
+
+def _content(ours: Splits, trained_on: Splits) -> str:
+    if ours == trained_on:
+        return ours.content
+    return key_of([ours.content, trained_on.content])
+
+
+def examples(data: ImagesConfig, train: ImagesConfig, split: str, root: Path) -> ImageExamples:
+    """See `Kind.examples`; "all" is the whole part, what is held out of it included. Raises
+    SourceError where the images are not those of `data.corpus`.
+    """
+    ours, trained_on = splits_of(data, root), splits_of(train, root)
+    if data.corpus not in (None, found := _content(ours, trained_on)):
+        raise SourceError(
+            f"{data.corpus} is wanted, but {data.source} is now {found}: its files changed. Bring "
+            "the files back, or start a new run",
+            "corpus",
+        )
+    return ImageExamples(ours, split, trained_on.mean, trained_on.std, data.shift, data.flip)
+
+
+def about(data: ImagesConfig, root: Path) -> dict[str, Any]:
+    """See `Kind.about`: `unique`, the images of the train split, where they are prepared."""
+    count = prepared_count(root, data.corpus or "")
+    return {} if count is None else {"unique": count}
+
+
+def resolve(data: ImagesConfig, facts: Facts) -> ImagesConfig:
+    """The sizes filled in. Raises ConfigError where they are given and others, or where `shift` or
+    `unique_examples` is larger than what there is.
+    """
+    for name in _SIZES:
+        given = getattr(data, name)
+        if given is not None and given != facts.sizes[name]:
+            raise ConfigError(
+                f"data.{name}={given}, but {data.source} has {facts.sizes[name]}; leave data.{name}"
+                " unset"
+            )
+    side = min(facts.sizes["height"], facts.sizes["image_width"])
+    if data.shift >= side:
+        raise ConfigError(f"data.shift={data.shift} moves images of {side} pixels out of sight")
+    if data.unique_examples is not None and data.unique_examples > facts.train_examples:
+        raise ConfigError(
+            f"data.unique_examples={data.unique_examples} is more than the train split has "
+            f"({facts.train_examples} images)"
+        )
+    sizes: dict[str, Any] = {name: facts.sizes[name] for name in _SIZES}
+    return dataclasses.replace(data, **sizes)
+
+
+def shapes(data: ImagesConfig) -> dict[str, Shape]:
+    """See `Kind.shapes`."""
+    if data.height is None or data.image_width is None or data.channels is None:
+        raise ConfigError("data.height is not set: the config is not resolved")
+    return {
+        "image": ((data.height, data.image_width, data.channels), "float32"),
+        "label": ((), "int32"),
+        "weight": ((), "float32"),
+    }
+
+
+def shared(data: ImagesConfig, split: str, train: ImagesConfig, root: Path) -> int:
+    """Images of an evaluation split that are, pixel for pixel, in the train split too."""
+    return len(splits_of(data, root).digests(split) & splits_of(train, root).digests("train"))
+
+
+_RANGES: Any = (
+    (("unique_examples",), AT_LEAST_ONE),
+    (("validation_fraction",), WITHIN),
+    (("shift",), NOT_NEGATIVE),
+    (("seed",), SEED),
+)
+_IDLE: Any = (
+    (
+        ("data.validation_part",),
+        lambda config: config.data.validation_fraction is None,
+        "data.validation_fraction=None",
+    ),
+)
+
+KIND = Kind(
+    config=ImagesConfig,
+    fields=frozenset({"image", "label", "weight"}),
+    weights=("weight",),
+    facts=facts,
+    examples=examples,
+    resolve=resolve,
+    shapes=shapes,
+    shared=shared,
+    ranges=_RANGES,
+    idle=_IDLE,
+)

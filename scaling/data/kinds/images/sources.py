@@ -1,0 +1,69 @@
+"""Where images come from, by name: a folder with a prepared TFDS data set.
+
+Takes the source of a config and the data directory; gives the folder, its splits, and a signature.
+Called by `splits.py` and `stored.py`. A new source is a function and an entry in SOURCES.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.data.store import build_once, key_of
+from scaling.data.tfds import _find_dataset as find_dataset
+from scaling.data.tfds import tfds_dirs
+from scaling.errors import SourceError, nearest
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A TFDS data set on this disk."""
+
+    name: str  # the source, as a config writes it
+    folder: Path  # with dataset_info.json
+    signature: str  # changes when the images may have changed
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of its splits."""
+        info = json.loads((self.folder / "dataset_info.json").read_text())
+        return tuple(split["name"] for split in info["splits"])
+
+
+def _digits(argument: str, root: Path) -> Prepared:
+    if argument:
+        raise SourceError(f'source "digits:{argument}": digits takes no argument; write digits')
+    signature = key_of(["digits", "every fifth is test", "1.0.0"])
+
+    def build(folder: Path) -> None:
+        from scaling.data.kinds.images import digits_builder
+
+        digits_builder.write(folder)
+
+    home = build_once(root / "tfds" / f"digits-{signature}", build)
+    return Prepared("digits", home / "digits" / "1.0.0", signature)
+
+
+def _tfds(argument: str, root: Path) -> Prepared:
+    folder = find_dataset(argument, tfds_dirs(root))
+    files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    written = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
+    return Prepared(f"tfds:{argument}", folder, key_of([str(folder), written]))
+
+
+SOURCES: dict[str, Callable[[str, Path], Prepared]] = {"digits": _digits, "tfds": _tfds}
+
+
+def find(source: str, root: Path) -> Prepared:
+    """The data set that a config names, "digits" or "tfds:<name>[/config][:version]".
+
+    Raises:
+      SourceError: an unknown source, or a set that is not prepared (with how to).
+    """
+    prefix, _, argument = source.partition(":")
+    if prefix not in SOURCES:
+        raise SourceError(
+            f'source "{source}" has no images{nearest(prefix, SOURCES)}; write digits or '
+            "tfds:<name>, a TFDS set with features image and label"
+        )
+    return SOURCES[prefix](argument, root)
