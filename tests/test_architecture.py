@@ -14,6 +14,7 @@ ROOMS = [
     ["config"],
     ["devices"],
     ["models", "data", "metrics"],
+    ["families"],
     ["objectives", "optim"],
     ["costs"],
     ["records"],

@@ -32,6 +32,7 @@ PARAMETER_RULES: Rules = (
     ("heads", "tensor"),
     ("kv_heads", "tensor"),
     ("mlp", "tensor"),
+    ("outputs", "tensor"),  # classes or targets
     ("head_dim", None),
     ("norm", None),
     ("layers", "stage"),
@@ -47,9 +48,9 @@ ACTIVATION_RULES: Rules = (
     # The partitioner keeps the logits as the output matrix lies: see WHOLE_IF_INDIVISIBLE.
     ("act_vocab", PartitionSpec.UNCONSTRAINED),
 )
-# The tokenizer, not the config, decides the size of these (257 with bytes): a mesh axis that does
+# The data, not the config, decide the size of these (257 tokens with bytes): a mesh axis that does
 # not divide it is no error, the array stays whole along it, and the table says so.
-WHOLE_IF_INDIVISIBLE = ("vocab",)
+WHOLE_IF_INDIVISIBLE = ("vocab", "outputs")
 # The config field behind a logical axis, for error messages.
 _FIELDS = {
     "embed": "model.width",

@@ -1,0 +1,12 @@
+"""The families of models, by name: one package each, which says what its configs are, how large a
+model is and how it is scaled (no jax), and beside it the network (`network.py`).
+
+The rest of the house knows a family by its record (`scaling/config/choices.py`) only.
+"""
+
+from scaling.config.choices import Family
+
+DEFAULT = "transformer"
+FAMILIES: dict[str, Family | str] = {
+    "random_features": "scaling.families.random_features:FAMILY",
+}
