@@ -40,17 +40,18 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
     The square of the Wasserstein-2 distance of two Gaussians (Dowson and Landau 1982), which is
     what papers print as the Frechet inception distance (Heusel et al. 2017), here of any features.
-    The trace of (A B)^(1/2) is the sum of the singular values of A^(1/2) B^(1/2). With n examples
-    it is too large by a term that falls as 1 / n: compare sets of one size.
+    The trace of (A B)^(1/2) is the sum of the singular values of R^T S, where A = R R^T and
+    B = S S^T. With n examples it is too large by a term that falls as 1 / n: compare sets of one
+    size.
     """
     if not all(np.isfinite(x).all() for g in (a, b) for x in (g.mean, g.covariance)):
         return math.nan
-    overlap = np.linalg.svd(_root(a.covariance) @ _root(b.covariance), compute_uv=False).sum()
+    overlap = np.linalg.svd(_root(a.covariance).T @ _root(b.covariance), compute_uv=False).sum()
     spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * overlap
     return float(np.sum((a.mean - b.mean) ** 2) + spread)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """The symmetric square root; eigenvalues that rounding made negative are 0."""
+    """R with R R^T = covariance; eigenvalues that rounding made negative are 0."""
     values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    return vectors * np.sqrt(np.maximum(values, 0))
