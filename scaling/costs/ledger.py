@@ -13,6 +13,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from scaling.costs import convolutions
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -149,9 +151,7 @@ def _count_operation(eqn: core.JaxprEqn) -> Ledger:
         ragged = dims.lhs_ragged_dimensions[0]
         return Ledger(matmul=flops / groups if ragged in contracted else flops, bytes=moved)
     if name == "conv_general_dilated":
-        kernel = shape(eqn.invars[1])
-        out_channels = kernel[params["dimension_numbers"].rhs_spec[0]]
-        return Ledger(convolution=2 * out * math.prod(kernel) / out_channels, bytes=moved)
+        return Ledger(convolution=2 * convolutions.multiply_adds(eqn), bytes=moved)
     if name == "integer_pow":  # by repeated multiplication
         power = abs(params["y"])
         multiplications = power.bit_length() + power.bit_count() - 2
