@@ -61,7 +61,8 @@ class _Program:
     wide: bool
     bytes: list[int] = field(default_factory=list)
     steps: list[_Step] = field(default_factory=list)
-    transposed: dict[Array, Array] = field(default_factory=dict)
+    # (of which array, its axes in order) -> its copy
+    transposed: dict[tuple[Array, tuple[int, ...]], Array] = field(default_factory=dict)
 
     def array(self, aval: Any) -> Array:
         """A new one."""
@@ -103,6 +104,8 @@ class _Program:
             body = (params["body_jaxpr"].jaxpr, self.wide, None, 0)
         elif name == "dot_general":
             inputs = [self._operand(eqn, inputs[0]), *inputs[1:]]
+        elif name == "conv_general_dilated":
+            inputs = self._convolved(eqn, inputs)
         return [_Step(name, inputs, outputs, body)]
 
     def _operand(self, eqn: Any, first: Array) -> Array:
@@ -112,12 +115,30 @@ class _Program:
         contracted, rank = eqn.params["dimension_numbers"][0][0], eqn.invars[0].aval.ndim
         if tuple(contracted) == tuple(range(rank - len(contracted), rank)):
             return first
-        if first not in self.transposed:
-            copy = self.array(eqn.invars[0].aval)
-            self.transposed[first] = copy
-            makers = (k for k, step in enumerate(self.steps) if first in step.outputs)
-            self.steps.insert(next(makers, -1) + 1, _Step("transposed", [first], [copy]))
-        return self.transposed[first]
+        free = (axis for axis in range(rank) if axis not in contracted)
+        return self._copy(first, (*free, *contracted), "transposed")
+
+    def _convolved(self, eqn: Any, inputs: list[Array]) -> list[Array]:
+        """The operands of a convolution, each transposed if its axes are not in the order that the
+        library takes: batch, space, channels; and of the kernel space, inputs, outputs. The kernel's
+        gradient sums over the batch, for which both are in another.
+        """
+        dims = eqn.params["dimension_numbers"]
+        (batch, channels, *space), (outs, ins, *taps) = dims.lhs_spec, dims.rhs_spec
+        orders = [(batch, *space, channels), (*taps, ins, outs)]
+        return [
+            array if order == tuple(range(len(order))) else self._copy(array, order, "transpose")
+            for array, order in zip(inputs, orders, strict=True)
+        ]
+
+    def _copy(self, array: Array, order: tuple[int, ...], name: str) -> Array:
+        """`array` with its axes in this order; it is made by a step of this name."""
+        if (array, order) not in self.transposed:
+            self.bytes.append(self.bytes[array])
+            copy = self.transposed[array, order] = len(self.bytes) - 1
+            makers = (k for k, step in enumerate(self.steps) if array in step.outputs)
+            self.steps.insert(next(makers, -1) + 1, _Step(name, [array], [copy]))
+        return self.transposed[array, order]
 
 
 def peak_bytes(closed: core.ClosedJaxpr, wide: bool = False) -> float:
