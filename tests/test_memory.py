@@ -19,6 +19,7 @@ SHAPES = {
         **{"model.width": 128, "train.batch_size": 4},
     },
     "remat": {"model.remat": "full", "model.depth": 6, "model.width": 128},
+    "remat, unrolled": {"model.remat": "full", "model.depth": 4, "model.scan_layers": False},
     "bfloat16": {"model.dtype": "bfloat16", "model.width": 128, "model.heads": 8},
     "remat of all but matmuls": {"model.remat": "dots", "model.mlp": "plain"},
 }

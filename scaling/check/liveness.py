@@ -61,8 +61,8 @@ class _Program:
     wide: bool
     bytes: list[int] = field(default_factory=list)
     steps: list[_Step] = field(default_factory=list)
-    # (of which array, its axes in order) -> its copy
-    transposed: dict[tuple[Array, tuple[int, ...]], Array] = field(default_factory=dict)
+    made: dict[Any, list[Array]] = field(default_factory=dict)  # by what
+    transposed: dict[Any, Array] = field(default_factory=dict)  # (array, its order of axes) -> copy
 
     def array(self, aval: Any) -> Array:
         """A new one."""
@@ -73,7 +73,9 @@ class _Program:
         """The steps of `jaxpr`, whose inputs are in `env`; gives its outputs."""
 
         def read(atom: Any) -> Array:
-            return self.array(atom.aval) if isinstance(atom, core.Literal) else env[atom]
+            if isinstance(atom, core.Literal):
+                return self._once((str(atom.val), str(atom.aval)), [atom])[0]
+            return env[atom]
 
         for eqn in jaxpr.eqns:
             inputs = [read(v) for v in eqn.invars]
@@ -87,10 +89,23 @@ class _Program:
             elif _is_view(eqn, self.wide):
                 outputs = inputs[:1]
             else:
-                outputs = [self.array(v.aval) for v in eqn.outvars]
-                self.steps += self._steps(eqn, inputs, outputs)
+                name, known = eqn.primitive.name, len(self.bytes)
+                # A loop is a program of its own, and compared with no other.
+                alike = self.wide and name not in ("scan", "while")
+                same = str(sorted(eqn.params.items())) if alike else known
+                outputs = self._once((name, *inputs, same), eqn.outvars)
+                if len(self.bytes) > known:
+                    self.steps += self._steps(eqn, inputs, outputs)
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(v) for v in jaxpr.outvars]
+
+    def _once(self, key: Any, results: list[Any]) -> list[Array]:
+        """New arrays for `results`, or those of the same key. A CPU's compiler drops the barriers
+        of remat and then sees that it computes the same twice; there, remat saves in loops alone.
+        """
+        if key not in self.made:
+            self.made[key] = [self.array(v.aval) for v in results]
+        return self.made[key]
 
     def _steps(self, eqn: Any, inputs: list[Array], outputs: list[Array]) -> Iterable[_Step]:
         name, params = eqn.primitive.name, eqn.params
@@ -109,30 +124,26 @@ class _Program:
         return [_Step(name, inputs, outputs, body)]
 
     def _operand(self, eqn: Any, first: Array) -> Array:
-        """The first operand of a matmul, transposed if the sum is not over its last axes: XLA
-        writes it out as soon as it is there, and once for all such matmuls.
-        """
+        """The first operand of a matmul, transposed if the sum is not over its last axes."""
         contracted, rank = eqn.params["dimension_numbers"][0][0], eqn.invars[0].aval.ndim
         if tuple(contracted) == tuple(range(rank - len(contracted), rank)):
             return first
-        free = (axis for axis in range(rank) if axis not in contracted)
-        return self._copy(first, (*free, *contracted), "transposed")
+        order = sorted(range(rank), key=lambda axis: axis in contracted)
+        return self._copy(first, tuple(order), "transposed")
 
     def _convolved(self, eqn: Any, inputs: list[Array]) -> list[Array]:
-        """The operands of a convolution, each transposed if its axes are not in the order that the
-        library takes: batch, space, channels; and of the kernel space, inputs, outputs. The kernel's
-        gradient sums over the batch, for which both are in another.
+        """The operands of a convolution, each transposed if its axes are not as the library takes
+        them: batch, space, channels; of the kernel space, inputs, outputs. For the gradient of the
+        kernel, which sums over the batch, both are.
         """
         dims = eqn.params["dimension_numbers"]
         (batch, channels, *space), (outs, ins, *taps) = dims.lhs_spec, dims.rhs_spec
         orders = [(batch, *space, channels), (*taps, ins, outs)]
-        return [
-            array if order == tuple(range(len(order))) else self._copy(array, order, "transpose")
-            for array, order in zip(inputs, orders, strict=True)
-        ]
+        pairs = zip(inputs, orders, strict=True)
+        return [a if [*o] == sorted(o) else self._copy(a, o, "transpose") for a, o in pairs]
 
     def _copy(self, array: Array, order: tuple[int, ...], name: str) -> Array:
-        """`array` with its axes in this order; it is made by a step of this name."""
+        """`array` with its axes in this order, written as soon as it is there, and once."""
         if (array, order) not in self.transposed:
             self.bytes.append(self.bytes[array])
             copy = self.transposed[array, order] = len(self.bytes) - 1
