@@ -8,5 +8,8 @@ from scaling.config.choices import Family
 
 DEFAULT = "transformer"
 FAMILIES: dict[str, Family | str] = {
+    "lstm": "scaling.families.lstm:FAMILY",
+    "mlp": "scaling.families.mlp:FAMILY",
     "random_features": "scaling.families.random_features:FAMILY",
+    "resnet": "scaling.families.resnet:FAMILY",
 }
