@@ -1,7 +1,7 @@
 """A decoder-only transformer in plain PyTorch, written for `train_step.py` to compare with.
 
-The same mathematics as `scaling/models/transformer.py` at its defaults: pre-norm RMSNorm blocks,
-rotary positions, normed queries and keys, SwiGLU, tied embedding; attention by
+The same mathematics as `scaling/families/transformer/network.py` at its defaults: pre-norm RMSNorm
+blocks, rotary positions, normed queries and keys, SwiGLU, tied embedding; attention by
 `scaled_dot_product_attention`, AdamW and a clipped gradient. Eager mode: `torch.compile` needs a
 C++ compiler, which a machine that only trains has no other use for.
 """

@@ -8,7 +8,7 @@ model is a process of its own, so that its peak of memory is its own. Prints one
 the median over rounds, and one JSON object with `--json`.
 
 MFU counts every matmul's FLOPs, forward and backward, the attention in full and nothing that is
-computed again, over the bfloat16 peak of the data sheet (`matmul` in `ladder.flops_per_token`);
+computed again, over the bfloat16 peak of the data sheet (`matmul` in `sizes.conventions`);
 `causal` is the same with attention only where a query may look.
 """
 
@@ -23,6 +23,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from scaling.costs import sizes
 from scaling.devices import peaks
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -57,8 +58,9 @@ def config_of(name: str, debug: bool, batch: int | None, changes: list[str]) -> 
     """The resolved run of a model; `changes` are field=value, as the command line has them."""
     import ast
 
-    from scaling.config import RunConfig, ladder, override
-    from scaling.config.resolve import CorpusFacts, resolve
+    from scaling.config import RunConfig, override
+    from scaling.config.choices import Facts
+    from scaling.config.resolve import resolve
 
     fields = MODELS[name] | SHARED | (DEBUG if debug else {}) | {"train.steps": 1_000_000}
     if batch is not None:
@@ -69,9 +71,9 @@ def config_of(name: str, debug: bool, batch: int | None, changes: list[str]) -> 
             fields[field] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             fields[field] = {"true": True, "false": False}.get(text, text)
-    facts = CorpusFacts("random", 512 if debug else VOCAB, 10**12, 10**12)
+    facts = Facts("random", 10**9, 10**9, {"vocab": 512 if debug else VOCAB})
     config = override(RunConfig(), fields | {"evals.batch_size": fields["train.batch_size"]})
-    return resolve(config, lambda data, train: facts, ladder.size)
+    return resolve(config, lambda data, train: facts, sizes.size)
 
 
 def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
@@ -80,7 +82,6 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
     import numpy as np
 
     from benchmarks.ours import Step
-    from scaling.config import ladder
     from scaling.devices import xla_flags
     from scaling.train.compilation import planned_bytes
 
@@ -99,7 +100,7 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
             metrics = step()
         last = float(metrics["loss"][-1])
         calls.append((time.perf_counter() - begin) / steps)
-    size = ladder.cost(config)
+    size = sizes.cost(config)
     return {
         "model": name,
         "device": device.device_kind,
@@ -117,12 +118,11 @@ def measure(name: str, config: Any, rounds: int, steps: int) -> dict[str, Any]:
 
 def rates(config: Any, calls: Sequence[float], peak: float | None) -> dict[str, Any]:
     """Of calls that took so many seconds, `train.steps_per_call` steps each; peak: FLOP/s."""
-    from scaling.config import ladder
 
     seconds = [call / config.train.steps_per_call for call in calls]
     step_s = statistics.median(seconds)
     rate = config.train.batch_size * config.data.seq_len / step_s
-    flops = ladder.flops_per_token(config)
+    flops = sizes.conventions(config)
     return {
         "tokens_per_s": rate,
         "step_s": step_s,

@@ -20,6 +20,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from scaling.costs import counts
+
 ROOT = pathlib.Path(__file__).parent.parent
 FIGURE = ROOT / "docs" / "figures" / "growth.png"
 FIELDS = ("width", "depth", "length", "batch", "devices")
@@ -45,7 +47,6 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
 
     jax.config.update("jax_num_cpu_devices", point["devices"])
     from benchmarks.ours import Step, config_of
-    from scaling import costs
     from scaling.check import memory
     from scaling.train.compilation import planned_bytes
 
@@ -53,7 +54,7 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
     step = Step(config)
     for _ in range(2):
         jax.block_until_ready(step())
-    flops = costs.train_ledger(config).matmul / point["devices"]
+    flops = counts.train_ledger(config).matmul / point["devices"]
     ratios, peaks = [], []
     for _ in range(rounds):
         peaks.measured_cpu_peak.cache_clear()

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import costs, optim
-from scaling.config import RunConfig, from_dict
+from scaling.config import RunConfig, from_dict, programs
+from scaling.costs import counts
 from scaling.devices import meshes, sharding
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -62,7 +62,7 @@ class Step:
             **{"positions": positions, "segment_ids": ones},
             **{"loss_mask": ones.astype(np.float32), "target_bytes": ones},
         }
-        names = costs.batch_shapes(config)
+        names = counts.batch_shapes(config)
         batches = {name: np.broadcast_to(batch[name], (calls, *shape)) for name in names}
         mesh = meshes.make_mesh(config.mesh, devices)
         pieces = state_lib.parts(config)
@@ -73,7 +73,7 @@ class Step:
             self._arguments = (
                 place(batches, sharding.stacked_batch_sharding(mesh)),
                 place(np.int32(calls), everywhere),
-                place(optim.hparams(config), everywhere),
+                place(programs.hparams(config), everywhere),
             )
             step = compile_steps(pieces, config, plan)
             self.compiled = step.lower(self.state, *self._arguments).compile()

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from scaling.costs import sizes
+
 ROOT = pathlib.Path(__file__).parent.parent
 LINES = 100
 
@@ -46,13 +48,12 @@ def finish(configs: Sequence[Any], workdir: pathlib.Path) -> None:
     """The directories of runs that are done."""
     import dataclasses
 
-    from scaling.config import ladder
     from scaling.records import RunDirectory
 
     made_by = {"commit": "0" * 40, "dirty": False, "device_kind": "cpu", "device_count": 1}
     for config in configs:
         run = RunDirectory.open(config, workdir)
-        run.start(config, made_by, dataclasses.asdict(ladder.cost(config)))
+        run.start(config, made_by, dataclasses.asdict(sizes.cost(config)))
         steps = config.train.steps
         loss = {"loss": 3.0, "accuracy": 0.1, "grad_norm": 1.0, "update_norm": 0.1, "lr": 1e-3}
         clock = {"time/step_s": 0.1, "time/tokens_per_s": 1e4, "time/mfu": 0.1}

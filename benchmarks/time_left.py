@@ -24,6 +24,7 @@ from typing import Any
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scaling.costs import sizes  # noqa: E402
 from scaling.executors import remaining  # noqa: E402
 from scaling.executors.remaining import Sweep, Work  # noqa: E402
 from scaling.records.timing import Cost  # noqa: E402
@@ -110,12 +111,11 @@ def played(
 
 def replayed(spec: str, workdir: pathlib.Path) -> tuple[list[Look], float]:
     """As `played`, of a finished sweep."""
-    from scaling.config import ladder
     from scaling.executors.progress import SweepProgress
     from scaling.records import RunDirectory, timing
 
     configs, jobs, slots = plan_of(spec, workdir / "nothing has begun here")
-    jobs = sorted(jobs, key=lambda job: -sum(ladder.cost(c).flops for c in job.configs))
+    jobs = sorted(jobs, key=lambda job: -sum(sizes.cost(c).flops for c in job.configs))
     with SweepProgress(configs, jobs, workdir / "nor here", slots) as progress:
         works = list(progress.look().works)
     costs = [timing.of_run(RunDirectory.open(job.configs[0], workdir)) for job in jobs]

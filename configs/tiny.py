@@ -7,20 +7,20 @@ laptop core trains a member in seconds to minutes, large enough that the loss fo
 import ml_collections
 
 from scaling.config import base_config, eval_set, is_debug
-from scaling.config.ladder import Recipe
+from scaling.studies.ladder import Recipe
 
 # How a member of the family grows with its width: two blocks at any width, 15 training bytes a
 # parameter, peak learning rate 0.43 / width. `experiments/learning_rate.py` swept the learning rate
 # at five widths; the best of each follows 1 / width, and the loss is flat around it.
 RECIPE = Recipe(
-    head_dim=16,
+    model={"head_dim": 16},
     aspect=float("inf"),
     min_depth=2,
     base_width=32,
     lr=0.43 / 32,
     lr_exponent=-1.0,
     batch_size=4,
-    tokens_per_param=15.0,
+    units_per_param=15.0,
 )
 
 
@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.optim.schedule = "linear"
     config.optim.final_lr_fraction = 0.0
     config.train.batch_size = RECIPE.batch_size
-    config.train.tokens_per_param = RECIPE.tokens_per_param
+    config.train.tokens_per_param = RECIPE.units_per_param
     config.train.log_every = 20
     config.evals.batches = 64
     config.evals.batch_size = 16

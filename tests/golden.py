@@ -10,20 +10,22 @@ that is stored is where people's finished runs lie: `make golden` only adds to t
 replaces those that have moved, on purpose.
 """
 
-import dataclasses
 import pathlib
 import sys
+from typing import Any
 
 from golden_runs import RUNS
 
-from scaling.config import RunConfig, fingerprint, flat, ladder, override, run_name
-from scaling.config.resolve import CorpusFacts, resolve
+from scaling.config import RunConfig, choices, fingerprint, flat, override, run_name
+from scaling.config.choices import Facts
+from scaling.config.resolve import resolve
+from scaling.costs import sizes
 from scaling.studies import study
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 FOLDER = pathlib.Path(__file__).parent / "golden"
 NAMES = FOLDER / "fingerprints.txt"  # a run a line: what it is, fingerprint, name
-STAND_IN = CorpusFacts("stand-in", vocab=257, train_tokens=10_000_000, validation_tokens=400_000)
+TOKENS, HELD_OUT, VOCAB = 10_000_000, 400_000, 257  # of the stand-in
 
 
 def files(folder: str) -> list[pathlib.Path]:
@@ -33,8 +35,13 @@ def files(folder: str) -> list[pathlib.Path]:
 
 def resolved(config: RunConfig) -> RunConfig:
     """The run on the stand-in."""
-    stand_in = dataclasses.replace(STAND_IN, vocab=config.model.vocab or STAND_IN.vocab)
-    return resolve(config, lambda data, train: stand_in, ladder.size)
+    known = choices.family(config.model).stated(config.model) or {"vocab": VOCAB}
+
+    def stand_in(data: Any, train: Any) -> Facts:
+        units = data.units_per_example
+        return Facts("stand-in", TOKENS // units, HELD_OUT // units, known)
+
+    return resolve(config, stand_in, sizes.size)
 
 
 def _resolve(config: RunConfig) -> dict[str, str]:

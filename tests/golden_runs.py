@@ -5,6 +5,8 @@ identity. Only names and values: any version of the code can be asked for them.
 
 from typing import Any
 
+from scaling.config import LENGTHS
+
 _EXPERTS = "configs/moe.py:debug"
 _TINY = "configs/tiny.py:debug"
 _LM = "configs/lm.py:debug"
@@ -13,8 +15,7 @@ _BPE = {"data.tokenizer": "bpe", "data.bpe_vocab": 512, "model.vocab": 512}
 
 def _length(**given: Any) -> dict[str, Any]:
     """The length of the run, in place of the config's."""
-    names = ("steps", "tokens", "epochs", "flops", "tokens_per_param")
-    return {f"train.{name}": given.get(name) for name in names}
+    return {f"train.{name}": given.get(name) for name in LENGTHS}
 
 
 # What is said of a run -> (config, overrides).
@@ -89,6 +90,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "epochs": (_LM, _length(epochs=0.5) | {"data.unique_tokens": 65_536}),
     "flops": (_LM, _length(flops=1e12)),
     "tokens a parameter": (_LM, _length(tokens_per_param=20.0)),
+    "units": (_LM, _length(units=2e6)),
+    "units a parameter": (_LM, _length(units_per_param=30.0)),
     "tokens a parameter, experts": (_EXPERTS, _length(tokens_per_param=20.0)),
     "flops, experts": (_EXPERTS, _length(flops=1e12)),
     "batch": (_LM, {"train.batch_size": 16}),

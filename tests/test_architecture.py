@@ -16,6 +16,7 @@ ROOMS = [
     ["models", "data", "metrics"],
     ["families"],
     ["objectives", "optim"],
+    ["families"],
     ["costs"],
     ["records"],
     ["studies"],

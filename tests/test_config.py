@@ -1,8 +1,11 @@
 """Configs are strict both ways, resolve fills everything once, and a fingerprint means one run."""
 
 import dataclasses
+import functools
 import json
+import operator
 import re
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -13,32 +16,34 @@ from hypothesis import strategies as st
 
 from scaling import config as config_lib
 from scaling.config import (
-    DataConfig,
     EvalSetConfig,
     OptimConfig,
     RunConfig,
     TrainConfig,
-    TransformerConfig,
     base_config,
+    choices,
     fingerprint,
     flat,
     from_dict,
-    ladder,
     override,
     run_name,
     to_dict,
 )
+from scaling.config.choices import Facts
 from scaling.config.nested import from_text
-from scaling.config.resolve import CorpusFacts, eval_data, resolve
+from scaling.config.resolve import eval_data, resolve
+from scaling.costs import sizes
+from scaling.data.kinds.text import TextConfig
 from scaling.errors import ConfigError
 
 TRAIN_TOKENS = 2**20
 
 
-def facts(data: DataConfig, train_data: DataConfig) -> CorpusFacts:
+def facts(data: TextConfig, train_data: TextConfig) -> Facts:
     """A corpus of bytes; its hash tells which data were asked for, by whom."""
     name = f"{data.source}-{data.part}-{train_data.source}"
-    return CorpusFacts(name, vocab=257, train_tokens=TRAIN_TOKENS, validation_tokens=2**16)
+    length = data.seq_len
+    return Facts(name, TRAIN_TOKENS // length, 2**16 // length, {"vocab": 257})
 
 
 def resolved(**overrides: Any) -> RunConfig:
@@ -46,7 +51,7 @@ def resolved(**overrides: Any) -> RunConfig:
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     lengths = {f"train.{name}" for name in config_lib.LENGTHS}
     start = {} if lengths & set(dotted) else {"train.steps": 10}
-    return resolve(override(RunConfig(), start | dotted), facts, ladder.size)
+    return resolve(override(RunConfig(), start | dotted), facts, sizes.size)
 
 
 # ---- every field, by reflection
@@ -58,6 +63,8 @@ def hint_of(path: str) -> tuple[Any, bool]:
     for key in path.split("."):
         if typing.get_origin(hint) is not None:  # Mapping[str, dataclass]
             hint = typing.get_args(hint)[1]
+        elif hint is RunConfig and key in choices.ROOMS:
+            hint = type(choices.new(key))
         else:
             hint = typing.get_type_hints(hint)[key]
     args = typing.get_args(hint)
@@ -108,12 +115,20 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     args = typing.get_args(hint)
     if type(None) in args:
         return st.none() | values_of(next(a for a in args if a is not type(None)))
+    if isinstance(hint, types.UnionType):
+        return st.one_of(map(values_of, args))
     if typing.get_origin(hint) is Literal:
         return st.sampled_from(args)
     if typing.get_origin(hint) is not None:
         return st.dictionaries(st.text("abc", min_size=1), values_of(args[1]), max_size=3)
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
+        if hint is RunConfig:  # any of the families, kinds of data and objectives
+            for group in choices.ROOMS:
+                known = [choices.record(group, name).config for name in choices.registry(group)]
+                hints[group] = (
+                    known[0] if len(known) == 1 else functools.reduce(operator.or_, known)
+                )
         return st.builds(typing.cast(Any, hint), **{k: values_of(h) for k, h in hints.items()})
     plain: dict[Any, st.SearchStrategy[Any]] = {
         bool: st.booleans(),
@@ -139,7 +154,9 @@ def test_the_base_config_dict_is_the_defaults() -> None:
 
 
 def test_every_field_can_be_set_in_the_config_dict_and_on_the_command_line() -> None:
-    assert set(FIELDS) - set(CHANGEABLE) == {"model.family", "objective.name"}  # one choice each
+    assert set(FIELDS) - set(CHANGEABLE) <= {
+        f"{group}.{room.field}" for group, room in choices.ROOMS.items()
+    }
     expected = override(RunConfig(), CHANGEABLE)
     assert {p for p, v in flat(expected).items() if v != FIELDS[p]} == set(CHANGEABLE)
 
@@ -285,11 +302,11 @@ LENGTHS = [
 @pytest.mark.parametrize(("name", "amount", "steps"), LENGTHS)
 def test_each_training_length_becomes_steps(name: str, amount: float, steps: int | None) -> None:
     config = resolved(**{f"train__{name}": amount})
-    size = ladder.size(config)
+    size = sizes.size(config)
     if name == "tokens_per_param":
         steps = round(amount * size.params / (32 * 256))
     if name == "flops":
-        steps = round(amount / size.flops_per_token / (32 * 256))
+        steps = round(amount / size.flops_per_unit / (32 * 256))
     assert config.train == TrainConfig(steps=steps)
 
 
@@ -323,8 +340,8 @@ VALID: list[dict[str, Any]] = [
 @pytest.mark.parametrize("overrides", VALID)
 def test_resolve_is_idempotent_and_leaves_nothing_open(overrides: dict[str, Any]) -> None:
     config = resolved(**overrides)
-    assert resolve(config, facts, ladder.size) == config
-    assert fingerprint(resolve(config, facts, ladder.size)) == fingerprint(config)
+    assert resolve(config, facts, sizes.size) == config
+    assert fingerprint(resolve(config, facts, sizes.size)) == fingerprint(config)
     stored = from_dict(json.loads(json.dumps(to_dict(config))))
     assert stored == config
     assert fingerprint(stored) == fingerprint(config)
@@ -347,7 +364,7 @@ def test_derived_sizes() -> None:
 
 
 def test_evaluation_sets_take_the_training_corpus_but_for_what_they_change() -> None:
-    data = DataConfig(source="tfds:x", part="code", seq_len=64, corpus="h")
+    data = TextConfig(source="tfds:x", part="code", seq_len=64, corpus="h")
     assert eval_data(data, EvalSetConfig()) == data
     part = eval_data(data, EvalSetConfig(part="docs"))
     assert part == dataclasses.replace(data, part="docs", corpus=None)
@@ -367,7 +384,7 @@ def test_evaluation_sets_take_the_training_corpus_but_for_what_they_change() -> 
         ({"model__vocab": 99}, "model.vocab=99, but the tokenizer has 257"),
         ({"train__microbatches": 5}, "train.batch_size=32 is not divisible by train.microbatches"),
         ({"data__unique_tokens": 2**21}, "data.unique_tokens=2097152 must lie between"),
-        ({"data__unique_tokens": 8}, "data.unique_tokens=8 must lie between one window"),
+        ({"data__unique_tokens": 8}, "data.unique_tokens=8 must lie between one example"),
         ({"data__corpus": "else"}, "data.corpus=else is pinned, but"),
         ({"evals__sets": {"val": {"corpus": "else"}}}, "evals.sets.val.corpus=else is pinned"),
         ({"evals__sets": {"ood": {}}}, 'evals.sets must keep the set "val"'),
@@ -476,13 +493,13 @@ def test_the_fingerprint_does_not_see_how_a_config_was_written() -> None:
         dataclasses.replace(config, evals=dataclasses.replace(config.evals, sets=s))
         for s in (sets, dict(reversed(sets.items())))
     )
-    assert fingerprint(resolve(one, facts, ladder.size)) == fingerprint(
-        resolve(two, facts, ladder.size)
+    assert fingerprint(resolve(one, facts, sizes.size)) == fingerprint(
+        resolve(two, facts, sizes.size)
     )
     ints = dataclasses.replace(config, optim=OptimConfig(peak_lr=1, b1=0))
     floats = dataclasses.replace(config, optim=OptimConfig(peak_lr=1.0, b1=0.0))
-    assert fingerprint(resolve(ints, facts, ladder.size)) == fingerprint(
-        resolve(floats, facts, ladder.size)
+    assert fingerprint(resolve(ints, facts, sizes.size)) == fingerprint(
+        resolve(floats, facts, sizes.size)
     )
 
 
@@ -505,10 +522,11 @@ def test_the_run_name_reads_and_ends_in_the_fingerprint() -> None:
     assert run_name(config).isascii()
 
 
-def test_model_configs_cover_the_families_that_objectives_train() -> None:
-    for objective, families in config_lib.FAMILIES_OF.items():
-        assert families, objective
-        assert set(families) <= set(config_lib.MODEL_CONFIGS)
-    assert config_lib.MODEL_CONFIGS["transformer"] is TransformerConfig
-    for family, cls in config_lib.MODEL_CONFIGS.items():
-        assert cls().family == family
+@pytest.mark.parametrize("group", choices.ROOMS)
+def test_every_choice_is_found_by_the_first_field_of_its_config(group: str) -> None:
+    room = choices.ROOMS[group]
+    for name in choices.registry(group):
+        assert getattr(choices.new(group, name), room.field) == name
+        assert choices.config_class(group, {room.field: name}) is type(choices.new(group, name))
+    with pytest.raises(ConfigError, match=rf"{group}\.{room.field}='nothing' is no {room.what}"):
+        from_dict({group: {room.field: "nothing"}})

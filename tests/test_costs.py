@@ -8,30 +8,27 @@ import jax
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from scaling import costs, data, optim
-from scaling.config import (
-    DataConfig,
-    MoEConfig,
-    RunConfig,
-    TrainConfig,
-    TransformerConfig,
-    ladder,
-    override,
-)
-from scaling.config.resolve import resolve_transformer
+from scaling import data, optim
+from scaling.config import RunConfig, TrainConfig, override
+from scaling.config.choices import Facts
+from scaling.costs import counts, sizes
 from scaling.costs.ledger import Ledger, ledger, total
+from scaling.data.kinds.text import TextConfig
 from scaling.devices import meshes, peaks, sharding
-from scaling.models import build
+from scaling.families import build, transformer
+from scaling.families.transformer import TransformerConfig
+from scaling.families.transformer import sizes as closed
 from scaling.models.attention import SHORT
-from scaling.objectives import build as build_objective
+from scaling.models.fields import MoEConfig
+from scaling.objectives.objective import build as build_objective
 from scaling.train import state as state_lib
 from scaling.train.step import gradients
 from tests.models.test_attention import keys_per_query
 
 
 def run(seq_len: int, **model) -> RunConfig:
-    model = resolve_transformer(TransformerConfig(**model), vocab=257)
-    train, data = TrainConfig(steps=1, batch_size=4), DataConfig(seq_len=seq_len)
+    model = transformer.resolve(TransformerConfig(**model), Facts("", 0, 0, {"vocab": 257}))
+    train, data = TrainConfig(steps=1, batch_size=4), TextConfig(seq_len=seq_len)
     return RunConfig(model=model, train=train, data=data)
 
 
@@ -57,7 +54,7 @@ def forward(config: RunConfig):
 
 
 def forward_ledger(config: RunConfig) -> Ledger:
-    return ledger(forward(config), costs.params_shapes(config), costs.batch_shapes(config))
+    return ledger(forward(config), counts.params_shapes(config), counts.batch_shapes(config))
 
 
 def without_scan(config: RunConfig) -> RunConfig:
@@ -70,20 +67,20 @@ def test_matmul_flops_of_the_program_are_the_closed_formula(config, scan):
     config = config if scan else without_scan(config)
     seq_len = config.data.seq_len
     keys = keys_per_query(seq_len, config.model.window)
-    forward = ladder.flops_with_keys(config.model, keys)
+    forward = closed.flops_with_keys(config.model, keys)
     # The long form computes the scores again in the backward pass, the half of what it computes.
     again = forward.attention_scores / 2 if seq_len > SHORT else 0
     tokens = seq_len * config.train.batch_size
     assert forward_ledger(config).matmul == tokens * forward.total
-    assert costs.train_ledger(config).matmul == tokens * (3 * forward.total + again)
+    assert counts.train_ledger(config).matmul == tokens * (3 * forward.total + again)
     if keys == seq_len:  # attention in one block is the full convention
-        assert ladder.size(config).flops_per_token == 3 * forward.total
+        assert sizes.size(config).flops_per_unit == 3 * forward.total
 
 
 def test_dropless_experts_cost_what_their_own_tokens_cost():
     """Whatever a platform makes of it: the count is that of the ragged product."""
     config = override(RUNS["experts"], {"model.moe.capacity_factor": None})
-    for count in (forward_ledger, costs.train_ledger):
+    for count in (forward_ledger, counts.train_ledger):
         dropless, slots = count(config), count(RUNS["experts"])
         assert (dropless.matmul, dropless.open_loops) == (slots.matmul, 0)
 
@@ -92,17 +89,17 @@ def test_capacity_costs_its_slots():
     """The formula charges a token for its own experts, the program computes empty slots too."""
     config = override(RUNS["experts"], {"model.moe.capacity_factor": 1.5})
     tokens = config.data.seq_len * config.train.batch_size
-    counted = costs.train_ledger(config).matmul - costs.train_ledger(RUNS["experts"]).matmul
-    experts = ladder.transformer_flops(config.model, config.data.seq_len).experts
+    counted = counts.train_ledger(config).matmul - counts.train_ledger(RUNS["experts"]).matmul
+    experts = closed.transformer_flops(config.model, config.data.seq_len).experts
     assert counted == 0.5 * tokens * 3 * experts
 
 
 def test_remat_costs_one_more_forward_pass_of_the_blocks():
     config = RUNS["gated"]
-    again = costs.train_ledger(override(config, {"model.remat": "full"})).matmul
-    forward = ladder.transformer_flops(config.model, config.data.seq_len)
+    again = counts.train_ledger(override(config, {"model.remat": "full"})).matmul
+    forward = closed.transformer_flops(config.model, config.data.seq_len)
     blocks = (forward.total - forward.head) * config.data.seq_len * config.train.batch_size
-    extra = again - costs.train_ledger(config).matmul
+    extra = again - counts.train_ledger(config).matmul
     # The last matmul of a block is not needed to differentiate it.
     assert 0.8 * blocks < extra <= blocks
 
@@ -110,24 +107,24 @@ def test_remat_costs_one_more_forward_pass_of_the_blocks():
 def test_attention_by_a_kernel_counts_as_blocks():
     """For a TPU the program has a kernel, which the ledger cannot look into."""
     config = RUNS["blocks of queries"]
-    wanted = costs.train_ledger(config)
+    wanted = counts.train_ledger(config)
     device = AbstractDevice("TPU v5 lite", 1, "tpu")
     mesh = AbstractMesh((1,), ("data",), (AxisType.Auto,), abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
-        args = costs.params_shapes(config), costs.batch_shapes(config)
+        args = counts.params_shapes(config), counts.batch_shapes(config)
         assert "pallas_call" in str(jax.make_jaxpr(forward(config))(*args))
-        assert costs.train_ledger(config) == wanted
+        assert counts.train_ledger(config) == wanted
 
 
 def test_attention_that_is_kept_is_not_computed_again():
     config = LONG["long"]
-    counts = [
-        costs.train_ledger(override(config, {"model.remat": remat})).matmul
+    matmuls = [
+        counts.train_ledger(override(config, {"model.remat": remat})).matmul
         for remat in ("full", "attention")
     ]
     keys = keys_per_query(config.data.seq_len)
-    scores = ladder.flops_with_keys(config.model, keys).attention_scores
-    assert counts[0] - counts[1] == scores * config.data.seq_len * config.train.batch_size
+    scores = closed.flops_with_keys(config.model, keys).attention_scores
+    assert matmuls[0] - matmuls[1] == scores * config.data.seq_len * config.train.batch_size
 
 
 def test_remat_computes_again_what_its_policy_does_not_keep():
@@ -135,7 +132,7 @@ def test_remat_computes_again_what_its_policy_does_not_keep():
     config = run(512, width=32, depth=2, heads=2)
 
     def counted(remat):
-        return costs.train_ledger(override(config, {"model.remat": remat})).matmul
+        return counts.train_ledger(override(config, {"model.remat": remat})).matmul
 
     none = counted("none")
     extra = {r: counted(r) - none for r in ("dots", "offload", "attention", "full")}
@@ -147,10 +144,10 @@ def test_remat_computes_again_what_its_policy_does_not_keep():
 def test_chunks_of_the_loss_cost_one_more_head():
     """The closed formula does not count it, the ledger does."""
     config = RUNS["gated"]
-    again = costs.train_ledger(override(config, {"objective.chunk": 16})).matmul
-    head = ladder.transformer_flops(config.model, config.data.seq_len).head
+    again = counts.train_ledger(override(config, {"objective.chunk": 16})).matmul
+    head = closed.transformer_flops(config.model, config.data.seq_len).head
     tokens = config.data.seq_len * config.train.batch_size
-    assert again - costs.train_ledger(config).matmul == tokens * head
+    assert again - counts.train_ledger(config).matmul == tokens * head
 
 
 @pytest.mark.parametrize("microbatches", [1, 2, 4])
@@ -160,11 +157,15 @@ def test_microbatches_are_counted_as_the_step_cuts_them(microbatches):
     config = override(RUNS["gated"], chunks | {"train.microbatches": microbatches})
     pieces = state_lib.parts(config)
     step = functools.partial(gradients, pieces, microbatches)
-    shapes = costs.params_shapes(config), costs.batch_shapes(config), optim.hparams_shapes(config)
-    counted = costs.train_ledger(config)
+    shapes = (
+        counts.params_shapes(config),
+        counts.batch_shapes(config),
+        optim.hparams_shapes(config),
+    )
+    counted = counts.train_ledger(config)
     assert counted.matmul == ledger(step, *shapes, jax.eval_shape(jax.random.key, 0)).matmul
-    assert (counted.matmul == costs.train_ledger(RUNS["gated"]).matmul) == (microbatches == 4)
-    parts = costs.parts_ledger(config)
+    assert (counted.matmul == counts.train_ledger(RUNS["gated"]).matmul) == (microbatches == 4)
+    parts = counts.parts_ledger(config)
     assert total(c for passes in parts.values() for c in passes.values()) == counted
 
 
@@ -172,7 +173,7 @@ def test_microbatches_are_counted_as_the_step_cuts_them(microbatches):
 def test_the_shapes_of_a_batch_are_those_of_its_data(masked, tiny):
     """A group of runs stacks its batches in them, and hashes are of bits."""
     config = tiny({"data.mask_documents": masked})
-    batch, shapes = data.train_batches(config).batch(0), costs.batch_shapes(config)
+    batch, shapes = data.train_batches(config).batch(0), counts.batch_shapes(config)
     assert {n: (x.shape, x.dtype) for n, x in batch.items()} == {
         n: (s.shape, s.dtype) for n, s in shapes.items()
     }
@@ -187,10 +188,10 @@ def test_the_shapes_of_a_batch_are_those_of_its_data(masked, tiny):
 )
 def test_flops_are_within_2_percent_of_the_compilers(config):
     config = without_scan(config)
-    params, batch = costs.params_shapes(config), costs.batch_shapes(config)
+    params, batch = counts.params_shapes(config), counts.batch_shapes(config)
     for function, counted in (
         (jax.jit(forward(config)), forward_ledger(config)),
-        (jax.jit(costs.gradient(config)), costs.train_ledger(config)),
+        (jax.jit(counts.gradient(config)), counts.train_ledger(config)),
     ):
         compiler = function.lower(params, batch).compile().cost_analysis()["flops"]
         assert abs(counted.flops / compiler - 1) < 0.02
@@ -211,12 +212,12 @@ def test_a_pipeline_executes_its_bubble_and_nothing_more(fields):
     )
     mesh = meshes.make_mesh(config.mesh, jax.devices()[:2])
     tokens = config.data.seq_len * config.train.batch_size
-    head = tokens * ladder.transformer_flops(config.model, config.data.seq_len).head
-    for count, passes in ((forward_ledger, 1), (costs.train_ledger, 3)):
+    head = tokens * closed.transformer_flops(config.model, config.data.seq_len).head
+    for count, passes in ((forward_ledger, 1), (counts.train_ledger, 3)):
         useful = count(config).matmul - passes * head
         with sharding.context(mesh):
             executed = count(config).matmul - passes * head
-        assert executed == useful * costs.pipeline_overhead(config)
+        assert executed == useful * counts.pipeline_overhead(config)
 
 
 @pytest.mark.slow
@@ -231,14 +232,14 @@ def test_flops_of_a_pipeline_are_within_2_percent_of_the_compilers(model):
     mesh = meshes.make_mesh(config.mesh, jax.devices()[:2])
     placed = state_lib.layout(pieces, config, mesh).shardings.params
     with sharding.context(mesh):
-        params, batch = costs.params_shapes(config), costs.batch_shapes(config)
+        params, batch = counts.params_shapes(config), counts.batch_shapes(config)
         step = jax.jit(
-            costs.gradient(config),
+            counts.gradient(config),
             in_shardings=(placed, sharding.batch_sharding(mesh)),
             out_shardings=(None, placed),
         )
         compiler = 2 * step.lower(params, batch).compile().cost_analysis()["flops"]
-        counted = costs.train_ledger(config).flops
+        counted = counts.train_ledger(config).flops
     assert abs(counted / compiler - 1) < 0.02
 
 
@@ -252,11 +253,11 @@ def test_the_peak_of_the_cpu_is_measured_once_and_shared_by_its_devices():
 
 def test_the_update_costs_some_flops_a_parameter():
     config = override(RUNS["gated"], {"optim.warmup_steps": 0})
-    count, params = costs.optimizer_ledger(config), ladder.size(config).params
+    count, params = counts.optimizer_ledger(config), sizes.size(config).params
     assert (count.matmul, count.open_loops) == (0, 0)
     assert 10 < count.flops / params < 40
     plain = override(config, {"optim.name": "sgd", "optim.clip_norm": None})
-    assert costs.optimizer_ledger(plain).flops < count.flops / 1.5
+    assert counts.optimizer_ledger(plain).flops < count.flops / 1.5
 
 
 @pytest.mark.parametrize("name", ["gated", "experts", "blocks of queries", "long"])
@@ -264,9 +265,9 @@ def test_the_update_costs_some_flops_a_parameter():
 def test_every_part_of_the_model_has_its_matmuls_in_every_pass(name, remat):
     config = override((RUNS | LONG)[name], {"model.remat": remat})
     tokens = config.data.seq_len * config.train.batch_size
-    parts = costs.parts_ledger(config)
+    parts = counts.parts_ledger(config)
     keys = keys_per_query(config.data.seq_len, config.model.window)
-    formula = dataclasses.asdict(ladder.flops_with_keys(config.model, keys))
+    formula = dataclasses.asdict(closed.flops_with_keys(config.model, keys))
     for part, flops in formula.items():
         if flops:
             # The long form computes its scores again: forward 2, backward 5 matmuls of their size.
@@ -281,4 +282,4 @@ def test_every_part_of_the_model_has_its_matmuls_in_every_pass(name, remat):
         assert total(parts[part].values()).matmul == 0
     assert parts["norms"]["forward"].flops > parts["norms"]["remat"].flops
     everything = total(count for passes in parts.values() for count in passes.values())
-    assert everything == costs.train_ledger(config)
+    assert everything == counts.train_ledger(config)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from scaling import costs
+from scaling.costs import counts
 from scaling.devices import meshes
 from scaling.records import RunDirectory
 from scaling.train import fingerprints
@@ -77,8 +77,8 @@ def test_the_state_of_a_run_is_the_same_sharded(tiny):
         state = state_lib.init(pieces, config, plan)
         trees = (state.params, state.opt_state, state.ema)
         hashes = jax.jit(lambda *trees: fingerprints.of_step(*trees, {}))(*trees)
-        names = fingerprints.names(*trees, costs.batch_shapes(config))
-        assert len(names) == len(hashes) + len(costs.batch_shapes(config))
+        names = fingerprints.names(*trees, counts.batch_shapes(config))
+        assert len(names) == len(hashes) + len(counts.batch_shapes(config))
         found.append(hashes.tolist())
     assert found[0] == found[1]
 

@@ -8,25 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling import costs
-from scaling.config import (
-    LENGTHS,
-    DataConfig,
-    MoEConfig,
-    RunConfig,
-    TrainConfig,
-    TransformerConfig,
-    ladder,
-    override,
-)
-from scaling.config.resolve import resolve_transformer
+from scaling.config import LENGTHS, RunConfig, TrainConfig, override
+from scaling.config.choices import Facts
+from scaling.costs import counts, sizes
+from scaling.data.kinds.text import TextConfig
 from scaling.errors import ConfigError
+from scaling.families import transformer
+from scaling.families.transformer import TransformerConfig
+from scaling.families.transformer import sizes as closed
+from scaling.models.fields import MoEConfig
+from scaling.studies import ladder
 
-RECIPE = ladder.Recipe(head_dim=16, batch_exponent=0.5)
+BYTES = Facts("", 0, 0, {"vocab": 257})
+RECIPE = ladder.Recipe(model={"head_dim": 16}, batch_exponent=0.5)
 
 
 def resolved(config: RunConfig, vocab: int = 257) -> RunConfig:
-    return dataclasses.replace(config, model=resolve_transformer(config.model, vocab))
+    return dataclasses.replace(
+        config, model=transformer.resolve(config.model, Facts("", 0, 0, {"vocab": vocab}))
+    )
 
 
 @st.composite
@@ -52,15 +52,16 @@ def transformers(draw) -> TransformerConfig:
         scan_layers=draw(st.booleans()),
         moe=moe,
     )
-    return resolve_transformer(config, vocab=draw(st.integers(1, 60)))
+    facts = Facts("", 0, 0, {"vocab": draw(st.integers(1, 60))})
+    return transformer.resolve(config, facts)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(transformers())
 def test_params_by_formula_are_those_of_the_shapes(model):
-    config = RunConfig(model=model, data=DataConfig(seq_len=4), train=TrainConfig(batch_size=1))
-    shapes = costs.params_shapes(config)
-    size = ladder.size(config)
+    config = RunConfig(model=model, data=TextConfig(seq_len=4), train=TrainConfig(batch_size=1))
+    shapes = counts.params_shapes(config)
+    size = sizes.size(config)
     assert size.params == sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     tables = [shapes["embedding"].shape]
     if not model.tie_embeddings:
@@ -75,10 +76,10 @@ def test_params_by_formula_are_those_of_the_shapes(model):
 
 def test_conventions_of_flops_differ_by_what_their_names_say():
     config = resolved(RunConfig())
-    model, seq_len, by_name = config.model, config.data.seq_len, ladder.flops_per_token(config)
-    params = ladder.transformer_params(model)
+    model, seq_len, by_name = config.model, config.data.seq_len, sizes.conventions(config)
+    params = closed.transformer_params(model)
     scores = 12 * model.depth * model.width * seq_len  # heads x head_dim is the width here
-    assert ladder.size(config).flops_per_token == by_name["matmul"]
+    assert sizes.size(config).flops_per_unit == by_name["matmul"]
     # Tied: the embedding's parameters are the head's matrix, so only norms do no matmul.
     assert by_name["palm"] - by_name["matmul"] == 6 * params.norms
     softmax = 3 * 3 * model.depth * model.heads * seq_len
@@ -93,8 +94,8 @@ def test_a_window_charges_only_its_keys(window):
     windowed = dataclasses.replace(plain, window=window)
     seen = [min(query + 1, window) for query in range(seq_len)]
     for convention, keys in (("full", max(seen)), ("causal", sum(seen) / seq_len)):
-        flops = ladder.transformer_flops(windowed, seq_len, convention)
-        assert flops == ladder.flops_with_keys(plain, keys)
+        flops = closed.transformer_flops(windowed, seq_len, convention)
+        assert flops == closed.flops_with_keys(plain, keys)
 
 
 @pytest.mark.parametrize("width", range(2, 400, 6))
@@ -141,7 +142,7 @@ def test_every_ladder_keeps_the_base_s_proportions():
     base = grouped(mlp="plain", mlp_width=300)
     for run in (
         *ladder.isoflop(RECIPE, (64, 512), (1e12,), base),
-        *ladder.chinchilla(RECIPE, base, 257, (1e13, 1e15)),
+        *ladder.chinchilla(RECIPE, base, BYTES, (1e13, 1e15)),
     ):
         model = resolved(override(base, run)).model
         assert model.mlp_width == math.ceil(model.width * 300 / 256)
@@ -151,7 +152,7 @@ def test_every_ladder_keeps_the_base_s_proportions():
 def test_a_rung_without_a_base_is_the_default_model_of_its_width():
     model = resolved(override(grouped(), RECIPE.rung(64))).model
     alone = TransformerConfig(width=64, depth=model.depth, heads=4)
-    assert model == resolve_transformer(alone, 257)
+    assert model == transformer.resolve(alone, Facts("", 0, 0, {"vocab": 257}))
 
 
 def test_an_odd_width_is_refused():
@@ -170,18 +171,18 @@ def test_isoflop_runs_all_spend_the_budget():
 
 def test_chinchilla_runs_take_the_width_of_the_wanted_ratio():
     budgets = [10.0**e for e in range(12, 19)]
-    runs = ladder.chinchilla(RECIPE, RunConfig(), 257, budgets)
+    runs = ladder.chinchilla(RECIPE, RunConfig(), BYTES, budgets)
     widths = [run["model.width"] for run in runs]
     assert widths == sorted(widths)
 
     def ratio(width: int, budget: float) -> float:
-        size = ladder.size(resolved(override(RunConfig(), RECIPE.rung(width))))
-        return budget / size.flops_per_token / size.params / RECIPE.tokens_per_param
+        size = sizes.size(resolved(override(RunConfig(), RECIPE.rung(width))))
+        return budget / size.flops_per_unit / size.params / RECIPE.units_per_param
 
     for width, budget in zip(widths, budgets, strict=True):
         chosen = abs(math.log(ratio(width, budget)))
-        for other in (width - RECIPE.head_dim, width + RECIPE.head_dim):
+        for other in (width - RECIPE.model["head_dim"], width + RECIPE.model["head_dim"]):
             if other > 0:
                 assert chosen <= abs(math.log(ratio(other, budget)))
     with pytest.raises(ConfigError, match="too small"):
-        ladder.chinchilla(RECIPE, RunConfig(), 257, [1e6])
+        ladder.chinchilla(RECIPE, RunConfig(), BYTES, [1e6])

@@ -6,7 +6,8 @@ import jax
 import pytest
 
 from scaling.check import compiled, memory, target
-from scaling.config import RunConfig, ladder, override
+from scaling.config import RunConfig, override
+from scaling.costs import sizes
 from scaling.devices import meshes
 from tests.test_costs import run
 
@@ -62,7 +63,7 @@ def test_the_estimate_is_within_10_percent_of_the_compilers_plan(fields):
 
 def test_the_state_is_exact():
     found = memory.estimate_bytes(base())
-    assert found.params == 4 * ladder.size(base()).params
+    assert found.params == 4 * sizes.size(base()).params
     assert 2 * found.params <= found.optimizer < 2 * found.params + 100  # and some counters
     lion = override(base(), {"optim.name": "lion", "optim.ema_decay": 0.9})
     assert memory.estimate_bytes(lion).optimizer == pytest.approx(2 * found.params, rel=1e-3)

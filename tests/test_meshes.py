@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from scaling import data, optim
-from scaling.config import RunConfig, override, to_dict
+from scaling import data
+from scaling.config import RunConfig, override, programs, to_dict
 from scaling.devices import meshes, sharding
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -130,7 +130,7 @@ class Runs:
         with sharding.context(plan.mesh):
             run = compile_steps(state_lib.parts(config), config, plan)
             state = place(self.state, plan.shardings)
-            hparams = place(optim.hparams(config), whole)
+            hparams = place(programs.hparams(config), whole)
             for batch in self.batches:
                 batch = place({name: x[None] for name, x in batch.items()}, rows)
                 state, metrics = run(state, batch, place(np.int32(1), whole), hparams)

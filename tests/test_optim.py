@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling import optim
-from scaling.config import OptimConfig, RunConfig, TrainConfig
+from scaling.config import OptimConfig, RunConfig, TrainConfig, programs
 
 SCHEDULES = ("cosine", "wsd", "linear", "rsqrt", "constant")
 NAMES = ("adamw", "adafactor", "lion", "sgd")
@@ -26,7 +26,7 @@ def run_config(steps: int = 100, warmup: int = 10, seed: int = 0, **fields: Any)
 def curve(schedule: str, **fields: Any) -> np.ndarray:
     config = run_config(schedule=schedule, **fields)
     steps = jnp.arange(config.train.steps)
-    h = jax.tree.map(jnp.asarray, optim.hparams(config))
+    h = jax.tree.map(jnp.asarray, programs.hparams(config))
     return np.asarray(jax.vmap(lambda s: optim.learning_rate(s, h, schedule))(steps))
 
 
@@ -120,7 +120,7 @@ def test_constant_stays() -> None:
 
 
 def test_hparams_are_strongly_typed_scalars_and_follow_the_switches() -> None:
-    h = optim.hparams(run_config(seed=2**32 - 1))
+    h = programs.hparams(run_config(seed=2**32 - 1))
     assert h["seed"].dtype == np.uint32
     assert h["seed"] == 2**32 - 1
     assert all(v.dtype == np.float32 for name, v in h.items() if name != "seed")
@@ -128,13 +128,13 @@ def test_hparams_are_strongly_typed_scalars_and_follow_the_switches() -> None:
     assert h["decay_steps"] == 20
     assert "clip_norm" in h
     assert "ema_decay" not in h
-    h = optim.hparams(run_config(clip_norm=None, ema_decay=0.99))
+    h = programs.hparams(run_config(clip_norm=None, ema_decay=0.99))
     assert "clip_norm" not in h
     assert h["ema_decay"] == np.float32(0.99)
 
 
 def updates(config: RunConfig, count: int = 5, seed: int = 0) -> tuple[Any, Any, list[optim.Info]]:
-    optimizer, h = optim.build(config.optim), optim.hparams(config)
+    optimizer, h = optim.build(config.optim), programs.hparams(config)
     params = random_tree(seed)
     state, infos = optimizer.init(params), []
     for step in range(count):
@@ -172,7 +172,7 @@ def test_numbers_do_not_recompile_and_structure_does() -> None:
     runs += [run_config(steps=50), run_config(seed=5)]
     for config in runs:
         optimizer = optim.build(config.optim)
-        args = (grads, optimizer.init(params), params, jnp.int32(4), optim.hparams(config))
+        args = (grads, optimizer.init(params), params, jnp.int32(4), programs.hparams(config))
         jitted(optimizer, *args)
     assert len(traces) == 1
     structure: dict[str, Any] = {
@@ -195,7 +195,7 @@ def test_mapping_over_hparams_is_one_update_each(name: str) -> None:
     def update(h: optim.Hparams) -> Any:
         return optimizer.update(grads, optimizer.init(params), params, 3, h)[0]
 
-    both = [optim.hparams(first), optim.hparams(second)]
+    both = [programs.hparams(first), programs.hparams(second)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *both)
     together = jax.vmap(update)(stacked)
     for i, h in enumerate(both):
@@ -265,7 +265,7 @@ def test_adafactor_factors_large_matrices_only() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_scanned_and_unrolled_leaves_get_the_same_update(name: str) -> None:
     config = run_config(name=name, clip_norm=None)
-    optimizer, h = optim.build(config.optim), optim.hparams(config)
+    optimizer, h = optim.build(config.optim), programs.hparams(config)
     rng = np.random.default_rng(0)
 
     def array() -> dict[str, jax.Array]:
@@ -292,7 +292,7 @@ def test_norm_scales_are_not_decayed(name: str, scanned: bool) -> None:
         "embedding": jnp.ones((11, 4)),
     }
     config = run_config(name=name, weight_decay=0.5, schedule="constant", warmup=0, peak_lr=0.1)
-    optimizer, h = optim.build(config.optim), optim.hparams(config)
+    optimizer, h = optim.build(config.optim), programs.hparams(config)
     zeros = jax.tree.map(jnp.zeros_like, params)
     new, _, _ = optimizer.update(zeros, optimizer.init(params), params, 0, h)
     expected = {
@@ -315,7 +315,7 @@ def test_independent_decay_does_not_know_the_height_of_the_peak() -> None:
         optimizer, params = optim.build(config.optim), {"w": jnp.ones((2, 2))}
         zeros = jax.tree.map(jnp.zeros_like, params)
         state = optimizer.init(params)
-        new, _, _ = optimizer.update(zeros, state, params, step, optim.hparams(config))
+        new, _, _ = optimizer.update(zeros, state, params, step, programs.hparams(config))
         return 1.0 - float(new["w"][0, 0])
 
     for step, factor in ((4, 0.5), (9, 1.0), (54, 0.5)):
@@ -331,7 +331,7 @@ def test_clipping_is_optax(scale: float) -> None:
     config = run_config(
         name="sgd", b1=0.0, schedule="constant", warmup=0, peak_lr=1.0, weight_decay=0.0
     )
-    optimizer, h = optim.build(config.optim), optim.hparams(config)
+    optimizer, h = optim.build(config.optim), programs.hparams(config)
     params, grads = random_tree(0), random_tree(1, scale)
     zeros = jax.tree.map(jnp.zeros_like, params)
     new, _, info = optimizer.update(grads, optimizer.init(zeros), zeros, 0, h)

@@ -161,7 +161,7 @@ def test_no_metrics_before_the_first_line(tmp_path):
     run = started(resolved(), tmp_path)
     run.truncate(0)
     assert run.metrics() == []
-    assert list(curves(run).columns) == ["step", "split", "loss", "tokens"]
+    assert list(curves(run).columns) == ["step", "split", "loss", "amount", "tokens"]
 
 
 # ---- status.json

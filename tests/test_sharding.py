@@ -17,20 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
-from scaling import models, optim
-from scaling.config import (
-    DataConfig,
-    EvalsConfig,
-    MeshConfig,
-    MoEConfig,
-    OptimConfig,
-    RunConfig,
-    TrainConfig,
-    TransformerConfig,
-)
+from scaling import families, models, optim
+from scaling.config import EvalsConfig, MeshConfig, OptimConfig, RunConfig, TrainConfig
+from scaling.data.kinds.text import TextConfig
 from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError
-from scaling.objectives.cross_entropy import logits
+from scaling.families.transformer import TransformerConfig
+from scaling.models.fields import MoEConfig
+from scaling.objectives.next_token.cross_entropy import logits
 
 MODEL = TransformerConfig(
     width=16, depth=2, heads=4, kv_heads=2, head_dim=4, mlp_width=32, vocab=257
@@ -48,7 +42,7 @@ MESHES = [
 def create(model: TransformerConfig, optimizer: str = "adamw") -> Any:
     """A boxed state: step, parameters, optimizer state."""
     batch = {name: jnp.zeros((1, 8), jnp.int32) for name in ("tokens", "positions", "segment_ids")}
-    params = models.build(model).init(jax.random.key(0), batch)["params"]
+    params = families.build(model).init(jax.random.key(0), batch)["params"]
     opt_state = optim.build(OptimConfig(name=optimizer)).init(params)  # type: ignore[arg-type]
     return {"step": jnp.zeros((), jnp.int32), "params": params, "opt_state": opt_state}
 
@@ -163,7 +157,7 @@ def test_a_batch_that_does_not_divide_names_the_fields() -> None:
 
     def check(batch_size: int = 8, microbatches: int = 1, evals: int = 8, seq_len: int = 8) -> None:
         train = TrainConfig(batch_size=batch_size, microbatches=microbatches)
-        data, evals_config = DataConfig(seq_len=seq_len), EvalsConfig(batch_size=evals)
+        data, evals_config = TextConfig(seq_len=seq_len), EvalsConfig(batch_size=evals)
         meshes.check_batch(RunConfig(train=train, data=data, evals=evals_config), mesh)
 
     check()
@@ -173,7 +167,7 @@ def test_a_batch_that_does_not_divide_names_the_fields() -> None:
         check(microbatches=4)
     with pytest.raises(ConfigError, match=r"evals.batch_size=2 "):
         check(evals=2)
-    with pytest.raises(ConfigError, match=r"data.seq_len=7 .*mesh.seq=2"):
+    with pytest.raises(ConfigError, match=r"an example of 7 tokens .*mesh.seq=2"):
         check(seq_len=7)
 
 
@@ -210,7 +204,8 @@ def test_a_batch_of_any_rank_is_split_by_rows(shape: tuple[int, ...]) -> None:
 def test_the_models_name_no_axis_without_a_rule() -> None:
     """Flax takes an activation axis that no rule names for a whole one, silently."""
     known = {name for name, _ in sharding.PARAMETER_RULES + sharding.ACTIVATION_RULES}
-    source = "".join(p.read_text() for p in Path(models.__file__).parent.glob("*.py"))
+    rooms = [Path(room.__file__).parent for room in (models, families)]
+    source = "".join(p.read_text() for room in rooms for p in room.rglob("*.py"))
     named = set(re.findall(r"\"(act_\w+|batch|seq)\"", source))
     assert len(named) >= 5
     assert named <= known
@@ -313,7 +308,7 @@ def test_constraints_on_activations_hold_inside_the_context() -> None:
 
 
 def test_logits_of_a_vocabulary_that_does_not_divide_are_the_same() -> None:
-    model = models.build(MODEL)
+    model = families.build(MODEL)
     names = ("tokens", "positions", "segment_ids")
     batch = {name: np.zeros((8, 8), np.int32) for name in names}
     rng = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from golden import FOLDER, REPOSITORY, expected, files
 
 from configs import lm
 from scaling.config.sweep import Study, grid
+from scaling.costs import sizes
 from scaling.errors import ConfigError
 from scaling.executors import plan as plan_lib
 from scaling.executors.local import run_local
@@ -67,10 +68,9 @@ def test_every_study_trains_in_its_debug_form_and_is_reported(path, workdir, mon
 
 def test_debug_runs_are_seconds_not_minutes():
     """By FLOPs, as time is the machine's: a hundred million a run, ten thousand million a study."""
-    from scaling.config import ladder
 
     for path in files("experiments"):
-        costs = [ladder.cost(c).flops for c in study.runs(study.load_study(f"{path}:debug"))]
+        costs = [sizes.cost(c).flops for c in study.runs(study.load_study(f"{path}:debug"))]
         assert max(costs) < 2e9
         assert sum(costs) < 2e10
 

@@ -187,5 +187,5 @@ def test_the_example_in_the_docstring_is_a_study(monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_jax_is_imported() -> None:
-    code = "import sys, scaling.sweep; sys.exit('jax' in sys.modules)"
+    code = "import sys, scaling.config.sweep; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

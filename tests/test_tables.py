@@ -94,7 +94,7 @@ def test_the_notebook_of_the_recipes_runs(tmp_path, monkeypatch):
 def test_empty_workdir_gives_an_empty_table(tmp_path):
     frame = table(tmp_path / "nothing here")
     assert frame.empty
-    assert {"fingerprint", "status", "params", "tokens", "flops", "loss", "seed"} <= set(frame)
+    assert {"fingerprint", "status", "params", "amount", "flops", "loss", "seed"} <= set(frame)
 
 
 def test_written_table_is_read_back_and_carries_its_provenance(tmp_path):

@@ -16,10 +16,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import costs, optim
+from scaling import optim
 from scaling.check import program as program_lib
 from scaling.check.target import Target
 from scaling.config import RunConfig
+from scaling.costs import counts
 from scaling.devices import sharding, xla_flags
 from scaling.train import state as state_lib
 from scaling.train.step import compile_steps
@@ -73,7 +74,7 @@ def lower(config: RunConfig, mesh: jax.sharding.Mesh, target: Target) -> Lowered
     calls = config.train.steps_per_call
     batches = {
         name: jax.ShapeDtypeStruct((calls, *s.shape), s.dtype, sharding=stacked)
-        for name, s in costs.batch_shapes(config).items()
+        for name, s in counts.batch_shapes(config).items()
     }
     hparams = optim.hparams_shapes(config, everywhere)
     count = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)

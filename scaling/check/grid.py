@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaling import optim
 from scaling.check.report import Report, as_dict
 from scaling.check.text import short
-from scaling.config import EvalsConfig, RunConfig, run_name
+from scaling.config import EvalsConfig, RunConfig, programs, run_name
 from scaling.errors import UserError
 from scaling.units import binary
 
@@ -39,7 +38,7 @@ def shape_of(config: RunConfig) -> RunConfig:
     needed.
     """
     return dataclasses.replace(
-        optim.program_of(config),
+        programs.program_of(config),
         data=dataclasses.replace(config.data, unique_tokens=None, seed=0),
         evals=EvalsConfig(batch_size=config.evals.batch_size),
     )

@@ -13,10 +13,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import costs, optim
+from scaling import optim
 from scaling.check import liveness
-from scaling.config import ObjectiveConfig, OptimConfig, RunConfig, TransformerConfig, to_dict
-from scaling.config.ladder import resolved
+from scaling.config import (
+    OptimConfig,
+    RunConfig,
+    choices,
+    to_dict,
+)
+from scaling.config.programs import program_of
+from scaling.costs import counts
 from scaling.devices import meshes, sharding
 from scaling.train import state as state_lib
 from scaling.train import step as step_lib
@@ -57,12 +63,12 @@ def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = N
     others = [r for r in table if not r.path.startswith("params")]
     if config.optim.offload:
         others = [r for r in others if not r.path.startswith("opt_state")]
-    batch = sum(s.size * s.dtype.itemsize for s in costs.batch_shapes(config).values()) / rows
+    batch = sum(s.size * s.dtype.itemsize for s in counts.batch_shapes(config).values()) / rows
     platform = platform or jax.default_backend()
     part, wide = _part(config, sizes), platform == "cpu"
     whole, gradients = _of_one_device(part, wide)
     # In a pipeline every visit of a microbatch leaves its activations, the bubble's too.
-    bubble = costs.pipeline_overhead(config)
+    bubble = counts.pipeline_overhead(config)
     temporaries = (whole - gradients) * bubble + gradients
     ways = sizes["fsdp"] * sizes["expert"]
     if ways > 1:
@@ -77,44 +83,31 @@ def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = N
 class _Part:
     """What the step of one device depends on."""
 
-    model: TransformerConfig
+    model: Any
+    data: Any
+    objective: Any
     optimizer: OptimConfig
-    objective: ObjectiveConfig
-    length: int  # tokens of a row
     rows: int  # of a microbatch
     microbatches: int
 
 
 def _part(config: RunConfig, sizes: dict[str, int]) -> _Part:
-    """The run that one device makes of a run: its rows, its part of the length, its heads, channels
-    and blocks. Hyper-parameters are at common values: they are not part of the program.
+    """The run that one device makes of a run: its rows, its part of their length and of the model.
+    Hyper-parameters are at common values: they are not part of the program.
     """
 
     def share(size: int, *axes: str) -> int:
         return max(1, math.ceil(size / math.prod(sizes[axis] for axis in axes)))
 
-    model, train = config.model, config.train
-    kv_heads = share(resolved(model.kv_heads), "tensor")
-    moe, width = model.moe, resolved(model.mlp_width)
-    if moe.experts:
-        experts = max(moe.per_token, share(moe.experts, "expert"))
-        moe = replace(moe, experts=experts, width=share(resolved(moe.width), "tensor"))
-    model = replace(
-        model,
-        depth=share(model.depth, "stage"),
-        kv_heads=kv_heads,
-        heads=kv_heads * (model.heads // resolved(model.kv_heads)),
-        mlp_width=share(width, "tensor"),
-        vocab=share(resolved(model.vocab), "tensor", "stage"),
-        moe=moe,
-        attention="blockwise",  # what a kernel keeps cannot be read off the program
-        remat="full" if model.remat == "offload" else model.remat,
-    )
-    program = optim.program_of(config)
+    program, train, family = program_of(config), config.train, choices.family(config.model)
+    model = family.readable(program.model)  # what a kernel keeps cannot be read off the program
+    if family.part is not None:
+        model = family.part(model, sizes)
+    units = share(config.data.units_per_example, "seq")
+    data = choices.kind(config.data).shortened(config.data, units)
     optimizer = replace(program.optim, offload=False)  # where the moments lie between steps
     rows = share(train.batch_size // train.microbatches, *meshes.BATCH_AXES)
-    length = share(config.data.seq_len, "seq")
-    return _Part(model, optimizer, program.objective, length, rows, train.microbatches)
+    return _Part(model, data, program.objective, optimizer, rows, train.microbatches)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -123,7 +116,7 @@ def _of_one_device(part: _Part, wide: bool) -> tuple[float, float]:
     config, pieces, state = _alone(part)
     hparams = optim.hparams_shapes(config)
     step = functools.partial(step_lib.train_step, pieces, part.microbatches)
-    traced = jax.make_jaxpr(step)(state, costs.batch_shapes(config), hparams)
+    traced = jax.make_jaxpr(step)(state, counts.batch_shapes(config), hparams)
     gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
     return liveness.peak_bytes(traced, wide), gradients
 
@@ -139,7 +132,7 @@ def _before_update(part: _Part, wide: bool) -> tuple[float, float]:
     config, pieces, state = _alone(part)
     traced = jax.make_jaxpr(functools.partial(step_lib.gradients, pieces, part.microbatches))(
         state.params,
-        costs.batch_shapes(config),
+        counts.batch_shapes(config),
         optim.hparams_shapes(config),
         jax.eval_shape(lambda: jax.random.key(0)),
     )
@@ -154,10 +147,12 @@ def _before_update(part: _Part, wide: bool) -> tuple[float, float]:
 
 def _alone(part: _Part) -> tuple[RunConfig, state_lib.Parts, Any]:
     """The run of one device, its parts and the shapes of its state."""
-    base = RunConfig(model=part.model, optim=part.optimizer, objective=part.objective)
+    base = RunConfig(
+        model=part.model, data=part.data, optim=part.optimizer, objective=part.objective
+    )
     rows, pieces = part.rows * part.microbatches, part.microbatches
     train = replace(base.train, batch_size=rows, microbatches=pieces, steps=1)
-    config = replace(base, data=replace(base.data, seq_len=part.length), train=train)
+    config = replace(base, train=train)
     parts = state_lib.parts(config)
     state = jax.eval_shape(
         lambda seed: sharding.unbox(state_lib.create(parts, config, seed)), jnp.uint32(0)

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaling import costs
 from scaling.check import compiled as compiled_lib
 from scaling.check import roofline as roofline_lib
 from scaling.check.cache import Cache
 from scaling.check.compiled import Compiled
 from scaling.check.target import Target
-from scaling.config import RunConfig, ladder, run_name
+from scaling.config import RunConfig, amounts, choices, run_name
+from scaling.costs import counts, sizes
 from scaling.costs.ledger import Ledger, total
 from scaling.devices import meshes, peaks, sharding
 
@@ -31,7 +31,7 @@ class Report:
     target: Target
     mesh: dict[str, int]  # axis -> devices
     table: Sequence[sharding.Row]
-    parts: Parts  # of a step over all devices: `costs.parts_ledger`
+    parts: Parts  # of a step over all devices: `counts.parts_ledger`
     update: Ledger  # of the optimizer, once over all parameters
     compiled: Compiled
     cached: bool  # the compiler's numbers are those of an earlier, equal program
@@ -58,18 +58,17 @@ class Report:
         return len(self.target.devices)
 
     @property
-    def tokens(self) -> int:
-        """A step."""
-        return self.config.train.batch_size * self.config.data.seq_len
+    def units(self) -> int:
+        """Units of data a step."""
+        return amounts.units_per_step(self.config)
 
     def mfu(self, seconds: float | None) -> float | None:
-        """Model FLOPs utilization of a step that takes `seconds`: `ladder.size`'s FLOPs, which
+        """Model FLOPs utilization of a step that takes `seconds`: `sizes.size`'s FLOPs, which
         count attention in full and no recomputation, over the devices' peak in the run's dtype.
         """
         if not seconds or not self.peak:
             return None
-        flops = ladder.size(self.config).flops_per_token * self.tokens
-        return flops / (seconds * self.peak * self.devices)
+        return sizes.step_flops(self.config) / (seconds * self.peak * self.devices)
 
     @property
     def warnings(self) -> list[str]:
@@ -94,8 +93,8 @@ def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Repo
     if cache and not found:
         cache.put(lowered.key, compiled)
     with sharding.context(mesh):  # a pipeline's program depends on its stages
-        parts = costs.parts_ledger(config)
-    update = costs.optimizer_ledger(config)
+        parts = counts.parts_ledger(config)
+    update = counts.optimizer_ledger(config)
     peak = target.chip.peak(config.model.dtype) if target.chip else None
     if peak is None:
         peak = peaks.peak_flops(target.devices[0], config.model.dtype)
@@ -122,9 +121,6 @@ def check(config: RunConfig, target: Target, cache: Cache | None = None) -> Repo
     )
 
 
-_PROJECTIONS = ("attention", "mlp", "shared_experts")  # parts that `model.matmul` rounds
-
-
 def _matmul_seconds(
     config: RunConfig, parts: Parts, target: Target, peak: float | None
 ) -> float | None:
@@ -138,32 +134,34 @@ def _matmul_seconds(
     counts = total(count for passes in parts.values() for count in passes.values())
     flops, eight = counts.matmul + counts.convolution, 0.0
     seconds = 0.0
-    if config.model.matmul != "default" and target.chip is not None:
-        for passes in (parts[name] for name in _PROJECTIONS if name in parts):
+    rounded = choices.family(config.model).eight_bits(config.model)
+    if rounded is not None and target.chip is not None:
+        dtype, names = rounded
+        for passes in (parts[name] for name in sorted(names) if name in parts):
             eight += passes["forward"].matmul + passes["remat"].matmul
             eight += passes["backward"].matmul / 2
-        seconds = eight / target.chip.peak(config.model.matmul)
+        seconds = eight / target.chip.peak(dtype)
     return (seconds + (flops - eight) / peak) / len(target.devices)
 
 
 def model_flops(config: RunConfig) -> dict[str, float]:
-    """Training FLOPs a token by kind of matmul, in closed form: forward and twice that backward."""
-    forward = ladder.transformer_flops(config.model, config.data.seq_len)
-    return {name: 3 * flops for name, flops in dataclasses.asdict(forward).items()}
+    """Training FLOPs a unit of data by kind of matmul, in closed form, where the family has one."""
+    of_family = choices.family(config.model).by_kind
+    return {} if of_family is None else of_family(config.model, config.data)
 
 
-def flops_per_token(report: Report) -> dict[str, float]:
-    """Of training, by every convention of `ladder.flops_per_token`; and `hardware`, the matmuls
+def flops_per_unit(report: Report) -> dict[str, float]:
+    """Of training, by every convention of `sizes.conventions`; and `hardware`, the matmuls
     that the program executes, recomputation by remat and a pipeline's bubble included.
     """
-    executed = report.ledger.matmul / report.tokens
-    return ladder.flops_per_token(report.config) | {"hardware": executed}
+    executed = report.ledger.matmul / report.units
+    return sizes.conventions(report.config) | {"hardware": executed}
 
 
 def as_dict(report: Report) -> dict[str, Any]:
     """The report as JSON values; docs/check.md says what each field is."""
     config, roofline = report.config, report.roofline
-    cost = ladder.cost(config)
+    cost = sizes.cost(config)
     used = {axis: size for axis, size in report.mesh.items() if size > 1}
     values: dict[str, Any] = {
         "run": run_name(config),
@@ -184,9 +182,10 @@ def as_dict(report: Report) -> dict[str, Any]:
             "non_embedding": cost.params_non_embedding,
             "active": cost.params_active,
         },
-        "tokens_per_step": report.tokens,
-        "flops_per_token": flops_per_token(report),
-        "model_flops_per_token": model_flops(config),
+        "unit": config.data.unit,
+        "units_per_step": report.units,
+        "flops_per_unit": flops_per_unit(report),
+        "model_flops_per_unit": model_flops(config),
         "program_flops_per_step": {
             name: getattr(report.ledger, name)
             for name in ("matmul", "convolution", "elementwise", "reduction", "transcendental")
@@ -196,7 +195,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             for part, passes in report.parts.items()
         },
         "optimizer_flops_per_step": report.update.flops,
-        "pipeline_overhead": costs.pipeline_overhead(config),
+        "pipeline_overhead": counts.pipeline_overhead(config),
         "sharding": [
             {
                 "path": row.path,

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from scaling import costs
-from scaling.check.report import Report, flops_per_token, model_flops
-from scaling.config import ladder, run_name
+from scaling.check.report import Report, flops_per_unit, model_flops
+from scaling.config import run_name
+from scaling.costs import counts, sizes
 from scaling.devices import sharding
 from scaling.units import binary, human
 
@@ -42,21 +42,21 @@ def _head(report: Report) -> str:
 
 def _counts(report: Report) -> str:
     config, ledger = report.config, report.ledger
-    cost = ladder.cost(config)
-    conventions = "  ".join(f"{k} {human(v)}" for k, v in flops_per_token(report).items())
+    cost = sizes.cost(config)
+    conventions = "  ".join(f"{k} {human(v)}" for k, v in flops_per_unit(report).items())
     kinds = "  ".join(f"{k} {human(v)}" for k, v in model_flops(config).items() if v)
     classes = ("matmul", "elementwise", "reduction", "transcendental")
     program = "  ".join(f"{name} {human(getattr(ledger, name))}" for name in classes)
-    bubble = 1 - 1 / costs.pipeline_overhead(config)
+    bubble = 1 - 1 / counts.pipeline_overhead(config)
     of_pipeline = f" (of the blocks', {bubble:.0%} are the pipeline's bubble)" if bubble else ""
     return "\n".join(
         [
             f"params: {cost.params:,} total, {cost.params_non_embedding:,} without embeddings, "
             f"{cost.params_active:,} active",
-            f"training: {config.train.steps:,} steps, {human(cost.tokens)} tokens, "
-            f"{cost.flops:.3g} FLOPs; a step: {report.tokens:,} tokens",
-            f"FLOPs a token, by convention: {conventions}",
-            f"FLOPs a token, by matmul:     {kinds}",
+            f"training: {config.train.steps:,} steps, {human(cost.amount)} {cost.unit}s, "
+            f"{cost.flops:.3g} FLOPs; a step: {report.units:,} {cost.unit}s",
+            f"FLOPs a {cost.unit}, by convention: {conventions}",
+            *([f"FLOPs a {cost.unit}, by matmul:     {kinds}"] if kinds else []),
             f"FLOPs a step, by the program: {program}{of_pipeline}",
             *_parts(report),
         ]
@@ -65,9 +65,9 @@ def _counts(report: Report) -> str:
 
 def _parts(report: Report) -> list[str]:
     """A line for each part of the model, the largest first, and one for the update."""
-    head = ["part", *costs.PASSES]
+    head = ["part", *counts.PASSES]
     rows = [
-        [part, *(human(passes[when].flops) for when in costs.PASSES)]
+        [part, *(human(passes[when].flops) for when in counts.PASSES)]
         for part, passes in sorted(
             report.parts.items(), key=lambda item: -sum(c.flops for c in item[1].values())
         )
@@ -143,7 +143,7 @@ def _time(report: Report) -> str:
     for name, seconds in times.items():
         mfu = report.mfu(seconds)
         if seconds and mfu is not None:
-            rate = report.tokens / seconds
+            rate = report.units / seconds
             lines.append(
                 f"  {name}: {short(seconds)}, {human(rate)} tokens/s "
                 f"({human(rate / report.devices)} a device), MFU {mfu:.0%}"

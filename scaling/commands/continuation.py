@@ -1,21 +1,19 @@
 """From a run directory and a prompt to text: `launch.py generate`.
 
-Reads the run's config and newest checkpoint, on one device; `scaling/train/generate.py` does the
-rest.
+Reads the run's config and newest checkpoint, on one device; the family does the rest.
 """
 
 import jax
 import jax.numpy as jnp
 from etils import epath
 
-from scaling import data
-from scaling.config import MeshConfig
+from scaling import files
+from scaling.config import MeshConfig, choices
 from scaling.devices import meshes
 from scaling.errors import CheckpointError, UserError
 from scaling.records import RunDirectory
 from scaling.train import state as state_lib
 from scaling.train.checkpoint import Checkpoints
-from scaling.train.generate import generate
 
 
 def continue_text(
@@ -34,8 +32,15 @@ def continue_text(
     """
     directory = RunDirectory(run)
     config = directory.config()
-    if top_k is not None and top_k > (config.model.vocab or top_k):
-        raise UserError(f"--top_k={top_k}: the run knows {config.model.vocab} tokens, no more")
+    family, kind = choices.family(config.model), choices.kind(config.data)
+    if family.generate is None or kind.tokenizer is None:
+        raise UserError(
+            f"generate: {directory.path.name} is a run of model.family={config.model.family} on "
+            f"data.kind={config.data.kind}, which writes no text"
+        )
+    tokenizer = kind.tokenizer(config.data, files.data_dir())
+    if top_k is not None and top_k > tokenizer.vocab:
+        raise UserError(f"--top_k={top_k}: the run knows {tokenizer.vocab} tokens, no more")
     mesh = meshes.make_mesh(MeshConfig(), jax.devices()[:1])
     plan = state_lib.layout(state_lib.parts(config), config, mesh)
     path = directory.path / "checkpoints"
@@ -45,10 +50,9 @@ def continue_text(
             state = checkpoints.restore(plan.abstract)
     if state is None:
         raise CheckpointError(f"{path} has no checkpoint yet; train the run first")
-    tokenizer = data.tokenizer(config.data)
     given = [tokenizer.separator, *tokenizer.encode(prompt)]
     params = state.params if state.ema is None else state.ema
-    out = generate(
+    out = choices.load(family.generate)(
         config.model,
         params,
         jnp.asarray([given], jnp.int32),

@@ -7,6 +7,7 @@ from absl import flags
 from scaling.commands import config_flag
 from scaling.commands.command import FLAGS, Command, given_run
 from scaling.commands.target import checker, target_flags, write_json
+from scaling.config import choices
 from scaling.errors import FAILED, UserError
 
 
@@ -34,7 +35,9 @@ def _check() -> int:
     human = sys.stderr if FLAGS.json == "-" else sys.stdout
     print(text(report), file=human)
     if config.data.corpus == study.PLANNED:
-        print(f"(vocabulary as model.vocab={config.model.vocab} says; no corpus read)", file=human)
+        stated = choices.family(config.model).stated(config.model) or {}
+        said = ", ".join(f"model.{name}={size}" for name, size in stated.items())
+        print(f"(sizes as {said} says; no data read)", file=human)
 
     tried: list[Attempt] = []
 

@@ -243,7 +243,7 @@ def _train_all(ready: Callable[[], None], seen: epath.PathLike, unread: str | No
     """`ready` is called when the runs are known, and somebody else tells of them. What is done
     already is looked up in `seen`; `unread`: why, in a dry run, that is not --workdir.
     """
-    from scaling.config import fingerprint
+    from scaling.config.identity import fingerprint
     from scaling.devices import runtime
     from scaling.executors import EXECUTORS, admission, forecast, preview
     from scaling.executors import plan as plan_lib

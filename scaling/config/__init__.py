@@ -1,51 +1,46 @@
-"""What a run is, what varies between runs, and how large one is: frozen dataclasses and pure
-functions of them. In come `configs/*.py` and flags, out go RunConfigs with nothing left open
-(`resolve`), their names and hashes (`run`), lists of them (`sweep`) and ladders (`ladder`). No jax.
+"""What a run is and what varies between runs: frozen dataclasses and pure functions of them. In
+come
+`configs/*.py` and flags, out go RunConfigs with nothing left open (`resolve`), their names and
+hashes (`identity`), amounts (`amounts`), programs (`programs`), and lists of them (`sweep`). What a
+family of models, a kind of data, an objective is: `choices`. No jax.
 """
 
+from scaling.config.identity import fingerprint, run_name
 from scaling.config.run import (
-    FAMILIES_OF,
     LENGTHS,
-    MODEL_CONFIGS,
     DataConfig,
     DistributedConfig,
     EvalsConfig,
     EvalSetConfig,
     MeshConfig,
-    MoEConfig,
+    ModelConfig,
     ObjectiveConfig,
     OptimConfig,
     RunConfig,
     TrainConfig,
-    TransformerConfig,
     base_config,
     eval_set,
-    fingerprint,
     flat,
     from_dict,
     is_debug,
     left_out,
     override,
-    run_name,
     to_dict,
     to_identity,
 )
 
 __all__ = [
-    "FAMILIES_OF",
     "LENGTHS",
-    "MODEL_CONFIGS",
     "DataConfig",
     "DistributedConfig",
     "EvalSetConfig",
     "EvalsConfig",
     "MeshConfig",
-    "MoEConfig",
+    "ModelConfig",
     "ObjectiveConfig",
     "OptimConfig",
     "RunConfig",
     "TrainConfig",
-    "TransformerConfig",
     "base_config",
     "eval_set",
     "fingerprint",

@@ -172,6 +172,16 @@ class Kind:
     shapes: Callable[[Any], dict[str, Shape]]  # of one example, by field, of resolved data
     # (evaluation data, its split, training data, folder) -> examples that training sees too
     shared: Callable[[Any, str, Any, Path], int] = lambda data, split, train, root: 0
+    # (resolved data, folder) -> what is known of data that are prepared, for the run's record:
+    # "unique", the distinct units of the train split, and whatever the kind's own are. Prepares
+    # nothing.
+    about: Callable[[Any, Path], dict[str, Any]] = lambda data, root: {}
+    # (data, units) -> the data with examples of so many units, where their length is a choice
+    shortened: Callable[[Any, int], Any] = lambda data, units: data
+    # (data, folder) -> what turns text into the numbers of an example and back
+    tokenizer: Callable[[Any, Path], Any] | None = None
+    # (data, lines of examples to show, folder) -> what they hold, in words and as JSON
+    inspect: Callable[[Any, int, Path], tuple[str, dict[str, Any]]] | None = None
     ranges: tuple[Range, ...] = ()
     idle: tuple[Idle, ...] = ()
 
@@ -193,6 +203,7 @@ class Metric:
     # float64 array of the statistic's shape -> number. None: it is (total, count), and the number
     # is total / count.
     finish: Callable[[Any], float] | None = None
+    tabled: bool = True  # a column of the table of runs
 
 
 # ---- families
@@ -218,11 +229,31 @@ class Family:
     reads: frozenset[str]  # fields of a batch
     gives: frozenset[str]  # outputs
     resolve: Callable[[Any, Facts], Any]  # derived sizes filled in. Raises ConfigError
-    # (config, width, depth) -> overrides ("model.width": ...) of a model of that width (and depth,
-    # where it is given) in the proportions of the config.
-    scaled: Callable[[Any, int, int | None], dict[str, Any]]
+    # (config, width, depth) -> overrides ("model.width": ...) of a model of that width and depth in
+    # the proportions of the config. Raises ConfigError for a width that it cannot have
+    scaled: Callable[[Any, int, int], dict[str, Any]]
+    width_step: Callable[[Any], int] = lambda config: 8  # the widths that ladders try are multiples
+    # (config) -> the sizes of `Facts` that the config states by itself, so that it can be planned
+    # without data; None: it does not
+    stated: Callable[[Any], Mapping[str, int] | None] = lambda config: None
     # (config, data) -> Size in closed form; None: counted from the program, the same numbers
     size: Callable[[Any, Any], Size] | None = None
+    # (config, data) -> training FLOPs a unit by the conventions of the literature, by name; a model
+    # that has none is counted by its matmuls alone
+    conventions: Callable[[Any, Any], dict[str, float]] | None = None
+    # (config, data) -> training FLOPs a unit of each kind of matmul, in closed form
+    by_kind: Callable[[Any, Any], dict[str, float]] | None = None
+    # Axes of the mesh, beside those of the batch, fsdp and tensor, that the module can be cut along
+    axes: frozenset[str] = frozenset()
+    # (config, stages) -> pieces of a batch in a pipeline, and how often each passes every stage
+    pipeline: Callable[[Any, int], tuple[int, int]] = lambda config, stages: (1, 1)
+    # (config) -> what its matmuls of 8 bits are in ("int8"), and in which parts of the ledger
+    eight_bits: Callable[[Any], tuple[str, frozenset[str]] | None] = lambda config: None
+    # (config, units of an example) -> a tiny model of the same form, in float32, and the units of
+    # its examples: what debugging looks into closely
+    shrunk: Callable[[Any, int], tuple[Any, int]] | None = None
+    # Continues sequences: (config, params, prompts, ...) as `families/transformer/generate.py`
+    generate: Lazy | None = None
     # (config, devices along each mesh axis) -> the model that one device computes, for the memory
     # model. None: the whole of it
     part: Callable[[Any, Mapping[str, int]], Any] | None = None
@@ -249,6 +280,14 @@ class Objective:
     couples_rows: bool = False  # a row's loss depends on the others: microbatches are refused
     ranges: tuple[Range, ...] = ()
     idle: tuple[Idle, ...] = ()
+
+    def columns(self) -> list[str]:
+        """The numbers of an evaluation that a table of runs has, with their standard errors."""
+        found = []
+        for name, metric in self.metrics.items():
+            if metric.tabled:
+                found += [name] + [f"{name}_se"] * (name == "loss" or metric.finish is not None)
+        return found
 
 
 # ---- the registries

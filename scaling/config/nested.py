@@ -16,24 +16,29 @@ from typing import Any, Literal
 import ml_collections
 from ml_collections import config_dict
 
+from scaling.config import choices
+from scaling.config.marks import in_identity
 from scaling.errors import ConfigError, nearest
 
 _BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 @functools.cache
-def _names(cls: Any, identity: bool) -> tuple[str, ...]:
-    fields = dataclasses.fields(cls)
-    return tuple(f.name for f in fields if not (identity and f.metadata.get("execution")))
+def _fields(cls: Any) -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(cls)
 
 
 def plain(value: Any, identity: bool = False) -> Any:
-    """Nested dicts of a dataclass; with `identity` without its fields marked `execution`."""
+    """Nested dicts of a dataclass; with `identity` of those fields that `marks.in_identity` has."""
     if value is None or isinstance(value, str | int | float):
         return value
     if dataclasses.is_dataclass(value):
-        names = _names(typing.cast(typing.Hashable, type(value)), identity)
-        return {name: plain(getattr(value, name), identity) for name in names}
+        found = {}
+        for one in _fields(typing.cast(typing.Hashable, type(value))):
+            inner = getattr(value, one.name)
+            if not identity or in_identity(one, inner):
+                found[one.name] = plain(inner, identity)
+        return found
     if isinstance(value, Mapping):
         return {key: plain(value[key], identity) for key in sorted(value)}
     return value
@@ -64,32 +69,34 @@ def _optional(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _read_value(value: Any, hint: Any, families: Mapping[str, type], path: str) -> Any:
+def _read_value(value: Any, hint: Any, path: str, choice: str | None = None) -> Any:
     hint, optional = _optional(hint)
     if value is None:
         if optional:
             return None
         raise ConfigError(f"{path} must not be None")
+    if choice is not None:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} must be a group of fields, not {value!r}")
+        return read(value, choices.config_class(choice, value), path)
     if type(value) is hint and hint in (int, str, bool):
         return value
     if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
+        known = typing.get_args(hint)
+        if value not in known:
             raise ConfigError(
-                f"{path}={value!r} is not one of {list(choices)}{nearest(str(value), choices)}"
+                f"{path}={value!r} is not one of {list(known)}{nearest(str(value), known)}"
             )
         return value
     if typing.get_origin(hint) is not None:  # Mapping[str, dataclass]
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} must be a mapping from name to settings, not {value!r}")
         inner = typing.get_args(hint)[1]
-        return {
-            str(k): _read_value(value[k], inner, families, f"{path}.{k}") for k in sorted(value)
-        }
+        return {str(k): _read_value(value[k], inner, f"{path}.{k}") for k in sorted(value)}
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} must be a group of fields, not {value!r}")
-        return read(value, typing.cast(type, hint), families, path)
+        return read(value, typing.cast(type, hint), path)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint is float and number:
         if not math.isfinite(value):
@@ -105,31 +112,23 @@ def _read_value(value: Any, hint: Any, families: Mapping[str, type], path: str) 
     return value
 
 
-def read(values: Mapping[str, Any], cls: type, families: Mapping[str, type], path: str = "") -> Any:
+def read(values: Mapping[str, Any], cls: type, path: str = "") -> Any:
     """A `cls` of nested mappings; fields left out take their defaults.
 
     Args:
       values: name -> value.
-      cls: a dataclass; one with a field `family` stands for all `families`.
-      families: name -> dataclass.
+      cls: a dataclass; of its fields marked as a choice, the mapping says which dataclass it is.
       path: dotted, of `values` within the whole.
 
     Raises ConfigError for an unknown key (naming the nearest) or a value of the wrong type (naming
     the field).
     """
-    if "family" in _hints(cls):
-        family = values.get("family", "transformer")
-        if not isinstance(family, str) or family not in families:
-            raise ConfigError(
-                f"{path}.family={family!r} is no model family{nearest(str(family), families)}"
-            )
-        cls = families[family]
-    hints = _hints(cls)
-    prefix = f"{path}." if path else ""
+    hints, prefix = _hints(cls), f"{path}." if path else ""
     for key in values:
         if key not in hints:
             raise ConfigError(f"{prefix}{key} is no config field{nearest(str(key), hints)}")
-    return cls(**{k: _read_value(v, hints[k], families, f"{prefix}{k}") for k, v in values.items()})
+    which = {f.name: f.metadata.get("choice") for f in _fields(cls)}
+    return cls(**{k: _read_value(v, hints[k], f"{prefix}{k}", which[k]) for k, v in values.items()})
 
 
 def from_text(value: Any, path: str, text: str) -> Any:

@@ -1,124 +1,23 @@
-"""What a run is: frozen dataclasses, made once from a ConfigDict, and the hash that names the run.
+"""What a run is: frozen dataclasses, made once from a ConfigDict.
 
 `configs/*.py` start from `base_config()`, a locked ConfigDict with every field at its default, and
 change some. `from_dict` turns it, strictly, into a `RunConfig`; `scaling/config/resolve.py` then
-fills every value that follows from others. Past that nothing in a RunConfig is left to be guessed,
-and its `fingerprint` is the run's identity. Defaults live here and nowhere else. No jax in this
-file.
+fills every value that follows from others. Past that nothing in a RunConfig is left to be guessed.
+Defaults live in the dataclasses and nowhere else; those of model, data and objective stand beside
+what they describe (`choices.py`). No jax in this file.
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ml_collections
 
-from scaling.config import nested
+from scaling.config import choices, nested
+from scaling.config.choices import DataConfig, ModelConfig, ObjectiveConfig
+from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError, nearest
-
-
-def execution(default: Any) -> Any:
-    """A field of how a run is executed, not of what it computes: left out of the fingerprint."""
-    return field(default=default, metadata={"execution": True})
-
-
-@dataclass(frozen=True)
-class MoEConfig:
-    """The mixture of experts in place of every block's MLP (`scaling/models/moe.py`)."""
-
-    experts: int = 0  # routed experts a block; 0: a dense MLP
-    per_token: int = 2  # experts that a token is sent to (expert choice: on average)
-    width: int | None = None  # hidden channels of an expert; None: mlp_width
-    shared: int = 0  # experts that see every token, beside the routed
-    router: Literal["top_k", "expert_choice"] = "top_k"
-    capacity_factor: float | None = (
-        None  # slots an expert / (tokens * per_token / experts); None: dropless
-    )
-
-
-@dataclass(frozen=True)
-class TransformerConfig:
-    """The transformer family (`scaling/models/transformer.py`)."""
-
-    family: Literal["transformer"] = "transformer"
-    width: int = 256  # channels of the residual stream
-    depth: int = 4  # blocks
-    heads: int = 4  # query heads
-    kv_heads: int | None = None  # key and value heads; None: as many as query heads
-    head_dim: int | None = None  # channels a head; None: width / heads
-    mlp: Literal["gated", "plain"] = "gated"  # SwiGLU, or GELU with one input matrix
-    mlp_width: int | None = (
-        None  # hidden channels; None: 4 width (plain), 8/3 width rounded up to 16 (gated)
-    )
-    vocab: int | None = None  # tokens; None: what the tokenizer has
-    tie_embeddings: bool = True  # the output head is the embedding, transposed
-    qk_norm: bool = True  # RMSNorm of queries and keys, per head
-    logit_softcap: float | None = None  # logits -> cap * tanh(logits / cap)
-    rope_theta: float = 10_000.0  # base of the rotary wavelengths, positions
-    init_scale: float = 1.0  # of every matrix's and embedding's initial std, over its default
-    norm_eps: float = 1e-6  # added to the mean square in RMSNorm
-    dtype: Literal["float32", "bfloat16"] = (
-        "float32"  # of activations and matmuls; parameters stay float32
-    )
-    matmul: Literal["default", "int8", "fp8"] = (
-        "default"  # of the blocks' projections; 8 bits: rounded operands (extra `quantized`)
-    )
-    window: int | None = None  # keys a query sees, its own included; None: all up to its own
-    moe: MoEConfig = MoEConfig()
-    attention: Literal["auto", "blockwise", "cudnn", "splash"] = execution(
-        "auto"
-    )  # auto: cudnn on a GPU, splash on a TPU where the shape allows, else blockwise
-    context_parallel: Literal["gather", "ring"] = execution(
-        "gather"
-    )  # how keys reach the queries of other devices along mesh.seq
-    pipeline_microbatches: int | None = execution(
-        None
-    )  # pieces of the batch in the pipeline over mesh.stage; None: as many as stages
-    pipeline_repeats: int = execution(1)  # times a microbatch passes every stage (circular)
-    scan_layers: bool = execution(True)  # one compiled block, looped; False: unrolled
-    remat: Literal["none", "dots", "attention", "offload", "full"] = execution(
-        "none"
-    )  # what the backward pass computes again (`scaling/models/remat.py`)
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """The training corpus and how it becomes windows of tokens (`scaling/data`)."""
-
-    source: str = "stdlib"  # where the documents are; the forms are in `docs/data.md`
-    part: str | None = (
-        None  # a named part of the source (stdlib: code, docs); None: the source's default
-    )
-    tokenizer: Literal["bytes", "bpe"] = (
-        "bytes"  # bpe is trained on the train split and cached by content
-    )
-    bpe_vocab: int = 4096  # tokens of the BPE vocabulary, the document separator included
-    seq_len: int = 256  # tokens a window
-    mask_documents: bool = True  # attention stops at document boundaries
-    unique_tokens: int | None = (
-        None  # size of the nested training subset, tokens; None: the whole train split
-    )
-    validation_fraction: float = 0.05  # share of documents held out, chosen by content hash
-    seed: int | None = None  # order of the windows; None: the run's seed
-    corpus: str | None = (
-        None  # content hash of the prepared corpus; filled by resolve, checked if given
-    )
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """What is minimised (`scaling/objectives`)."""
-
-    name: Literal["next_token"] = "next_token"
-    z_loss: float = 0.0  # weight of mean(log Z ^ 2), pulls the softmax normaliser to 1
-    load_balance: float = 0.0  # weight of the experts' load balance loss
-    router_z: float = 0.0  # weight of mean(log Z ^ 2) of the router
-    chunk: int | None = execution(
-        None
-    )  # tokens whose logits exist at a time; None: by the vocabulary
 
 
 @dataclass(frozen=True)
@@ -126,25 +25,27 @@ class OptimConfig:
     """The optimizer and its schedule (`scaling/optim/optimizer.py`)."""
 
     name: Literal["adamw", "adafactor", "lion", "sgd"] = "adamw"
-    peak_lr: float = 3e-3  # learning rate after warm-up
+    peak_lr: float = traced(3e-3)  # learning rate after warm-up
     schedule: Literal["cosine", "wsd", "linear", "rsqrt", "constant"] = "cosine"
     warmup_fraction: float | None = 0.05  # share of the steps; give this or warmup_steps
     warmup_steps: int | None = None  # updates
-    decay_fraction: float = 0.2  # share of the steps at the end that wsd spends decaying
-    final_lr_fraction: float = 0.1  # last learning rate / peak (cosine, linear, wsd)
-    b1: float = (
-        0.9  # first-moment decay; sgd: of its momentum; lion: share of the momentum in an update
-    )
-    b2: float = 0.95  # second-moment decay; lion: of its momentum; not of sgd
-    eps: float = 1e-8  # added to the root of the second moment
-    weight_decay: float = 0.1  # on matrices and embeddings; norms are never decayed
+    decay_fraction: float = traced(
+        0.2, argument=False
+    )  # share of the steps at the end that wsd spends decaying
+    final_lr_fraction: float = traced(0.1)  # last learning rate / peak (cosine, linear, wsd)
+    b1: float = traced(
+        0.9
+    )  # first-moment decay; sgd: of its momentum; lion: share of the momentum in an update
+    b2: float = traced(0.95)  # second-moment decay; lion: of its momentum; not of sgd
+    eps: float = traced(1e-8)  # added to the root of the second moment
+    weight_decay: float = traced(0.1)  # on matrices and embeddings; norms are never decayed
     independent_weight_decay: bool = (
         False  # True: decay is weight_decay * lr / peak_lr, not weight_decay * lr
     )
-    clip_norm: float | None = 1.0  # global norm of the gradient; None: off
-    ema_decay: float | None = (
-        None  # of an average of the weights, which is then what is evaluated; None: off
-    )
+    clip_norm: float | None = traced(1.0, off=None)  # global norm of the gradient; None: off
+    ema_decay: float | None = traced(
+        None, common=0.5, off=None
+    )  # of an average of the weights, which is then what is evaluated; None: off
     offload: bool = execution(False)  # the moments lie in host memory between updates
 
 
@@ -179,11 +80,13 @@ class TrainConfig:
     """Length, batch and rhythm of training. Give one length; resolve turns it into steps."""
 
     steps: int | None = None  # updates
-    tokens: float | None = None  # training tokens
-    epochs: float | None = None  # passes over data.unique_tokens (or the whole train split)
+    tokens: float | None = None  # training tokens, of data whose unit is the token
+    units: float | None = added(None)  # of whatever the data are counted in: images, examples
+    epochs: float | None = None  # passes over the unique examples (or the whole train split)
     flops: float | None = None  # training FLOPs, forward and backward, by the closed formula
     tokens_per_param: float | None = None  # training tokens / total parameters
-    batch_size: int = 32  # windows a step, over all devices
+    units_per_param: float | None = added(None)  # likewise, in the data's unit
+    batch_size: int = 32  # rows (windows, images) a step, over all devices
     microbatches: int = execution(1)  # gradient accumulation: pieces of the batch, exact
     steps_per_call: int = execution(1)  # steps a dispatch (a scan over device-resident batches)
     log_every: int = execution(10)  # steps between lines of the train split
@@ -232,13 +135,20 @@ class EvalsConfig:
     sets: Mapping[str, EvalSetConfig] = field(default_factory=lambda: {"val": EvalSetConfig()})
 
 
+def _default(group: str) -> Any:
+    """The choice that a config without one means."""
+    return lambda: choices.new(group)
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One run."""
 
-    model: TransformerConfig = TransformerConfig()
-    data: DataConfig = DataConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
+    model: ModelConfig = field(default_factory=_default("model"), metadata={"choice": "model"})
+    data: DataConfig = field(default_factory=_default("data"), metadata={"choice": "data"})
+    objective: ObjectiveConfig = field(
+        default_factory=_default("objective"), metadata={"choice": "objective"}
+    )
     optim: OptimConfig = OptimConfig()
     mesh: MeshConfig = field(default=MeshConfig(), metadata={"execution": True})
     distributed: DistributedConfig = field(
@@ -249,10 +159,8 @@ class RunConfig:
     seed: int = 0  # initialisation, and the order of the data unless data.seed is given
 
 
-MODEL_CONFIGS: dict[str, type] = {"transformer": TransformerConfig}
-# Which families an objective can train: they meet in the batch's and the output's names.
-FAMILIES_OF: dict[str, tuple[str, ...]] = {"next_token": ("transformer",)}
-LENGTHS = ("steps", "tokens", "epochs", "flops", "tokens_per_param")
+# Training lengths, of which a config gives one.
+LENGTHS = ("steps", "tokens", "units", "epochs", "flops", "tokens_per_param", "units_per_param")
 
 
 # ---- to and from plain dicts
@@ -279,14 +187,26 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     if not isinstance(values, Mapping):
         hint = "; call it" if callable(values) else ""
         raise ConfigError(f"a config must be a ConfigDict, not a {type(values).__name__}{hint}")
-    return nested.read(values, RunConfig, MODEL_CONFIGS)
+    return nested.read(values, RunConfig)
 
 
-def base_config(family: str = "transformer") -> ml_collections.ConfigDict:
+def base_config(
+    family: str | None = None, data: str | None = None, objective: str | None = None
+) -> ml_collections.ConfigDict:
     """A locked ConfigDict with every field of a run at its default, typed, so that flags can set
     all of them.
+
+    Args:
+      family: of models (`scaling/families`); None: the default one. Likewise
+      data: kind of data (`scaling/data/kinds`), and
+      objective: what is minimised (`scaling/objectives`).
     """
-    config = nested.typed_config_dict(RunConfig(model=MODEL_CONFIGS[family]()))
+    run = RunConfig(
+        model=choices.new("model", family),
+        data=choices.new("data", data),
+        objective=choices.new("objective", objective),
+    )
+    config = nested.typed_config_dict(run)
     config.lock()
     return config
 
@@ -315,6 +235,10 @@ def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
     values = to_dict(config)
     for name in left_out(config, overrides):
         del values["evals"]["sets"][name]
+    for group, room in choices.ROOMS.items():
+        other = overrides.get(f"{group}.{room.field}")
+        if other is not None and other != values[group][room.field]:
+            values[group] = _exchanged(group, getattr(config, group), other)
     for path, value in overrides.items():
         *groups, leaf = path.split(".")
         at = values
@@ -332,6 +256,14 @@ def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
             )
         at[leaf] = value
     return from_dict(values)
+
+
+def _exchanged(group: str, old: Any, name: Any) -> dict[str, Any]:
+    """The fields of another choice, with what the old one has set and the other has too."""
+    new = to_dict(choices.record(group, name).config())
+    before, defaults = to_dict(old), to_dict(type(old)())
+    same = {k: v for k, v in before.items() if k in new and v != defaults[k]}
+    return new | same | {choices.ROOMS[group].field: name}
 
 
 def left_out(config: RunConfig, overrides: Mapping[str, Any]) -> dict[str, str]:
@@ -363,39 +295,3 @@ def flat(config: RunConfig) -> dict[str, Any]:
 
     walk(to_dict(config), "")
     return out
-
-
-# ---- identity
-
-
-def fingerprint(config: RunConfig) -> str:
-    """12 hex digits of the SHA-256 of a resolved run's identity: every field but those marked
-    `execution`.
-
-    Mesh, microbatches, steps per call and the like are left out: they change where and how a run is
-    computed, not what, so a run moved to another machine keeps its directory and its checkpoints.
-    """
-    if config.train.steps is None or config.data.corpus is None:
-        raise ConfigError(
-            "fingerprint: the config is not resolved; call scaling.studies.study.resolve first"
-        )
-    canonical = json.dumps(to_identity(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-
-def run_name(config: RunConfig) -> str:
-    """Name of the run directory: readable sizes, then the fingerprint. For people only; nothing
-    parses it.
-    """
-    model, train = config.model, config.train
-    tokens = train.steps * train.batch_size * config.data.seq_len  # type: ignore[operator]
-    sizes = f"w{model.width}-d{model.depth}-{_short(tokens)}tok-s{config.seed}"
-    return f"{model.family}-{sizes}-{fingerprint(config)}"
-
-
-def _short(count: float) -> str:
-    for unit in ("", "k", "M", "G", "T"):
-        if count < 1000:
-            return f"{count:.3g}{unit}"
-        count /= 1000
-    return f"{count:.3g}P"

@@ -1,7 +1,7 @@
 """What a run costs: parameters from shapes, FLOPs from the program, and peak FLOP/s.
 
 The loop asks `peak_flops` for the denominator of MFU; the counts of `ledger` work for every model
-family, without a formula of its own. The closed formulas of `scaling/config/ladder.py` are held
+family, without a formula of its own. The closed formulas of `scaling/studies/ladder.py` are held
 against these counts by tests.
 """
 
@@ -13,21 +13,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import optim
-from scaling.config import RunConfig
+from scaling import data, optim
+from scaling.config import RunConfig, choices
 from scaling.costs.ledger import Ledger, Scopes, ledger, scopes, total
 from scaling.devices import sharding
-from scaling.models import build
-from scaling.objectives import build as build_objective
+from scaling.families import build
+from scaling.objectives.objective import build as build_objective
 
 
 def batch_shapes(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of a training batch of a resolved run: those of `data.Batches.batch`."""
-    shape = (config.train.batch_size, config.data.seq_len)
-    integers = ("tokens", "targets", "positions", "target_bytes")
-    names = integers + ("segment_ids",) * config.data.mask_documents
-    dtypes = dict.fromkeys(names, jnp.int32) | {"loss_mask": jnp.float32}
-    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in dtypes.items()}
+    """Shapes and dtypes of a training batch of a resolved run."""
+    shapes = data.batch_shapes(config)
+    return {name: jax.ShapeDtypeStruct(*of_one) for name, of_one in shapes.items()}
 
 
 def params_shapes(config: RunConfig) -> Any:
@@ -70,7 +67,7 @@ def _gradient_scopes(config: RunConfig) -> Scopes:
     """Of one microbatch, as often as there are: in how many pieces the loss takes its logits, and
     so whether the backward pass computes them again, goes by the rows that are there at a time.
     """
-    model = dataclasses.replace(config.model, attention="blockwise")  # a kernel cannot be read
+    model = choices.family(config.model).readable(config.model)  # a kernel cannot be read
     times = config.train.microbatches
     train = dataclasses.replace(config.train, batch_size=config.train.batch_size // times)
     piece = dataclasses.replace(config, model=model, train=train)
@@ -113,8 +110,9 @@ def pipeline_overhead(config: RunConfig) -> float:
 
     The closed formulas, and so MFU, have the FLOPs that count.
     """
-    stages, repeats = config.mesh.stage, config.model.pipeline_repeats
-    visits = (config.model.pipeline_microbatches or stages) * repeats
+    stages = config.mesh.stage
+    microbatches, repeats = choices.family(config.model).pipeline(config.model, stages)
+    visits = microbatches * repeats
     return (visits + stages - 1) / visits if stages > 1 else 1.0
 
 

@@ -1,4 +1,4 @@
-"""Pseudo-random orders that anyone can compute again.
+"""Pseudo-random orders and keys that anyone can compute again.
 
 `permutation(count, key)` depends on nothing but its arguments: not on the host, the process, or the
 NumPy version. Called by `batches.py` and `runs.py`.
@@ -24,3 +24,19 @@ def permutation(count: int, key: tuple[str | int, ...]) -> np.ndarray:
     order = np.argsort(bits, kind="stable")
     order.setflags(write=False)
     return order
+
+
+def keys(seed: int, epoch: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """A key for each time that an example is seen: uint64 [B], for whatever is drawn anew then.
+
+    Depends on the seed, the epoch and the example, and on nothing else. Mixed by the finalizer of
+    SplitMix64 (Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators).
+    """
+    golden, state = np.uint64(0x9E3779B97F4A7C15), np.full(index.shape, seed, np.uint64)
+    with np.errstate(over="ignore"):
+        for part in (epoch, index):
+            state = state * golden + part.astype(np.uint64) + golden
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            state = state ^ (state >> np.uint64(31))
+    return state

@@ -86,7 +86,7 @@ def leaks(instant: Instant) -> list[Leak]:
     run = instant.here(jax.jit(forward))
     before = run(params, instant.batch)
     found = []
-    for what, batch, kept in _changes(instant.batch, instant.config.model.vocab or 2):
+    for what, batch, kept in _changes(instant.batch):
         leak = _first(before, run(params, batch), axes, kept, what)
         found += [leak] if leak is not None else []
     return found
@@ -101,16 +101,16 @@ def _length_axis(shape: tuple[int, ...], shorter: tuple[int, ...], length: int) 
 
 
 def _changes(
-    batch: Mapping[str, jax.Array], vocab: int
+    batch: Mapping[str, jax.Array],
 ) -> list[tuple[str, dict[str, jax.Array], np.ndarray]]:
     """What is changed, the batch after it, and [B, L]: positions that must not see it."""
     tokens = np.asarray(batch["tokens"])
-    length = tokens.shape[1]
+    length, known = tokens.shape[1], max(2, int(tokens.max()) + 1)
     places = np.arange(length)
     found = []
 
     def changed(where: np.ndarray) -> dict[str, jax.Array]:
-        return {**batch, "tokens": jnp.asarray(np.where(where, (tokens + 1) % vocab, tokens))}
+        return {**batch, "tokens": jnp.asarray(np.where(where, (tokens + 1) % known, tokens))}
 
     for t in sorted({length // 4, length // 2, length - 2} - {length - 1}):
         after = np.broadcast_to(places > t, tokens.shape)

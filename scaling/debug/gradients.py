@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.config import RunConfig
+from scaling.config import RunConfig, choices
 from scaling.debug import widened
 from scaling.debug.instant import Instant, mesh_of_one
 from scaling.debug.modules import Seen, outputs
 from scaling.debug.step import loss_of
-from scaling.models.attention import CPU_BLOCK, SHORT
 from scaling.train import state as state_lib
 
 TOLERANCE = 1e-4  # relative; rounding and the third derivative leave about 1e-8
@@ -50,36 +49,30 @@ class Check:
 
 
 def shrunk(instant: Instant) -> Instant:
-    """A small model of the same kind, at its initial parameters, and two rows of the batch.
-
-    The length stays one for which attention takes the same form.
-    """
-    config = instant.config
-    length = config.data.seq_len
-    length = min(length, 16) if length <= SHORT else min(length, 3 * CPU_BLOCK)
-    config = _small(config, length)
+    """A small model of the same form, at its initial parameters, and two rows of the batch."""
+    config = _small(instant.config)
     pieces = state_lib.parts(config)
     plan = state_lib.layout(pieces, config, mesh_of_one())
-    batch = {name: x[:2, :length] for name, x in instant.batch.items()}
+    shapes = choices.kind(config.data).shapes(config.data)
+    batch = {
+        name: x[(slice(2), *(slice(size) for size in shapes[name][0]))]
+        for name, x in instant.batch.items()
+    }
     state = state_lib.init(pieces, config, plan)
     return Instant(config, instant.step, state, batch)
 
 
-def _small(config: RunConfig, length: int) -> RunConfig:
-    model = config.model
-    heads = min(model.heads, 2)
-    small = dataclasses.replace(
-        model,
-        width=min(model.width, 16),
-        depth=min(model.depth, 2),
-        heads=heads,
-        kv_heads=heads if model.kv_heads == model.heads else 1,
-        head_dim=8,
-        mlp_width=min(model.mlp_width or 24, 24),
-        window=None if model.window is None else min(model.window, length // 2),
-        dtype="float32",
-    )
-    data = dataclasses.replace(config.data, seq_len=length)
+def _small(config: RunConfig) -> RunConfig:
+    model, data = config.model, config.data
+    shrunk = choices.family(model).shrunk
+    if shrunk is None:
+        small: Any = dataclasses.replace(
+            model, width=min(model.width, 16), depth=min(model.depth, 2), dtype="float32"
+        )
+        units = data.units_per_example
+    else:
+        small, units = shrunk(model, data.units_per_example)
+    data = choices.kind(data).shortened(data, units)
     train = dataclasses.replace(config.train, batch_size=2)
     return dataclasses.replace(config, model=small, data=data, train=train)
 

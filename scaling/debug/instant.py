@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import data, optim
-from scaling.config import MeshConfig, RunConfig
+from scaling import data
+from scaling.config import MeshConfig, RunConfig, programs
 from scaling.debug.replay import Replayer
 from scaling.devices import meshes, sharding
 from scaling.errors import UserError
@@ -43,8 +43,8 @@ class Instant:
 
     @property
     def hparams(self) -> dict[str, Array]:
-        """Of the update (`optim.hparams`)."""
-        return {name: jnp.asarray(value) for name, value in optim.hparams(self.config).items()}
+        """Of the update (`programs.hparams`)."""
+        return {name: jnp.asarray(value) for name, value in programs.hparams(self.config).items()}
 
     @property
     def key(self) -> Array:

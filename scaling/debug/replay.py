@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import costs, data, optim
-from scaling.config import RunConfig, override
+from scaling import data, optim
+from scaling.config import RunConfig, override, programs
+from scaling.costs import counts
 from scaling.devices import meshes, sharding
 from scaling.errors import CheckpointError, UserError
 from scaling.records import RunDirectory, timing
@@ -173,7 +174,7 @@ class Replayer:
         self.pieces = state_lib.parts(config)
         self.plan = state_lib.layout(self.pieces, config, self.mesh)
         like = self.plan.abstract
-        shapes = costs.batch_shapes(config)
+        shapes = counts.batch_shapes(config)
         self.names = fingerprints.names(like.params, like.opt_state, like.ema, shapes)
 
     def read(
@@ -244,7 +245,7 @@ class Replayer:
             if state is None:
                 state = self.begin()
             run_steps = compile_steps(self.pieces, config, self.plan)
-            hparams = place(optim.hparams(config), whole)
+            hparams = place(programs.hparams(config), whole)
             step = first
             while step < last:
                 edge = min(next_edge(step, config), last)

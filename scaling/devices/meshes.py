@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
-from scaling.config import MeshConfig, RunConfig, to_dict
+from scaling.config import MeshConfig, RunConfig, choices, to_dict
 from scaling.errors import ConfigError
 
 # All of them are always there. `replica` is the outermost: its neighbours are the farthest apart.
@@ -129,9 +129,17 @@ def check_batch(config: RunConfig, mesh: Mesh | AbstractMesh) -> None:
             f"evals.batch_size={evals.batch_size} cannot be split over {rows} devices (mesh "
             f"{over}); change either"
         )
-    if config.data.seq_len % mesh.shape["seq"]:
+    family, data = choices.family(config.model), config.data
+    for axis in ("seq", "expert", "stage"):
+        if mesh.shape[axis] > 1 and axis not in family.axes:
+            raise ConfigError(
+                f"mesh.{axis}={mesh.shape[axis]}: model.family={config.model.family} has nothing "
+                "that is cut along it; leave it at 1"
+            )
+    if data.units_per_example % mesh.shape["seq"]:
         raise ConfigError(
-            f"data.seq_len={config.data.seq_len} is not divisible by mesh.seq={mesh.shape['seq']}"
+            f"an example of {data.units_per_example} {data.unit}s (data.kind={data.kind}) is not "
+            f"divisible by mesh.seq={mesh.shape['seq']}"
         )
     if mesh.shape["stage"] > 1:
         _check_pipeline(config, mesh.shape["stage"], rows)
@@ -139,8 +147,8 @@ def check_batch(config: RunConfig, mesh: Mesh | AbstractMesh) -> None:
 
 def _check_pipeline(config: RunConfig, stages: int, rows: int) -> None:
     """`rows`: devices that each microbatch is split over."""
-    model, repeats = config.model, config.model.pipeline_repeats
-    microbatches = model.pipeline_microbatches or stages
+    model = config.model
+    microbatches, repeats = choices.family(model).pipeline(model, stages)
     if model.depth % (stages * repeats):
         raise ConfigError(
             f"model.depth={model.depth} is not divisible by mesh.stage={stages} x "

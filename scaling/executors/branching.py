@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from scaling.config import RunConfig, ladder, run_name, to_dict
+from scaling.config import RunConfig, amounts, run_name, to_dict
+from scaling.costs import sizes
 from scaling.executors.jobs import Branch, Job
 
 # Schedules whose learning rate up to some step does not depend on the length of the run.
@@ -28,14 +29,14 @@ class Trunk:
     def flops_saved(self) -> float:
         """Training FLOPs that the branches need not spend."""
         return sum(
-            ladder.cost(b.config).flops * b.step / ladder.resolved(b.config.train.steps)
+            sizes.cost(b.config).flops * b.step / amounts.resolved(b.config.train.steps)
             for b in self.branches
         )
 
 
 def shared_steps(config: RunConfig) -> int:
     """Updates of a resolved run in which neither its length nor its cool-down plays a part."""
-    steps = ladder.resolved(config.train.steps)
+    steps = amounts.resolved(config.train.steps)
     # A spike sends a run back: what follows is its own.
     if config.optim.schedule not in _SHARED or config.train.spike_z is not None:
         return 0

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from etils import epath
 
 from scaling import files
-from scaling.config import RunConfig, ladder
+from scaling.config import RunConfig
+from scaling.costs import sizes
 
 _BYTES_PER_PARAM = 16.0  # of a checkpoint: weights, two moments, perhaps their average; float32
 _SPARE = 2**20  # lines, events, folders
@@ -18,7 +19,7 @@ _SPARE = 2**20  # lines, events, folders
 
 def bytes_needed(configs: Sequence[RunConfig]) -> int:
     """Room that runs want before they are tried again: one checkpoint more of each."""
-    return sum(int(_BYTES_PER_PARAM * ladder.size(c).params) + _SPARE for c in configs)
+    return sum(int(_BYTES_PER_PARAM * sizes.size(c).params) + _SPARE for c in configs)
 
 
 def has_room(workdir: epath.PathLike, size: int) -> bool:

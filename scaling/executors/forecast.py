@@ -18,7 +18,8 @@ import pandas as pd
 from etils import epath
 
 from scaling import files
-from scaling.config import RunConfig, ladder, run_name
+from scaling.config import RunConfig, amounts, run_name
+from scaling.costs import sizes
 from scaling.devices import peaks
 from scaling.records import RunDirectory, timing
 from scaling.records.status import ENDED
@@ -137,18 +138,18 @@ def forecast(
     jobs = [group_of.get(run_name(c), -1 - number) for number, c in enumerate(configs)]
     statuses = [run.status() for run in runs]
     todo = [s.get("state") not in ENDED or s.get("state") == "failed" for s in statuses]
-    sizes = collections.Counter(job for job, left in zip(jobs, todo, strict=True) if left)
+    members_of = collections.Counter(job for job, left in zip(jobs, todo, strict=True) if left)
     estimates, first_job = [], dict[str, int]()
     for config, name, job, status, still in zip(
         configs, programs, jobs, statuses, todo, strict=True
     ):
-        spent, members = status.get("seconds", 0.0), sizes[job]
+        spent, members = status.get("seconds", 0.0), members_of[job]
         if not still:
             estimates.append(Estimate(config, 0.0, "ended", spent, job))
             continue
         first = first_job.setdefault(name, job) == job
         given = max(status.get("step", 0), (shared or {}).get(run_name(config), 0))
-        left = ladder.resolved(config.train.steps) - given
+        left = amounts.resolved(config.train.steps) - given
         if found := known.get(name):
             alike = [c for c in found if c.members == members] or found
             seconds: float | None = _from_record(config, alike, left, members, first)
@@ -157,8 +158,8 @@ def forecast(
         peak = peaks.peak_flops(device, config.model.dtype)
         if peak is not None and cores and share:
             peak *= share / cores
-        cost = ladder.cost(config)
-        flops = cost.flops * left / ladder.resolved(config.train.steps)
+        cost = sizes.cost(config)
+        flops = cost.flops * left / amounts.resolved(config.train.steps)
         begin = (start if first else min(start, START_AGAIN)) / members
         seconds = None if peak is None else begin + flops / (peak * devices * rate)
         estimates.append(Estimate(config, seconds, label, spent, job))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from scaling.config import RunConfig, override, to_dict
+from scaling.config import RunConfig, choices, override, to_dict
 from scaling.devices import meshes
 from scaling.train.failures import Failure
 
@@ -113,7 +113,7 @@ def _divides(config: RunConfig, pieces: int, devices: int) -> bool:
     rows = math.prod(n or 1 for n in over)
     if None in over:
         rows = max(rows, devices // others)
-    pipeline = config.model.pipeline_microbatches or config.mesh.stage
+    pipeline, _ = choices.family(config.model).pipeline(config.model, config.mesh.stage)
     return config.train.batch_size % (pieces * rows * pipeline) == 0
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from scaling.check import memory
-from scaling.config import RunConfig, ladder, run_name, to_dict
+from scaling.config import RunConfig, run_name, to_dict
+from scaling.costs import sizes
 from scaling.errors import ConfigError
 from scaling.executors.admission import device_bytes
 from scaling.executors.jobs import Job
@@ -43,7 +44,7 @@ def pack(
         kinds.setdefault(_kind(job) or f"alone {number}", []).append(job)
     packed = []
     for members in kinds.values():
-        members = sorted(members, key=lambda job: -ladder.cost(job.configs[0]).flops)
+        members = sorted(members, key=lambda job: -sizes.cost(job.configs[0]).flops)
         most = size or largest(members[0].configs[0], devices, processes)
         groups = max(math.ceil(len(members) / most), min(processes, len(members)))
         # Neighbours in cost: the members of a group then end at about the same time.

@@ -10,7 +10,8 @@ from typing import Any
 
 from etils import epath
 
-from scaling.config import RunConfig, ladder
+from scaling.config import RunConfig
+from scaling.costs import sizes
 from scaling.errors import UserError
 from scaling.executors import branching, packing
 from scaling.executors import jobs as jobs_lib
@@ -72,7 +73,7 @@ def plan(
     return Plan(
         tuple(jobs),
         sum(trunk.flops_saved for trunk in apart),
-        sum(ladder.cost(config).flops for config in configs),
+        sum(sizes.cost(config).flops for config in configs),
     )
 
 

@@ -12,7 +12,8 @@ import jax
 import pandas as pd
 from etils import epath
 
-from scaling.config import RunConfig, ladder, run_name, to_dict
+from scaling.config import RunConfig, run_name, to_dict
+from scaling.costs import sizes
 from scaling.executors.admission import needed_bytes
 from scaling.executors.result import Result
 from scaling.records import RunDirectory, timing
@@ -41,8 +42,10 @@ def table(
     if not unread:
         statuses = [RunDirectory.open(c, workdir).status() for c in configs]
     states = [status.get("state", "to do") for status in statuses]
-    spent = [ladder.cost(config) for config in configs]
+    spent = [sizes.cost(config) for config in configs]
     epochs = [_epochs(config) for config in configs]
+    units = {config.data.unit for config in configs}
+    amount = f"{units.pop()}s" if len(units) == 1 else "units"
     # Runs of one program need the same memory; the estimate traces the step, so once a program.
     programs = [timing.program(config) for config in configs]
     example = dict(zip(programs, configs, strict=True))
@@ -53,11 +56,11 @@ def table(
             "params": human(cost.params),
             "non-emb": human(cost.params_non_embedding),
             "active": human(cost.params_active),
-            "tokens": human(cost.tokens),
+            amount: human(cost.amount),
             **({"epochs": passes} if any(epochs) else {}),
             "steps": config.train.steps,
             "FLOPs": f"{cost.flops:.2e}",
-            "batch": f"{config.train.batch_size}x{config.data.seq_len}",
+            "batch": f"{config.train.batch_size}x{config.data.units_per_example}",
             "mesh": _mesh(config, devices),
             "bytes/device": _bytes(needs[program]),
             "state": state,
@@ -73,19 +76,19 @@ def table(
     note = f"\nnote: {unread}; the runs that are done there are not trained again" if unread else ""
     return (
         f"{listed}\n\n"
-        f"{len(configs)} runs, {done}; {human(sum(c.tokens for c in spent))} "
-        f"tokens and {sum(c.flops for c in spent):.2e} FLOPs in all, "
+        f"{len(configs)} runs, {done}; {human(sum(c.amount for c in spent))} "
+        f"{amount} and {sum(c.flops for c in spent):.2e} FLOPs in all, "
         f"{'at most as many' if unread else f'{left:.2e} FLOPs'} to do; "
         f"directories in {epath.Path(workdir) / 'runs'}{note}"
     )
 
 
 def _epochs(config: RunConfig) -> str:
-    """Passes over the distinct tokens; nothing where nobody has read the corpus."""
+    """Passes over the distinct units of data; nothing where nobody has read them."""
     size = study.size(config)
-    if not size.get("unique_tokens"):
+    if not size.get("unique"):
         return ""
-    epochs = size["tokens"] / size["unique_tokens"]
+    epochs = size["amount"] / size["unique"]
     return f"{epochs:.2g}" if epochs < 100 else f"{epochs:.0f}"
 
 

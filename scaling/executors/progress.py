@@ -15,7 +15,8 @@ from typing import Any
 from etils import epath
 
 from scaling import heartbeat
-from scaling.config import RunConfig, ladder, run_name
+from scaling.config import RunConfig, amounts, run_name
+from scaling.costs import sizes
 from scaling.executors.jobs import Job
 from scaling.executors.remaining import Sweep, Work
 from scaling.executors.result import OVER, Result
@@ -59,7 +60,7 @@ class SweepProgress:
         self._begun: dict[str, float] = {}  # by name of a run that trains, on the monotonic clock
         self._now: list[Cost] = []  # of runs that have ended
         # In the order in which the scheduler starts them.
-        longest = sorted(jobs, key=lambda job: -sum(ladder.cost(c).flops for c in job.configs))
+        longest = sorted(jobs, key=lambda job: -sum(sizes.cost(c).flops for c in job.configs))
         self._jobs = [{run_name(c): c for c in job.configs} for job in longest]
         self._programs = [timing.program(job.configs[0]) for job in longest]
         self._leaves: dict[str, tuple[str, int]] = {}  # of a branch, its trunk and the steps shared
@@ -184,7 +185,7 @@ class SweepProgress:
                 cost = cost or timing.from_dict(status["cost"])
         given = {name: self._leaves.get(name, ("", 0))[1] for name in job}
         todo = [
-            ladder.resolved(config.train.steps) - max(self._step.get(name, 0), given[name])
+            amounts.resolved(config.train.steps) - max(self._step.get(name, 0), given[name])
             for name, config in job.items()
         ]
         every = first.evals.every
@@ -192,18 +193,13 @@ class SweepProgress:
             program=program,
             members=len(job),
             steps=sum(todo) / len(todo),
-            flops=_flops(first),
+            flops=sizes.step_flops(first),
             evaluations=max(1, round(max(todo) / every)) if every else 1,
             evaluation_steps=_evaluation_steps(first),
             running=None if since is None else time.monotonic() - since,
             cost=cost,
             ending=max(0.0, time.time() - written) if since is not None and not any(todo) else 0.0,
         )
-
-
-def _flops(config: RunConfig) -> float:
-    tokens = config.train.batch_size * config.data.seq_len
-    return ladder.size(config).flops_per_token * tokens
 
 
 def _evaluation_steps(config: RunConfig) -> float:

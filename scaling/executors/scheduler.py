@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from etils import epath
 
 from scaling import files
-from scaling.config import fingerprint, ladder, run_name
+from scaling.config import fingerprint, run_name
+from scaling.costs import sizes
 from scaling.errors import DamagedError, UserError
 from scaling.executors import admission, disk, healing
 from scaling.executors.healing import USUAL, Answer, Bounds
@@ -74,7 +75,7 @@ class _Waiting:
 
     @property
     def flops(self) -> float:
-        return sum(ladder.cost(config).flops for config in self.job.configs)
+        return sum(sizes.cost(config).flops for config in self.job.configs)
 
 
 class _Scheduler:

@@ -4,12 +4,22 @@ model is and how it is scaled (no jax), and beside it the network (`network.py`)
 The rest of the house knows a family by its record (`scaling/config/choices.py`) only.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+from scaling.config import choices
 from scaling.config.choices import Family
 
 DEFAULT = "transformer"
 FAMILIES: dict[str, Family | str] = {
-    "lstm": "scaling.families.lstm:FAMILY",
-    "mlp": "scaling.families.mlp:FAMILY",
+    "transformer": "scaling.families.transformer:FAMILY",
     "random_features": "scaling.families.random_features:FAMILY",
-    "resnet": "scaling.families.resnet:FAMILY",
 }
+
+
+def build(config: Any) -> Any:
+    """The flax module of a resolved model config: `module.apply({"params": params}, batch)` gives
+    a dict of outputs.
+    """
+    module: Callable[[Any], Any] = choices.load(choices.family(config).module)
+    return module(config)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling.config import LENGTHS, RunConfig, from_dict, override
+from scaling.config import LENGTHS, RunConfig, amounts, from_dict, override
 from scaling.errors import UserError
 from scaling.laws.planning import CONVENTION, FLOPS_PER, check, optimum
 from scaling.laws.result import Fit
@@ -31,12 +31,13 @@ class Base:
     @property
     def vocab(self) -> int:
         """Its vocabulary, as far as it is stated."""
-        return self.config.model.vocab or BYTES
+        model: Any = self.config.model
+        return model.vocab or BYTES
 
     @property
     def step_tokens(self) -> int:
         """Tokens a step."""
-        return self.config.train.batch_size * self.config.data.seq_len
+        return amounts.units_per_step(self.config)
 
     @property
     def said(self) -> str:
@@ -44,7 +45,7 @@ class Base:
         c = self.config
         return (
             f"learning rate {c.optim.peak_lr:g} (optim.peak_lr), {c.train.batch_size} windows of "
-            f"{c.data.seq_len} tokens a step (train.batch_size, data.seq_len) and data "
+            f"{c.data.units_per_example} tokens a step (train.batch_size, data.seq_len) and data "
             f'"{c.data.source}" (data.source)'
         )
 
@@ -132,7 +133,8 @@ def steps(ladder: list[dict[str, Any]], base: Base) -> pd.DataFrame:
     rows = []
     for i, rung in enumerate(ladder):
         config = override(base.config, rung)
-        shape, tokens = config.model, rung["train.tokens"]
+        shape: Any = config.model
+        tokens = rung["train.tokens"]
         rows.append({
             "rung": i, "width": shape.width, "depth": shape.depth, "heads": shape.heads,
             "tokens": tokens, "steps": round(tokens / base.step_tokens),

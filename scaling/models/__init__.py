@@ -1,20 +1,4 @@
-"""Model families: `MODELS` maps `config.model.family` to its Flax module.
-
-A family takes its frozen config, maps a batch (a dict of named arrays) to a dict of named outputs,
-and names the logical axes of every parameter. `scaling/train` and `scaling/costs/counts.py` call
-`build`.
+"""Layers that families share: attention and its kernels, mixtures of experts, pipelines, norms,
+rematerialisation. A family (`scaling/families`) puts them together into a network; `fields.py` has
+the config that families with attention begin with.
 """
-
-from collections.abc import Callable
-from typing import Any
-
-import flax.linen as nn
-
-from scaling.models.transformer import Transformer
-
-MODELS: dict[str, Callable[[Any], nn.Module]] = {"transformer": Transformer}
-
-
-def build(config: Any) -> nn.Module:
-    """The module of a resolved model config: `module.apply({"params": params}, batch) -> dict`."""
-    return MODELS[config.family](config)

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
-from scaling.config import TransformerConfig
-from scaling.config.ladder import resolved
+from scaling.config.amounts import resolved
 from scaling.errors import ConfigError
 from scaling.models import flash, kernels
+from scaling.models.fields import BlockConfig
 from scaling.models.flash import Keys, Piece
 from scaling.models.layers import Array, Projection, RMSNorm, rotate
 from scaling.models.observed import tell
@@ -38,7 +38,7 @@ BLOCK = 512
 class Attention(nn.Module):
     """Self-attention with rotary positions; with a cache, over the slots written so far."""
 
-    config: TransformerConfig
+    config: BlockConfig
     out_scale: float
 
     @nn.compact

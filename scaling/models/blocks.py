@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from scaling.config import TransformerConfig
-from scaling.config.ladder import resolved
+from scaling.config.amounts import resolved
 from scaling.models.attention import Attention
+from scaling.models.fields import BlockConfig
 from scaling.models.layers import MLP, Array, RMSNorm, constrain
 from scaling.models.moe import MoE
 from scaling.models.observed import observed
@@ -34,7 +34,7 @@ class Block(nn.Module):
     [B] each.
     """
 
-    config: TransformerConfig
+    config: BlockConfig
 
     @nn.compact
     def __call__(
@@ -56,7 +56,7 @@ class Block(nn.Module):
         return constrain(x_BxLxD + y_BxLxD), (cache, penalties)
 
 
-def init_blocks(config: TransformerConfig) -> nn.Module:
+def init_blocks(config: BlockConfig) -> nn.Module:
     """The module that makes the stacked parameters of all blocks; only `init` calls it."""
     scanned = nn.scan(
         Block,
@@ -70,7 +70,7 @@ def init_blocks(config: TransformerConfig) -> nn.Module:
 
 
 def run_blocks(
-    config: TransformerConfig, params: Any, x_BxLxD: Array, context: Mapping[str, Any], caches: Any
+    config: BlockConfig, params: Any, x_BxLxD: Array, context: Mapping[str, Any], caches: Any
 ) -> tuple[Array, Any, dict[str, Array]]:
     """All blocks, one after the other; as a pipeline where the mesh has stages.
 

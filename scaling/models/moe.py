@@ -23,10 +23,10 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
-from scaling.config import MoEConfig, TransformerConfig
-from scaling.config.ladder import resolved
+from scaling.config.amounts import resolved
 from scaling.errors import UserError
 from scaling.models import dispatch
+from scaling.models.fields import BlockConfig, MoEConfig
 from scaling.models.grouped import grouped_matmul
 from scaling.models.layers import MLP, Array, parameter, truncated_normal
 
@@ -54,7 +54,7 @@ class MoE(nn.Module):
     are one MLP with the channels of all of them.
     """
 
-    config: TransformerConfig
+    config: BlockConfig
     out_scale: float  # multiplies the initial std of the output matrices
 
     @nn.compact

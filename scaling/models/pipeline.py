@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from scaling.config import TransformerConfig
+from scaling.models.fields import BlockConfig
 from scaling.models.layers import Array, constrain
 from scaling.models.remat import policy
 
@@ -52,7 +52,7 @@ def stages_here() -> int:
 
 
 def run_pipeline(
-    config: TransformerConfig,
+    config: BlockConfig,
     run: RunBlocks,
     params: Any,
     x_BxLxD: Array,

@@ -1,20 +1,14 @@
-"""What is minimised: `OBJECTIVES` maps `config.objective.name` to the function that builds it.
+"""What is minimised, by name: one package each, with its config and record (no jax) and beside them
+the computation (`rows.py`): model outputs and batch in, sums and counts out (`objective.py`).
 
-An objective is pure: model outputs and batch in, sums and counts out (`objective.py`). The train
-step and the evaluator call `build(config).loss` and `.rows`.
+The rest of the house knows an objective by its record (`scaling/config/choices.py`) only.
 """
 
-from collections.abc import Callable
+from scaling.config.choices import Objective
 
-from scaling.config import ObjectiveConfig
-from scaling.objectives.next_token import next_token
-from scaling.objectives.objective import Objective, Rows, Sum
-
-OBJECTIVES: dict[str, Callable[[ObjectiveConfig], Objective]] = {"next_token": next_token}
-
-__all__ = ["OBJECTIVES", "Objective", "Rows", "Sum", "build"]
-
-
-def build(config: ObjectiveConfig) -> Objective:
-    """The objective of a resolved config."""
-    return OBJECTIVES[config.name](config)
+DEFAULT = "next_token"
+OBJECTIVES: dict[str, Objective | str] = {
+    "next_token": "scaling.objectives.next_token:OBJECTIVE",
+    "classification": "scaling.objectives.classification:OBJECTIVE",
+    "regression": "scaling.objectives.regression:OBJECTIVE",
+}

@@ -2,7 +2,7 @@
 
 A loss is never a mean here. It is a total and a count, so that adding over rows, microbatches,
 hosts and evaluation batches is exact, and the mean is taken once, at the end. The train step
-differentiates `Objective.loss` and divides by the count of all of them; the evaluator keeps the
+differentiates `Loss.loss` and divides by the count of all of them; the evaluator keeps the
 rows apart for a standard error that is clustered by window.
 """
 
@@ -13,6 +13,8 @@ from typing import Any, cast
 import flax.linen as nn
 import flax.struct
 import jax
+
+from scaling.config import choices
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -43,7 +45,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Objective:
+class Loss:
     """A pure function from outputs and batch to sums, and what follows from it."""
 
     rows_of: Callable[[Mapping[str, Any], Batch], Rows]  # of model outputs and batch
@@ -76,3 +78,8 @@ class Objective:
             total += weights[name] * rows.penalties[name].sum()
         means = {name: s for name, s in rows.sums.items() if isinstance(s, Sum)}
         return total, jax.tree.map(lambda x_B: x_B.sum(), means)
+
+
+def build(config: Any) -> Loss:
+    """The loss of a resolved objective config."""
+    return cast(Loss, choices.load(choices.objective(config).rows)(config))

@@ -1,23 +1,18 @@
-"""How parameters are updated: pure functions of traced hyper-parameters (`optimizer`). In come an
-OptimConfig and gradients, out go new parameters and the optimizer's state.
+"""How parameters are updated: pure functions of traced hyper-parameters. In come an OptimConfig and
+gradients, out go new parameters and the optimizer's state (`optimizer.py`, `schedules.py`).
 """
 
 from scaling.optim.optimizer import (
     OPTIMIZERS,
-    Hparams,
     Info,
     Optimizer,
     build,
     decays,
     ema_update,
-    hparams,
-    hparams_shapes,
-    learning_rate,
     offloads,
     on_device,
-    program_of,
-    schedule,
 )
+from scaling.optim.schedules import Hparams, hparams_shapes, learning_rate, schedule
 
 __all__ = [
     "OPTIMIZERS",
@@ -27,11 +22,9 @@ __all__ = [
     "build",
     "decays",
     "ema_update",
-    "hparams",
     "hparams_shapes",
     "learning_rate",
     "offloads",
     "on_device",
-    "program_of",
     "schedule",
 ]

@@ -1,136 +1,26 @@
-"""Optimizers and schedules as pure functions of traced hyper-parameters.
+"""Optimizers as pure functions of traced hyper-parameters.
 
 Takes an `OptimConfig`: its structural fields (which optimizer, which schedule, is clipping on) make
-an `Optimizer`; every number becomes an entry of `hparams`, a small dict of scalars that the jitted
-step takes as an argument. Runs that differ in numbers only share one compilation, and a stack of
-`hparams` can be mapped over. Called by `scaling/train/step.py`.
+an `Optimizer`; every number is an entry of `hparams` (`config/programs.py`), a small dict of
+scalars that the jitted step takes as an argument. Runs that differ in numbers only share one
+compilation, and a stack of `hparams` can be mapped over. Called by `scaling/train/step.py`.
 """
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from scaling.config import OptimConfig, RunConfig
+from scaling.config import OptimConfig
+from scaling.optim.schedules import Hparams, schedule
 
-Hparams = Mapping[str, Any]  # name -> scalar, traced inside a step
 Info = dict[str, jax.Array]
 
 # Leaves that are never decayed. The rule goes by name, not by rank: under scanned layers a norm
 # scale has the shape [layers, embed], and must be treated as its unrolled twin [embed] is.
 NOT_DECAYED = ("scale", "bias")
-
-
-def hparams(config: RunConfig) -> dict[str, np.generic]:
-    """Every value of a resolved run that does not change the program's shape.
-
-    Float32 scalars, but for `seed` (uint32). Lengths are in updates. `clip_norm` and `ema_decay`
-    are there only when they are on.
-    """
-    optim, steps = config.optim, config.train.steps
-    assert steps is not None, "the config is not resolved"
-    values = {
-        "peak_lr": optim.peak_lr,
-        "warmup_steps": optim.warmup_steps,
-        "decay_steps": round(optim.decay_fraction * steps),
-        "total_steps": steps,
-        "final_lr_fraction": optim.final_lr_fraction,
-        "b1": optim.b1,
-        "b2": optim.b2,
-        "eps": optim.eps,
-        "weight_decay": optim.weight_decay,
-        "clip_norm": optim.clip_norm,
-        "ema_decay": optim.ema_decay,
-        "z_loss": config.objective.z_loss,
-        "load_balance": config.objective.load_balance,
-        "router_z": config.objective.router_z,
-    }
-    floats = {name: np.float32(value) for name, value in values.items() if value is not None}
-    return floats | {"seed": np.uint32(config.seed)}
-
-
-def hparams_shapes(config: RunConfig, sharding: Any = None) -> dict[str, jax.ShapeDtypeStruct]:
-    """`hparams` without their values, for a step that is traced or compiled and not run."""
-    return {
-        name: jax.ShapeDtypeStruct((), value.dtype, sharding=sharding)
-        for name, value in hparams(config).items()
-    }
-
-
-def program_of(config: RunConfig) -> RunConfig:
-    """The run with every value of `hparams` at a common one: runs that share a program are equal.
-
-    What is off stays off, and what is on stays on: that is the program's.
-    """
-    optim, objective = config.optim, config.objective
-    default = OptimConfig()
-    same: dict[str, Any] = {
-        name: getattr(default, name)
-        for name in ("peak_lr", "decay_fraction", "final_lr_fraction", "b1", "b2", "eps")
-    }
-    same |= {"weight_decay": default.weight_decay, "warmup_steps": 0, "warmup_fraction": None}
-    same["clip_norm"] = None if optim.clip_norm is None else 1.0
-    same["ema_decay"] = None if optim.ema_decay is None else 0.5
-    penalties = ("z_loss", "load_balance", "router_z")
-    weights: dict[str, Any] = {name: 1.0 for name in penalties if getattr(objective, name)}
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, init_scale=1.0),
-        optim=dataclasses.replace(optim, **same),
-        objective=dataclasses.replace(objective, **weights),
-        train=dataclasses.replace(config.train, steps=1),
-        seed=0,
-    )
-
-
-# ---- schedules
-
-
-def schedule(step: Any, hparams: Hparams, name: str) -> jax.Array:
-    """Learning rate / peak, for the update that takes the state from `step` to `step + 1`.
-
-    Let n = step + 1, W the warm-up and T all updates: the factor is n / W up to n = W, where it
-    is 1, then falls by the named schedule, and n = T, the last update, has `final_lr_fraction`
-    (cosine, linear, wsd). wsd stays at 1 and falls linearly over the last `decay_steps` updates;
-    rsqrt is sqrt(W / n), with W = 1 when there is no warm-up, and never ends.
-    """
-    n = jnp.asarray(step, jnp.float32) + 1.0
-    warmup, total = hparams["warmup_steps"], hparams["total_steps"]
-    final = hparams["final_lr_fraction"]
-
-    def through(start: Any, length: Any) -> jax.Array:
-        return jnp.clip((n - start) / jnp.maximum(length, 1.0), 0.0, 1.0)
-
-    if name == "cosine":
-        cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * through(warmup, total - warmup)))
-        decay = final + (1.0 - final) * cosine
-    elif name == "linear":
-        decay = 1.0 - (1.0 - final) * through(warmup, total - warmup)
-    elif name == "wsd":
-        cooldown = hparams["decay_steps"]
-        decay = 1.0 - (1.0 - final) * through(total - cooldown, cooldown)
-    elif name == "rsqrt":
-        decay = jnp.sqrt(jnp.maximum(warmup, 1.0) / n)
-    elif name == "constant":
-        decay = jnp.float32(1.0)
-    else:
-        raise ValueError(f"{name!r} is no schedule")
-    # Before the end of the warm-up every decay factor is at least n / W, unless wsd's cool-down
-    # already began: then the lower of the two holds, without a jump.
-    return jnp.minimum(jnp.minimum(n / jnp.maximum(warmup, 1.0), 1.0), decay)
-
-
-def learning_rate(step: Any, hparams: Hparams, name: str) -> jax.Array:
-    """Learning rate of the update that follows `step` updates; see `schedule` for `name`."""
-    return hparams["peak_lr"] * schedule(step, hparams, name)
-
-
-# ---- optimizers
 
 
 def _adamw(h: Hparams) -> optax.GradientTransformation:

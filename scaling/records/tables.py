@@ -16,7 +16,7 @@ import pyarrow.parquet
 from etils import epath
 
 from scaling import files
-from scaling.config import RunConfig, flat
+from scaling.config import RunConfig, amounts, choices, flat
 from scaling.config.provenance import provenance
 from scaling.errors import DamagedError
 from scaling.records import RunDirectory, find_runs, strict_json
@@ -30,11 +30,14 @@ CONVENTIONS = {
     "params": "all trained parameters, token embedding and an untied head included",
     "params_non_embedding": "params without the token embedding and without an untied head",
     "params_active": "params without the routed experts that a token is not sent to",
-    "tokens": "training tokens: steps * batch_size * seq_len, repeats counted",
-    "unique_tokens": "distinct training tokens that the run could draw from",
-    "epochs": "tokens / unique_tokens",
-    "flops": "training FLOPs, forward and backward, attention included: flops_per_token * tokens; "
-    "a multiply-add is two",
+    "amount": "what was trained on, in the unit of the data: steps * batch_size * units of an "
+    "example, repeats counted",
+    "unit": "what the data are counted in",
+    "unique": "distinct units of training data that the run could draw from",
+    "epochs": "amount / unique",
+    "tokens": "amount, of runs whose unit is the token; likewise unique_tokens",
+    "flops": "training FLOPs, forward and backward, attention included: FLOPs a unit * amount; a "
+    "multiply-add is two",
     "branched_from": "the run whose first steps this one shares, trained once; empty: none",
     "attempts": "times that the run ended badly and was, or was not, tried again: attempts.jsonl "
     "says when, why, and what was done",
@@ -46,22 +49,18 @@ CONVENTIONS = {
     "a packed group has the whole group's, so a sum over runs is one of seconds / members",
     "members": "runs that were trained as one program with this one, itself included",
 }
-SIZES = (
-    *("params", "params_non_embedding", "params_active"),
-    *("tokens", "unique_tokens", "epochs", "flops"),
-)
-_LOSSES = ("loss", "loss_se", "bits_per_byte")
-# Columns of every table, before and after what its runs vary; those of words, not numbers.
-_FIRST = (
-    *("fingerprint", "name", "status", "reason", *SIZES, *_LOSSES),
-    *("train_loss", "width", "depth", "seed"),
-)
+SIZES = ("params", "params_non_embedding", "params_active", "amount", "unique", "epochs", "flops")
+# Columns of every table, before and after those of its sets and of what its runs vary; those of
+# words, not numbers.
+_FIRST = ("fingerprint", "name", "status", "reason", *SIZES[:3])
+_MIDDLE = ("unit", *SIZES[3:])
+_AFTER = ("train_loss", "width", "depth", "seed")
 _LAST = (
     *("branched_from", "seconds", "members", "attempts", "healed", "spikes"),
     *("corpus", "commit", "device"),
 )
 _WORDS = {
-    *("fingerprint", "name", "status", "reason", "branched_from", "healed"),
+    *("fingerprint", "name", "status", "reason", "unit", "branched_from", "healed"),
     *("corpus", "commit", "device"),
 }
 
@@ -73,28 +72,49 @@ def _runs(source: epath.PathLike | Iterable[RunDirectory]) -> list[RunDirectory]
 def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     """One row a run, of a workdir or of the runs given, in the order of size, then seed.
 
-    Columns: fingerprint, name, status, reason, params, params_non_embedding, params_active, tokens,
-    unique_tokens, epochs, flops, loss, loss_se, bits_per_byte, train_loss, width, depth, seed,
-    `loss/<set>`, `loss_se/<set>` and `bits_per_byte/<set>` of every further evaluation set, every
-    config field that differs between the runs under its dotted name, branched_from, seconds,
-    members, attempts, healed, spikes, corpus, commit, device. `CONVENTIONS` says what they count.
+    Columns: fingerprint, name, status, reason, params, params_non_embedding, params_active, amount
+    and unique under their unit's names (tokens, unique_tokens), unit, amount, unique, epochs,
+    flops, the metrics of the objective (loss, loss_se, ...), train_loss, width, depth, seed,
+    `<metric>/<set>` of every further evaluation set, every config field that differs between the
+    runs under its dotted name, branched_from, seconds, members, attempts, healed, spikes, corpus,
+    commit, device. `CONVENTIONS` says what they count.
     Losses are those after the last step: NaN for a run that is not done. A run whose files cannot
     be read has the status "damaged", a reason that names the file, and little else.
     """
     rows = [_row_or_damaged(run) for run in _runs(source)]
     configs = [row.pop("config") for row in rows]
-    varying = _varying([config for config in configs if config])
+    varying = _varying([flat(config) for config in configs if config])
     rows = [
-        row | {field: config.get(field) for field in varying}
+        row | {field: (flat(config) if config else {}).get(field) for field in varying}
         for row, config in zip(rows, configs, strict=True)
     ]
-    sets = sorted({c for row in rows for c in row if c.startswith(("loss", "bits_per_byte"))})
-    names = [*_FIRST, *(s for s in sets if s not in _FIRST), *varying, *_LAST]
-    frame = pd.DataFrame(rows, columns=list(dict.fromkeys(names)))
-    numbers = [c for c in (*SIZES, "train_loss", "seconds", *sets) if c in frame]
+    names = _names([config for config in configs if config], varying)
+    frame = pd.DataFrame(rows, columns=names)
+    numbers = [name for name in names if name not in _WORDS | {*varying} and name not in _KEPT]
     frame[numbers] = frame[numbers].astype("float64")
-    order = ["params", "unique_tokens", "tokens", *varying, "seed", "name"]
+    order = ["params", "unique", "amount", *varying, "seed", "name"]
     return frame.sort_values(list(dict.fromkeys(order)), ignore_index=True, key=_sortable)
+
+
+# Whole numbers, which stay so.
+_KEPT = {"width", "depth", "seed", "members", "attempts", "spikes"}
+
+
+def _names(configs: Sequence[RunConfig], varying: Sequence[str]) -> list[str]:
+    """The columns of a table of these runs, in their order."""
+    units = list(dict.fromkeys(config.data.unit for config in configs))
+    metrics = _metrics(configs)
+    own = [name for unit in units for name in (f"{unit}s", f"unique_{unit}s")]
+    sets = sorted({name for config in configs for name in config.evals.sets} - {"val"})
+    further = [f"{metric}/{name}" for metric in sorted(metrics) for name in sets]
+    names = [*_FIRST, *own, *_MIDDLE, *metrics, *_AFTER, *further, *varying, *_LAST]
+    return list(dict.fromkeys(names))
+
+
+def _metrics(configs: Iterable[RunConfig]) -> list[str]:
+    """The metrics of the objectives of some runs; of none, the loss."""
+    found = [name for c in configs for name in choices.objective(c.objective).columns()]
+    return list(dict.fromkeys(found)) or ["loss", "loss_se"]
 
 
 def _varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -103,15 +123,12 @@ def _varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f for f in every if len({repr(config.get(f)) for config in configs}) > 1]
 
 
-def columns(configs: Iterable[RunConfig]) -> dict[str, bool]:
+def columns(configs: Sequence[RunConfig]) -> dict[str, bool]:
     """The columns that the `table` of resolved runs will have, and which of them are numbers."""
-    flats, sets = [], set[str]()
-    for config in configs:
-        flats.append(flat(config))
-        sets |= {"" if name == "val" else f"/{name}" for name in config.evals.sets}
-    out = {name: name not in _WORDS for name in (*_FIRST, *_LAST)}
-    out |= {f"{kind}{name}": True for kind in _LOSSES for name in sets}
-    for field in _varying(flats):
+    flats = [flat(config) for config in configs]
+    varying = _varying(flats)
+    out = {name: name not in _WORDS for name in _names(configs, [])}
+    for field in varying:
         kinds = {type(values.get(field)) for values in flats}
         out.setdefault(field, kinds <= {int, float, type(None)})
     return out
@@ -125,7 +142,7 @@ def _row_or_damaged(run: RunDirectory) -> dict[str, Any]:
     try:
         return _row(run)
     except DamagedError as error:
-        nothing = {"members": 1, "attempts": 0, "spikes": 0, "config": {}}
+        nothing = {"members": 1, "attempts": 0, "spikes": 0, "config": None}
         return {"name": run.path.name, "status": "damaged", "reason": str(error)} | nothing
 
 
@@ -133,7 +150,10 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     record, status = as_trained(run.record()), run.status()
     config = run.config(record)
     size, made_by = record["size"], record["provenance"]
-    tokens, unique = size.get("tokens"), size.get("unique_tokens") or config.data.unique_tokens
+    unit = config.data.unit
+    # Records of an earlier version have the amount under its unit's name alone.
+    amount = size.get("amount", size.get(f"{unit}s"))
+    unique = size.get("unique") or size.get(f"unique_{unit}s") or config.data.unique_units
     done = status.get("state") == "done"
     final = run.latest(["train", *config.evals.sets]) if done else {}
     dirty = "+changes" if made_by.get("dirty") else ""
@@ -143,8 +163,12 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         "status": status.get("state", "stopped"),
         "reason": status.get("reason"),
         **{name: size.get(name) for name in SIZES},
-        "unique_tokens": unique,
-        "epochs": tokens / unique if tokens and unique else None,
+        "unit": unit,
+        "amount": amount,
+        f"{unit}s": amount,
+        "unique": unique,
+        f"unique_{unit}s": unique,
+        "epochs": amount / unique if amount and unique else None,
         "width": config.model.width,
         "depth": config.model.depth,
         "seed": config.seed,
@@ -157,11 +181,11 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         "corpus": config.data.corpus,
         "commit": made_by["commit"] + dirty if made_by.get("commit") else None,
         "device": made_by.get("device_kind"),
-        "config": flat(config),
+        "config": config,
     }
     for name in config.evals.sets:
         line, suffix = final.get(name, {}), "" if name == "val" else f"/{name}"
-        for column in _LOSSES:
+        for column in choices.objective(config.objective).columns():
             row[column + suffix] = line.get(column)
     seen = [
         name
@@ -173,14 +197,16 @@ def _row(run: RunDirectory) -> dict[str, Any]:
 
 
 def curves(run: RunDirectory, lines: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:
-    """Every line of a run's metrics (or these of them), with `tokens` seen so far. At least step,
-    split, loss.
+    """Every line of a run's metrics (or these of them), with the `amount` of data seen so far, also
+    under its unit's name. At least step, split, loss.
     """
     config = run.config()
     frame = pd.DataFrame(run.metrics() if lines is None else lines, columns=None)
+    name = f"{config.data.unit}s"
     if frame.empty:
-        return pd.DataFrame(columns=["step", "split", "loss", "tokens"])
-    return frame.assign(tokens=frame["step"] * config.train.batch_size * config.data.seq_len)
+        return pd.DataFrame(columns=["step", "split", "loss", "amount", name])
+    amount = frame["step"] * amounts.units_per_step(config)
+    return frame.assign(**{"amount": amount, name: amount})
 
 
 def about(frame: pd.DataFrame) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from scaling import files
-from scaling.config import RunConfig, to_dict
+from scaling.config import RunConfig, choices, to_dict
+from scaling.config.programs import program_of
 from scaling.data.store import key_of
 from scaling.errors import UserError
-from scaling.optim import program_of
 from scaling.records import RunDirectory
 
 FILE = "cost.json"
@@ -60,7 +60,7 @@ def program(config: RunConfig) -> str:
         "objective": to_dict(shared.objective),
         "optim": to_dict(shared.optim),
         "mesh": to_dict(shared.mesh),
-        "data": [shared.data.seq_len, shared.data.mask_documents],
+        "data": choices.kind(shared.data).shapes(shared.data),
         "train": [train.batch_size, train.microbatches, train.steps_per_call, train.xla_flags],
     }
     return key_of(parts)

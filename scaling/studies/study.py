@@ -1,11 +1,10 @@
 """From files to runs: a config or an experiment file becomes resolved RunConfigs.
 
 The one place where a config meets the corpus (`scaling.data.describe`) and the closed formulas
-(`scaling.config.ladder.size`). Called by `launch.py` and by tests.
+(`scaling.studies.sizes.size`). Called by `launch.py` and by tests.
 """
 
 import contextlib
-import dataclasses
 import functools
 import importlib.util
 import inspect
@@ -17,44 +16,47 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from scaling import data
-from scaling.config import DataConfig, RunConfig, fingerprint, flat, from_dict, ladder
+from scaling.config import RunConfig, choices, fingerprint, flat, from_dict
 from scaling.config import resolve as resolve_lib
-from scaling.config.resolve import CorpusFacts
+from scaling.config.choices import Facts
 from scaling.config.sweep import Study
+from scaling.costs import sizes
 from scaling.errors import ConfigError, UserError, nearest
 from scaling.records import tables
 
 PLANNED = "planned"  # in the place of a corpus's content hash
 
 
-Describe = Callable[[DataConfig, DataConfig], CorpusFacts]
+Describe = Callable[[Any, Any], Facts]
 
 
 def resolve(config: Any, describe: Describe = data.describe) -> RunConfig:
     """A resolved RunConfig from a ConfigDict, nested dict or RunConfig; prepares the corpus."""
     if not isinstance(config, RunConfig):
         config = from_dict(config)
-    return resolve_lib.resolve(config, describe, ladder.size)
+    return resolve_lib.resolve(config, describe, sizes.size)
 
 
 def resolve_planned(config: Any) -> RunConfig:
-    """As `resolve`, but a config that gives `model.vocab` is taken at its word, and no corpus is
-    read: a run that is planned, and not trained here.
+    """As `resolve`, but a config whose model states the sizes of the data (`model.vocab`) is taken
+    at its word, and no data are read: a run that is planned, and not trained here.
 
-    Raises ConfigError for a length in epochs of a corpus that nobody has read.
+    Raises ConfigError for a length in epochs of data that nobody has read.
     """
     if not isinstance(config, RunConfig):
         config = from_dict(config)
-    if config.model.vocab is None:
+    stated = choices.family(config.model).stated(config.model)
+    if stated is None:
         return resolve(config)
     if config.train.epochs is not None:
+        fields = " and ".join(f"model.{name}" for name in stated)
         raise ConfigError(
-            f"train.epochs={config.train.epochs} is a length in passes over a corpus, which is not "
-            "read when model.vocab is given; leave model.vocab unset, or give another length"
+            f"train.epochs={config.train.epochs} is a length in passes over data, which are not "
+            f"read when {fields} is given; leave it unset, or give another length"
         )
-    endless = 10**18
-    facts = CorpusFacts(PLANNED, config.model.vocab, endless, endless)
-    return resolve_lib.resolve(config, lambda data, train: facts, ladder.size)
+    endless = 10**15
+    facts = Facts(PLANNED, endless, endless, stated)
+    return resolve_lib.resolve(config, lambda data, train: facts, sizes.size)
 
 
 def load(spec: str, function: str) -> Any:
@@ -133,17 +135,19 @@ def load_config(spec: str) -> RunConfig:
 
 
 def size(config: RunConfig) -> dict[str, Any]:
-    """What a resolved run is and costs (`ladder.RunCost`), and where its corpus is prepared, of it
-    `unique_tokens`, the distinct tokens that the run can draw from, and `split_by`, what was held
-    out of it ("documents", or "blocks of ..."): "size" in its config.json.
+    """What a resolved run is and costs (`sizes.RunCost`), and where its data are prepared, of them
+    `unique`, the distinct units that the run can draw from, and what their kind says of them:
+    "size" in its config.json. Amounts stand there once more under their unit's name, `tokens` and
+    `unique_tokens` for text.
     """
-    known = {"unique_tokens": data.unique_tokens(config), "split_by": data.split_by(config)}
-    return dataclasses.asdict(ladder.cost(config)) | {k: v for k, v in known.items() if v}
+    found = sizes.as_record(config) | data.about(config)
+    unique = found.get("unique")
+    return found | ({} if unique is None else {f"unique_{config.data.unit}s": unique})
 
 
 def runs(study: Study, planned: bool = False) -> list[RunConfig]:
-    """The study's runs, resolved, each once, in the study's order; with `planned` no corpus is read
-    where the model's vocabulary is given (`resolve_planned`).
+    """The study's runs, resolved, each once, in the study's order; with `planned` no data are read
+    where the model states their sizes (`resolve_planned`).
 
     Raises ConfigError for a run that cannot be, or an x or group that their table will not have.
     """

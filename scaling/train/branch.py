@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from scaling.config import RunConfig, ladder, run_name
+from scaling.config import RunConfig, amounts, run_name
 from scaling.devices import distributed
 from scaling.errors import UserError
 from scaling.records import RunDirectory
@@ -64,7 +64,7 @@ def begin(
             checkpoints.save(step, state)
             checkpoints.wait()
         if first:
-            steps = ladder.resolved(config.train.steps)
+            steps = amounts.resolved(config.train.steps)
             reason = f"begun from {trunk.path.name} at step {step}; the same command goes on"
             run.write_status("stopped", step=step, steps=steps, reason=reason)
     return True

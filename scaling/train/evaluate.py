@@ -13,7 +13,7 @@ import numpy as np
 
 from scaling.data import Batches
 from scaling.devices import sharding
-from scaling.objectives import Sum
+from scaling.objectives.objective import Sum
 from scaling.train.placement import host_rows, place_rows
 from scaling.train.state import Layout, Parts
 

@@ -19,9 +19,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import costs, data, files, optim
-from scaling.config import RunConfig, ladder, run_name
+from scaling import data, files
+from scaling.config import RunConfig, amounts, programs, run_name
 from scaling.config.provenance import provenance
+from scaling.costs import counts
 from scaling.devices import distributed, meshes, sharding, xla_flags
 from scaling.errors import StorageError, UserError
 from scaling.records import RunDirectory, State
@@ -98,7 +99,7 @@ def train(
         except (StorageError, OSError) as error:
             raise storage.explained(error, run) from error
         try:
-            steps, silent = ladder.resolved(config.train.steps), quiet or not first
+            steps, silent = amounts.resolved(config.train.steps), quiet or not first
             progress = held.enter_context(Progress(run_name(config), steps, silent))
             how = (devices, stop or threading.Event(), progress, branches or {})
             with distributed.together():
@@ -164,7 +165,7 @@ class _Run:
         begun = time.monotonic()
         self.config, self.run, self.stop, self.progress = config, run, stop, progress
         self.branches = branches
-        self.steps = ladder.resolved(config.train.steps)
+        self.steps = amounts.resolved(config.train.steps)
         self.writes = jax.process_index() == 0
         devices = devices if devices is not None else jax.devices()
         if self.writes:
@@ -182,7 +183,7 @@ class _Run:
         self.pieces = state_lib.parts(config)
         self.plan = state_lib.layout(self.pieces, config, self.mesh)
         like = self.plan.abstract
-        shapes = costs.batch_shapes(config)
+        shapes = counts.batch_shapes(config)
         self.hashed = fingerprints.names(like.params, like.opt_state, like.ema, shapes)
         self.batches = data.train_batches(config)
         self.spikes = Spikes(config, distributed.gather(run.spikes())[0])
@@ -257,7 +258,7 @@ class _Run:
     ) -> Outcome:
         config = self.config
         run_steps, rows_of = self._programs
-        hparams = place(optim.hparams(config), sharding.replicated(self.mesh))
+        hparams = place(programs.hparams(config), sharding.replicated(self.mesh))
         if first == self.steps and unevaluated(config, self.run):
             self._evaluate(first, rows_of, state, recorder)
         stream = self.spikes.stream(self.batches, first, self.steps, self.rows, self._edge)

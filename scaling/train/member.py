@@ -18,7 +18,7 @@ import jax
 from etils import epath
 
 from scaling import errors, files
-from scaling.config import RunConfig, ladder, run_name
+from scaling.config import RunConfig, amounts, run_name
 from scaling.devices import distributed
 from scaling.errors import UserError
 from scaling.records import RunDirectory, State
@@ -50,7 +50,7 @@ class Member:
         self.config, self.branches = config, branches
         self.run = RunDirectory.open(config, workdir)
         self.begun = time.monotonic()
-        self.steps = ladder.resolved(config.train.steps)
+        self.steps = amounts.resolved(config.train.steps)
         self.loss = float("nan")  # of the last line
         self._held = contextlib.ExitStack()
         self._closing = threading.Lock()

@@ -8,7 +8,8 @@ import time
 
 import jax
 
-from scaling.config import RunConfig, ladder
+from scaling.config import RunConfig
+from scaling.costs import sizes
 from scaling.devices import peaks
 from scaling.records import timing
 from scaling.train.compilation import Compiled
@@ -35,8 +36,7 @@ class Meter:
         self._windows: list[tuple[int, float]] = []  # updates, seconds
         self._evaluations, self._evaluating, self._waited = 0, 0.0, 0.0
         self._name = timing.program(config)
-        tokens = config.train.batch_size * config.data.seq_len
-        self._flops = ladder.size(config).flops_per_token * tokens  # of a step of one member
+        self._flops = sizes.step_flops(config)  # of a step of one member
 
     def compiled(self, program: Compiled) -> float:
         """The program of the steps; gives the seconds it took to compile, once."""

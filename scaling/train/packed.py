@@ -18,12 +18,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling import optim
-from scaling.config import RunConfig, run_name
+from scaling.config import RunConfig, programs, run_name
 from scaling.data import Batches
 from scaling.devices import distributed, meshes, sharding, xla_flags
 from scaling.errors import ConfigError, UserError
-from scaling.objectives import Sum
+from scaling.objectives.objective import Sum
 from scaling.train import fingerprints
 from scaling.train import member as member_lib
 from scaling.train import trials as trials_lib
@@ -282,7 +281,7 @@ class _Group:
     # ---- what a call takes
 
     def _hparams(self) -> dict[str, np.ndarray]:
-        values = [optim.hparams(member.config) for member in self.members]
+        values = [programs.hparams(member.config) for member in self.members]
         values += values[:1] * (self.trials.slots - len(values))
         return {name: np.stack([v[name] for v in values]) for name in values[0]}
 

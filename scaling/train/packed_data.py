@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from scaling import costs, data
+from scaling import data
 from scaling.config import RunConfig
+from scaling.costs import counts
 from scaling.data import Batches
 from scaling.train.trials import Trials
 
@@ -22,7 +23,7 @@ class GroupData:
     """Of the members in the slots of `trials`, in their order; all of one program."""
 
     def __init__(self, configs: Sequence[RunConfig], trials: Trials):
-        self._trials, self.shapes = trials, costs.batch_shapes(configs[0])
+        self._trials, self.shapes = trials, counts.batch_shapes(configs[0])
         train_sets: dict[Any, Batches] = {}
         eval_sets: dict[Any, Batches] = {}
         self._train: list[Batches] = []  # of each member

@@ -3,7 +3,7 @@
 The loop hands it lines; process 0 writes them. Wall-clock numbers are named `time/...`, so that two
 runs compare without them. `time/mfu` is model FLOPs utilization (Chowdhery et al. 2022, appendix
 B): the FLOPs of every matmul of the model, attention in full, recomputation by remat not counted
-(`ladder.size`), a second, over the peak of all devices in the run's dtype (`peaks.peak_flops`).
+(`sizes.size`), a second, over the peak of all devices in the run's dtype (`peaks.peak_flops`).
 """
 
 import contextlib
@@ -13,7 +13,8 @@ import time
 from typing import Any
 
 from scaling import files
-from scaling.config import RunConfig, ladder
+from scaling.config import RunConfig, amounts
+from scaling.costs import sizes
 from scaling.records import RunDirectory, State, timing
 from scaling.train.compilation import Compiled
 from scaling.train.events import Events
@@ -51,9 +52,9 @@ class Recorder:
           status_every: seconds between writes of status.json.
         """
         self._run, self._writes, self._meter = run, writes, meter
-        self._steps = ladder.resolved(config.train.steps)
-        self._tokens_per_step = config.train.batch_size * config.data.seq_len
-        self._flops_per_step = self._tokens_per_step * ladder.size(config).flops_per_token
+        self._steps = amounts.resolved(config.train.steps)
+        self._unit, self._units_per_step = config.data.unit, amounts.units_per_step(config)
+        self._flops_per_step = sizes.step_flops(config)
         self._progress = progress
         progress.begin(first)
         self._clock, self._clock_step = time.monotonic(), first
@@ -79,18 +80,19 @@ class Recorder:
         step_s = max((now - self._clock) / max(last - self._clock_step, 1), 1e-9)
         self._meter.stepped(last - self._clock_step, now - self._clock)
         self._clock, self._clock_step = now, last
-        tokens_per_s, mfu = self._tokens_per_step / step_s, None
+        units_per_s, mfu = self._units_per_step / step_s, None
         if self._meter.peak:
             mfu = self._flops_per_step / step_s / self._meter.peak
         clock = {
             "time/step_s": step_s,
-            "time/tokens_per_s": tokens_per_s,
-            "time/tokens_per_s_device": tokens_per_s / self._meter.devices,
+            f"time/{self._unit}s_per_s": units_per_s,
+            f"time/{self._unit}s_per_s_device": units_per_s / self._meter.devices,
             "time/mfu": mfu,
         }
+        amount = f"{self._unit}s"
         self._write(
             [
-                {"step": s, "split": "train", **m, "tokens": s * self._tokens_per_step, **clock}
+                {"step": s, "split": "train", **m, amount: s * self._units_per_step, **clock}
                 for s, m in lines
             ]
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from scaling.config import RunConfig, ladder
+from scaling.config import RunConfig, amounts
 from scaling.train import fingerprints
 
 
@@ -42,7 +42,7 @@ def next_edge(step: int, config: RunConfig, also: Iterable[int] = ()) -> int:
     train = config.train
     rhythms = [train.steps_per_call, *_save_rhythms(config), config.evals.every]
     edges = [(step // rhythm + 1) * rhythm for rhythm in rhythms if rhythm]
-    last = ladder.resolved(train.steps)
+    last = amounts.resolved(train.steps)
     ends = [edge for edge in (*trace(config), *also, last) if edge > step]
     if train.watch_every:  # a watched update is the first of its call
         edges.append(((step + 1) // train.watch_every + 1) * train.watch_every - 1)
@@ -51,7 +51,7 @@ def next_edge(step: int, config: RunConfig, also: Iterable[int] = ()) -> int:
 
 def trace(config: RunConfig) -> tuple[int, ...]:
     """First step of the profiler's trace and the one after its last; () when it is off."""
-    start, steps = config.train.profile_start, ladder.resolved(config.train.steps)
+    start, steps = config.train.profile_start, amounts.resolved(config.train.steps)
     if start is None or start >= steps:
         return ()
     return start, min(start + config.train.profile_steps, steps)

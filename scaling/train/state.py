@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import costs, models, objectives, optim
+from scaling import families, optim
 from scaling.config import RunConfig
+from scaling.costs import counts
 from scaling.devices import meshes, sharding
+from scaling.objectives import objective as objective_lib
 from scaling.train.placement import place
 
 
@@ -37,15 +39,15 @@ class Parts:
     """The pure pieces of a run."""
 
     model: nn.Module
-    objective: objectives.Objective
+    objective: objective_lib.Loss
     optimizer: optim.Optimizer
 
 
 def parts(config: RunConfig) -> Parts:
     """Model, objective and optimizer of a resolved run; no arrays yet."""
     return Parts(
-        model=models.build(config.model),
-        objective=objectives.build(config.objective),
+        model=families.build(config.model),
+        objective=objective_lib.build(config.objective),
         optimizer=optim.build(config.optim),
     )
 
@@ -61,7 +63,7 @@ def create(
     # Parameters do not depend on the batch's size, so one row of the shapes is enough.
     row = {
         name: jnp.zeros((1, *s.shape[1:]), s.dtype)
-        for name, s in costs.batch_shapes(config).items()
+        for name, s in counts.batch_shapes(config).items()
     }
     params = pieces.model.init(jax.random.key(seed), row)["params"]
     params = jax.tree_util.tree_map_with_path(

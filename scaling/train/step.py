@@ -17,7 +17,7 @@ from scaling import optim
 from scaling.config import RunConfig
 from scaling.devices import sharding, xla_flags
 from scaling.models.pipeline import stages_here
-from scaling.objectives import Sum
+from scaling.objectives.objective import Sum
 from scaling.train import fingerprints
 from scaling.train.state import Layout, Parts, TrainState
 

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scaling import optim
-from scaling.config import DistributedConfig, MeshConfig, RunConfig, to_dict
+from scaling.config import DistributedConfig, MeshConfig, RunConfig, programs, to_dict
 from scaling.devices import meshes, sharding, xla_flags
 from scaling.train import forms
 from scaling.train import state as state_lib
@@ -34,7 +33,7 @@ _STEPS_ROWS = PartitionSpec("trial", None, meshes.BATCH_AXES)
 def program(config: RunConfig) -> RunConfig | None:
     """What a run's program depends on: runs for which it is equal can be packed. None: it cannot.
 
-    Beside the values of `optim.hparams` these are free: the order and the amount of data, the
+    Beside the values of `programs.hparams` these are free: the order and the amount of data, the
     length, when the run evaluates, logs and saves.
     """
     train = config.train
@@ -44,7 +43,7 @@ def program(config: RunConfig) -> RunConfig | None:
         return None  # a program of its own looks into the state of one run
     if config.model.remat == "offload":
         return None
-    same = optim.program_of(config)
+    same = programs.program_of(config)
     rhythm: dict[str, Any] = dict.fromkeys(("log_every", "keep_checkpoints"), 1)
     return dataclasses.replace(
         same,

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from scaling import models
+from scaling import families
 from scaling.config import RunConfig
 from scaling.devices import sharding
 from scaling.models.attention import scaled
@@ -43,7 +43,7 @@ class Watch:
         self._pieces, self._config = pieces, config
         # Plain and unrolled, so that every module is met once and its arrays can be handed out.
         plain = dataclasses.replace(config.model, scan_layers=False, remat="none")
-        self._model = models.build(plain)
+        self._model = families.build(plain)
         self._stacked = _stacked(plan)
         self._names: tuple[str, ...] = ()
         everywhere = sharding.replicated(plan.mesh)

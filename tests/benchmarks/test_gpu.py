@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.gpu import config_of, line, measure, rates
-from scaling.config import ladder
+from scaling.costs import sizes
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
     ],
 )
 def test_the_models_have_the_parameters_of_their_names(name, params, active):
-    size = ladder.size(config_of(name, debug=False, batch=None, changes=[]))
+    size = sizes.size(config_of(name, debug=False, batch=None, changes=[]))
     assert abs(size.params / params - 1) < 0.01
     assert abs(size.params_active / active - 1) < 0.01
 
@@ -41,7 +41,7 @@ def test_a_row_holds_rates_memory_and_a_loss():
     config = config_of("124m", debug=True, batch=None, changes=[])
     row = measure("124m", config, rounds=1, steps=1)
     assert row["tokens_per_s"] == pytest.approx(2 * 64 / row["step_s"])
-    flops = ladder.flops_per_token(config)["matmul"]
+    flops = sizes.conventions(config)["matmul"]
     assert row["mfu"] == pytest.approx(row["tokens_per_s"] * flops / row["peak_flops"])
     assert row["bytes_planned"] > 3 * 4 * row["params"]  # parameters and two moments
     assert row["losses"][0] == pytest.approx(6.24, abs=1)  # log 512

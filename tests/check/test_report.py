@@ -6,7 +6,6 @@ import math
 
 import pytest
 
-from scaling import costs
 from scaling.check import compiled, grid, target
 from scaling.check import report as report_lib
 from scaling.check.cache import Cache
@@ -14,6 +13,7 @@ from scaling.check.propose import Attempt, candidates, propose
 from scaling.check.report import Report, as_dict, check
 from scaling.check.text import text
 from scaling.config import RunConfig, override
+from scaling.costs import counts
 from scaling.devices import chips, xla_flags
 from scaling.devices.meshes import make_mesh
 from scaling.errors import ConfigError, UserError
@@ -215,7 +215,7 @@ def test_a_cache_that_cannot_be_written_loses_nothing(config, report, tmp_path):
 def test_matmuls_of_8_bits_take_their_own_time(config, kind):
     """Of the projections two thirds: forward, and the gradient of what came in."""
     h100 = target.Target("test", [None] * 8, chips.of_device("NVIDIA H100 80GB HBM3"))
-    parts = costs.parts_ledger(config)
+    parts = counts.parts_ledger(config)
     plain = report_lib._matmul_seconds(config, parts, h100, 100e12)
     flops = sum(count.matmul for passes in parts.values() for count in passes.values())
     assert plain == pytest.approx(flops / 8 / 100e12)

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from scaling import data
-from scaling.config import DataConfig, RunConfig, override
-from scaling.config.resolve import ModelSize, resolve
+from scaling.config import RunConfig, override
+from scaling.config.choices import Size
+from scaling.config.resolve import resolve
+from scaling.data.kinds.text import TextConfig
 
 Resolver = Callable[..., RunConfig]
 
@@ -57,7 +59,7 @@ def resolved(files: Path, root: Path) -> Resolver:
             "evals.batch_size": 8,
             **overrides,
         }
-        size = ModelSize(1000, 1000, 1000, flops_per_token=6000.0)
+        size = Size(1000, 1000, 1000, flops_per_unit=6000.0)
         return resolve(
             override(RunConfig(), fields),
             lambda of, train: data.describe(of, train, root),
@@ -68,6 +70,6 @@ def resolved(files: Path, root: Path) -> Resolver:
 
 
 @pytest.fixture(scope="session")
-def config(files: Path) -> DataConfig:
+def config(files: Path) -> TextConfig:
     """The corpus of `files`."""
-    return DataConfig(source=f"text:{files}/*.txt", validation_fraction=0.2, seq_len=32)
+    return TextConfig(source=f"text:{files}/*.txt", validation_fraction=0.2, seq_len=32)

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from scaling import data
-from scaling.config import DataConfig
-from scaling.data.batches import Windows, _Groups
-from scaling.data.corpus import prepare
+from scaling.data.batches import _Groups
+from scaling.data.kinds.text import TextConfig
+from scaling.data.kinds.text.corpus import prepare
+from scaling.data.kinds.text.windows import Windows
 from scaling.data.order import permutation
 from scaling.errors import DataError
 
@@ -28,7 +29,7 @@ def assert_same(one: data.Batch, other: data.Batch) -> None:
 
 def windows_of(batches: data.Batches, steps: range) -> np.ndarray:
     """Indices of the windows of some steps: the rows of the token stream that match."""
-    windows = batches.windows
+    windows = batches.examples
     everything = windows.take(np.arange(len(windows)))["tokens"]
     index = {row.tobytes(): i for i, row in enumerate(everything)}
     assert len(index) == len(windows)  # all windows differ, so that the lookup means something
@@ -140,7 +141,7 @@ def test_the_windows_of_a_run_are_pinned(resolved, root) -> None:
 
 def test_an_epoch_is_a_permutation_and_the_next_another(resolved, root) -> None:
     batches = data.train_batches(resolved(**{"data.unique_tokens": 40 * 32}), root)
-    assert (batches.num_windows, batches.unique_tokens) == (40, 40 * 32)
+    assert batches.num_examples == 40
     epochs = [windows_of(batches, range(5 * e, 5 * e + 5)) for e in range(4)]
     assert [batches.epoch(s) for s in (0, 4, 5, 19)] == [0, 0, 1, 3]
     for epoch in epochs:
@@ -182,7 +183,7 @@ def test_seed_orders_the_data_and_data_seed_overrules_it(resolved, root) -> None
 # ---- contents
 
 
-def test_windows_predict_every_token_once(config: DataConfig, root: Path) -> None:
+def test_windows_predict_every_token_once(config: TextConfig, root: Path) -> None:
     corpus = prepare(config, config, root)
     for split, length in itertools.product(("train", "validation", "all"), (1, 7, 32)):
         windows, stream = Windows(corpus, split, length, True), corpus.tokens(split)
@@ -211,8 +212,8 @@ def test_positions_segments_and_bytes(tmp_path_factory, texts, seq_len, mask) ->
     folder = tmp_path_factory.mktemp("documents")
     for i, text in enumerate(texts):
         (folder / f"{i}.txt").write_bytes(text)
-    config = DataConfig(source=f"text:{folder}/*.txt", validation_fraction=0.5)
-    corpus = prepare(config, DataConfig(), folder / "root")  # not trained on: documents stay whole
+    config = TextConfig(source=f"text:{folder}/*.txt", validation_fraction=0.5)
+    corpus = prepare(config, TextConfig(), folder / "root")  # not trained on: documents stay whole
     windows = Windows(corpus, "all", seq_len, mask)
     assume(len(windows))
     batch = windows.take(np.arange(len(windows)))
@@ -231,7 +232,7 @@ def test_positions_segments_and_bytes(tmp_path_factory, texts, seq_len, mask) ->
     assert len(documents) == sum(map(len, texts)) + len(texts)
 
 
-def test_documents_come_back_from_the_stream(config: DataConfig, files: Path, root: Path) -> None:
+def test_documents_come_back_from_the_stream(config: TextConfig, files: Path, root: Path) -> None:
     corpus = prepare(config, config, root)
     wanted = {path.read_bytes() for path in files.iterdir()} - {b""}
     found: list[bytes] = []
@@ -249,18 +250,18 @@ def test_documents_come_back_from_the_stream(config: DataConfig, files: Path, ro
 
 def test_evaluation_is_one_pass_without_repeats(resolved, root) -> None:
     batches = data.eval_batches(resolved(**{"evals.batches": 1000}), "val", root)
-    assert len(batches) == -(-batches.num_windows // 8)
-    assert batches.num_windows % 8  # so that the last batch is a partial one
-    assert batches.num_windows == len(batches.windows)
+    assert len(batches) == -(-batches.num_examples // 8)
+    assert batches.num_examples % 8  # so that the last batch is a partial one
+    assert batches.num_examples == len(batches.examples)
     everything = [batches.batch(s) for s in range(len(batches))]
     counts = np.concatenate([b["loss_mask"][:, 0] for b in everything])
-    assert counts.tolist() == [1.0] * batches.num_windows + [0.0] * (-batches.num_windows % 8)
+    assert counts.tolist() == [1.0] * batches.num_examples + [0.0] * (-batches.num_examples % 8)
     rows = np.concatenate([b["tokens"] for b in everything])[counts == 1]
-    assert len({row.tobytes() for row in rows}) == batches.num_windows
+    assert len({row.tobytes() for row in rows}) == batches.num_examples
     assert not everything[-1]["target_bytes"][everything[-1]["loss_mask"] == 0].any()
     separators = sum((b["targets"][b["loss_mask"] == 1] == SEPARATOR).sum() for b in everything)
     total = sum(int(b["target_bytes"].sum()) for b in everything)
-    assert total == batches.num_windows * 32 - separators
+    assert total == batches.num_examples * 32 - separators
 
 
 def test_evaluation_is_the_same_for_every_seed_and_nests(resolved, root) -> None:
@@ -279,20 +280,20 @@ def test_held_in_set_is_what_the_run_trains_on(resolved, root, steps, unique) ->
     held_in = data.eval_batches(config, "held_in", root)
     trained = set(windows_of(train, range(steps)).tolist())
     assert set(held_in.selection.tolist()) <= trained
-    assert held_in.num_windows == min(4 * 8, len(trained)) == len(set(held_in.selection.tolist()))
+    assert held_in.num_examples == min(4 * 8, len(trained)) == len(set(held_in.selection.tolist()))
 
 
 def test_other_source_is_evaluated_whole(resolved, root, tmp_path) -> None:
     (tmp_path / "other.txt").write_bytes(b"something else entirely, " * 40)
     other = {"source": f"text:{tmp_path}/*.txt", "split": "all"}
     batches = data.eval_batches(resolved(**{"evals.sets.other": other}), "other", root)
-    assert batches.unique_tokens == 1000 // 32 * 32
+    assert batches.num_examples * 32 == 1000 // 32 * 32
 
 
 def test_evaluation_refuses_what_is_trained_on(resolved, root, files) -> None:
     shared = {"source": f"text:{files}/00[0-4]*.txt", "split": "all"}
     config = resolved(**{"evals.sets.leak": shared})
-    with pytest.raises(DataError, match=r"evals\.sets\.leak\.split=all: \d+ of its documents are"):
+    with pytest.raises(DataError, match=r"evals\.sets\.leak\.split=all: \d+ of its examples are"):
         data.eval_batches(config, "leak", root)
     safe = resolved(**{"evals.sets.leak": shared | {"split": "validation"}})
     assert len(data.eval_batches(safe, "leak", root))

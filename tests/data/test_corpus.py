@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from scaling import data, files
-from scaling.config import DataConfig
-from scaling.data.corpus import prepare
+from scaling.data.kinds.text import TextConfig
+from scaling.data.kinds.text.corpus import prepare
 from scaling.data.store import build_once
 from scaling.errors import DataError
 
 
 def corpus_of(folder: Path, root: Path, **fields: object):
-    config = DataConfig(source=f"text:{folder}/*", **fields)  # type: ignore[arg-type]
+    config = TextConfig(source=f"text:{folder}/*", **fields)  # type: ignore[arg-type]
     return prepare(config, config, root)
 
 
@@ -36,7 +36,7 @@ def copies(files: Path, tmp_path: Path) -> Path:
 # ---- split and de-duplication
 
 
-def test_no_document_is_in_both_splits(config: DataConfig, files: Path, root: Path) -> None:
+def test_no_document_is_in_both_splits(config: TextConfig, files: Path, root: Path) -> None:
     corpus = prepare(config, config, root)
     train, validation = corpus.digests("train"), corpus.digests("validation")
     assert train
@@ -46,7 +46,7 @@ def test_no_document_is_in_both_splits(config: DataConfig, files: Path, root: Pa
     assert train | validation == {hashlib.sha256(text).digest() for text in texts}
 
 
-def test_no_text_is_in_both_token_streams(config: DataConfig, root: Path) -> None:
+def test_no_text_is_in_both_token_streams(config: TextConfig, root: Path) -> None:
     corpus = prepare(config, config, root)
     sides = []
     for split in ("train", "validation"):
@@ -108,7 +108,7 @@ def test_larger_fraction_keeps_what_was_held_out(files: Path, root: Path) -> Non
     ],
 )
 def test_a_corpus_of_documents_is_pinned(
-    config: DataConfig, root: Path, fields, content, tokens, held_out, counts
+    config: TextConfig, root: Path, fields, content, tokens, held_out, counts
 ) -> None:
     """Names, splits and token streams of the corpora that runs were trained on must never move."""
     of = dataclasses.replace(config, **fields)
@@ -141,7 +141,7 @@ def test_content_hash_is_of_the_documents_only(copies: Path, root: Path, tmp_pat
     assert corpus_of(copies, root).content_hash != original.content_hash
 
 
-def test_content_hash_and_the_config(config: DataConfig, root: Path) -> None:
+def test_content_hash_and_the_config(config: TextConfig, root: Path) -> None:
     def described(**fields: object) -> str:
         return data.describe(dataclasses.replace(config, **fields), root=root).content_hash  # type: ignore[arg-type]
 
@@ -150,14 +150,14 @@ def test_content_hash_and_the_config(config: DataConfig, root: Path) -> None:
     assert len({described(), described(validation_fraction=0.3), described(tokenizer="bpe")}) == 3
 
 
-def test_describe_counts_whole_windows(config: DataConfig, root: Path) -> None:
+def test_describe_counts_whole_windows(config: TextConfig, root: Path) -> None:
     facts, corpus = data.describe(config, root=root), prepare(config, config, root)
-    assert facts.vocab == 257
-    assert facts.train_tokens == (corpus.train_tokens - 1) // 32 * 32
-    assert facts.validation_tokens == (corpus.validation_tokens - 1) // 32 * 32
+    assert facts.sizes["vocab"] == 257
+    assert facts.train_examples == (corpus.train_tokens - 1) // 32
+    assert facts.validation_examples == (corpus.validation_tokens - 1) // 32
 
 
-def test_described_again_is_fast(config: DataConfig, root: Path) -> None:
+def test_described_again_is_fast(config: TextConfig, root: Path) -> None:
     data.describe(config, root=root)
     start = time.perf_counter()
     for _ in range(10):
@@ -168,7 +168,7 @@ def test_described_again_is_fast(config: DataConfig, root: Path) -> None:
 def test_changed_files_are_not_taken_for_the_pinned_corpus(copies, resolved, tmp_path) -> None:
     config = resolved(**{"data.source": f"text:{copies}/*"})
     (copies / "more").write_bytes(b"more text")
-    with pytest.raises(DataError, match=r"data\.corpus=.* is now"):
+    with pytest.raises(DataError, match=r"data\.corpus: .* is now"):
         data.train_batches(config, tmp_path / "another machine")
 
 
@@ -185,8 +185,8 @@ def test_prepared_corpus_outlives_its_files(copies, resolved, root) -> None:
 DESCRIBE = """
 import json, pathlib, sys
 from scaling import data
-from scaling.config import DataConfig
-facts = data.describe(DataConfig(**json.loads(sys.argv[1])), root=pathlib.Path(sys.argv[2]))
+from scaling.data.kinds.text import TextConfig
+facts = data.describe(TextConfig(**json.loads(sys.argv[1])), root=pathlib.Path(sys.argv[2]))
 assert "jax" not in sys.modules and "tensorflow" not in sys.modules
 print(facts)
 """
@@ -234,7 +234,7 @@ def test_failed_preparation_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "thing").exists()
 
 
-def test_data_directory_that_cannot_be_written(config: DataConfig, tmp_path: Path) -> None:
+def test_data_directory_that_cannot_be_written(config: TextConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(DataError, match=r"cannot prepare data in .*SCALING_DATA_DIR"):
         data.describe(config, root=tmp_path / "file")
@@ -252,24 +252,24 @@ def test_data_directory_from_the_environment(monkeypatch, config, tmp_path: Path
 
 def test_one_text_over_and_over_cannot_be_split(tmp_path: Path) -> None:
     (tmp_path / "only.txt").write_text("one document " * 1000)
-    config = DataConfig(source=f"text:{tmp_path}/*.txt")
+    config = TextConfig(source=f"text:{tmp_path}/*.txt")
     with pytest.raises(DataError, match=r"split is too small .* data\.validation_fraction"):
         data.describe(config, root=tmp_path / "root")
 
 
-def test_corpus_smaller_than_a_window(config: DataConfig, root: Path) -> None:
+def test_corpus_smaller_than_a_window(config: TextConfig, root: Path) -> None:
     with pytest.raises(DataError, match=r"data\.source=.*one window of data\.seq_len=1000000"):
         data.describe(dataclasses.replace(config, seq_len=1_000_000), root=root)
 
 
 def test_subset_smaller_than_a_batch(resolved, root: Path) -> None:
     config = resolved(**{"data.unique_tokens": 7 * 32})
-    with pytest.raises(DataError, match=r"data\.unique_tokens: .* 7 windows .*batch_size=8"):
+    with pytest.raises(DataError, match=r"data\.unique_tokens=224: .* 7 examples .*batch_size=8"):
         data.train_batches(config, root)
 
 
 def test_evaluation_set_without_a_window(resolved, root: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.txt").write_text("tiny")
     config = resolved(**{"evals.sets.tiny": {"source": f"text:{tmp_path}/*", "split": "all"}})
-    with pytest.raises(DataError, match=r"evals\.sets\.tiny: .*fewer than data\.seq_len=32"):
+    with pytest.raises(DataError, match=r"evals\.sets\.tiny: .*not one example of 32 tokens"):
         data.eval_batches(config, "tiny", root)

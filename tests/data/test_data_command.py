@@ -9,8 +9,8 @@ import pytest
 from prose import compressed, prose
 
 from scaling import data
-from scaling.config import DataConfig
-from scaling.data.inspection import DOCUMENT, inspect
+from scaling.data.kinds.text import TextConfig
+from scaling.data.kinds.text.inspection import DOCUMENT, inspect
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_counts_are_those_of_the_files(folder: Path, root: Path) -> None:
-    config = DataConfig(source=f"text:{folder}", seq_len=64, validation_fraction=0.2)
+    config = TextConfig(source=f"text:{folder}", seq_len=64, validation_fraction=0.2)
     found = inspect(config, 5, root)
     texts = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert (found.documents, found.bytes) == (45, sum(map(len, texts.values())))
@@ -52,8 +52,8 @@ def test_counts_are_those_of_the_files(folder: Path, root: Path) -> None:
     assert found.train.tokens == found.train.bytes + found.train.texts
     facts = data.describe(config, root=root)
     assert facts.content_hash == found.corpus
-    assert found.train.windows * 64 == facts.train_tokens
-    assert found.validation.windows * 64 == facts.validation_tokens
+    assert found.train.windows == facts.train_examples
+    assert found.validation.windows == facts.validation_examples
     assert found.prepared_now
     assert not inspect(config, 5, root).prepared_now
     assert found.seconds > 0
@@ -62,7 +62,7 @@ def test_counts_are_those_of_the_files(folder: Path, root: Path) -> None:
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
 def test_first_lines_are_those_of_the_train_split(tmp_path: Path, root: Path, tokenizer) -> None:
     (tmp_path / "one.txt").write_bytes(b"caf\xe9\ttab\r\nnext\x07\n" + prose(20_000))
-    config = DataConfig(source=f"text:{tmp_path}/*", tokenizer=tokenizer, bpe_vocab=300)
+    config = TextConfig(source=f"text:{tmp_path}/*", tokenizer=tokenizer, bpe_vocab=300)
     lines = inspect(config, 10_000, root).first_lines
     text = (tmp_path / "one.txt").read_bytes()
     shown = {line.removeprefix(DOCUMENT) for line in lines}

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from prose import compressed, prose, save_to_disk
 
-from scaling.data.sources import open_source
+from scaling.data.kinds.text.sources import open_source
 from scaling.errors import SourceError
 
 TEXTS = ["one", "zwei\r\n", "trois — 漢字", "", "five\n" * 40]

@@ -117,8 +117,8 @@ def test_own_text_gives_batches_to_both_configs(tmp_path: Path, kind: str) -> No
         assert train_on.batch(0)["tokens"].shape == (run.train.batch_size, 32)
         for name in run.evals.sets:
             assert data.eval_batches(run, name).batch(0)["loss_mask"].any()
-        held_out = data.eval_batches(run, "val").windows.corpus.digests("validation")
-        assert held_out.isdisjoint(train_on.windows.corpus.digests("train"))
+        held_out = data.eval_batches(run, "val").examples.corpus.digests("validation")
+        assert held_out.isdisjoint(train_on.examples.corpus.digests("train"))
 
 
 def test_sets_of_another_corpus_fall_away_in_a_line(

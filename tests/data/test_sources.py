@@ -11,10 +11,11 @@ import pytest
 import tensorflow_datasets as tfds
 
 from scaling import data
-from scaling.config import DataConfig
-from scaling.data.corpus import prepare
-from scaling.data.documents import documents
-from scaling.data.sources import open_source
+from scaling.data.kinds.text import TextConfig
+from scaling.data.kinds.text.corpus import prepare
+from scaling.data.kinds.text.corpus import tokenizer as tokenizer_of
+from scaling.data.kinds.text.documents import documents
+from scaling.data.kinds.text.sources import open_source
 from scaling.errors import DataError
 
 
@@ -29,7 +30,7 @@ def test_tensorflow_is_not_here() -> None:
 
 def test_unknown_prefix_names_the_nearest(root: Path) -> None:
     with pytest.raises(DataError, match=r'unknown prefix "stdlb" \(did you mean "stdlib"\?\)'):
-        data.describe(DataConfig(source="stdlb"), root=root)
+        data.describe(TextConfig(source="stdlb"), root=root)
 
 
 # ---- stdlib
@@ -68,15 +69,15 @@ def test_docs_are_prose_and_no_code(library: dict[str, bytes], root: Path) -> No
 
 
 def test_stdlib_is_described_fast_by_a_new_process(root: Path) -> None:
-    facts = data.describe(DataConfig(), root=root)
-    assert facts.train_tokens > 7_000_000
-    assert facts.validation_tokens > 100_000
+    facts = data.describe(TextConfig(), root=root)
+    assert facts.train_examples * 256 > 7_000_000
+    assert facts.validation_examples * 256 > 100_000
     code = """
 import pathlib, sys, time
 from scaling import data
-from scaling.config import DataConfig
+from scaling.data.kinds.text import TextConfig
 start = time.perf_counter()
-facts = data.describe(DataConfig(), root=pathlib.Path(sys.argv[1]))
+facts = data.describe(TextConfig(), root=pathlib.Path(sys.argv[1]))
 print(facts.content_hash, time.perf_counter() - start, "tensorflow_datasets" in sys.modules)
 """
     command = [sys.executable, "-c", code, str(root)]
@@ -89,9 +90,9 @@ print(facts.content_hash, time.perf_counter() - start, "tensorflow_datasets" in 
 
 def test_stdlib_parts(root: Path) -> None:
     with pytest.raises(DataError, match=r'source "stdlib" has no part "doc" \(did you mean "docs"'):
-        data.describe(DataConfig(part="doc"), root=root)
+        data.describe(TextConfig(part="doc"), root=root)
     with pytest.raises(DataError, match="stdlib takes no argument"):
-        data.describe(DataConfig(source="stdlib:docs"), root=root)
+        data.describe(TextConfig(source="stdlib:docs"), root=root)
 
 
 # ---- text
@@ -104,19 +105,19 @@ def test_text_takes_each_file_as_a_document(files: Path, root: Path) -> None:
 
 def test_text_that_matches_nothing(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r'source "text:.*/\*\.txt" matches no file'):
-        data.describe(DataConfig(source=f"text:{tmp_path}/*.txt"), root=root)
+        data.describe(TextConfig(source=f"text:{tmp_path}/*.txt"), root=root)
 
 
 def test_text_of_empty_files_only(root: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     (tmp_path / "b.txt").touch()
     with pytest.raises(DataError, match="has no text: every document is empty"):
-        data.describe(DataConfig(source=f"text:{tmp_path}/*.txt"), root=root)
+        data.describe(TextConfig(source=f"text:{tmp_path}/*.txt"), root=root)
 
 
 def test_text_has_no_parts(files: Path, root: Path) -> None:
     with pytest.raises(DataError, match='has no part "code"'):
-        data.describe(DataConfig(source=f"text:{files}/*", part="code"), root=root)
+        data.describe(TextConfig(source=f"text:{files}/*", part="code"), root=root)
 
 
 # ---- tfds
@@ -190,15 +191,15 @@ def test_tfds_splits_are_parts_and_batches_come_out(resolved, root: Path) -> Non
         }
     )
     assert data.train_batches(config, root).batch(0)["tokens"].shape == (2, 32)
-    test = data.eval_batches(config, "test", root).windows.corpus
-    tokenizer = data.tokenizer(config.data, root)
+    test = data.eval_batches(config, "test", root).examples.corpus
+    tokenizer = tokenizer_of(config.data, root)
     poems = {poem(i) for i in range(1000, 1040)}
     assert sum(len(p.encode()) for p in poems) == len(tokenizer.decode(test.tokens("all").tolist()))
 
 
 @pytest.mark.usefixtures("tfds_dir")
 def test_tfds_unknown_part(root: Path) -> None:
-    config = DataConfig(source="tfds:poems_builder/plain", part="tset")
+    config = TextConfig(source="tfds:poems_builder/plain", part="tset")
     with pytest.raises(DataError, match=r'has no part "tset" \(did you mean "test"\?\)'):
         data.describe(config, root=root)
 
@@ -206,20 +207,20 @@ def test_tfds_unknown_part(root: Path) -> None:
 @pytest.mark.usefixtures("tfds_dir")
 def test_tfds_unclear_feature(root: Path) -> None:
     with pytest.raises(DataError, match=r'no feature "text" and not exactly one .*title, verse'):
-        data.describe(DataConfig(source="tfds:poems_builder/unclear"), root=root)
+        data.describe(TextConfig(source="tfds:poems_builder/unclear"), root=root)
 
 
 @pytest.mark.usefixtures("tfds_dir")
 def test_tfds_config_must_be_named(root: Path) -> None:
     with pytest.raises(DataError, match=r"several configs \(plain, single, unclear\)"):
-        data.describe(DataConfig(source="tfds:poems_builder"), root=root)
+        data.describe(TextConfig(source="tfds:poems_builder"), root=root)
 
 
 @pytest.mark.usefixtures("tfds_dir")
 @pytest.mark.parametrize("name", ["lm1b", "poems_builder/plain:2.0.0", "poems_builder/other"])
 def test_tfds_not_prepared(name: str, root: Path) -> None:
     with pytest.raises(DataError, match=r"is not prepared in .*download_and_prepare"):
-        data.describe(DataConfig(source=f"tfds:{name}"), root=root)
+        data.describe(TextConfig(source=f"tfds:{name}"), root=root)
 
 
 def test_tfds_in_a_format_that_needs_tensorflow(poems, monkeypatch, root, tmp_path) -> None:
@@ -231,12 +232,12 @@ def test_tfds_in_a_format_that_needs_tensorflow(poems, monkeypatch, root, tmp_pa
     (target / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(DataError, match=r"prepared as tfrecord, which only TensorFlow reads; prep"):
-        data.describe(DataConfig(source="tfds:poems_builder/plain"), root=root)
+        data.describe(TextConfig(source="tfds:poems_builder/plain"), root=root)
 
 
 def test_names_of_the_documents_are_kept(root: Path, library: dict[str, bytes]) -> None:
     found = documents("stdlib", None, root)
     names = json.loads((found.folder / "names.json").read_text())
     assert len(names) == len(found.texts.digests) == len(set(library.values()) - {b""})
-    corpus = prepare(DataConfig(), DataConfig(), root)
+    corpus = prepare(TextConfig(), TextConfig(), root)
     assert corpus.train_documents + corpus.validation_documents == len(names)

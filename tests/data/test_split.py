@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from prose import prose
 
 from scaling import data
-from scaling.config import DataConfig
-from scaling.data.corpus import Corpus, pieces, prepare
-from scaling.data.split import block_size, cuts
+from scaling.data.kinds.text import TextConfig
+from scaling.data.kinds.text.corpus import Corpus, pieces, prepare
+from scaling.data.kinds.text.split import block_size, cuts
 from scaling.errors import DataError
 
 
@@ -21,7 +21,7 @@ def corpus_of(folder: Path, texts: list[bytes], fraction: float = 0.05) -> Corpu
     folder.mkdir(exist_ok=True)
     for i, text in enumerate(texts):
         (folder / f"{i}.txt").write_bytes(text)
-    config = DataConfig(source=f"text:{folder}/*.txt", validation_fraction=fraction)
+    config = TextConfig(source=f"text:{folder}/*.txt", validation_fraction=fraction)
     return prepare(config, config, folder / "root")
 
 
@@ -85,7 +85,7 @@ def test_a_block_that_comes_twice_is_kept_once(tmp_path: Path) -> None:
     # Line ends at the same places in each copy, which is of whole blocks.
     copy = text[: cuts(text, 256)[40]]
     corpus = corpus_of(tmp_path / "files", [copy * 3])
-    config = DataConfig(source=f"text:{tmp_path}/files/*.txt")
+    config = TextConfig(source=f"text:{tmp_path}/files/*.txt")
     of = pieces(config, config, tmp_path / "files" / "root")
     assert of.copies + len(of.texts.digests) == pytest.approx(3 * len(copy) / 300, rel=0.15)
     assert of.copies > len(of.texts.digests)
@@ -152,7 +152,7 @@ def test_what_is_trained_on_in_blocks_cannot_be_evaluated_whole(
     of_book = {"data.source": f"text:{tmp_path}/book.txt"}
     both = {"source": f"text:{tmp_path}/*", "split": "all"}
     config = resolved(**of_book, **{"evals.sets.both": both})
-    with pytest.raises(DataError, match=r"evals\.sets\.both\.split=all: 1 of its documents are in"):
+    with pytest.raises(DataError, match=r"evals\.sets\.both\.split=all: 1 of its examples are in"):
         data.eval_batches(config, "both", root)
     other = {"source": f"text:{tmp_path}/*.md", "split": "all"}
     config = resolved(**of_book, **{"evals.sets.other": other})
@@ -161,8 +161,8 @@ def test_what_is_trained_on_in_blocks_cannot_be_evaluated_whole(
 
 def test_an_evaluation_set_of_another_source_keeps_its_documents(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_bytes(prose(9000))
-    config = DataConfig(source=f"text:{tmp_path}/*.txt")
-    of_other = pieces(config, DataConfig(), tmp_path / "root")
+    config = TextConfig(source=f"text:{tmp_path}/*.txt")
+    of_other = pieces(config, TextConfig(), tmp_path / "root")
     assert (of_other.by, len(of_other.texts.digests)) == ("documents", 1)
     assert pieces(config, config, tmp_path / "root").by == "blocks of about 256 bytes"
 
@@ -171,8 +171,8 @@ def test_a_corpus_that_a_run_pins_is_split_as_it_was(tmp_path: Path) -> None:
     """A run that was begun on whole documents, before there were blocks, goes on with them."""
     for i in range(20):
         (tmp_path / f"{i}.txt").write_bytes(prose(300 + 40_000 * (i == 7), seed=i))
-    config, root = DataConfig(source=f"text:{tmp_path}/*.txt"), tmp_path / "root"
-    before = prepare(config, DataConfig(), root)  # what is not trained on is whole
+    config, root = TextConfig(source=f"text:{tmp_path}/*.txt"), tmp_path / "root"
+    before = prepare(config, TextConfig(), root)  # what is not trained on is whole
     now = prepare(config, config, root)
     assert (before.split_by, now.split_by) == ("documents", "blocks of about 256 bytes")
     for corpus in (before, now):

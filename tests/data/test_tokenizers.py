@@ -10,26 +10,28 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scaling import data
-from scaling.config import DataConfig
-from scaling.data.batches import Windows
-from scaling.data.corpus import prepare
+from scaling.data.kinds.text import TextConfig
+from scaling.data.kinds.text.corpus import prepare
+from scaling.data.kinds.text.corpus import tokenizer as tokenizer_of
+from scaling.data.kinds.text.tokenizers import Tokenizer
+from scaling.data.kinds.text.windows import Windows
 from scaling.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
-def bpe(config: DataConfig) -> DataConfig:
+def bpe(config: TextConfig) -> TextConfig:
     return dataclasses.replace(config, tokenizer="bpe", bpe_vocab=600)
 
 
 @pytest.fixture(scope="module", params=["bytes", "bpe"])
-def tokenizer(request: pytest.FixtureRequest, bpe: DataConfig, root: Path) -> data.Tokenizer:
-    return data.tokenizer(dataclasses.replace(bpe, tokenizer=request.param), root)
+def tokenizer(request: pytest.FixtureRequest, bpe: TextConfig, root: Path) -> Tokenizer:
+    return tokenizer_of(dataclasses.replace(bpe, tokenizer=request.param), root)
 
 
 @given(text=st.binary(max_size=200))
 @example(text=bytes(range(256)))
 @example(text=b"  def f(x):\n        return  1234567  # <|endoftext|>\r\n\t\x85\xa0 ")
-def test_round_trip_and_byte_counts(tokenizer: data.Tokenizer, text: bytes) -> None:
+def test_round_trip_and_byte_counts(tokenizer: Tokenizer, text: bytes) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert tokenizer.separator not in ids
@@ -37,28 +39,28 @@ def test_round_trip_and_byte_counts(tokenizer: data.Tokenizer, text: bytes) -> N
     assert tokenizer.token_bytes[np.array(ids, int)].sum() == len(text)
 
 
-def test_text_is_utf8(tokenizer: data.Tokenizer) -> None:
+def test_text_is_utf8(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode("naïve 漢字")).decode() == "naïve 漢字"
 
 
-def test_sizes(tokenizer: data.Tokenizer) -> None:
+def test_sizes(tokenizer: Tokenizer) -> None:
     assert tokenizer.token_bytes.shape == (tokenizer.vocab,)
     assert tokenizer.token_bytes.dtype == np.int32
     assert (tokenizer.token_bytes == 0).nonzero()[0].tolist() == [tokenizer.separator]
     assert tokenizer.vocab == (600 if tokenizer.identity.startswith("bpe") else 257)
 
 
-def test_bpe_shortens_text(bpe: DataConfig, root: Path) -> None:
+def test_bpe_shortens_text(bpe: TextConfig, root: Path) -> None:
     facts = data.describe(bpe, root=root)
-    assert facts.vocab == 600
+    assert facts.sizes["vocab"] == 600
     assert (
-        facts.train_tokens
-        < 0.6 * data.describe(dataclasses.replace(bpe, tokenizer="bytes"), root=root).train_tokens
+        facts.train_examples
+        < 0.6 * data.describe(dataclasses.replace(bpe, tokenizer="bytes"), root=root).train_examples
     )
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_target_bytes_sum_to_the_text(bpe: DataConfig, files: Path, root: Path, split: str) -> None:
+def test_target_bytes_sum_to_the_text(bpe: TextConfig, files: Path, root: Path, split: str) -> None:
     """Bits per byte compare between vocabularies: all count the bytes of the same text."""
     for name in ("bytes", "bpe"):
         config = dataclasses.replace(bpe, tokenizer=name)
@@ -71,18 +73,18 @@ def test_target_bytes_sum_to_the_text(bpe: DataConfig, files: Path, root: Path, 
         assert total == sum(len(t) for t in texts if hashlib.sha256(t).digest() in chosen)
 
 
-def test_bpe_training_is_deterministic(bpe: DataConfig, files: Path, root, tmp_path) -> None:
+def test_bpe_training_is_deterministic(bpe: TextConfig, files: Path, root, tmp_path) -> None:
     (tmp_path / "files").mkdir()
     for i, path in enumerate(sorted(files.iterdir(), reverse=True)):
         (tmp_path / "files" / f"{i:04d}").write_bytes(path.read_bytes())
     again = dataclasses.replace(bpe, source=f"text:{tmp_path}/files/*")
-    one, other = data.tokenizer(bpe, root), data.tokenizer(again, tmp_path / "root")
+    one, other = tokenizer_of(bpe, root), tokenizer_of(again, tmp_path / "root")
     assert one.identity == other.identity
     text = b"".join(path.read_bytes() for path in files.iterdir())
     assert one.encode(text) == other.encode(text)
 
 
-def test_bpe_sees_the_train_split_only(bpe: DataConfig, files: Path, root, tmp_path) -> None:
+def test_bpe_sees_the_train_split_only(bpe: TextConfig, files: Path, root, tmp_path) -> None:
     config = dataclasses.replace(bpe, tokenizer="bytes")
     held_out = prepare(config, config, root).digests("validation")
     (tmp_path / "files").mkdir()
@@ -93,7 +95,7 @@ def test_bpe_sees_the_train_split_only(bpe: DataConfig, files: Path, root, tmp_p
                 text, i = path.read_bytes() + f" other{i}".encode() * 9, i + 1
         (tmp_path / "files" / path.name).write_bytes(text)
     without = dataclasses.replace(bpe, source=f"text:{tmp_path}/files/*")
-    assert data.tokenizer(without, tmp_path / "root").identity == data.tokenizer(bpe, root).identity
+    assert tokenizer_of(without, tmp_path / "root").identity == tokenizer_of(bpe, root).identity
 
 
 def test_other_source_takes_the_vocabulary_of_training(resolved, root, tmp_path) -> None:
@@ -105,8 +107,8 @@ def test_other_source_takes_the_vocabulary_of_training(resolved, root, tmp_path)
             "evals.sets.other": {"source": f"text:{tmp_path}/*.txt", "split": "all"},
         }
     )
-    tokenizer = data.tokenizer(config.data, root)
-    stream = data.eval_batches(config, "other", root).windows.corpus.tokens("all")
+    tokenizer = tokenizer_of(config.data, root)
+    stream = data.eval_batches(config, "other", root).examples.corpus.tokens("all")
     assert tokenizer.decode(stream.tolist()) == b"something else entirely, " * 40
     assert stream.tolist() == [
         tokenizer.separator,
@@ -114,12 +116,12 @@ def test_other_source_takes_the_vocabulary_of_training(resolved, root, tmp_path)
     ]
 
 
-def test_vocabulary_too_small_for_the_bytes(bpe: DataConfig, root: Path) -> None:
+def test_vocabulary_too_small_for_the_bytes(bpe: TextConfig, root: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.bpe_vocab=256 must be at least 257"):
         data.describe(dataclasses.replace(bpe, bpe_vocab=256), root=root)
 
 
-def test_smallest_vocabulary_is_the_bytes(bpe: DataConfig, root: Path) -> None:
-    tokenizer = data.tokenizer(dataclasses.replace(bpe, bpe_vocab=257), root)
+def test_smallest_vocabulary_is_the_bytes(bpe: TextConfig, root: Path) -> None:
+    tokenizer = tokenizer_of(dataclasses.replace(bpe, bpe_vocab=257), root)
     assert tokenizer.vocab == 257
     assert len(tokenizer.encode(b"abc abc")) == 7

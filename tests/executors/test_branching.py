@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from scaling import data, optim
-from scaling.config import ladder, run_name
+from scaling.config import programs, run_name
+from scaling.costs import sizes
 from scaling.executors.branching import jobs, shared_steps, trunks
 from scaling.executors.jobs import Job
 from scaling.executors.plan import plan
@@ -21,7 +22,7 @@ def test_up_to_the_shared_steps_the_learning_rate_is_that_of_a_longer_run(tiny, 
     """The next update of wsd differs: no step more could be shared."""
     short, long = (tiny(WSD | {"optim.schedule": name, "train.steps": steps}) for steps in (20, 40))
     rates = [
-        np.asarray(optim.schedule(jnp.arange(20), optim.hparams(config), name))
+        np.asarray(optim.schedule(jnp.arange(20), programs.hparams(config), name))
         for config in (short, long)
     ]
     shared = shared_steps(short)
@@ -70,7 +71,7 @@ def test_runs_that_are_evaluated_on_what_they_will_have_seen_do_not_branch(tiny,
 def test_what_is_saved_is_what_the_branches_do_not_train(tiny):
     configs = [tiny(WSD | {"train.steps": steps}) for steps in (10, 20, 40)]
     (trunk,) = trunks(configs)
-    per_step = ladder.cost(configs[0]).flops / 10
+    per_step = sizes.cost(configs[0]).flops / 10
     np.testing.assert_allclose(trunk.flops_saved, (8 + 16) * per_step, rtol=1e-12)
 
 
@@ -92,7 +93,7 @@ def test_a_plan_leaves_alone_what_has_a_state_of_its_own(tiny, tmp_path):
         assert sorted(waiting) == sorted(left)
         return sorted(left, key=names.index), planned.flops_saved
 
-    per_step = ladder.cost(configs[0]).flops / 10
+    per_step = sizes.cost(configs[0]).flops / 10
     everything = (8 + 16 + 24) * per_step
     assert branches() == (names[:3], pytest.approx(everything))
     RunDirectory.open(configs[1], tmp_path).write_status("stopped", step=2)

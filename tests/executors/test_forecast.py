@@ -6,22 +6,24 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import pytest
 
-from scaling.config import RunConfig, ladder, override, run_name
-from scaling.config.resolve import CorpusFacts, resolve
+from scaling.config import RunConfig, override, run_name
+from scaling.config.choices import Facts
+from scaling.config.resolve import resolve
+from scaling.costs import sizes
 from scaling.devices import peaks
 from scaling.executors import forecast
 from scaling.records import RunDirectory, timing
 
 
-def facts(*_) -> CorpusFacts:
-    return CorpusFacts("c0ffee", vocab=257, train_tokens=10**7, validation_tokens=10**5)
+def facts(*_) -> Facts:
+    return Facts("c0ffee", 10**7 // 256, 10**5 // 256, {"vocab": 257})
 
 
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
     monkeypatch.setenv("SCALING_DATA_DIR", str(tmp_path / "data"))
     base = resolve(
-        RunConfig(train=dataclasses.replace(RunConfig().train, steps=100)), facts, ladder.size
+        RunConfig(train=dataclasses.replace(RunConfig().train, steps=100)), facts, sizes.size
     )
     return [
         override(base, {"optim.peak_lr": 1e-3}),
@@ -75,7 +77,7 @@ def test_without_a_record_by_flops_and_the_utilization_given(plan, tmp_path):
     # Two programs are compiled; the second run finds its own compiled.
     for estimate, config, start in zip(found.estimates, plan, (10.0, 3.0, 10.0), strict=True):
         peak = peaks.peak_flops(device, config.model.dtype)
-        assert estimate.seconds == pytest.approx(start + ladder.cost(config).flops / (peak * 0.5))
+        assert estimate.seconds == pytest.approx(start + sizes.cost(config).flops / (peak * 0.5))
     assert "3 from FLOPs at an MFU of 0.5 and 10 s to start each new program" in found.text()
     assert "MFU of 0.3" in forecast.forecast(plan, tmp_path, device).text()
 

@@ -9,10 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scaling import models
-from scaling.config import TransformerConfig
-from scaling.config.resolve import resolve_transformer
-from scaling.objectives.cross_entropy import logits
+from scaling import families
+from scaling.config.choices import Facts
+from scaling.families import transformer
+from scaling.families.transformer import TransformerConfig
+from scaling.objectives.next_token.cross_entropy import logits
 
 VOCAB = 140
 LENGTH = 128  # long enough for attention to work in blocks
@@ -23,7 +24,7 @@ def small(**fields: Any) -> TransformerConfig:
     config = dataclasses.replace(
         TransformerConfig(width=16, depth=2, heads=4, kv_heads=2), **fields
     )
-    return resolve_transformer(config, VOCAB)
+    return transformer.resolve(config, Facts("", 0, 0, {"vocab": VOCAB}))
 
 
 def batch_of(tokens: jax.Array, segment_ids: jax.Array | None = None) -> dict[str, jax.Array]:
@@ -38,13 +39,13 @@ def batch_of(tokens: jax.Array, segment_ids: jax.Array | None = None) -> dict[st
 def init(config: TransformerConfig, seed: int = 0) -> Any:
     """Parameters without boxes, made once for each config."""
     batch = batch_of(jnp.zeros((1, 8), jnp.int32))
-    return nn.unbox(jax.jit(models.build(config).init)(jax.random.key(seed), batch))["params"]
+    return nn.unbox(jax.jit(families.build(config).init)(jax.random.key(seed), batch))["params"]
 
 
 @functools.cache
 def logits_of(config: TransformerConfig) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
     """(params, batch) -> logits, compiled once for each config."""
-    model = models.build(config)
+    model = families.build(config)
     return jax.jit(lambda params, batch: logits(model.apply({"params": params}, batch)))
 
 

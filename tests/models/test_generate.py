@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from small_transformer import VOCAB, batch_of, init, logits_of, small, tokens_of
 
-from scaling import models
+from scaling import families
 from scaling.errors import UserError
-from scaling.models.transformer import init_cache
-from scaling.objectives.cross_entropy import logits
-from scaling.train.generate import generate, sample
+from scaling.families.transformer.generate import generate, sample
+from scaling.families.transformer.network import init_cache
+from scaling.objectives.next_token.cross_entropy import logits
 
 BASE = small()
 KEY = jax.random.key(0)
@@ -27,7 +27,7 @@ KEY = jax.random.key(0)
 def test_cached_decoding_is_the_full_forward_pass(config):
     """Read 5 tokens at once, then one at a time: the same logits at every position."""
     params, tokens = init(config), tokens_of(1, length=16)
-    model, batch = models.build(config), batch_of(tokens)
+    model, batch = families.build(config), batch_of(tokens)
     wanted = logits_of(config)(params, batch)
     read = jax.jit(lambda batch, cache: model.apply({"params": params}, batch, cache))
     cache, pieces = init_cache(config, 2, 16), []

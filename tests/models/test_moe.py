@@ -12,20 +12,18 @@ import numpy as np
 import pytest
 from small_transformer import batch_of, init, logits_of, small, tokens_of
 
-from scaling import models, objectives, optim
-from scaling.config import (
-    MeshConfig,
-    MoEConfig,
-    ObjectiveConfig,
-    OptimConfig,
-    TransformerConfig,
-)
+from scaling import families, optim
+from scaling.config import MeshConfig, OptimConfig
 from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError, UserError
+from scaling.families.transformer import TransformerConfig
+from scaling.families.transformer.generate import generate
+from scaling.models.fields import MoEConfig
 from scaling.models.grouped import grouped_matmul
 from scaling.models.layers import MLP
 from scaling.models.moe import MoE, capacity
-from scaling.train.generate import generate
+from scaling.objectives import objective as objective_lib
+from scaling.objectives.next_token import NextTokenConfig
 from scaling.train.state import Parts
 from scaling.train.step import gradients
 
@@ -220,8 +218,8 @@ def with_targets(tokens: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
 
 def penalised(config: TransformerConfig) -> Parts:
     return Parts(
-        models.build(config),
-        objectives.build(ObjectiveConfig(load_balance=0.5, router_z=0.1)),
+        families.build(config),
+        objective_lib.build(NextTokenConfig(load_balance=0.5, router_z=0.1)),
         optim.build(OptimConfig()),
     )
 

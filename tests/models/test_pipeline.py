@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.config import MeshConfig, TransformerConfig
+from scaling.config import MeshConfig
 from scaling.devices import meshes, sharding
+from scaling.families.transformer import TransformerConfig
 from scaling.models.pipeline import run_pipeline
 
 ROWS, LENGTH, WIDTH = 8, 2, 4

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from small_transformer import batch_of, init, logits_of, small, tokens_of
 
-from scaling import costs, models
-from scaling.config import DataConfig, RunConfig, TrainConfig
+from scaling import families
+from scaling.config import RunConfig, TrainConfig
+from scaling.costs import counts
+from scaling.data.kinds.text import TextConfig
 from scaling.errors import ConfigError
 from scaling.models.quantized import einsum
 
@@ -58,7 +60,7 @@ def test_zeros_and_bfloat16_give_finite_results_and_a_float32_gradient(matmul):
 
 def run(matmul):
     config = small(matmul=matmul, dtype="bfloat16")
-    return RunConfig(model=config, data=DataConfig(seq_len=16), train=TrainConfig(batch_size=2))
+    return RunConfig(model=config, data=TextConfig(seq_len=16), train=TrainConfig(batch_size=2))
 
 
 @pytest.mark.parametrize(
@@ -68,14 +70,14 @@ def test_every_projection_is_multiplied_in_8_bits(matmul, kind):
     """Seven of a block, forward and for the gradient of their input; those of the weights, the
     attention and the head are not."""
     config = run(matmul)
-    shapes = costs.params_shapes(config), costs.batch_shapes(config)
-    text = jax.jit(costs.gradient(config)).lower(*shapes).as_text()
+    shapes = counts.params_shapes(config), counts.batch_shapes(config)
+    text = jax.jit(counts.gradient(config)).lower(*shapes).as_text()
     products = re.findall(r"stablehlo.dot_general .*: \(tensor<(.*?)>, tensor<(.*?)>\)", text)
     of_8_bits = [pair for pair in products if all("8" in s.split("x")[-1][:2] for s in pair)]
     assert len(of_8_bits) == 14
     assert sum(s.endswith(f"x{kind}") for pair in of_8_bits for s in pair) >= 21
     # As many FLOPs as without: the rounding adds none to the matmuls.
-    assert costs.train_ledger(config).matmul == costs.train_ledger(run("default")).matmul
+    assert counts.train_ledger(config).matmul == counts.train_ledger(run("default")).matmul
 
 
 def test_the_compiled_product_of_int8_is_one():
@@ -94,6 +96,6 @@ def test_a_model_gives_nearly_the_same_logits(matmul):
 
 def test_without_the_package_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "qwix", None)
-    model = models.build(small(matmul="int8"))
+    model = families.build(small(matmul="int8"))
     with pytest.raises(ConfigError, match=r"needs the package qwix: pip install"):
         jax.eval_shape(model.init, jax.random.key(0), batch_of(tokens_of(1)))

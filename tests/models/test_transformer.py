@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from small_transformer import LENGTH, VOCAB, batch_of, init, logits_of, small, tokens_of
 
-from scaling import models, objectives
-from scaling.config import ObjectiveConfig
+from scaling import families
+from scaling.objectives import objective as objective_lib
+from scaling.objectives.next_token import NextTokenConfig, cross_entropy
 
 # Sums of a few hundred float32 terms of size 1, taken in another order.
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -26,7 +27,7 @@ def with_targets(tokens: jax.Array) -> dict[str, jax.Array]:
 
 @functools.cache
 def loss_and_gradient_of(config):
-    objective, model = objectives.build(ObjectiveConfig()), models.build(config)
+    objective, model = objective_lib.build(NextTokenConfig()), families.build(config)
 
     def loss(params, batch):
         return objective.loss(model, params, batch, jax.random.key(0))[0] / (2 * LENGTH)
@@ -48,12 +49,12 @@ def test_causality_by_gradient(window):
     of as many windows as there are blocks; and not 0 otherwise.
     """
     config = small(tie_embeddings=False, window=window)
-    params, model = init(config), models.build(config)
+    params, model = init(config), families.build(config)
     tokens = tokens_of(1, rows=1)  # each token once: its row of the table is its position's input
 
     def logits_L(table):
         outputs = model.apply({"params": params | {"embedding": table}}, batch_of(tokens))
-        return objectives.cross_entropy.logits(outputs).sum(axis=(0, 2))
+        return cross_entropy.logits(outputs).sum(axis=(0, 2))
 
     jacobian_LxVxD = jax.jit(jax.jacrev(logits_L))(params["embedding"])
     influence_LxL = np.abs(np.asarray(jacobian_LxVxD))[:, np.asarray(tokens[0])].sum(axis=2)
@@ -178,7 +179,7 @@ def test_the_residual_stream_starts_alike_at_every_depth():
 def test_every_axis_of_every_parameter_has_a_name():
     config = small(tie_embeddings=False)
     batch = batch_of(jnp.zeros((1, 8), jnp.int32))
-    boxed = jax.eval_shape(models.build(config).init, jax.random.key(0), batch)["params"]
+    boxed = jax.eval_shape(families.build(config).init, jax.random.key(0), batch)["params"]
     is_box = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)  # noqa: E731
     for box in jax.tree.leaves(boxed, is_leaf=is_box):
         assert is_box(box)

@@ -10,8 +10,8 @@ import pytest
 
 from scaling.config import choices
 from scaling.metrics.finish import finish
-from scaling.objectives import Sum
 from scaling.objectives.classification import OBJECTIVE, ClassificationConfig
+from scaling.objectives.objective import Sum
 
 ROWS, CLASSES = 9, 5
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from scaling.config import MeshConfig
 from scaling.devices import meshes, sharding
-from scaling.objectives.cross_entropy import cross_entropy, logits, pieces
+from scaling.objectives.next_token.cross_entropy import cross_entropy, logits, pieces
 
 ROWS, LENGTH, WIDTH, VOCAB = 8, 32, 16, 1000
 KEYS = jax.random.split(jax.random.key(0), 5)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling import objectives
-from scaling.config import ObjectiveConfig
+from scaling.objectives import objective as objective_lib
+from scaling.objectives.next_token import NextTokenConfig
 
 ROWS, LENGTH, VOCAB = 6, 5, 7
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -35,7 +35,7 @@ class Fixed(nn.Module):
 
 
 def loss(logits, batch=BATCH, **config):
-    objective = objectives.build(ObjectiveConfig(**config))
+    objective = objective_lib.build(NextTokenConfig(**config))
     return objective.loss(Fixed(), {"logits": logits}, batch, jax.random.key(0))
 
 
@@ -60,7 +60,7 @@ def test_uniform_logits_cost_log_vocabulary():
 
 
 def test_rows_and_pieces_add_up_to_the_batch():
-    objective = objectives.build(ObjectiveConfig())
+    objective = objective_lib.build(NextTokenConfig())
     _, whole = loss(LOGITS)
     rows = objective.rows(Fixed(), {"logits": LOGITS}, BATCH)
     assert all(leaf.shape == (ROWS,) for leaf in jax.tree.leaves(rows))

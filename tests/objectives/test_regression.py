@@ -11,7 +11,7 @@ import pytest
 from scaling.config import choices
 from scaling.errors import ConfigError
 from scaling.metrics.finish import finish
-from scaling.objectives import Sum
+from scaling.objectives.objective import Sum
 from scaling.objectives.regression import OBJECTIVE, RegressionConfig
 
 ROWS, TARGETS = 8, 3

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling import data, optim
-from scaling.config import RunConfig
+from scaling import data
+from scaling.config import RunConfig, programs
 from scaling.devices import meshes, sharding
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -25,7 +25,7 @@ def curve(config: RunConfig, steps: int = 4, devices: int = 1) -> tuple[np.ndarr
     with sharding.context(mesh):
         state = state_lib.init(pieces, config, plan)
         run = compile_steps(pieces, config, plan)
-        hparams = place(optim.hparams(config), whole)
+        hparams = place(programs.hparams(config), whole)
         for start in range(0, steps, size):
             taken = [batches.batch(start + i) for i in range(size)]
             batch = place({k: np.stack([b[k] for b in taken]) for k in taken[0]}, stacked)

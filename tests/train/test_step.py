@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from curves import curve
 
-from scaling import data, optim
+from scaling import data
 from scaling.check import program as program_lib
-from scaling.config import MeshConfig
+from scaling.config import MeshConfig, programs
 from scaling.devices import meshes, sharding
 from scaling.train import state as state_lib
 from scaling.train.placement import place
@@ -38,7 +38,7 @@ def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
     params = jax.device_get(state_lib.init(pieces, config, plan).params)
     batch = data.train_batches(config).batch(0)
     batch["loss_mask"] = (np.arange(8)[:, None] * 2 > np.arange(16)[None, :]).astype(np.float32)
-    hparams = optim.hparams(config)
+    hparams = programs.hparams(config)
     key = jax.random.key(0)
 
     def compute(microbatches: int):
@@ -73,7 +73,7 @@ def test_gradients_of_microbatches_meet_once_a_step(tiny, fields):
     batch = {name: values[None] for name, values in batch.items()}
     with sharding.context(mesh):
         lowered = compile_steps(pieces, config, plan).lower(
-            plan.abstract, batch, np.int32(1), optim.hparams(config)
+            plan.abstract, batch, np.int32(1), programs.hparams(config)
         )
     program = program_lib.read(lowered.compile().as_text(), devices=mesh.size)
     # The first `stages` devices are one replica.
@@ -106,7 +106,7 @@ def test_seed_and_learning_rate_share_one_compilation(tiny):
                 state,
                 jax.device_put(batch, stacked),
                 place(np.int32(1), whole),
-                place(optim.hparams(tiny(values)), whole),
+                place(programs.hparams(tiny(values)), whole),
             )
         assert run._cache_size() == 1
 

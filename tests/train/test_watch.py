@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling import costs, optim
-from scaling.config import fingerprint, override
+from scaling.config import fingerprint, override, programs
+from scaling.costs import counts
 from scaling.devices import meshes, sharding
 from scaling.executors import packing
 from scaling.executors.jobs import Job
@@ -201,10 +201,10 @@ def lowered(config) -> str:
     plan = state_lib.layout(pieces, config, mesh)
     shapes = {
         name: jax.ShapeDtypeStruct((1, *s.shape), s.dtype)
-        for name, s in costs.batch_shapes(config).items()
+        for name, s in counts.batch_shapes(config).items()
     }
     with sharding.context(mesh):
-        hparams = jax.tree.map(jnp.asarray, optim.hparams(config))
+        hparams = jax.tree.map(jnp.asarray, programs.hparams(config))
         steps = compile_steps(pieces, config, plan)
         return steps.lower(plan.abstract, shapes, jnp.int32(1), hparams).as_text()
 

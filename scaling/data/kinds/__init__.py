@@ -8,6 +8,7 @@ from scaling.config.choices import Kind
 
 DEFAULT = "text"
 KINDS: dict[str, Kind | str] = {
+    "text": "scaling.data.kinds.text:KIND",
     "images": "scaling.data.kinds.images:KIND",
     "vectors": "scaling.data.kinds.vectors:KIND",
 }

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from scaling import files
-from scaling.config import fingerprint
+from scaling.config.identity import fingerprint
 from scaling.errors import UserError
 from scaling.executors import result as result_lib
 from scaling.executors.jobs import Job

@@ -8,6 +8,7 @@ from typing import Literal
 
 from scaling.config import choices
 from scaling.config.choices import Metric
+from scaling.config.marks import traced
 from scaling.metrics import calibration
 
 
@@ -16,9 +17,9 @@ class ClassificationConfig:
     """Cross-entropy of the label (`scaling/objectives/classification`)."""
 
     name: Literal["classification"] = "classification"
-    label_smoothing: float = (
-        0.0  # share of the target spread evenly over all classes; 0: off. traced
-    )
+    label_smoothing: float = traced(
+        0.0, common=0.1, off=0.0
+    )  # share of the target spread evenly over all classes; 0: off
 
 
 OBJECTIVE = choices.Objective(

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from scaling.metrics import statistics
 from scaling.objectives.classification import ClassificationConfig
-from scaling.objectives.objective import Array, Batch, Objective, Rows, Sum
+from scaling.objectives.objective import Array, Batch, Loss, Rows, Sum
 
 
-def rows(config: ClassificationConfig) -> Objective:
+def rows(config: ClassificationConfig) -> Loss:
     """Cross-entropy in nats, towards (1 - label_smoothing) label + label_smoothing / C.
 
     That is (Szegedy et al. 2016, arXiv 1512.00567, section 7) the cross-entropy of the label plus
@@ -47,7 +47,7 @@ def rows(config: ClassificationConfig) -> Objective:
         return Rows(nats_B * weight_B, penalties, sums)
 
     weight = config.label_smoothing
-    return Objective(rows_of, {"label_smoothing": weight} if weight else {})
+    return Loss(rows_of, {"label_smoothing": weight} if weight else {})
 
 
 def _at(x_BxC: Array, label_B: Array) -> Array:

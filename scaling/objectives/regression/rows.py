@@ -10,11 +10,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from scaling.errors import ConfigError
-from scaling.objectives.objective import Array, Batch, Objective, Rows, Sum
+from scaling.objectives.objective import Array, Batch, Loss, Rows, Sum
 from scaling.objectives.regression import RegressionConfig
 
 
-def rows(config: RegressionConfig) -> Objective:
+def rows(config: RegressionConfig) -> Loss:
     """The mean over examples of sum_t (out_t - targets_t)^2, in squared units of the targets.
 
     Summed over targets, not averaged, and without a factor 1/2. To compare, a theory's mean squared
@@ -44,4 +44,4 @@ def rows(config: RegressionConfig) -> Objective:
         }
         return Rows(loss_B, {}, sums)
 
-    return Objective(rows_of, {})
+    return Loss(rows_of, {})

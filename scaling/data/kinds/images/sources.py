@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.data.store import build_once, key_of
-from scaling.data.tfds import _find_dataset as find_dataset
-from scaling.data.tfds import tfds_dirs
+from scaling.data.tfds import find_dataset, tfds_dirs
 from scaling.errors import SourceError, nearest
 
 

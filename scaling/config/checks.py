@@ -1,0 +1,130 @@
+"""What a config must hold before it is resolved: ranges, fields that something reads, and a model,
+data and an objective that fit each other.
+
+The checks of families, kinds of data and objectives stand in their records. Called by `resolve.py`.
+No jax in this file.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from scaling.config import choices
+from scaling.config.choices import (
+    AT_LEAST_ONE,
+    DECAY,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_OR_OFF,
+    SEED,
+    SHARE,
+    Idle,
+    Range,
+)
+from scaling.config.run import MeshConfig, RunConfig, flat
+from scaling.errors import ConfigError
+
+_MESH_AXES = tuple(axis.name for axis in dataclasses.fields(MeshConfig))
+_RHYTHM = (
+    *("steps_per_call", "log_every", "checkpoint_every", "keep_checkpoints", "profile_steps"),
+    *("fingerprint_every", "watch_every"),
+)
+
+# Group, and what the values of its fields must be where they are given.
+_RANGES: tuple[tuple[str, Range], ...] = (
+    ("model", (("width", "depth"), AT_LEAST_ONE)),
+    ("model", (("init_scale",), POSITIVE)),
+    ("data", (("seed",), SEED)),
+    ("optim", (("peak_lr", "weight_decay", "warmup_steps"), NOT_NEGATIVE)),
+    ("optim", (("warmup_fraction", "decay_fraction", "final_lr_fraction"), SHARE)),
+    ("optim", (("b1", "b2", "ema_decay"), DECAY)),
+    ("optim", (("eps",), POSITIVE)),
+    ("optim", (("clip_norm",), POSITIVE_OR_OFF)),
+    ("mesh", (_MESH_AXES, AT_LEAST_ONE)),
+    ("distributed", (("timeout",), AT_LEAST_ONE)),
+    ("train", (("batch_size", "microbatches", *_RHYTHM), AT_LEAST_ONE)),
+    ("train", (("profile_start",), NOT_NEGATIVE)),
+    ("train", (("spike_z",), POSITIVE_OR_OFF)),
+    ("train", (("spike_window",), (lambda v: v >= 8, "be at least 8"))),
+    ("evals", (("every", "batches", "batch_size"), AT_LEAST_ONE)),
+)
+
+# Fields that nothing reads unless others have certain values, whether they have, and which those
+# are. Away from its default such a field would give one run two names, and change nothing.
+_READ_WITH: tuple[Idle, ...] = (
+    (("optim.b2",), lambda c: c.optim.name != "sgd", "optim.name=adamw, adafactor or lion"),
+    (
+        ("optim.eps",),
+        lambda c: c.optim.name in ("adamw", "adafactor"),
+        "optim.name=adamw or adafactor",
+    ),
+    (("optim.decay_fraction",), lambda c: c.optim.schedule == "wsd", "optim.schedule=wsd"),
+    (
+        ("optim.final_lr_fraction",),
+        lambda c: c.optim.schedule in ("cosine", "linear", "wsd"),
+        "optim.schedule=cosine, linear or wsd",
+    ),
+    (("train.spike_window",), lambda c: c.train.spike_z is not None, "train.spike_z"),
+)
+
+
+def _records(config: RunConfig) -> Iterator[tuple[str, Any]]:
+    yield "model", choices.family(config.model)
+    yield "data", choices.kind(config.data)
+    yield "objective", choices.objective(config.objective)
+
+
+def check_pairs(config: RunConfig) -> None:
+    """Raises ConfigError where the model or the objective reads what nobody gives."""
+    family, kind = choices.family(config.model), choices.kind(config.data)
+    objective = choices.objective(config.objective)
+    model, data = f"model.family={config.model.family}", f"data.kind={config.data.kind}"
+    loss = f"objective.name={config.objective.name}"
+    for reader, giver, missing in (
+        (model, data, family.reads - kind.fields),
+        (loss, data, objective.fields - kind.fields),
+        (loss, model, objective.outputs - family.gives),
+    ):
+        if missing:
+            raise ConfigError(f"{reader} needs {', '.join(sorted(missing))}, not given by {giver}")
+    if objective.couples_rows and config.train.microbatches > 1:
+        raise ConfigError(
+            f"train.microbatches={config.train.microbatches}: {loss} compares the rows of a whole "
+            "batch with each other; leave it at 1"
+        )
+
+
+def check_ranges(config: RunConfig) -> None:
+    """Raises ConfigError for a value out of its range."""
+    values = flat(config)
+    own = [(group, one) for group, record in _records(config) for one in record.ranges]
+    for group, (fields, (holds, must)) in (*_RANGES, *own):
+        for name in (f"{group}.{field}" for field in fields):
+            if values.get(name) is not None and not holds(values[name]):
+                raise ConfigError(f"{name}={values[name]} must {must}")
+    if not SEED[0](config.seed):
+        raise ConfigError(f"seed={config.seed} must {SEED[1]}")
+    if config.train.batch_size % config.train.microbatches:
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size} is not divisible by train.microbatches="
+            f"{config.train.microbatches}"
+        )
+
+
+def check_idle(config: RunConfig) -> None:
+    """Raises ConfigError for a value that nothing reads."""
+    values = flat(config)
+    default = dataclasses.replace(
+        RunConfig(),
+        **{group: type(getattr(config, group))() for group, _ in _records(config)},
+    )
+    defaults = flat(default)
+    own = [one for _, record in _records(config) for one in record.idle]
+    for names, is_read, needed in (*_READ_WITH, *own):
+        for name in (n for n in names if n in values):
+            default_value = defaults[name]
+            if values[name] != default_value and not is_read(config):
+                rest = "leave it unset" if default_value is None else f"leave it at {default_value}"
+                raise ConfigError(
+                    f"{name}={values[name]} changes nothing without {needed}; give that, or {rest}"
+                )

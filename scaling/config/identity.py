@@ -1,0 +1,40 @@
+"""The hash that names a run, and the name of its directory. No jax in this file."""
+
+import hashlib
+import json
+
+from scaling.config import amounts
+from scaling.config.run import RunConfig, to_identity
+from scaling.errors import ConfigError
+
+
+def fingerprint(config: RunConfig) -> str:
+    """12 hex digits of the SHA-256 of a resolved run's identity: every field but those marked
+    `execution`.
+
+    Mesh, microbatches, steps per call and the like are left out: they change where and how a run is
+    computed, not what, so a run moved to another machine keeps its directory and its checkpoints.
+    """
+    if config.train.steps is None or config.data.corpus is None:
+        raise ConfigError(
+            "fingerprint: the config is not resolved; call scaling.studies.study.resolve first"
+        )
+    canonical = json.dumps(to_identity(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def run_name(config: RunConfig) -> str:
+    """Name of the run directory: readable sizes, then the fingerprint. For people only; nothing
+    parses it.
+    """
+    model, unit = config.model, config.data.unit[:3]
+    sizes = f"w{model.width}-d{model.depth}-{_short(amounts.units(config))}{unit}-s{config.seed}"
+    return f"{model.family}-{sizes}-{fingerprint(config)}"
+
+
+def _short(count: float) -> str:
+    for unit in ("", "k", "M", "G", "T"):
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:.3g}P"

@@ -1,0 +1,41 @@
+"""The size of a model whose family has no closed formula: counted from the shapes of its parameters
+and from the program of its forward pass. Called by `sizes.py`; starts no device.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scaling import families
+from scaling.config import choices
+from scaling.config.choices import DataConfig, ModelConfig, Size
+from scaling.costs.ledger import ledger
+from scaling.devices import sharding
+
+TABLES = ("vocab",)  # logical axes of parameters that are looked up
+
+
+def counted(model: ModelConfig, data: DataConfig) -> Size:
+    """Matmuls and convolutions of the forward pass over one example, times 3, a unit of data."""
+    family = choices.family(model)
+    module = families.build(family.readable(model))
+    shapes = choices.kind(data).shapes(data)
+    batch = {
+        name: jax.ShapeDtypeStruct((1, *shape), dtype) for name, (shape, dtype) in shapes.items()
+    }
+    boxed = jax.eval_shape(lambda b: module.init(jax.random.key(0), b), batch)["params"]
+    params = sharding.unbox(boxed)
+    forward = ledger(lambda p, b: module.apply({"params": p}, b), params, batch)
+    total = sum(leaf.size for leaf in jax.tree.leaves(params))
+    flops = 3 * (forward.matmul + forward.convolution) / data.units_per_example
+    return Size(total, total - _looked_up(boxed), total, flops)
+
+
+def _looked_up(boxed: Any) -> int:
+    """Parameters of tables, by their logical axes."""
+    is_box = lambda leaf: hasattr(leaf, "names")  # noqa: E731
+    boxes = jax.tree.leaves(boxed, is_leaf=is_box)
+    return sum(
+        int(jnp.size(box.value)) for box in boxes if is_box(box) and set(box.names) & set(TABLES)
+    )

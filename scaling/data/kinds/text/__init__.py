@@ -1,0 +1,132 @@
+"""Text: documents of a source, tokenized, in windows of `seq_len` tokens; the unit is the token.
+
+`sources.py` finds documents, `corpus.py` prepares them once, `windows.py` gives examples.
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from scaling.config.choices import AT_LEAST_ONE, WITHIN, Examples, Facts, Kind, Shape
+from scaling.data.kinds.text.corpus import Corpus, opened, prepare, tokenizer
+from scaling.data.kinds.text.fields import TextConfig
+from scaling.data.kinds.text.windows import Windows
+from scaling.errors import DataError, SourceError
+
+
+def _facts(data: TextConfig, train: TextConfig, root: Path) -> Facts:
+    """The facts of the corpus of `data`, as tokenized for a run that trains on `train`; prepared
+    now if it is not, else found in milliseconds.
+
+    Raises:
+      DataError: no such source or part, no text in it, or (of a training corpus) a split without a
+        single window.
+      ConfigError: a BPE vocabulary that is too small.
+    """
+    corpus = prepare(data, train, root)
+    windows = {
+        split: max(0, count - 1) // data.seq_len
+        for split, count in (
+            ("train", corpus.train_tokens),
+            ("validation", corpus.validation_tokens),
+        )
+    }
+    trained_on = (data.source, data.part) == (train.source, train.part)
+    for split, count in windows.items():
+        if trained_on and not count:
+            raise DataError(
+                f'data.source="{data.source}": its {split} split is too small for one window of '
+                f"data.seq_len={data.seq_len} tokens (of its {corpus.split_by}, each once, "
+                f"{corpus.train_documents} went to train and {corpus.validation_documents} to "
+                "validation); give more text, or change data.validation_fraction or data.seq_len"
+            )
+    sizes = {"vocab": corpus.vocab}
+    return Facts(corpus.content_hash, windows["train"], windows["validation"], sizes)
+
+
+def _examples(data: TextConfig, train: TextConfig, split: str, root: Path) -> Examples:
+    """The windows of a split of the corpus that `data.corpus` names. Raises SourceError where that
+    is not what the source has now.
+    """
+    return Windows(_corpus(data, train, root), split, data.seq_len, data.mask_documents)
+
+
+def _corpus(data: TextConfig, train: TextConfig, root: Path) -> Corpus:
+    wanted = data.corpus or ""
+    folder = root / "corpora" / wanted
+    if folder.exists():
+        return opened(folder)
+    corpus = prepare(data, train, root)
+    if corpus.content_hash != wanted:
+        raise SourceError(
+            f"{wanted} is wanted, but {data.source} is now {corpus.content_hash}: its files "
+            "changed, or this is another Python version. Bring the files back, or start a new run",
+            "corpus",
+        )
+    return corpus
+
+
+def _shared(data: TextConfig, split: str, train: TextConfig, root: Path) -> int:
+    """Documents of an evaluation set that are trained on, as a whole or a block of them."""
+    corpus, trained_on = _corpus(data, train, root), _corpus(train, train, root)
+    by_blocks = trained_on.split_by != "documents"
+    if corpus.content_hash == trained_on.content_hash and split == "validation":
+        return 0
+    if split == "validation" and not by_blocks:
+        return 0  # a document goes to the same split wherever it is found
+    return len(corpus.documents(split) & trained_on.documents("train"))
+
+
+def _about(data: TextConfig, root: Path) -> dict[str, Any]:
+    """The distinct tokens that a run can train on, and what went to the splits: "documents", or
+    "blocks of ...".
+    """
+    folder = root / "corpora" / (data.corpus or "")
+    if not (folder / "facts.json").is_file():
+        return {}
+    corpus = opened(folder)
+    unique = max(0, corpus.train_tokens - 1) // data.seq_len * data.seq_len
+    return {"unique": unique, "split_by": corpus.split_by}
+
+
+def _shapes(data: TextConfig) -> dict[str, Shape]:
+    integers = ("tokens", "targets", "positions", "target_bytes")
+    names = integers + ("segment_ids",) * data.mask_documents
+    dtypes = dict.fromkeys(names, "int32") | {"loss_mask": "float32"}
+    return {name: ((data.seq_len,), dtype) for name, dtype in dtypes.items()}
+
+
+def _inspect(data: TextConfig, lines: int, root: Path) -> tuple[str, dict[str, Any]]:
+    """What the corpus holds. Raises as `_facts`."""
+    from scaling.data.kinds.text.inspected import text
+    from scaling.data.kinds.text.inspection import inspect
+
+    found = inspect(data, lines, root)
+    return text(found), asdict(found)
+
+
+def _of_bpe(config: Any) -> bool:
+    return bool(config.data.tokenizer == "bpe")
+
+
+KIND = Kind(
+    config=TextConfig,
+    fields=frozenset({"tokens", "targets", "positions", "loss_mask", "target_bytes"}),
+    weights=("loss_mask", "target_bytes"),
+    facts=_facts,
+    examples=_examples,
+    resolve=lambda data, facts: data,
+    shapes=_shapes,
+    shared=_shared,
+    about=_about,
+    shortened=lambda data, units: replace(data, seq_len=units),
+    tokenizer=tokenizer,
+    inspect=_inspect,
+    ranges=(
+        (("seq_len", "bpe_vocab"), AT_LEAST_ONE),
+        (("validation_fraction",), WITHIN),
+    ),
+    idle=((("data.bpe_vocab",), _of_bpe, "data.tokenizer=bpe"),),
+)
+
+__all__ = ["KIND", "TextConfig"]

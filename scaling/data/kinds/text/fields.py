@@ -1,0 +1,46 @@
+"""The config of text. No jax in this file."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scaling.config.marks import added
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Documents of text, and how they become windows of tokens."""
+
+    kind: Literal["text"] = added("text")
+    source: str = "stdlib"  # where the documents are; the forms are in `docs/data.md`
+    part: str | None = (
+        None  # a named part of the source (stdlib: code, docs); None: the source's default
+    )
+    tokenizer: Literal["bytes", "bpe"] = (
+        "bytes"  # bpe is trained on the train split and cached by content
+    )
+    bpe_vocab: int = 4096  # tokens of the BPE vocabulary, the document separator included
+    seq_len: int = 256  # tokens a window
+    mask_documents: bool = True  # attention stops at document boundaries
+    unique_tokens: int | None = (
+        None  # size of the nested training subset, tokens; None: the whole train split
+    )
+    validation_fraction: float = 0.05  # share of documents held out, chosen by content hash
+    seed: int | None = None  # order of the windows; None: the run's seed
+    corpus: str | None = (
+        None  # content hash of the prepared corpus; filled by resolve, checked if given
+    )
+
+    @property
+    def unit(self) -> str:
+        """What text is counted in."""
+        return "token"
+
+    @property
+    def units_per_example(self) -> int:
+        """Tokens of a window."""
+        return self.seq_len
+
+    @property
+    def unique_units(self) -> int | None:
+        """Tokens of the nested training subset."""
+        return self.unique_tokens

@@ -1,0 +1,17 @@
+"""The config of a transformer. No jax in this file."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scaling.models.fields import BlockConfig
+
+
+@dataclass(frozen=True)
+class TransformerConfig(BlockConfig):
+    """A decoder of pre-norm blocks with rotary positions (`network.py`)."""
+
+    family: Literal["transformer"] = "transformer"
+    vocab: int | None = None  # tokens; None: what the tokenizer has
+    tie_embeddings: bool = True  # the output head is the embedding, transposed
+    logit_softcap: float | None = None  # logits -> cap * tanh(logits / cap)
+    rope_theta: float = 10_000.0  # base of the rotary wavelengths, positions

@@ -1,0 +1,133 @@
+"""The transformer: pre-norm blocks, rotary positions, grouped-query attention.
+
+Takes a resolved TransformerConfig and a batch (tokens, positions, segment_ids: int32 [B, L]) and
+gives the hidden states and the output matrix that make the logits; with a cache (`init_cache`) it
+also gives the cache with the new keys and values in it, for
+`scaling/families/transformer/generate.py`. Objectives call it; it calls `blocks.py`.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scaling.config.amounts import resolved
+from scaling.families.transformer.fields import TransformerConfig
+from scaling.models.blocks import init_blocks, run_blocks
+from scaling.models.layers import (
+    Array,
+    RMSNorm,
+    constrain,
+    parameter,
+    rope_table,
+    truncated_normal,
+)
+
+Params = Any  # nested dict of arrays
+
+
+class Transformer(nn.Module):
+    """Decoder: tokens to what next-token logits are made of."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(
+        self, batch: Mapping[str, Array], cache: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """
+        Args:
+          batch: tokens, positions (within the document), segment_ids (document number in the row;
+            left out: a row is one document), each int32 [B, L].
+          cache: from `init_cache` or from the call before; the batch continues it.
+
+        Returns:
+          hidden: behind the final norm, [B, L, D] in the compute dtype; head: output matrix,
+          float32 [V, D]; softcap: of the logits, if there is one (the logits themselves are made
+          where they are needed: `objectives/cross_entropy.py`); penalties: what the blocks add to
+          the loss, float32 [B] by name, if they do; cache: the cache with L more slots, if one was
+          given.
+        """
+        c, dtype = self.config, jnp.dtype(self.config.dtype)
+        vocab, head_dim = resolved(c.vocab), resolved(c.head_dim)
+        # 1 / sqrt(width): the tied head, fed with a normed vector, starts with logits of about 1.
+        # Measured on bytes at width 64: half or twice of it, a constant 0.02 (GPT-2), and an input
+        # multiplied by sqrt(width) all train slower.
+        init = truncated_normal(1 / math.sqrt(c.width))
+        table_VxD = parameter(self, "embedding", init, (vocab, c.width), ("vocab", "embed"))
+        with jax.named_scope("embedding"):
+            x_BxLxD = constrain(lookup(table_VxD, batch["tokens"], dtype))
+
+        context = {
+            "rope": rope_table(batch["positions"], head_dim, c.rope_theta),
+            "segment_ids": batch.get("segment_ids"),
+            "key_segments": batch.get("segment_ids"),
+            "start": None if cache is None else cache["length"],
+        }
+        if cache is not None:
+            context["key_segments"] = jax.lax.dynamic_update_slice_in_dim(
+                cache["segment_ids"], batch["segment_ids"], cache["length"], axis=1
+            )
+        layers = None if cache is None else cache["layers"]
+        if self.is_initializing():
+            x_BxLxD, _ = init_blocks(c)(x_BxLxD, context, None)
+            penalties: dict[str, Array] = {}
+        else:
+            blocks = self.variables["params"]["blocks"]
+            x_BxLxD, layers, penalties = run_blocks(c, blocks, x_BxLxD, context, layers)
+
+        x_BxLxD = RMSNorm(c.norm_eps, dtype, name="final_norm")(x_BxLxD)
+        head_VxD = table_VxD
+        if not c.tie_embeddings:
+            head_VxD = parameter(self, "head", init, (vocab, c.width), ("vocab", "embed"))
+        outputs: dict[str, Any] = {"hidden": constrain(x_BxLxD), "head": head_VxD}
+        if c.logit_softcap is not None:
+            outputs["softcap"] = c.logit_softcap
+        if penalties:
+            outputs["penalties"] = penalties
+        if cache is not None:
+            outputs["cache"] = {
+                "layers": layers,
+                "segment_ids": context["key_segments"],
+                "length": cache["length"] + batch["tokens"].shape[1],
+            }
+        return outputs
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def lookup(table_VxD: Array, tokens_BxL: Array, dtype: Any) -> Array:
+    """Rows of the float32 table in the compute dtype, [B, L, D].
+
+    The table is cast, then gathered over fsdp, then looked up: the partitioner has no good plan
+    for looking rows up in a table that is cut along the width. The gradient is summed in float32,
+    since a frequent token adds up thousands of small terms.
+    """
+    whole_VxD = nn.with_logical_constraint(table_VxD.astype(dtype), ("act_vocab", "act_embed"))
+    return jnp.take(whole_VxD, tokens_BxL, axis=0)
+
+
+def _lookup_forward(table_VxD: Array, tokens_BxL: Array, dtype: Any) -> tuple[Array, Any]:
+    return lookup(table_VxD, tokens_BxL, dtype), (table_VxD, tokens_BxL)
+
+
+def _lookup_backward(dtype: Any, kept: Any, of_BxLxD: Array) -> tuple[Array, None]:
+    table_VxD, tokens_BxL = kept  # of the table only the shape
+    sum_VxD = jnp.zeros_like(table_VxD).at[tokens_BxL].add(of_BxLxD.astype(table_VxD.dtype))
+    return nn.with_logical_constraint(sum_VxD, ("act_vocab", "act_embed")), None
+
+
+lookup.defvjp(_lookup_forward, _lookup_backward)
+
+
+def init_cache(config: TransformerConfig, batch_size: int, slots: int) -> dict[str, Any]:
+    """An empty cache of keys and values for `slots` tokens of `batch_size` sequences."""
+    shape = (config.depth, batch_size, config.kv_heads, slots, config.head_dim)
+    return {
+        "layers": {name: jnp.zeros(shape, jnp.dtype(config.dtype)) for name in ("key", "value")},
+        "segment_ids": jnp.zeros((batch_size, slots), jnp.int32),
+        "length": jnp.zeros((), jnp.int32),
+    }

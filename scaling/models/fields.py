@@ -1,0 +1,66 @@
+"""The fields of a stack of attention blocks, which the configs of several families begin with.
+
+Families inherit `BlockConfig` and add their own; the layers in this folder take it. No jax in this
+file: configs are read without.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scaling.config.marks import execution, traced
+
+
+@dataclass(frozen=True)
+class MoEConfig:
+    """The mixture of experts in place of every block's MLP (`scaling/models/moe.py`)."""
+
+    experts: int = 0  # routed experts a block; 0: a dense MLP
+    per_token: int = 2  # experts that a token is sent to (expert choice: on average)
+    width: int | None = None  # hidden channels of an expert; None: mlp_width
+    shared: int = 0  # experts that see every token, beside the routed
+    router: Literal["top_k", "expert_choice"] = "top_k"
+    capacity_factor: float | None = (
+        None  # slots an expert / (tokens * per_token / experts); None: dropless
+    )
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """A stack of pre-norm blocks of attention and MLP (`scaling/models/blocks.py`)."""
+
+    width: int = 256  # channels of the residual stream
+    depth: int = 4  # blocks
+    heads: int = 4  # query heads
+    kv_heads: int | None = None  # key and value heads; None: as many as query heads
+    head_dim: int | None = None  # channels a head; None: width / heads
+    mlp: Literal["gated", "plain"] = "gated"  # SwiGLU, or GELU with one input matrix
+    mlp_width: int | None = (
+        None  # hidden channels; None: 4 width (plain), 8/3 width rounded up to 16 (gated)
+    )
+    qk_norm: bool = True  # RMSNorm of queries and keys, per head
+    init_scale: float = traced(
+        1.0, argument=False
+    )  # of every matrix's and embedding's initial std, over its default
+    norm_eps: float = 1e-6  # added to the mean square in RMSNorm
+    dtype: Literal["float32", "bfloat16"] = (
+        "float32"  # of activations and matmuls; parameters stay float32
+    )
+    matmul: Literal["default", "int8", "fp8"] = (
+        "default"  # of the blocks' projections; 8 bits: rounded operands (extra `quantized`)
+    )
+    window: int | None = None  # keys a query sees, its own included; None: all up to its own
+    moe: MoEConfig = MoEConfig()
+    attention: Literal["auto", "blockwise", "cudnn", "splash"] = execution(
+        "auto"
+    )  # auto: cudnn on a GPU, splash on a TPU where the shape allows, else blockwise
+    context_parallel: Literal["gather", "ring"] = execution(
+        "gather"
+    )  # how keys reach the queries of other devices along mesh.seq
+    pipeline_microbatches: int | None = execution(
+        None
+    )  # pieces of the batch in the pipeline over mesh.stage; None: as many as stages
+    pipeline_repeats: int = execution(1)  # times a microbatch passes every stage (circular)
+    scan_layers: bool = execution(True)  # one compiled block, looped; False: unrolled
+    remat: Literal["none", "dots", "attention", "offload", "full"] = execution(
+        "none"
+    )  # what the backward pass computes again (`scaling/models/remat.py`)

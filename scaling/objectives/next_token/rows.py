@@ -1,0 +1,57 @@
+"""Next-token cross-entropy in nats, with bits per byte, accuracy and z-loss.
+
+Takes a model's outputs (`hidden` [B, L, D], `head` [V, D]) and a batch with targets (int32),
+loss_mask (0 or 1) and target_bytes (bytes that the target token stands for), each [B, L]; gives
+`Rows`, float32.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scaling.objectives.next_token.cross_entropy import cross_entropy
+from scaling.objectives.next_token.fields import NextTokenConfig
+from scaling.objectives.objective import Array, Batch, Loss, Rows, Sum
+
+
+def next_token(config: NextTokenConfig) -> Loss:
+    """Cross-entropy plus `z_loss` times log(Z)^2, where Z is the softmax normaliser.
+
+    The z-loss (Chowdhery et al. 2022, PaLM, section 5) keeps logits from drifting. It is part of
+    what is minimised, not of the reported loss.
+    """
+
+    def rows_of(outputs: Mapping[str, Any], batch: Batch) -> Rows:
+        mask_BxL = batch["loss_mask"].astype(jnp.float32)
+        with jax.named_scope("head"):
+            scores = cross_entropy(
+                outputs["hidden"],
+                outputs["head"],
+                batch["targets"],
+                outputs.get("softcap"),
+                config.chunk,
+            )
+        nats_BxL = scores.log_z - scores.target
+
+        def masked(x_BxL: Array) -> Array:
+            return jnp.sum(x_BxL * mask_BxL, axis=1)
+
+        tokens_B, loss_B, z_loss_B = mask_BxL.sum(axis=1), masked(nats_BxL), masked(scores.log_z**2)
+        bytes_B = masked(batch["target_bytes"].astype(jnp.float32))
+        sums = {
+            "loss": Sum(loss_B, tokens_B),
+            "bits_per_byte": Sum(loss_B / math.log(2), bytes_B),
+            "accuracy": Sum(masked(scores.correct.astype(jnp.float32)), tokens_B),
+            "z_loss": Sum(z_loss_B, tokens_B),
+        }
+        # What the blocks measure are means over a window's tokens: times those that count, a
+        # window that is there to fill up the batch has no part in them.
+        measured = {n: m_B * tokens_B for n, m_B in outputs.get("penalties", {}).items()}
+        sums |= {name: Sum(total_B, tokens_B) for name, total_B in measured.items()}
+        return Rows(loss_B, measured | {"z_loss": z_loss_B}, sums)
+
+    weights = {name: getattr(config, name) for name in ("z_loss", "load_balance", "router_z")}
+    return Loss(rows_of, {name: weight for name, weight in weights.items() if weight})
