@@ -32,7 +32,10 @@ PARAMETER_RULES: Rules = (
     ("heads", "tensor"),
     ("kv_heads", "tensor"),
     ("mlp", "tensor"),
+    ("inputs", ("fsdp", "expert")),  # pixels or features of the data
     ("outputs", "tensor"),  # classes or targets
+    ("gates", None),
+    ("kernel", None),  # height and width of a convolution
     ("head_dim", None),
     ("norm", None),
     ("layers", "stage"),
@@ -50,13 +53,13 @@ ACTIVATION_RULES: Rules = (
 )
 # The data, not the config, decide the size of these (257 tokens with bytes): a mesh axis that does
 # not divide it is no error, the array stays whole along it, and the table says so.
-WHOLE_IF_INDIVISIBLE = ("vocab", "outputs")
+WHOLE_IF_INDIVISIBLE = ("vocab", "inputs", "outputs")
 # The config field behind a logical axis, for error messages.
 _FIELDS = {
     "embed": "model.width",
     "heads": "model.heads",
     "kv_heads": "model.kv_heads",
-    "mlp": "model.mlp_width",
+    "mlp": "model.width or model.mlp_width",
     "expert": "model.moe.experts",
 }
 

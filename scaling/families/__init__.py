@@ -13,6 +13,9 @@ from scaling.config.choices import Family
 DEFAULT = "transformer"
 FAMILIES: dict[str, Family | str] = {
     "transformer": "scaling.families.transformer:FAMILY",
+    "lstm": "scaling.families.lstm:FAMILY",
+    "mlp": "scaling.families.mlp:FAMILY",
+    "resnet": "scaling.families.resnet:FAMILY",
     "random_features": "scaling.families.random_features:FAMILY",
 }
 

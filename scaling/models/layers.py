@@ -133,6 +133,43 @@ class RMSNorm(nn.Module):
         return (x32 * inverse_rms * scale).astype(self.dtype)
 
 
+class LayerNorm(nn.Module):
+    """(x - mean) / deviation * scale + bias over the last axis (Ba et al. 2016); statistics in
+    float32.
+    """
+
+    eps: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        scale = parameter(self, "scale", jax.nn.initializers.ones, (x.shape[-1],), ("norm",))
+        bias = parameter(self, "bias", jax.nn.initializers.zeros, (x.shape[-1],), ("norm",))
+        x = x.astype(jnp.float32)
+        x -= x.mean(axis=-1, keepdims=True)
+        x *= jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps)
+        return (x * scale.reshape(shape) + bias.reshape(shape)).astype(self.dtype)
+
+
+class Linear(nn.Module):
+    """x W + b, [B, I] -> [B, O]; W starts as `Projection`'s, b at zero."""
+
+    outputs: int
+    axes: tuple[str, str]  # logical axes of W
+    dtype: Any
+    init_scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x_BxI: Array) -> Array:
+        shape = (x_BxI.shape[-1], self.outputs)
+        y_BxO = Projection(
+            "BI,IO->BO", shape, self.axes, self.dtype, self.init_scale, name="matrix"
+        )(x_BxI)
+        bias = parameter(self, "bias", jax.nn.initializers.zeros, (self.outputs,), (self.axes[1],))
+        return y_BxO + bias[None].astype(self.dtype)
+
+
 def rope_table(positions_BxL: Array, head_dim: int, theta: float) -> tuple[Array, Array]:
     """Cosine and signed sine of the rotary angles for `rotate`, float32 [B, 1, L, head_dim].
 

@@ -1,0 +1,84 @@
+"""The LSTM language model: tokens to what next-token logits are made of.
+
+Takes a resolved LSTMConfig and a batch of tokens; gives the hidden states and the output matrix, as
+the transformer does. A document never sees the one before.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scaling.config.ladder import resolved
+from scaling.families.lstm import LSTMConfig
+from scaling.models.embedding import lookup
+from scaling.models.layers import Array, RMSNorm, parameter, truncated_normal
+from scaling.models.recurrence import LSTM
+from scaling.models.stack import run_stack
+
+
+class Block(nn.Module):
+    """x + lstm(norm(x)): residual connections between recurrent layers as in Wu et al. 2016
+    (section 3.1), and the norm before the layer as in the transformer.
+    """
+
+    config: LSTMConfig
+
+    @nn.compact
+    def __call__(self, x_LxBxD: Array, keep_LxB: Array) -> Array:
+        c = self.config
+        h_LxBxD = RMSNorm(c.norm_eps, c.dtype, name="norm")(x_LxBxD)
+        y_LxBxD = LSTM(c.width, c.forget_bias, c.dtype, c.unroll, name="lstm")(h_LxBxD, keep_LxB)
+        return nn.with_logical_constraint(x_LxBxD + y_LxBxD, (None, "batch", "act_embed"))
+
+
+class Network(nn.Module):
+    """Layers of long short-term memory between an embedding and a head."""
+
+    config: LSTMConfig
+
+    @nn.compact
+    def __call__(self, batch: Mapping[str, Array]) -> dict[str, Any]:
+        """
+        Args:
+          batch: tokens and segment_ids (document number in the row; left out: a row is one
+            document), each int32 [B, L].
+
+        Returns:
+          hidden: behind the final norm, [B, L, D] in the compute dtype; head: output matrix,
+          float32 [V, D].
+        """
+        c, shape = self.config, (resolved(self.config.vocab), self.config.width)
+        # As the transformer's: the tied head starts with logits of about 1.
+        init = truncated_normal(1 / math.sqrt(c.width))
+        table_VxD = parameter(self, "embedding", init, shape, ("vocab", "embed"))
+        tokens_LxB = batch["tokens"].swapaxes(0, 1)  # time first: what the loop takes lies together
+        with jax.named_scope("embedding"):
+            x_LxBxD = lookup(table_VxD, tokens_LxB, jnp.dtype(c.dtype))
+        x_LxBxD = nn.with_logical_constraint(x_LxBxD, (None, "batch", "act_embed"))
+        keep_LxB = jnp.ones_like(tokens_LxB, bool)
+        if "segment_ids" in batch:
+            segments_LxB = batch["segment_ids"].swapaxes(0, 1)
+            keep_LxB = keep_LxB.at[1:].set(segments_LxB[1:] == segments_LxB[:-1])
+        x_LxBxD = run_stack(
+            self,
+            "layers",
+            c.depth,
+            Block,
+            (c,),
+            x_LxBxD,
+            keep_LxB,
+            scan_layers=c.scan_layers,
+            remat=c.remat,
+        )
+        x_LxBxD = RMSNorm(c.norm_eps, c.dtype, name="final_norm")(x_LxBxD)
+        hidden_BxLxD = nn.with_logical_constraint(
+            x_LxBxD.swapaxes(0, 1), ("batch", "seq", "act_embed")
+        )
+        head_VxD = table_VxD
+        if not c.tie_embeddings:
+            head_VxD = parameter(self, "head", init, shape, ("vocab", "embed"))
+        return {"hidden": hidden_BxLxD, "head": head_VxD}

@@ -1,0 +1,123 @@
+"""The residual network: images to logits.
+
+Takes a resolved ResNetConfig and a batch of images. Group norms stand where the papers have batch
+norms: nothing of an example depends on the others, and the counts of parameters are the same.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scaling.config.ladder import resolved
+from scaling.families.resnet import ResNetConfig, blocks, convolutions
+from scaling.models.convolution import RELU_GAIN, Conv, GroupNorm
+from scaling.models.layers import Array, Linear
+from scaling.models.stack import run_stack
+
+
+class Block(nn.Module):
+    """A shortcut plus a branch of convolutions; both halve the image where the stage begins.
+
+    pre: norm and ReLU stand before each convolution, and nothing behind the sum (He et al. 2016,
+    arXiv 1603.05027, figure 4e); the shortcut's projection reads what the branch reads. post: a
+    norm behind each convolution, and a ReLU behind the sum (He et al. 2015, arXiv 1512.03385); in
+    a bottleneck the 3x3 convolution has the stride. The sum is the identity at first if
+    `zero_init`: of pre the last kernel is zero, of post the last norm's scale (Goyal et al. 2017,
+    section 5.1).
+    """
+
+    config: ResNetConfig
+    stage: int
+    first: bool
+
+    @nn.compact
+    def __call__(self, x_BxYxXxC: Array) -> Array:
+        c, branch = self.config, convolutions(self.config, self.stage, self.first)
+        made, stride = branch[-1][1], max(stride for _, _, stride in branch)
+        pre, last = c.order == "pre", len(branch) - 1
+
+        def normed(x: Array, name: str, zero: bool = False) -> Array:
+            return GroupNorm(resolved(c.group), c.dtype, zero=zero, name=name)(x)
+
+        h = nn.relu(normed(x_BxYxXxC, "norm0")) if pre else x_BxYxXxC
+        shortcut = x_BxYxXxC
+        if (made, stride) != (x_BxYxXxC.shape[-1], 1):
+            shortcut = Conv(made, (1, 1), stride, dtype=c.dtype, init_scale=1.0, name="shortcut")(h)
+            shortcut = shortcut if pre else normed(shortcut, "shortcut_norm")
+        for i, (kernel, channels, step) in enumerate(branch):
+            if pre and i:
+                h = nn.relu(normed(h, f"norm{i}"))
+            # Channels between two convolutions lie over mesh.tensor, those of the stream whole.
+            axes = ("embed", "mlp") if i % 2 == 0 else ("mlp", "embed")
+            gain = 0.0 if pre and c.zero_init and i == last else RELU_GAIN
+            h = Conv(
+                channels,
+                (kernel, kernel),
+                step,
+                axes=axes,
+                dtype=c.dtype,
+                init_scale=gain,
+                name=f"conv{i}",
+            )(h)
+            if not pre:
+                h = normed(h, f"norm{i}", zero=c.zero_init and i == last)
+                h = nn.relu(h) if i < last else h
+        y_BxYxXxC = shortcut + h
+        return _constrain(y_BxYxXxC if pre else nn.relu(y_BxYxXxC))
+
+
+def _constrain(x_BxYxXxC: Array) -> Array:
+    return nn.with_logical_constraint(x_BxYxXxC, ("batch", None, None, "act_embed"))
+
+
+class Network(nn.Module):
+    """A stem, stages of blocks, the mean over all places, one matrix."""
+
+    config: ResNetConfig
+
+    @nn.compact
+    def __call__(self, batch: Mapping[str, Array]) -> dict[str, Any]:
+        """
+        Args:
+          batch: image, float32 [B, Y, X, C].
+
+        Returns:
+          out: float32 [B, O]; features: what the last matrix reads, float32 [B, F].
+        """
+        c = self.config
+        pre = c.order == "pre"
+
+        def normed(x: Array, name: str) -> Array:
+            return nn.relu(GroupNorm(resolved(c.group), c.dtype, name=name)(x))
+
+        kernel, stride = (3, 1) if c.stem == "small" else (7, 2)
+        # An image has too few channels to be cut over devices.
+        stem = {"axes": ("kernel", "embed"), "dtype": c.dtype, "name": "stem"}
+        x = Conv(c.width, (kernel, kernel), stride, **stem)(batch["image"])  # type: ignore[arg-type]
+        x = x if pre else normed(x, "stem_norm")
+        if c.stem == "large":
+            x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
+        x = _constrain(x)
+        remat = c.remat != "none" and not self.is_initializing()
+        for stage, count in enumerate(blocks(c)):
+            # The first has another shape than the rest, which are equal.
+            first = nn.remat(Block) if remat else Block
+            x = first(c, stage, True, name=f"stage{stage}_first")(x)
+            x = run_stack(
+                self,
+                f"stage{stage}",
+                count - 1,
+                Block,
+                (c, stage, False),
+                x,
+                scan_layers=c.scan_layers,
+                remat=c.remat,
+            )
+        x = normed(x, "final_norm") if pre else x
+        features_BxF = x.astype(jnp.float32).mean(axis=(1, 2))
+        with jax.named_scope("head"):
+            head = Linear(resolved(c.classes), ("embed", "outputs"), "float32", name="head")
+            return {"out": head(features_BxF), "features": features_BxF}

@@ -1,0 +1,93 @@
+"""Layers of convolutional families: a convolution, and norms over groups of channels.
+
+Images are [B, Y, X, C] (batch, height, width, channels), kernels [Y, X, I, O]. Called by the
+families that read images.
+"""
+
+import math
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from scaling.models.layers import Array, parameter, truncated_normal
+
+# Keeps the variance through a ReLU, which halves it (He et al. 2015, section 2.2).
+RELU_GAIN = math.sqrt(2)
+
+
+class Conv(nn.Module):
+    """A convolution, without a bias unless asked for.
+
+    Weights start from a truncated normal with std `init_scale / sqrt(fan_in)`, where the fan-in is
+    what a place of the output reads: the kernel's places times the channels of a group.
+    """
+
+    channels: int  # of the output
+    kernel: tuple[int, int] = (3, 3)  # height, width
+    stride: int = 1
+    dilation: int = 1  # steps between the places that the kernel reads
+    groups: int = 1  # pieces of the channels that do not meet; as many as channels: depthwise
+    padding: Literal["SAME", "VALID"] = "SAME"
+    axes: tuple[str, str] = ("embed", "mlp")  # logical axes of the channels read and made
+    dtype: Any = "float32"
+    init_scale: float = 1.0
+    bias: bool = False
+
+    @nn.compact
+    def __call__(self, x_BxYxXxC: Array) -> Array:
+        """[B, Y, X, I] -> [B, Y', X', O]. Raises ValueError where the groups do not divide both."""
+        inputs = x_BxYxXxC.shape[-1]
+        if inputs % self.groups or self.channels % self.groups:
+            raise ValueError(
+                f"{inputs} channels to {self.channels} cannot be cut into {self.groups} groups"
+            )
+        shape = (*self.kernel, inputs // self.groups, self.channels)
+        # A group's channels are too few to be cut over devices.
+        read, made = "kernel" if self.groups > 1 else self.axes[0], self.axes[1]
+        init = truncated_normal(self.init_scale / math.sqrt(math.prod(shape[:3])))
+        w = parameter(self, "w", init, shape, ("kernel", "kernel", read, made))
+        y = jax.lax.conv_general_dilated(
+            x_BxYxXxC.astype(self.dtype),
+            w.astype(self.dtype),
+            window_strides=(self.stride, self.stride),
+            padding=self.padding,
+            rhs_dilation=(self.dilation, self.dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
+        )
+        y = checkpoint_name(y, "projection")  # see remat.py
+        if self.bias:
+            bias = parameter(self, "bias", nn.initializers.zeros, (self.channels,), (made,))
+            y += bias[None, None, None].astype(self.dtype)
+        return y
+
+
+class GroupNorm(nn.Module):
+    """Each group of channels of each image with mean 0 and variance 1 over all its places, times
+    `scale` plus `bias` (Wu and He 2018); statistics in float32.
+    """
+
+    group: int  # channels of a group
+    dtype: Any
+    eps: float = 1e-5  # added to the variance
+    zero: bool = False  # the scale begins at 0, not 1
+
+    @nn.compact
+    def __call__(self, x_BxYxXxC: Array) -> Array:
+        """Raises ValueError where the groups do not divide the channels."""
+        *places, channels = x_BxYxXxC.shape
+        if channels % self.group:
+            raise ValueError(f"{channels} channels cannot be cut into groups of {self.group}")
+        ones, zeros = nn.initializers.ones, nn.initializers.zeros
+        scale = parameter(self, "scale", zeros if self.zero else ones, (channels,), ("norm",))
+        bias = parameter(self, "bias", zeros, (channels,), ("norm",))
+        x = x_BxYxXxC.astype(jnp.float32).reshape(*places, channels // self.group, self.group)
+        over = (*range(1, len(places)), x.ndim - 1)
+        mean = x.mean(axis=over, keepdims=True)
+        variance = jnp.square(x - mean).mean(axis=over, keepdims=True)
+        x = ((x - mean) * jax.lax.rsqrt(variance + self.eps)).reshape(x_BxYxXxC.shape)
+        shape = (1,) * len(places) + (channels,)
+        return (x * scale.reshape(shape) + bias.reshape(shape)).astype(self.dtype)
