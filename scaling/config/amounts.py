@@ -4,6 +4,7 @@ A unit is what the data are counted in: tokens of text, images. Takes a RunConfi
 an amount is said. No jax in this file.
 """
 
+from scaling.config.choices import DataConfig
 from scaling.config.run import RunConfig
 
 
@@ -22,6 +23,11 @@ def units_per_step(config: RunConfig) -> int:
 def units(config: RunConfig) -> int:
     """Units that a resolved run trains on, repeats counted."""
     return resolved(config.train.steps) * units_per_step(config)
+
+
+def unique_field(data: DataConfig) -> str:
+    """The field that says how much of the train split is used, dotted."""
+    return next(f"data.{name}" for name in data.__dataclass_fields__ if name.startswith("unique_"))
 
 
 def steps_of(config: RunConfig, amount: float) -> int:

@@ -87,7 +87,7 @@ def _resolve_data(data: DataConfig, facts: Facts, run_seed: int) -> DataConfig:
     whole = facts.train_examples * per_example
     if filled.unique_units is not None and not per_example <= filled.unique_units <= whole:
         raise ConfigError(
-            f"data.unique_{data.unit}s={filled.unique_units} must lie between one example "
+            f"{amounts.unique_field(data)}={filled.unique_units} must lie between one example "
             f"({per_example}) and the train split ({whole} {data.unit}s)"
         )
     seed = run_seed if data.seed is None else data.seed

@@ -13,7 +13,7 @@ import numpy as np
 
 from scaling import files
 from scaling.config import RunConfig, choices
-from scaling.config.amounts import resolved
+from scaling.config.amounts import resolved, unique_field
 from scaling.config.choices import DataConfig, Examples, Facts, Shape
 from scaling.config.resolve import eval_data, source_named
 from scaling.data.batches import Batches
@@ -62,7 +62,7 @@ def train_batches(config: RunConfig, root: Path | None = None) -> Batches:
     selection = _subset(config, examples)
     if data.unique_units and len(selection) < rows:
         raise DataError(
-            f"data.unique_{data.unit}s={data.unique_units}: the training set has {len(selection)} "
+            f"{unique_field(data)}={data.unique_units}: the training set has {len(selection)} "
             f"examples of {data.units_per_example} {data.unit}s, fewer than train.batch_size="
             f"{rows}; raise it, or lower train.batch_size"
         )

@@ -35,7 +35,9 @@ PARAMETER_RULES: Rules = (
     ("inputs", ("fsdp", "expert")),  # pixels or features of the data
     ("outputs", "tensor"),  # classes or targets
     ("gates", None),
-    ("kernel", None),  # height and width of a convolution
+    ("kernel_height", None),
+    ("kernel_width", None),
+    ("kernel_inputs", None),  # of a group of channels, or of the image
     ("head_dim", None),
     ("norm", None),
     ("layers", "stage"),

@@ -46,9 +46,9 @@ class Conv(nn.Module):
             )
         shape = (*self.kernel, inputs // self.groups, self.channels)
         # A group's channels are too few to be cut over devices.
-        read, made = "kernel" if self.groups > 1 else self.axes[0], self.axes[1]
+        read, made = "kernel_inputs" if self.groups > 1 else self.axes[0], self.axes[1]
         init = truncated_normal(self.init_scale / math.sqrt(math.prod(shape[:3])))
-        w = parameter(self, "w", init, shape, ("kernel", "kernel", read, made))
+        w = parameter(self, "w", init, shape, ("kernel_height", "kernel_width", read, made))
         y = jax.lax.conv_general_dilated(
             x_BxYxXxC.astype(self.dtype),
             w.astype(self.dtype),

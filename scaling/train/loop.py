@@ -354,7 +354,7 @@ class _Run:
         params = state.params if state.ema is None else state.ema
         started = time.monotonic()
         means = {
-            name: evaluate(rows_of, params, batches, self.mesh)
+            name: evaluate(self.config, rows_of, params, batches, self.mesh)
             for name, batches in self.eval_sets.items()
         }
         check_means(step, means)

@@ -22,7 +22,6 @@ from scaling.config import RunConfig, programs, run_name
 from scaling.data import Batches
 from scaling.devices import distributed, meshes, sharding, xla_flags
 from scaling.errors import ConfigError, UserError
-from scaling.objectives.objective import Sum
 from scaling.train import fingerprints
 from scaling.train import member as member_lib
 from scaling.train import trials as trials_lib
@@ -316,7 +315,9 @@ class _Group:
             rows = self._rows(params, {m.slot: self.data.eval_sets[m.slot][name] for m in due})
             for member in due:
                 columns = rows[member.slot].items()
-                means[member][name] = summarise({c: join(pieces) for c, pieces in columns})
+                means[member][name] = summarise(
+                    member.config, {c: join(pieces) for c, pieces in columns}
+                )
         seconds = time.monotonic() - started
         self.evaluating += seconds
         for member in self.members:
@@ -327,18 +328,18 @@ class _Group:
             elif member.active:
                 member.recorder.waited(seconds)
 
-    def _rows(self, params: Any, sets: Mapping[int, Batches]) -> dict[int, dict[str, list[Sum]]]:
+    def _rows(self, params: Any, sets: Mapping[int, Batches]) -> dict[int, dict[str, list[Any]]]:
         """slot -> name -> the sums of each batch of one evaluation set."""
         wanted = np.zeros(self.trials.slots, bool)
         wanted[list(sets)] = True
         wanted_T = self.trials.place_values(wanted)
-        found: dict[int, dict[str, list[Sum]]] = {slot: {} for slot in sets}
+        found: dict[int, dict[str, list[Any]]] = {slot: {} for slot in sets}
 
         def keep(number: int, rows: Any) -> None:
             for name, sums in jax.device_get(rows).items():
                 for slot, batches in sets.items():
                     if number < len(batches):
-                        own = Sum(sums.total[slot], sums.count[slot])
+                        own = jax.tree.map(lambda x, slot=slot: x[slot], sums)
                         found[slot].setdefault(name, []).append(own)
 
         pending: deque[tuple[int, Any]] = deque()

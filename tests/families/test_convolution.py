@@ -58,7 +58,7 @@ def test_a_kernel_starts_so_that_variance_stays_and_has_its_axes() -> None:
     x = jax.random.normal(jax.random.key(0), (4, 8, 8, 64))
     conv = Conv(256, padding="VALID", init_scale=0.5)
     boxed = init(conv, x)
-    assert boxed["w"].names == ("kernel", "kernel", "embed", "mlp")
+    assert boxed["w"].names == ("kernel_height", "kernel_width", "embed", "mlp")
     w = boxed["w"].value
     assert w.shape == (3, 3, 64, 256)
     # 147,456 numbers: their standard deviation is known to 0.2 %
@@ -67,7 +67,7 @@ def test_a_kernel_starts_so_that_variance_stays_and_has_its_axes() -> None:
     np.testing.assert_allclose(y.std(), 0.5, rtol=0.03)
     grouped = init(Conv(64, groups=64), x)["w"]
     assert grouped.value.shape == (3, 3, 1, 64)
-    assert grouped.names == ("kernel", "kernel", "kernel", "mlp")
+    assert grouped.names == ("kernel_height", "kernel_width", "kernel_inputs", "mlp")
 
 
 def test_groups_that_do_not_divide_are_refused() -> None:

@@ -173,8 +173,14 @@ def test_rows_do_not_meet() -> None:
 def test_every_parameter_has_logical_axes() -> None:
     tree = boxed(FAMILY, config(block="bottleneck", order="post"), SHAPE)
     check_axes(tree)
-    assert tree["stem"]["w"].names == ("kernel", "kernel", "kernel", "embed")
-    assert tree["stage1"]["conv1"]["w"].names == ("layers", "kernel", "kernel", "mlp", "embed")
+    assert tree["stem"]["w"].names == ("kernel_height", "kernel_width", "kernel_inputs", "embed")
+    assert tree["stage1"]["conv1"]["w"].names == (
+        "layers",
+        "kernel_height",
+        "kernel_width",
+        "mlp",
+        "embed",
+    )
 
 
 def test_shapes_groups_and_classes_are_resolved() -> None:

@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from scaling.train.evaluate import summarise
+from scaling.metrics.finish import finish
 
 
 def test_mean_is_over_tokens_not_over_windows():
     rows = {"loss": (np.array([10.0, 1.0]), np.array([10.0, 2.0]))}
-    assert summarise(rows)["loss"] == 11.0 / 12.0
+    assert finish(rows, {})["loss"] == 11.0 / 12.0
 
 
 def test_padding_windows_count_for_nothing():
     rows = {"loss": (np.array([3.0, 1.0, 2.0]), np.array([1.0, 2.0, 1.0]))}
     padded = {"loss": tuple(np.append(column, [0.0, 0.0]) for column in rows["loss"])}
-    assert summarise(rows) == summarise(padded)
+    assert finish(rows, {}) == finish(padded, {})
 
 
 def test_standard_error_is_the_spread_of_repeated_evaluations():
@@ -25,7 +25,7 @@ def test_standard_error_is_the_spread_of_repeated_evaluations():
         difficulty = rng.gamma(4.0, 0.25, size=200)
         return {"loss": (counts * difficulty + rng.normal(size=200), counts)}
 
-    results = [summarise(draw()) for _ in range(400)]
+    results = [finish(draw(), {}) for _ in range(400)]
     spread = np.std([r["loss"] for r in results])
     claimed = np.mean([r["loss_se"] for r in results])
     # 400 repetitions know a standard deviation to 1 / sqrt(800) = 3.5 %; three of those.

@@ -7,9 +7,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from scaling.config.amounts import resolved
 from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Facts, Family, Size
-from scaling.config.ladder import resolved
-from scaling.config.run import execution
+from scaling.config.marks import execution, traced
 from scaling.errors import ConfigError
 
 
@@ -24,9 +24,9 @@ class LSTMConfig:
     tie_embeddings: bool = True  # the output head is the embedding, transposed
     forget_bias: float = 1.0  # at the start; large: the cell keeps what it has
     norm_eps: float = 1e-6  # added to the mean square in RMSNorm
-    init_scale: float = (
-        1.0  # traced: of every matrix's and embedding's initial std, over its default
-    )
+    init_scale: float = traced(
+        1.0, argument=False
+    )  # of every matrix's and embedding's initial std, over its default
     dtype: Literal["float32", "bfloat16"] = (
         "float32"  # of activations and matmuls; parameters and cells stay float32
     )
@@ -70,6 +70,7 @@ FAMILY = Family(
     scaled=lambda config, width, depth: {"model.width": width, "model.depth": depth},
     size=lambda config, data: size(config),
     remats=("none", "full"),
+    stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},
     causal=True,
     ranges=((("unroll",), AT_LEAST_ONE), (("norm_eps",), POSITIVE)),
 )

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scaling.config.ladder import resolved
+from scaling.config.amounts import resolved
 from scaling.families.lstm import LSTMConfig
 from scaling.models.embedding import lookup
 from scaling.models.layers import Array, RMSNorm, parameter, truncated_normal

@@ -7,9 +7,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from scaling.config.amounts import resolved
 from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Facts, Family, Size
-from scaling.config.ladder import resolved
-from scaling.config.run import execution
+from scaling.config.marks import execution, traced
 from scaling.errors import ConfigError
 
 
@@ -26,7 +26,9 @@ class MLPConfig:
     inputs: int | None = None  # numbers of an example; None: what the data have
     outputs: int | None = None  # None: the data's classes, or targets
     norm_eps: float = 1e-6  # added to the mean square or the variance in a norm
-    init_scale: float = 1.0  # traced: of every matrix's initial std, over its default
+    init_scale: float = traced(
+        1.0, argument=False
+    )  # of every matrix's initial std, over its default
     dtype: Literal["float32", "bfloat16"] = (
         "float32"  # of activations and matmuls; parameters stay float32
     )

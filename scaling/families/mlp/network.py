@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scaling.config.ladder import resolved
+from scaling.config.amounts import resolved
 from scaling.families.mlp import MLPConfig
 from scaling.models.layers import Array, LayerNorm, Linear, RMSNorm
 from scaling.models.stack import run_stack

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scaling.config.choices import AT_LEAST_ONE, SEED, Facts, Family, Size
-from scaling.config.run import execution
+from scaling.config.marks import execution, traced
 from scaling.errors import ConfigError
 
 
@@ -27,7 +27,9 @@ class RandomFeaturesConfig:
     readout: Literal["zero", "normal"] = (
         "zero"  # where training starts; of zero, gradient descent ends at the least norm
     )
-    init_scale: float = 1.0  # traced; of the read-out's initial std, over its default
+    init_scale: float = traced(
+        1.0, argument=False
+    )  # of the read-out's initial std, over its default
     dtype: Literal["float32", "bfloat16"] = (
         "float32"  # of activations and matmuls; parameters stay float32
     )

@@ -8,9 +8,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from scaling.config.amounts import resolved
 from scaling.config.choices import AT_LEAST_ONE, Facts, Family, Size
-from scaling.config.ladder import resolved
-from scaling.config.run import execution
+from scaling.config.marks import execution, traced
 from scaling.errors import ConfigError
 
 
@@ -39,7 +39,9 @@ class ResNetConfig:
     image_width: int | None = None  # pixels
     channels: int | None = None  # of an image
     classes: int | None = None  # outputs; the data's targets where they have no classes
-    init_scale: float = 1.0  # traced: of every kernel's and matrix's initial std, over its default
+    init_scale: float = traced(
+        1.0, argument=False
+    )  # of every kernel's and matrix's initial std, over its default
     dtype: Literal["float32", "bfloat16"] = (
         "float32"  # of activations and convolutions; parameters and norms stay float32
     )

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scaling.config.ladder import resolved
+from scaling.config.amounts import resolved
 from scaling.families.resnet import ResNetConfig, blocks, convolutions
 from scaling.models.convolution import RELU_GAIN, Conv, GroupNorm
 from scaling.models.layers import Array, Linear
@@ -95,7 +95,7 @@ class Network(nn.Module):
 
         kernel, stride = (3, 1) if c.stem == "small" else (7, 2)
         # An image has too few channels to be cut over devices.
-        stem = {"axes": ("kernel", "embed"), "dtype": c.dtype, "name": "stem"}
+        stem = {"axes": ("kernel_inputs", "embed"), "dtype": c.dtype, "name": "stem"}
         x = Conv(c.width, (kernel, kernel), stride, **stem)(batch["image"])  # type: ignore[arg-type]
         x = x if pre else normed(x, "stem_norm")
         if c.stem == "large":
