@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scaling.objectives.cross_entropy import cross_entropy
 
 from scaling.config.choices import Facts
 from scaling.costs.ledger import ledger
@@ -17,6 +16,7 @@ from scaling.errors import ConfigError
 from scaling.families.lstm import FAMILY, LSTMConfig
 from scaling.families.lstm.network import Network
 from scaling.models.recurrence import recurrence
+from scaling.objectives.next_token.cross_entropy import cross_entropy
 
 VOCAB = 11
 SMALL = LSTMConfig(width=8, depth=2, vocab=VOCAB)
