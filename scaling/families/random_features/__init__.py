@@ -65,11 +65,17 @@ def size(model: RandomFeaturesConfig, data: Any) -> Size:
     return Size(params, params, params, flops)
 
 
-def _scaled(model: RandomFeaturesConfig, width: int, depth: int | None) -> dict[str, Any]:
+def _scaled(model: RandomFeaturesConfig, width: int, depth: int) -> dict[str, Any]:
     del model
-    if depth not in (None, 1):
+    if depth != 1:
         raise ConfigError(f"model.depth={depth}: random_features has one layer; vary model.width")
     return {"model.width": width}
+
+
+def _stated(model: RandomFeaturesConfig) -> dict[str, int] | None:
+    if model.inputs is None or model.outputs is None:
+        return None
+    return {"features": model.inputs, "targets": model.outputs}
 
 
 _RANGES: Any = (
@@ -92,6 +98,7 @@ FAMILY = Family(
     gives=frozenset({"out", "features"}),
     resolve=resolve,
     scaled=_scaled,
+    stated=_stated,
     size=size,
     ranges=_RANGES,
     idle=_IDLE,

@@ -46,7 +46,7 @@ class RandomFeatures(nn.Module):
         phi = nn.with_logical_constraint(phi, ("batch", "act_embed"))
         init = jax.nn.initializers.zeros
         if config.readout == "normal":
-            init = truncated_normal(config.init_scale / math.sqrt(config.width))
+            init = truncated_normal(1.0 / math.sqrt(config.width))
         shape = (config.width, config.outputs)
         w = parameter(self, "readout", init, shape, ("embed", "outputs"))
         out = jnp.einsum("BN,NO->BO", phi, w.astype(dtype), preferred_element_type=jnp.float32)

@@ -187,6 +187,7 @@ KIND = Kind(
     resolve=resolve,
     shapes=shapes,
     shared=shared,
+    about=about,
     ranges=_RANGES,
     idle=_IDLE,
 )

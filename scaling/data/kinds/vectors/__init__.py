@@ -150,5 +150,6 @@ KIND = Kind(
     resolve=resolve,
     shapes=shapes,
     shared=shared,
+    about=lambda data, root: {"unique": data.examples},
     ranges=_RANGES,
 )
