@@ -116,9 +116,12 @@ def test_a_statistic_that_is_no_mean_needs_a_finish():
         finish({"bins": np.zeros((5, 4, 3))}, {})
 
 
-def test_all_that_finishes_is_read_without_jax():
+def test_all_that_finishes_and_the_records_of_objectives_are_read_without_jax():
     names = ("calibration", "finish", "linear_probe", "match", "moments")
-    modules = ", ".join(f"scaling.metrics.{name}" for name in names)
+    records = ("classification", "regression")
+    modules = ", ".join(
+        [f"scaling.metrics.{n}" for n in names] + [f"scaling.objectives.{n}" for n in records]
+    )
     code = f"import sys, {modules}; sys.exit('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
