@@ -54,6 +54,7 @@ CONFIGS: dict[str, tuple[str, ...]] = {
     "bpe": (TINY, TEXT, "data.tokenizer=bpe", "data.bpe_vocab=300", "data.unique_tokens=4096"),
     "steps_per_call": (*DENSE_32, "train.steps_per_call=4", "seed=5"),
 }
+RENAMED = {"windows": "rows"}  # fields of metrics that had another name before
 ANEW = "bpe"  # the config whose corpus is prepared once more
 
 
@@ -68,7 +69,11 @@ def entries(path: pathlib.Path) -> list[dict[str, str]]:
     for line in path.read_text().splitlines() if path.exists() else ():
         values = json.loads(line)
         values |= values.pop("hashes", {})
-        kept = {name: value for name, value in values.items() if not name.startswith("time/")}
+        kept = {
+            RENAMED.get(name, name): value
+            for name, value in values.items()
+            if not name.startswith("time/")
+        }
         found.append({name: json.dumps(value) for name, value in kept.items()})
     return found
 

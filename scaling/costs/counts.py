@@ -52,13 +52,13 @@ PASSES = ("forward", "backward", "remat")
 def parts_ledger(config: RunConfig) -> dict[str, dict[str, Ledger]]:
     """`train_ledger` cut by part of the model, and by pass: part -> pass -> counts.
 
-    Parts: embedding, attention (its projections), attention_scores (softmax included), mlp, router,
-    experts (dispatch included), shared_experts, norms, head (the loss included), other (residual
-    sums, masks). Passes: `PASSES`; remat is what the backward pass computes once more.
+    Parts are the modules' own scopes, two deep ("attention/query", "stem"): what is done in one and
+    in none of those inside it. "other" is outside of every named module. Passes: `PASSES`; remat is
+    what the backward pass computes once more.
     """
     parts: dict[str, dict[str, Ledger]] = {}
     for scope, count in _gradient_scopes(config).items():
-        passes = parts.setdefault(_part(scope), dict.fromkeys(PASSES, Ledger()))
+        passes = parts.setdefault(part_of(scope), dict.fromkeys(PASSES, Ledger()))
         passes[_pass(scope)] += count
     return parts
 
@@ -81,18 +81,14 @@ def _pass(scope: str) -> str:
     return "backward" if "transpose(" in scope else "forward"
 
 
-def _part(scope: str) -> str:
-    names = set(re.split(r"[/()]+", scope))
-    if any(name.endswith("norm") for name in names):
-        return "norms"
-    if "attention" in names:
-        projections = {"query", "key", "value", "out"}
-        return "attention" if names & projections else "attention_scores"
-    of_moe = {"router": "router", "shared": "shared_experts", "moe": "experts"}
-    for name, part in (of_moe | {n: n for n in ("mlp", "embedding", "head")}).items():
-        if name in names:
-            return part
-    return "other"
+def part_of(scope: str) -> str:
+    """The part of the model that a scope of `ledger.scopes` lies in: what its modules and
+    `jax.named_scope`s are called, the two outermost. Not part of it are JAX's transformations,
+    modules without a name of their own, which have their class's ("Block"), and einsums.
+    """
+    bare = re.sub(r"\w+\(|\)", "", scope)
+    names = [n for n in bare.split("/") if n.isidentifier() and n[0].islower()]
+    return "/".join([n for n in names if n != "rematted_computation"][:2]) or "other"
 
 
 def optimizer_ledger(config: RunConfig) -> Ledger:

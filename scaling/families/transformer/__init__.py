@@ -150,7 +150,13 @@ def _sends_tokens(config: Any) -> bool:
 
 
 # Parts of the ledger whose matmuls `model.matmul` governs.
-_PROJECTIONS = frozenset({"attention", "mlp", "shared_experts"})
+_PROJECTIONS = frozenset(
+    {
+        *(f"attention/{name}" for name in ("query", "key", "value", "out")),
+        *(f"mlp/{name}" for name in ("gate", "up", "down")),
+        "moe/shared",
+    }
+)
 
 # Lengths from which attention is cut into blocks, and so takes another form, on a CPU
 # (`models/attention.py`).
