@@ -101,7 +101,7 @@ class ObjectiveConfig(Choice, Protocol):
 
 # ---- checks that a choice brings
 
-# Dotted fields of the group ("heads", "moe.experts"), what must hold of a value, in words.
+# Dotted fields of the group ("width", "moe.experts"), what must hold of a value, in words.
 Range = tuple[tuple[str, ...], tuple[Callable[[float], bool], str]]
 # Dotted fields of the run, whether anything reads them, what to give so that it does.
 Idle = tuple[tuple[str, ...], Callable[["RunConfig"], bool], str]
@@ -132,8 +132,8 @@ class Facts:
     content_hash: str  # of all that decides the examples: contents, split, preparation
     train_examples: int  # rows of the train split
     validation_examples: int  # likewise, of the validation split
-    # What a model is built for, by name: vocab; height, image_width, channels, classes; features,
-    # targets. A family takes what it needs in its `resolve`.
+    # What a model is built for, by name: tokens that there are, height, channels, classes, targets.
+    # A family takes what it needs in its `resolve`.
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -198,7 +198,7 @@ class Metric:
     """
 
     label: str  # on axes and in tables: "loss", "accuracy"
-    unit: str = ""  # of the number: "nats/token"; "": a bare number
+    unit: str = ""  # of the number: "bits/byte"; "": a bare number
     better: Literal["lower", "higher"] = "lower"
     # float64 array of the statistic's shape -> number. None: it is (total, count), and the number
     # is total / count.
@@ -252,7 +252,7 @@ class Family:
     # (config, units of an example) -> a tiny model of the same form, in float32, and the units of
     # its examples: what debugging looks into closely
     shrunk: Callable[[Any, int], tuple[Any, int]] | None = None
-    # Continues sequences: (config, params, prompts, ...) as `families/transformer/generate.py`
+    # Continues sequences: (config, params, prompts, ...) as the command `generate` calls it
     generate: Lazy | None = None
     # (config, devices along each mesh axis) -> the model that one device computes, for the memory
     # model. None: the whole of it

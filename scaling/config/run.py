@@ -57,7 +57,7 @@ class MeshConfig:
     data: int | None = None  # data parallel; None: every device that the other axes leave
     fsdp: int = 1  # data parallel with parameters sharded
     seq: int = 1  # sequence (context) parallel
-    tensor: int = 1  # heads and MLP channels
+    tensor: int = 1  # channels within a layer
     expert: int = 1  # experts
     stage: int = 1  # pipeline stages
     trial: int = 1  # members of a packed sweep

@@ -161,7 +161,7 @@ class Study:
     name: str  # of the report's folder: letters, digits, - and _
     base: RunConfig | ml_collections.ConfigDict  # what the runs share; after construction RunConfig
     runs: Sequence[Mapping[str, Any]]  # overrides, one a run
-    question: str = ""  # one sentence, heads the report
+    question: str = ""  # one sentence, the first of the report
     x: str = "params"  # column of the table that the law runs over
     law: str = "power_floor"  # key of scaling.laws.LAWS
     holdout: bool = True  # fit without the largest x, and score the fit on it

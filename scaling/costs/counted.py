@@ -13,8 +13,6 @@ from scaling.config.choices import DataConfig, ModelConfig, Size
 from scaling.costs.ledger import ledger
 from scaling.devices import sharding
 
-TABLES = ("vocab",)  # logical axes of parameters that are looked up
-
 
 def counted(model: ModelConfig, data: DataConfig) -> Size:
     """Matmuls and convolutions of the forward pass over one example, times 3, a unit of data."""
@@ -37,5 +35,7 @@ def _looked_up(boxed: Any) -> int:
     is_box = lambda leaf: hasattr(leaf, "names")  # noqa: E731
     boxes = jax.tree.leaves(boxed, is_leaf=is_box)
     return sum(
-        int(jnp.size(box.value)) for box in boxes if is_box(box) and set(box.names) & set(TABLES)
+        int(jnp.size(box.value))
+        for box in boxes
+        if is_box(box) and set(box.names) & set(sharding.LOOKED_UP)
     )

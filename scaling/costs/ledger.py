@@ -63,7 +63,7 @@ def scopes(function: Callable[..., Any], *args: Any) -> Scopes:
     """`ledger`, cut by the names under which the program does it.
 
     A name is JAX's name stack: modules and `jax.named_scope`s, outermost first, inside the
-    transformations they were under: "transpose(jvp(Transformer))/Block/mlp/up" is a backward pass.
+    transformations they were under: "transpose(jvp(Network))/Block/up" is a backward pass.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr, "")
 

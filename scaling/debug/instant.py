@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import data
+from scaling import data, families
 from scaling.config import MeshConfig, RunConfig, programs
 from scaling.debug.replay import Replayer
 from scaling.devices import meshes, sharding
@@ -77,7 +77,7 @@ def plain(config: RunConfig) -> RunConfig:
     """The same function in its plainest form: blocks unrolled, nothing rematerialised, the batch in
     one piece, the moments on the device.
     """
-    model = dataclasses.replace(config.model, scan_layers=False, remat="none")
+    model = families.unrolled(config.model)
     train = dataclasses.replace(config.train, microbatches=1, steps_per_call=1)
     optimizer = dataclasses.replace(config.optim, offload=False)
     return dataclasses.replace(alone(config), model=model, train=train, optim=optimizer)

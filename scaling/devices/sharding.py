@@ -56,6 +56,8 @@ ACTIVATION_RULES: Rules = (
 # The data, not the config, decide the size of these (257 tokens with bytes): a mesh axis that does
 # not divide it is no error, the array stays whole along it, and the table says so.
 WHOLE_IF_INDIVISIBLE = ("vocab", "inputs", "outputs")
+# Axes of tables that are looked up: their parameters do not compute.
+LOOKED_UP = ("vocab",)
 # The config field behind a logical axis, for error messages.
 _FIELDS = {
     "embed": "model.width",

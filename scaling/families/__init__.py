@@ -4,6 +4,7 @@ model is and how it is scaled (no jax), and beside it the network (`network.py`)
 The rest of the house knows a family by its record (`scaling/config/choices.py`) only.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,13 @@ FAMILIES: dict[str, Family | str] = {
     "resnet": "scaling.families.resnet:FAMILY",
     "random_features": "scaling.families.random_features:FAMILY",
 }
+
+
+def unrolled(config: Any) -> Any:
+    """The same model with every layer a module call of its own: neither scanned nor under remat."""
+    plain = {"scan_layers": False, "remat": "none"}
+    had = {name: value for name, value in plain.items() if hasattr(config, name)}
+    return dataclasses.replace(config, **had)
 
 
 def build(config: Any) -> Any:

@@ -21,6 +21,7 @@ from scaling.models import flash, kernels
 from scaling.models.fields import BlockConfig
 from scaling.models.flash import Keys, Piece
 from scaling.models.layers import Array, Projection, RMSNorm, rotate
+from scaling.models.logits import rms_of_logits
 from scaling.models.observed import tell
 from scaling.models.placement import Placement, placement
 from scaling.models.remat import policy
@@ -64,7 +65,10 @@ class Attention(nn.Module):
         segments_BxL = context["segment_ids"]
         if cache is None:
             ring = c.context_parallel == "ring"
-            tell(query=q_BxHxLxK, key=k_BxGxSxK, segments=segments_BxL, window=c.window)
+            logits = functools.partial(
+                rms_of_logits, scaled(q_BxHxLxK), k_BxGxSxK, segments_BxL, c.window
+            )
+            tell("logits", "attention", logits)
             out_BxHxLxK = attention(
                 q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments_BxL, c.window, c.attention, ring
             )

@@ -16,11 +16,13 @@ Observer = Callable[..., None]
 _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 
-def tell(**things: Any) -> None:
-    """Arrays and what belongs to them, by name, for the observer if there is one."""
+def tell(kind: str, part: str, value: Callable[[], Any]) -> None:
+    """Gives the observer, if there is one, what a part of a model tells of itself: an array, which
+    is made for it alone.
+    """
     observer = _observer.get()
     if observer is not None:
-        observer(**things)
+        observer(kind, part, value)
 
 
 def observed() -> bool:

@@ -1,6 +1,6 @@
 """Recipes that turn one width into a whole run, and the ladders made of them.
 
-`Recipe` turns a width into a model of that width (as its family scales it: heads, channels), depth,
+`Recipe` turns a width into a model of that width (as its family scales it), depth,
 batch and learning rate, as overrides for `config.override`; `isoflop` and `chinchilla` are ladders
 of such rungs. Studies in `experiments/` call them. No jax in this file.
 """

@@ -38,7 +38,7 @@ def resolve(config: Any, describe: Describe = data.describe) -> RunConfig:
 
 
 def resolve_planned(config: Any) -> RunConfig:
-    """As `resolve`, but a config whose model states the sizes of the data (`model.vocab`) is taken
+    """As `resolve`, but a config whose model states the sizes of the data is taken
     at its word, and no data are read: a run that is planned, and not trained here.
 
     Raises ConfigError for a length in epochs of data that nobody has read.

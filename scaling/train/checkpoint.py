@@ -2,7 +2,7 @@
 
 A checkpoint is {state, identity}: the state's arrays, and a small JSON that says whose state it is.
 Nothing else is needed to go on, because the data are a function of the step. Used by the loop and
-by `scaling/families/transformer/generate.py`'s caller.
+by the command `generate`.
 """
 
 import contextlib

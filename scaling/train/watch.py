@@ -7,9 +7,8 @@ one that is not, and a watched step costs about two. Called by the loop every `t
 steps.
 """
 
-import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,8 +19,6 @@ from jax.sharding import PartitionSpec
 from scaling import families
 from scaling.config import RunConfig
 from scaling.devices import sharding
-from scaling.models.attention import scaled
-from scaling.models.flash import seen
 from scaling.models.observed import observing
 from scaling.train.compilation import Compiled
 from scaling.train.state import Layout, Parts, TrainState
@@ -29,7 +26,6 @@ from scaling.train.step import gradients
 
 Array = jax.Array
 KINDS = ("activation", "logits", "gradient", "update")
-_QUERIES = 256  # whose scores exist at a time
 
 
 class Watch:
@@ -42,8 +38,7 @@ class Watch:
     def __init__(self, pieces: Parts, config: RunConfig, plan: Layout):
         self._pieces, self._config = pieces, config
         # Plain and unrolled, so that every module is met once and its arrays can be handed out.
-        plain = dataclasses.replace(config.model, scan_layers=False, remat="none")
-        self._model = families.build(plain)
+        self._model = families.build(families.unrolled(config.model))
         self._stacked = _stacked(plan)
         self._names: tuple[str, ...] = ()
         everywhere = sharding.replicated(plan.mesh)
@@ -90,7 +85,7 @@ def activations(model: nn.Module, params: Any, batch: Any, stack: str) -> dict[s
     `stack`: what the blocks are called, whose parameters lie stacked in `params`.
     """
     look = _Look(stack)
-    with nn.intercept_methods(look.intercept), observing(look.scores):
+    with nn.intercept_methods(look.intercept), observing(look.told):
         model.apply({"params": params}, batch)
     return look.found
 
@@ -129,44 +124,9 @@ class _Look:
         self.found[f"activation/{name}"] = jnp.sqrt(jnp.mean(jnp.square(x)))
         return given
 
-    def scores(self, query: Array, key: Array, segments: Array | None, window: int | None) -> None:
-        """Queries and keys of a block's attention, as they meet."""
-        self.found[f"logits/{self._at[-1]}.attention"] = rms_of_logits(query, key, segments, window)
-
-
-def rms_of_logits(
-    q_BxHxLxK: Array, k_BxGxLxK: Array, segments_BxL: Array | None, window: int | None
-) -> Array:
-    """Of every query with every key that it sees, before the softmax; a scalar, float32."""
-    batch, heads, length, head_dim = q_BxHxLxK.shape
-    groups, height = k_BxGxLxK.shape[1], min(_QUERIES, length)
-    rows = -(-length // height)
-    more = rows * height - length
-    q = scaled(q_BxHxLxK).reshape(batch, groups, heads // groups, length, head_dim)
-    q = jnp.pad(q, [(0, 0)] * 3 + [(0, more), (0, 0)])
-    k_segments = segments_BxL
-    q_segments = None if segments_BxL is None else jnp.pad(segments_BxL, [(0, 0), (0, more)])
-
-    def of_rows(first: Array) -> tuple[Array, Array]:
-        piece = jax.lax.dynamic_slice_in_dim(q, first, height, axis=3)
-        scores = jnp.einsum(
-            "bghlk,bgsk->bghls", piece, k_BxGxLxK, preferred_element_type=jnp.float32
-        )
-        places = first + jnp.arange(height)
-        distance_LxS = places[:, None] - jnp.arange(length)[None]
-        theirs = q_segments
-        if theirs is not None:
-            theirs = jax.lax.dynamic_slice_in_dim(theirs, first, height, axis=1)
-        real_L = (places < length)[None, None, None, :, None]
-        visible = seen(distance_LxS, theirs, k_segments, window) & real_L
-        squares = jnp.sum(jnp.where(visible, jnp.square(scores), 0.0))
-        # All heads see as much. A whole number: on CPUs, jaxlib 0.10.2 now and then loses a part of
-        # a sum of floats that are made of no array, as those of a mask are.
-        count = jnp.sum(jnp.broadcast_to(visible, (batch, 1, 1, height, length)), dtype=jnp.int32)
-        return squares, count.astype(jnp.float32) * heads
-
-    squares, counts = jax.lax.map(of_rows, height * jnp.arange(rows))
-    return jnp.sqrt(squares.sum() / counts.sum())
+    def told(self, kind: str, part: str, value: Callable[[], Array]) -> None:
+        """What a part of a block tells of itself (`models/observed.py`)."""
+        self.found[f"{kind}/{self._at[-1]}.{part}"] = value()
 
 
 def by_module(tree: Any, stacked: frozenset[str]) -> Iterator[tuple[str, Array]]:

@@ -14,6 +14,8 @@ from scaling.devices import meshes, sharding
 from scaling.executors import packing
 from scaling.executors.jobs import Job
 from scaling.models import attention
+from scaling.models.attention import scaled
+from scaling.models.logits import rms_of_logits
 from scaling.records import RunDirectory
 from scaling.records.comparison import compare
 from scaling.report import report
@@ -22,7 +24,6 @@ from scaling.train import state as state_lib
 from scaling.train.loop import train
 from scaling.train.rhythm import next_edge, watches
 from scaling.train.step import compile_steps
-from scaling.train.watch import rms_of_logits
 
 DEVICES = jax.devices()[:1]
 DEEP = {"model.depth": 2, "train.steps": 8, "evals.every": 4, "train.checkpoint_every": 3}
@@ -128,7 +129,7 @@ def test_logits_are_those_of_every_visible_pair(window, documents, length):
                 visible &= segments[b][:, None] == segments[b][None, :]
             squares, count = squares + (scores[visible] ** 2).sum(), count + visible.sum()
     given = None if segments is None else jnp.asarray(segments)
-    found = rms_of_logits(jnp.asarray(q), jnp.asarray(k), given, window)
+    found = rms_of_logits(scaled(jnp.asarray(q)), jnp.asarray(k), given, window)
     assert float(found) == pytest.approx(math.sqrt(squares / count), rel=1e-5)
 
 
@@ -212,7 +213,7 @@ def lowered(config) -> str:
 def test_the_step_is_the_same_program_watched_or_not_and_without_the_hook(tiny, monkeypatch):
     off = lowered(tiny(DEEP))
     assert lowered(tiny(WATCHED)) == off
-    monkeypatch.setattr(attention, "tell", lambda **_: None)
+    monkeypatch.setattr(attention, "tell", lambda *_: None)
     assert lowered(tiny(DEEP)) == off
     assert lowered(tiny(DEEP | {"model.width": 32})) != off
 
