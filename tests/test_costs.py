@@ -217,7 +217,7 @@ def test_a_pipeline_executes_its_bubble_and_nothing_more(fields):
         useful = count(config).matmul - passes * head
         with sharding.context(mesh):
             executed = count(config).matmul - passes * head
-        assert executed == useful * counts.pipeline_overhead(config)
+        assert executed == useful * meshes.pipeline_overhead(config)
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling import optim
 from scaling.check import liveness
 from scaling.config import (
     OptimConfig,
@@ -22,10 +21,9 @@ from scaling.config import (
     to_dict,
 )
 from scaling.config.programs import program_of
-from scaling.costs import counts
 from scaling.devices import meshes, sharding
-from scaling.train import state as state_lib
 from scaling.train import step as step_lib
+from scaling.train.shapes import StepShapes, step_shapes
 
 
 @dataclass(frozen=True)
@@ -56,19 +54,18 @@ def estimate_bytes(config: RunConfig, devices: int = 1, platform: str | None = N
     sizes.setdefault("data", max(1, devices // math.prod(sizes.values())))
     mesh: Any = meshes.abstract_mesh(sizes)
     rows = math.prod(sizes[axis] for axis in meshes.BATCH_AXES)
-    pieces = state_lib.parts(config)
-    boxed = jax.eval_shape(lambda seed: state_lib.create(pieces, config, seed), jnp.uint32(0))
-    table = sharding.check(boxed, sharding.state_shardings(boxed, mesh), mesh)
+    shapes = step_shapes(config)
+    table = sharding.check(shapes.boxed, sharding.state_shardings(shapes.boxed, mesh), mesh)
     params = sum(r.bytes_per_device for r in table if r.path.startswith("params"))
     others = [r for r in table if not r.path.startswith("params")]
     if config.optim.offload:
         others = [r for r in others if not r.path.startswith("opt_state")]
-    batch = sum(s.size * s.dtype.itemsize for s in counts.batch_shapes(config).values()) / rows
+    batch = shapes.batch_bytes / rows
     platform = platform or jax.default_backend()
     part, wide = _part(config, sizes), platform == "cpu"
     whole, gradients = _of_one_device(part, wide)
     # In a pipeline every visit of a microbatch leaves its activations, the bubble's too.
-    bubble = counts.pipeline_overhead(config)
+    bubble = meshes.pipeline_overhead(config)
     temporaries = (whole - gradients) * bubble + gradients
     ways = sizes["fsdp"] * sizes["expert"]
     if ways > 1:
@@ -113,11 +110,10 @@ def _part(config: RunConfig, sizes: dict[str, int]) -> _Part:
 @functools.lru_cache(maxsize=1024)
 def _of_one_device(part: _Part, wide: bool) -> tuple[float, float]:
     """(temporaries, gradients) of the step of one device, in bytes."""
-    config, pieces, state = _alone(part)
-    hparams = optim.hparams_shapes(config)
-    step = functools.partial(step_lib.train_step, pieces, part.microbatches)
-    traced = jax.make_jaxpr(step)(state, counts.batch_shapes(config), hparams)
-    gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    shapes = _alone(part)
+    step = functools.partial(step_lib.train_step, shapes.pieces, part.microbatches)
+    traced = jax.make_jaxpr(step)(shapes.state, shapes.batch, shapes.hparams)
+    gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(shapes.state.params))
     return liveness.peak_bytes(traced, wide), gradients
 
 
@@ -125,36 +121,26 @@ def _of_one_device(part: _Part, wide: bool) -> tuple[float, float]:
 def _before_update(part: _Part, wide: bool) -> tuple[float, float]:
     """(temporaries, gathered) of one device up to the gradients, in bytes.
 
-    Gathered is what a device holds whole of parameters that lie in parts: embedding and head in the
-    compute dtype, and their float32 gradient; of the blocks likewise one at a time, and where it
-    comes while another one computes (not on a CPU) the next one.
+    Gathered is what a device holds whole of parameters that lie in parts: those outside of stacked
+    layers in the compute dtype, and their float32 gradient; of the layers likewise one at a time,
+    and where it comes while another one computes (not on a CPU) the next one.
     """
-    config, pieces, state = _alone(part)
-    traced = jax.make_jaxpr(functools.partial(step_lib.gradients, pieces, part.microbatches))(
-        state.params,
-        counts.batch_shapes(config),
-        optim.hparams_shapes(config),
-        jax.eval_shape(lambda: jax.random.key(0)),
-    )
-    parameters = jax.tree.leaves_with_path(state.params)
-    inside = sum(leaf.size for path, leaf in parameters if "blocks" in jax.tree_util.keystr(path))
-    outside = sum(leaf.size for _, leaf in parameters) - inside
+    shapes = _alone(part)
+    gradients = functools.partial(step_lib.gradients, shapes.pieces, part.microbatches)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    traced = jax.make_jaxpr(gradients)(shapes.state.params, shapes.batch, shapes.hparams, key)
+    _, layer, outside = shapes.stacked()
     copy = 4.0 if wide else float(jnp.dtype(part.model.dtype).itemsize)
     ahead = 0.0 if wide else copy
-    gathered = (4 + copy) * outside + (4 + copy + ahead) * inside / part.model.depth
+    gathered = (4 + copy) * outside + (4 + copy + ahead) * layer
     return liveness.peak_bytes(traced, wide), gathered
 
 
-def _alone(part: _Part) -> tuple[RunConfig, state_lib.Parts, Any]:
-    """The run of one device, its parts and the shapes of its state."""
+def _alone(part: _Part) -> StepShapes:
+    """The shapes of the run of one device."""
     base = RunConfig(
         model=part.model, data=part.data, optim=part.optimizer, objective=part.objective
     )
     rows, pieces = part.rows * part.microbatches, part.microbatches
     train = replace(base.train, batch_size=rows, microbatches=pieces, steps=1)
-    config = replace(base, train=train)
-    parts = state_lib.parts(config)
-    state = jax.eval_shape(
-        lambda seed: sharding.unbox(state_lib.create(parts, config, seed)), jnp.uint32(0)
-    )
-    return config, parts, state
+    return step_shapes(replace(base, train=train))

@@ -195,7 +195,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             for part, passes in report.parts.items()
         },
         "optimizer_flops_per_step": report.update.flops,
-        "pipeline_overhead": counts.pipeline_overhead(config),
+        "pipeline_overhead": meshes.pipeline_overhead(config),
         "sharding": [
             {
                 "path": row.path,

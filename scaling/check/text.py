@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from scaling.check.report import Report, flops_per_unit, model_flops
 from scaling.config import run_name
 from scaling.costs import counts, sizes
-from scaling.devices import sharding
+from scaling.devices import meshes, sharding
 from scaling.units import binary, human
 
 
@@ -47,7 +47,7 @@ def _counts(report: Report) -> str:
     kinds = "  ".join(f"{k} {human(v)}" for k, v in model_flops(config).items() if v)
     classes = ("matmul", "elementwise", "reduction", "transcendental")
     program = "  ".join(f"{name} {human(getattr(ledger, name))}" for name in classes)
-    bubble = 1 - 1 / counts.pipeline_overhead(config)
+    bubble = 1 - 1 / meshes.pipeline_overhead(config)
     of_pipeline = f" (of the blocks', {bubble:.0%} are the pipeline's bubble)" if bubble else ""
     return "\n".join(
         [

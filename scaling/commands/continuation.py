@@ -39,8 +39,8 @@ def continue_text(
             f"data.kind={config.data.kind}, which writes no text"
         )
     tokenizer = kind.tokenizer(config.data, files.data_dir())
-    if top_k is not None and top_k > tokenizer.vocab:
-        raise UserError(f"--top_k={top_k}: the run knows {tokenizer.vocab} tokens, no more")
+    if top_k is not None and top_k > (known := len(tokenizer.token_bytes)):
+        raise UserError(f"--top_k={top_k}: the run knows {known} tokens, no more")
     mesh = meshes.make_mesh(MeshConfig(), jax.devices()[:1])
     plan = state_lib.layout(state_lib.parts(config), config, mesh)
     path = directory.path / "checkpoints"

@@ -40,8 +40,8 @@ def train_ledger(config: RunConfig) -> Ledger:
     `optimizer_ledger` has the update's.
 
     Inside `sharding.context` it counts what the whole mesh executes: with stages, the blocks also
-    compute the pipeline's bubble (`pipeline_overhead`); with mesh.seq, every device is counted as
-    the one whose queries see most keys.
+    compute the pipeline's bubble (`meshes.pipeline_overhead`); with mesh.seq, every device is
+    counted as the one whose queries see most keys.
     """
     return total(_gradient_scopes(config).values())
 
@@ -98,18 +98,6 @@ def optimizer_ledger(config: RunConfig) -> Ledger:
     state = jax.eval_shape(optimizer.init, params)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     return ledger(optimizer.update, params, state, params, step, hparams)
-
-
-def pipeline_overhead(config: RunConfig) -> float:
-    """What the blocks execute over what counts: (M R + S - 1) / (M R) with S stages, M microbatches
-    and R repeats (`scaling/models/pipeline.py`). 1 without stages.
-
-    The closed formulas, and so MFU, have the FLOPs that count.
-    """
-    stages = config.mesh.stage
-    microbatches, repeats = choices.family(config.model).pipeline(config.model, stages)
-    visits = microbatches * repeats
-    return (visits + stages - 1) / visits if stages > 1 else 1.0
 
 
 def gradient(config: RunConfig) -> Callable[[Any, Any], Any]:

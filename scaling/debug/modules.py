@@ -26,7 +26,7 @@ _MARK = re.compile(r"\[([^\[\]]*)\]")
 class Call:
     """One call of a module."""
 
-    name: str  # "blocks.0.mlp"; `ROOT` for the whole model
+    name: str  # "blocks.0.norm"; `ROOT` for the whole model
     module: nn.Module
     inputs: Any  # positional and keyword arguments
 

@@ -182,3 +182,15 @@ def check_host_memory(mesh: Mesh, field: str) -> None:
             f"{field} needs devices with {HOST} memory; {device.device_kind} has "
             f"{', '.join(kinds) or 'none that is named'}: leave it unset"
         )
+
+
+def pipeline_overhead(config: RunConfig) -> float:
+    """What the blocks execute over what counts: (M R + S - 1) / (M R) with S stages, M microbatches
+    and R repeats (`scaling/models/pipeline.py`). 1 without stages.
+
+    The closed formulas, and so MFU, have the FLOPs that count.
+    """
+    stages = config.mesh.stage
+    microbatches, repeats = choices.family(config.model).pipeline(config.model, stages)
+    visits = microbatches * repeats
+    return (visits + stages - 1) / visits if stages > 1 else 1.0
