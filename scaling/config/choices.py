@@ -269,14 +269,31 @@ class Family:
 
 
 @dataclass(frozen=True)
+class Player:
+    """One of several that are trained at once, each on a loss and on parameters of its own.
+
+    The parameters of the others are constants to it. Every player has an optimizer of the run's
+    kind, with a state and a norm to be clipped by of its own.
+    """
+
+    name: str  # of what it minimises in `objectives.Rows.minimised`, and of its optimizer's state
+    parameters: frozenset[str]  # top-level names of the parameters that are its own
+    # Traced fields of the objective: updates are made in every so many steps (None: in each), and
+    # the peak learning rate is so many times optim.peak_lr (None: once)
+    every: str | None = None
+    rate: str | None = None
+
+
+@dataclass(frozen=True)
 class Objective:
     """What is minimised."""
 
     config: type  # an ObjectiveConfig
-    rows: Lazy  # (config) -> `objectives.Rows`' function of outputs and batch
+    rows: Lazy  # (config) -> `objectives.Loss`
     outputs: frozenset[str]  # that it needs of a family
     fields: frozenset[str]  # that it needs of a batch
     metrics: Mapping[str, Metric]  # what it measures; the first, "loss", is what laws are fitted to
+    players: tuple[Player, ...] = ()  # none: all parameters are trained on one loss
     couples_rows: bool = False  # a row's loss depends on the others: microbatches are refused
     ranges: tuple[Range, ...] = ()
     idle: tuple[Idle, ...] = ()

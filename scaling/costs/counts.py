@@ -93,7 +93,8 @@ def part_of(scope: str) -> str:
 
 def optimizer_ledger(config: RunConfig) -> Ledger:
     """Counts of the optimizer's update, clipping included: some twenty FLOPs a parameter."""
-    optimizer, params = optim.build(config.optim), params_shapes(config)
+    players, params = choices.objective(config.objective).players, params_shapes(config)
+    optimizer = optim.build(config.optim, players)
     hparams = optim.hparams_shapes(config)
     state = jax.eval_shape(optimizer.init, params)
     step = jax.ShapeDtypeStruct((), jnp.int32)

@@ -6,8 +6,9 @@ differentiates `Loss.loss` and divides by the count of all of them; the evaluato
 rows apart for a standard error that is clustered by window.
 """
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import flax.linen as nn
@@ -15,9 +16,12 @@ import flax.struct
 import jax
 
 from scaling.config import choices
+from scaling.config.choices import Player
+from scaling.objectives import draws
 
 Array = jax.Array
 Batch = Mapping[str, Array]
+Model = Callable[[Batch], Mapping[str, Any]]  # with its parameters: from fields to outputs
 
 
 @flax.struct.dataclass
@@ -37,7 +41,8 @@ class Sum:
 class Rows:
     """What one row (window, image) of the batch contributes; float32 [B], or [B, ...] in `sums`."""
 
-    minimised: Array  # what is differentiated, summed over the row's tokens
+    # What is differentiated, summed over the row's tokens; by name where there are players
+    minimised: Array | Mapping[str, Array]
     penalties: dict[str, Array]  # added to it, each times its weight in the objective
     # Means, always with "loss", whose count is what gradients are divided by; and, of metrics with
     # a `finish`, other statistics that add up (`scaling/metrics`), which evaluation alone computes.
@@ -46,15 +51,31 @@ class Rows:
 
 @dataclass(frozen=True)
 class Loss:
-    """A pure function from outputs and batch to sums, and what follows from it."""
+    """A pure function from outputs and batch to sums, and what follows from it.
 
-    rows_of: Callable[[Mapping[str, Any], Batch], Rows]  # of model outputs and batch
-    weights: Mapping[str, float]  # of the penalties that are on
+    Most losses are `rows_of` one call of the model. One that calls it more than once, or draws
+    random numbers, is `rows_by` in its place: of the model as a function, the batch, a key for each
+    row (`draws.py`: the same however the batch is cut) and the hyper-parameters.
+    """
+
+    rows_of: Callable[[Mapping[str, Any], Batch], Rows] | None  # of model outputs and batch
+    weights: Mapping[str, float]  # of the penalties that are on; without players
+    rows_by: Callable[[Model, Batch, Array, Mapping[str, Any]], Rows] | None = None
+    fixed: Mapping[str, float] = field(default_factory=dict)  # hyper-parameters of an evaluation
+    players: tuple[Player, ...] = ()  # filled in by `build`
+
+    @property
+    def draws(self) -> bool:
+        """Whether rows are given keys: then one key serves all pieces of a batch."""
+        return self.rows_by is not None
 
     def rows(self, model: nn.Module, params: Any, batch: Batch) -> Mapping[str, Sum | Array]:
-        """Sums of every row apart, each [B, ...]; without randomness, for evaluation."""
+        """Sums of every row apart, each [B, ...], for evaluation: a row draws the same always."""
+        if self.rows_by is not None:
+            key = jax.random.key(0)
+            return self._called(self.rows_by, model, params, batch, key, self.fixed).sums
         outputs = cast(Mapping[str, Any], model.apply({"params": params}, batch))
-        return self.rows_of(outputs, batch).sums
+        return self._of(outputs, batch).sums
 
     def loss(
         self,
@@ -66,20 +87,73 @@ class Loss:
     ) -> tuple[Array, dict[str, Sum]]:
         """(what is differentiated, the sums that are means), both over the whole batch.
 
-        `rng` is for modules that draw random numbers in training, as dropout would; so far none
-        does. The weights of the penalties that are on are taken from `hparams`, where they may be
-        traced: runs that differ in them share one program. None: the config's.
+        `rng` is for losses that draw random numbers, and for modules that do, as dropout would; so
+        far none does. The weights of the penalties that are on are taken from `hparams`, where they
+        may be traced: runs that differ in them share one program. None: the config's.
+
+        With players it is the sum of `of_player` of each: of every parameter, the gradient is that
+        of its own player's loss.
         """
-        outputs = model.apply({"params": params}, batch, rngs={"dropout": rng})
-        rows = self.rows_of(cast(Mapping[str, Any], outputs), batch)
+        if self.players:
+            each = [
+                self.of_player(player, model, params, batch, rng, hparams)
+                for player in self.players
+            ]
+            return functools.reduce(jax.numpy.add, [total for total, _ in each]), each[0][1]
+        rows = self._trained(model, params, batch, rng, hparams)
         weights = self.weights if hparams is None else hparams
-        total = rows.minimised.sum()
+        total = cast(Array, rows.minimised).sum()
         for name in self.weights:
             total += weights[name] * rows.penalties[name].sum()
-        means = {name: s for name, s in rows.sums.items() if isinstance(s, Sum)}
-        return total, jax.tree.map(lambda x_B: x_B.sum(), means)
+        return total, _means(rows)
+
+    def of_player(
+        self,
+        player: Player,
+        model: nn.Module,
+        params: Any,
+        batch: Batch,
+        rng: Array,
+        hparams: Mapping[str, Any] | None = None,
+    ) -> tuple[Array, dict[str, Sum]]:
+        """As `loss`, what one of the players minimises: the others' parameters are constants."""
+        held = {
+            name: tree if name in player.parameters else jax.lax.stop_gradient(tree)
+            for name, tree in params.items()
+        }
+        rows = self._trained(model, held, batch, rng, hparams)
+        return cast(Mapping[str, Array], rows.minimised)[player.name].sum(), _means(rows)
+
+    def _trained(
+        self, model: nn.Module, params: Any, batch: Batch, rng: Array, hparams: Any
+    ) -> Rows:
+        if self.rows_by is not None:
+            values = self.fixed if hparams is None else hparams
+            return self._called(self.rows_by, model, params, batch, rng, values)
+        outputs = model.apply({"params": params}, batch, rngs={"dropout": rng})
+        return self._of(cast(Mapping[str, Any], outputs), batch)
+
+    def _of(self, outputs: Mapping[str, Any], batch: Batch) -> Rows:
+        if self.rows_of is None:
+            raise ValueError("a loss is either rows_of outputs or rows_by the model")
+        return self.rows_of(outputs, batch)
+
+    def _called(
+        self, rows_by: Any, model: nn.Module, params: Any, batch: Batch, key: Array, hparams: Any
+    ) -> Rows:
+        def call(fields: Batch) -> Mapping[str, Any]:
+            return cast(Mapping[str, Any], model.apply({"params": params}, fields))
+
+        return cast(Rows, rows_by(call, batch, draws.keys(key, batch), hparams))
+
+
+def _means(rows: Rows) -> dict[str, Sum]:
+    means = {name: s for name, s in rows.sums.items() if isinstance(s, Sum)}
+    return cast(dict[str, Sum], jax.tree.map(lambda x_B: x_B.sum(), means))
 
 
 def build(config: Any) -> Loss:
     """The loss of a resolved objective config."""
-    return cast(Loss, choices.load(choices.objective(config).rows)(config))
+    record = choices.objective(config)
+    loss = cast(Loss, choices.load(record.rows)(config))
+    return replace(loss, players=record.players) if record.players else loss

@@ -1,17 +1,18 @@
 """How parameters are updated: pure functions of traced hyper-parameters. In come an OptimConfig and
-gradients, out go new parameters and the optimizer's state (`optimizer.py`, `schedules.py`).
+gradients, out go new parameters and the optimizer's state (`optimizer.py`, `schedules.py`), or
+those of each of several players (`players.py`).
 """
 
 from scaling.optim.optimizer import (
     OPTIMIZERS,
     Info,
     Optimizer,
-    build,
     decays,
     ema_update,
     offloads,
     on_device,
 )
+from scaling.optim.players import Optimizers, build
 from scaling.optim.schedules import Hparams, hparams_shapes, learning_rate, schedule
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Hparams",
     "Info",
     "Optimizer",
+    "Optimizers",
     "build",
     "decays",
     "ema_update",

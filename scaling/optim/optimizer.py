@@ -106,7 +106,7 @@ class Optimizer:
             "lr": lr,
         }
         if self.offload:
-            opt_state = _moved(opt_state, jax.memory.Space.Host)
+            opt_state = on_host(opt_state)
         return optax.apply_updates(params, changes), opt_state, info
 
 
@@ -125,8 +125,13 @@ def on_device(opt_state: optax.OptState) -> optax.OptState:
     return _moved(opt_state, jax.memory.Space.Device)
 
 
+def on_host(opt_state: optax.OptState) -> optax.OptState:
+    """A state where it lies between updates, if it is offloaded."""
+    return _moved(opt_state, jax.memory.Space.Host)
+
+
 def build(config: OptimConfig) -> Optimizer:
-    """The optimizer that the structural fields of `config` describe."""
+    """The optimizer that the structural fields of `config` describe, of all parameters."""
     return Optimizer(
         name=config.name,
         schedule=config.schedule,

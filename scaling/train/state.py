@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling import families, optim
-from scaling.config import RunConfig
+from scaling.config import RunConfig, choices
 from scaling.costs import counts
 from scaling.devices import meshes, sharding
 from scaling.objectives import objective as objective_lib
@@ -40,7 +40,7 @@ class Parts:
 
     model: nn.Module
     objective: objective_lib.Loss
-    optimizer: optim.Optimizer
+    optimizer: optim.Optimizer | optim.Optimizers
 
 
 def parts(config: RunConfig) -> Parts:
@@ -48,7 +48,7 @@ def parts(config: RunConfig) -> Parts:
     return Parts(
         model=families.build(config.model),
         objective=objective_lib.build(config.objective),
-        optimizer=optim.build(config.optim),
+        optimizer=optim.build(config.optim, choices.objective(config.objective).players),
     )
 
 

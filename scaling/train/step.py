@@ -35,10 +35,13 @@ def gradients(
     before the one division by the whole batch's count: equal to the full batch, also when a mask
     leaves the pieces with different counts.
     """
-    grad_of_sum = jax.grad(
-        lambda p, piece, key: pieces.objective.loss(pieces.model, p, piece, key, hparams),
-        has_aux=True,
-    )
+    loss = pieces.objective
+
+    def total(params: Any, piece: Batch, key: jax.Array) -> Any:
+        # Where rows have keys of their own, theirs do not depend on the piece that they are in.
+        return loss.loss(pieces.model, params, piece, rng if loss.draws else key, hparams)
+
+    grad_of_sum = jax.grad(total, has_aux=True)
     if microbatches == 1 and stages_here() == 1:
         grads, sums = grad_of_sum(params, batch, rng)
     else:
