@@ -204,6 +204,7 @@ class Metric:
     # is total / count.
     finish: Callable[[Any], float] | None = None
     tabled: bool = True  # a column of the table of runs
+    meaning: str = ""  # how it is reckoned, where label and unit do not say it; beside the table
 
 
 # ---- families

@@ -21,6 +21,7 @@ from scaling.executors.jobs import Job
 from scaling.executors.remaining import Sweep, Work
 from scaling.executors.result import OVER, Result
 from scaling.records import RunDirectory, timing
+from scaling.records.conventions import main_metric
 from scaling.records.status import validation_loss
 from scaling.records.timing import Cost
 from scaling.units import duration
@@ -89,7 +90,8 @@ class SweepProgress:
         what = result.reason or ""
         if result.status == "done":
             loss = validation_loss(run)
-            what = "" if loss is None else f"validation loss {loss:.4f}"
+            measure = main_metric(result.config.objective.name).label
+            what = "" if loss is None else f"validation {measure} {loss:.4f}"
         place = f"[{len(self._ended)}/{self._count}]"
         self._say(f"{place} {result.status:8s} {name}  {what}  ({self._when()})")
 

@@ -23,6 +23,7 @@ from rich.text import Text
 from scaling.config import RunConfig
 from scaling.errors import DamagedError
 from scaling.records import RunDirectory, find_runs
+from scaling.records.conventions import MAIN, main_metric
 from scaling.units import duration, human
 
 COLOURS = {
@@ -48,7 +49,7 @@ class Cell:
     steps: int
     rate: float | None  # steps a second
     eta: float | None  # seconds
-    loss: float | None  # nats: of the newest validation near the end, else the last one known
+    loss: float | None  # of the newest validation near the end, else the last one known
     flops: float | None  # of the whole run
     mfu: float | None  # model FLOPs utilization of its last steps
     reason: str | None
@@ -56,6 +57,7 @@ class Cell:
     log: str | None = None  # what its process wrote, where that is known
     healed: str | None = None  # its last bad end and what was done about it, and its spikes
     split_by: str | None = None  # what of its corpus went to train and validation
+    measure: str = MAIN  # what its objective calls the loss
 
     @property
     def flops_done(self) -> float | None:
@@ -77,9 +79,7 @@ def cells(workdir: epath.PathLike, planned: Iterable[RunConfig] | None = None) -
 
 
 def validation_loss(run: RunDirectory) -> float | None:
-    """Nats of the newest evaluation of the validation set; None where there is none near the end of
-    the run's lines.
-    """
+    """Of the newest evaluation of the validation set; None: none is near the end of the lines."""
     return run.latest(["val"], _TAIL).get("val", {}).get("loss")
 
 
@@ -98,6 +98,7 @@ def _cell(run: RunDirectory, config: RunConfig | None = None) -> Cell:
     except DamagedError as error:  # one run's files say nothing of the others
         record, steps, loss, healed = {}, None, None, None
         status = {**status, "state": "damaged", "reason": str(error)}
+    chosen = vars(config.objective) if config else record.get("config", {}).get("objective", {})
     return Cell(
         name=run.path.name,
         state=status.get("state", "to do"),
@@ -113,6 +114,7 @@ def _cell(run: RunDirectory, config: RunConfig | None = None) -> Cell:
         log=status.get("log"),
         healed=healed,
         split_by=record.get("size", {}).get("split_by"),
+        measure=main_metric(chosen.get("name")).label,
     )
 
 
@@ -161,12 +163,17 @@ def _troubles(rows: Sequence[Cell]) -> list[str]:
     return lines
 
 
-_COLUMNS = ("run", "state", "step", "rate", "ETA", "MFU", "loss", "FLOPs done")
 _LEFT = ("run", "state")  # of the columns, those that begin at the left
 
 
+def _heads(rows: Sequence[Cell]) -> tuple[str, ...]:
+    """Of the columns of the view; the loss as the objectives of the runs call it."""
+    measures = " | ".join(dict.fromkeys(row.measure for row in rows))
+    return ("run", "state", "step", "rate", "ETA", "MFU", measures, "FLOPs done")
+
+
 def _texts(row: Cell) -> tuple[str, ...]:
-    """One run in each of `_COLUMNS`."""
+    """One run, as `_heads`."""
     running = row.state == "running"
     return (
         row.name,
@@ -182,7 +189,7 @@ def _texts(row: Cell) -> tuple[str, ...]:
 
 def _table(rows: Sequence[Cell]) -> Table:
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in _COLUMNS:
+    for name in _heads(rows):
         out.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
     for row in rows:
         name, state, *rest = _texts(row)
@@ -219,11 +226,12 @@ def status_lines(workdir: epath.PathLike, planned: Iterable[RunConfig] | None = 
     rows = cells(workdir, planned)
     if not rows:
         return ["no runs yet"]
-    texts = [_COLUMNS, *map(_texts, rows)]
+    heads = _heads(rows)
+    texts = [heads, *map(_texts, rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     lines = []
     for line in texts:
-        fields = zip(_COLUMNS, line, widths, strict=True)
+        fields = zip(heads, line, widths, strict=True)
         padded = [t.ljust(w) if name in _LEFT else t.rjust(w) for name, t, w in fields]
         lines.append("  ".join(padded).rstrip())
     return [*lines, "", summary(rows), *_troubles(rows)]

@@ -20,48 +20,22 @@ from scaling.config import RunConfig, amounts, choices, flat
 from scaling.config.provenance import provenance
 from scaling.errors import DamagedError
 from scaling.records import RunDirectory, find_runs, strict_json
+from scaling.records.conventions import conventions, measures, values_in
 from scaling.records.starts import as_trained
 
-# What the numbers of a table mean; written beside every table.
-CONVENTIONS = {
-    "loss": "nats a token, mean over the evaluation set val after the last step; done runs only",
-    "loss_se": "standard error of loss over the evaluated windows, nats",
-    "bits_per_byte": "loss / ln 2 * tokens / bytes of the evaluated text",
-    "params": "all trained parameters, token embedding and an untied head included",
-    "params_non_embedding": "params without the token embedding and without an untied head",
-    "params_active": "params without the routed experts that a token is not sent to",
-    "amount": "what was trained on, in the unit of the data: steps * batch_size * units of an "
-    "example, repeats counted",
-    "unit": "what the data are counted in",
-    "unique": "distinct units of training data that the run could draw from",
-    "epochs": "amount / unique",
-    "tokens": "amount, of runs whose unit is the token; likewise unique_tokens",
-    "flops": "training FLOPs, forward and backward, attention included: FLOPs a unit * amount; a "
-    "multiply-add is two",
-    "branched_from": "the run whose first steps this one shares, trained once; empty: none",
-    "attempts": "times that the run ended badly and was, or was not, tried again: attempts.jsonl "
-    "says when, why, and what was done",
-    "healed": "execution fields that were changed so that the run could go on; the mathematics is "
-    "the same",
-    "spikes": "spikes of the loss that were gone back on, each with the batches up to it skipped: "
-    "spikes.jsonl",
-    "seconds": "wall-clock seconds in which the run was running, restarts added up; each member of "
-    "a packed group has the whole group's, so a sum over runs is one of seconds / members",
-    "members": "runs that were trained as one program with this one, itself included",
-}
 SIZES = ("params", "params_non_embedding", "params_active", "amount", "unique", "epochs", "flops")
 # Columns of every table, before and after those of its sets and of what its runs vary; those of
 # words, not numbers.
 _FIRST = ("fingerprint", "name", "status", "reason", *SIZES[:3])
-_MIDDLE = ("unit", *SIZES[3:])
+_MIDDLE = ("unit", *SIZES[3:], "objective")
 _AFTER = ("train_loss", "width", "depth", "seed")
 _LAST = (
     *("branched_from", "seconds", "members", "attempts", "healed", "spikes"),
     *("corpus", "commit", "device"),
 )
 _WORDS = {
-    *("fingerprint", "name", "status", "reason", "unit", "branched_from", "healed"),
-    *("corpus", "commit", "device"),
+    *("fingerprint", "name", "status", "reason", "unit", "objective", "branched_from"),
+    *("healed", "corpus", "commit", "device"),
 }
 
 
@@ -74,10 +48,10 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
 
     Columns: fingerprint, name, status, reason, params, params_non_embedding, params_active, amount
     and unique under their unit's names (tokens, unique_tokens), unit, amount, unique, epochs,
-    flops, the metrics of the objective (loss, loss_se, ...), train_loss, width, depth, seed,
+    flops, objective, its metrics (loss, loss_se, ...), train_loss, width, depth, seed,
     `<metric>/<set>` of every further evaluation set, every config field that differs between the
     runs under its dotted name, branched_from, seconds, members, attempts, healed, spikes, corpus,
-    commit, device. `CONVENTIONS` says what they count.
+    commit, device. `conventions` says what they count.
     Losses are those after the last step: NaN for a run that is not done. A run whose files cannot
     be read has the status "damaged", a reason that names the file, and little else.
     """
@@ -164,6 +138,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         "reason": status.get("reason"),
         **{name: size.get(name) for name in SIZES},
         "unit": unit,
+        "objective": config.objective.name,
         "amount": amount,
         f"{unit}s": amount,
         "unique": unique,
@@ -210,32 +185,46 @@ def curves(run: RunDirectory, lines: Sequence[Mapping[str, Any]] | None = None) 
 
 
 def about(frame: pd.DataFrame) -> dict[str, Any]:
-    """What stands beside a table: conventions, who wrote it, and what its runs have in common.
+    """What stands beside a table: units, metrics (`measures`), conventions, who wrote it, and what
+    its runs have in common.
 
-    `warnings` are sentences to be shown loudly: losses on different corpora do not compare.
+    `warnings` are sentences to be shown loudly: what does not compare.
     """
 
     def count(column: str) -> dict[str, int]:
         return {str(k): int(v) for k, v in frame[column].value_counts().sort_index().items()}
 
-    corpora = count("corpus")
+    return {
+        "warnings": _warnings(frame),
+        "runs": len(frame),
+        "states": count("status"),
+        "corpora": count("corpus"),
+        "commits": count("commit"),
+        "devices": count("device"),
+        "units": values_in(frame, "unit"),
+        "metrics": measures(frame),
+        "conventions": conventions(frame),
+        "written_by": provenance(),
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _warnings(frame: pd.DataFrame) -> list[str]:
+    measured = frame.groupby(["objective", "unit"])  # without runs that cannot be read
     warnings = []
-    if len(corpora) > 1:
+    if len(measured) > 1:
+        named = ", ".join(f"{objective} of {unit}s" for objective, unit in measured.groups)
+        warnings.append(
+            f"THESE RUNS MEASURE {len(measured)} DIFFERENT THINGS ({named}): their numbers do not "
+            "compare. Fit each by itself."
+        )
+    trained_on = [values_in(rows, "corpus") for _, rows in measured]
+    if corpora := sorted({name for names in trained_on if len(names) > 1 for name in names}):
         warnings.append(
             f"THESE RUNS WERE TRAINED ON {len(corpora)} DIFFERENT CORPORA "
             f"({', '.join(corpora)}): their losses do not compare. Fit each corpus by itself."
         )
-    return {
-        "warnings": warnings,
-        "runs": len(frame),
-        "states": count("status"),
-        "corpora": corpora,
-        "commits": count("commit"),
-        "devices": count("device"),
-        "conventions": CONVENTIONS,
-        "written_by": provenance(),
-        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    return warnings
 
 
 def write_table(frame: pd.DataFrame, workdir: epath.PathLike) -> dict[str, Any]:

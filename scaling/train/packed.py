@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling.config import RunConfig, programs, run_name
+from scaling.config import RunConfig, choices, programs, run_name
 from scaling.data import Batches
 from scaling.devices import distributed, meshes, sharding, xla_flags
 from scaling.errors import ConfigError, UserError
@@ -126,7 +126,8 @@ class _Group:
             state = self._begin()
             self.first, self.began = sum(m.step for m in self.members), time.monotonic()
             self.compiling = self.evaluating = 0.0  # seconds, which are not training time
-            self.progress.begin(self.first)
+            measure = choices.objective(self.members[0].config.objective).metrics["loss"].label
+            self.progress.begin(self.first, measure)
             self._announce()
             self._loop(state)
             settle(self.members)

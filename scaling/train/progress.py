@@ -25,7 +25,7 @@ class Progress:
     def __init__(self, label: str, steps: int, quiet: bool = False, runs: int = 1):
         self._label, self._steps, self._quiet, self._runs = label, steps, quiet, runs
         self._begun = self._last_line = time.monotonic()
-        self._known = _STARTING
+        self._known, self._measure = _STARTING, "loss"
         self._known_at = self._begun
         self._bar: tqdm | None = None
         self._on_terminal = sys.stderr.isatty() and not quiet
@@ -34,8 +34,12 @@ class Progress:
             self._beat = heartbeat.Heartbeat(self._again)
             self.say(self._known)
 
-    def begin(self, start: int) -> None:
-        """Training goes on from the state after `start` updates; again after a return to it."""
+    def begin(self, start: int, measure: str = "loss") -> None:
+        """Training goes on from the state after `start` updates; again after a return to it.
+
+        `measure`: what the objective calls the loss.
+        """
+        self._measure = measure
         if self._bar is not None:
             self._bar.reset(self._steps)
             self._bar.update(start)
@@ -49,7 +53,7 @@ class Progress:
 
     def update(self, step: int, loss: float | None, rate: float, mfu: float | None) -> None:
         """The state after `step` updates; `rate` in steps a second; loss None: not known yet."""
-        facts = "train loss " + ("-" if loss is None else f"{loss:.4f}")
+        facts = f"train {self._measure} " + ("-" if loss is None else f"{loss:.4f}")
         facts += f"  mfu {mfu:.1%}" if mfu is not None else ""
         if self._bar is not None:
             self._bar.set_postfix_str(facts, refresh=False)
@@ -69,7 +73,7 @@ class Progress:
         """The mean loss of each evaluation set after `step` updates; on a bar they take the place
         of the training batch's.
         """
-        text = ", ".join(f"{name} loss {loss:.4f}" for name, loss in losses.items())
+        text = ", ".join(f"{name} {self._measure} {loss:.4f}" for name, loss in losses.items())
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=True)
         self.say(f"step {step}/{self._steps}  evaluated: {text}")

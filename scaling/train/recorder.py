@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from scaling import files
-from scaling.config import RunConfig, amounts
+from scaling.config import RunConfig, amounts, choices
 from scaling.costs import sizes
 from scaling.records import RunDirectory, State, timing
 from scaling.train.compilation import Compiled
@@ -56,7 +56,8 @@ class Recorder:
         self._unit, self._units_per_step = config.data.unit, amounts.units_per_step(config)
         self._flops_per_step = sizes.step_flops(config)
         self._progress = progress
-        progress.begin(first)
+        self._measure = choices.objective(config.objective).metrics["loss"].label
+        progress.begin(first, self._measure)
         self._clock, self._clock_step = time.monotonic(), first
         self._hold = 0.0 if files.is_local(run.path) else _HOLD
         self._status_every, self._status_written = max(status_every, self._hold), -math.inf
@@ -150,8 +151,9 @@ class Recorder:
     def ended(self, how: str, step: int) -> str:
         """ "done at step 500, validation loss 1.3412": the last word on the run."""
         at, loss = self._validated
-        known = f", validation loss {loss:.4f}" if at == step and loss is not None else ""
-        return f"{how} at step {step}{known}"
+        if at != step or loss is None:
+            return f"{how} at step {step}"
+        return f"{how} at step {step}, validation {self._measure} {loss:.4f}"
 
     def say(self, text: str) -> None:
         """A line for the person who watches."""

@@ -1,11 +1,12 @@
 """Spikes of the loss: found, gone back on, and skipped; the same whenever the run is cut in two.
 
-With `train.spike_z` on, a step whose loss lies that many robust standard deviations above the last
-`spike_window` losses is a spike (median and MAD: Rousseeuw and Croux 1993). The run goes back to
-the last multiple of `spike_window` before it, and from there on the batches up to the offending one
-are skipped (as Chowdhery et al. 2022, section 5.1, did by hand). So step k trains on batch k + what
-was skipped at or before step k: a function of `spikes.jsonl`, which the loop writes. A checkpoint
-carries the losses that the next step is compared with. Called by the loop.
+With `train.spike_z` on, a step whose loss lies that many robust standard deviations above (where
+more is better: below) the last `spike_window` losses is a spike (median and MAD: Rousseeuw and
+Croux 1993). The run goes back to the last multiple of `spike_window` before it, and from there on
+the batches up to the offending one are skipped (as Chowdhery et al. 2022, section 5.1, did by
+hand). So step k trains on batch k + what was skipped at or before step k: a function of
+`spikes.jsonl`, which the loop writes. A checkpoint carries the losses that the next step is
+compared with. Called by the loop.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.config import RunConfig
+from scaling.config import RunConfig, choices
 from scaling.data.batches import Batches, Rows
 
 MOST = 8  # times that a run goes back to the same step
@@ -44,6 +45,9 @@ class Spikes:
     def __init__(self, config: RunConfig, records: Sequence[Mapping[str, Any]]):
         """`records`: the lines of spikes.jsonl so far."""
         self._z, self._window = config.train.spike_z, config.train.spike_window
+        # A loss of which more is better spikes downwards.
+        measured = choices.objective(config.objective).metrics["loss"]
+        self._sign = 1.0 if measured.better == "lower" else -1.0
         self._skips = [(int(r["back_to"]), int(r["skipped"])) for r in records]
         self._losses: deque[float] = deque(maxlen=self._window)
 
@@ -62,7 +66,7 @@ class Spikes:
             return
         for step, loss in enumerate(map(float, losses), start=start + 1):
             full = len(self._losses) == self._window
-            z = z_score(loss, self._losses) if full and np.isfinite(loss) else 0.0
+            z = self._sign * z_score(loss, self._losses) if full and np.isfinite(loss) else 0.0
             if z > self._z and self._times(self._back_to(step)) < MOST:
                 back_to = self._back_to(step)
                 skipped = step - back_to

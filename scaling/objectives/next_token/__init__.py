@@ -10,7 +10,11 @@ OBJECTIVE = Objective(
     fields=frozenset({"targets", "loss_mask", "target_bytes"}),
     metrics={
         "loss": Metric("loss", "nats/token"),
-        "bits_per_byte": Metric("bits per byte", "bits/byte"),
+        "bits_per_byte": Metric(
+            "bits per byte",
+            "bits/byte",
+            meaning="loss / ln 2 * tokens / bytes of the evaluated text",
+        ),
         "accuracy": Metric("accuracy", better="higher"),
         "z_loss": Metric("z-loss", "nats^2", tabled=False),
     },

@@ -1,0 +1,123 @@
+"""What the columns of a table of runs count, in words: by the units of data and the objectives.
+
+Takes the table of `tables.py`, or what it has of units and objectives; gives the metric behind a
+column (label, unit, which way is better) and a sentence for every column. Written beside every
+table; read by the report and by the view of a sweep. No jax in this file.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from scaling.config import choices
+from scaling.config.choices import Metric
+from scaling.errors import ConfigError
+
+MAIN = "loss"  # the metric that laws are fitted to
+_SIZES = {
+    "unit": "what the data are counted in",
+    "amount": "what was trained on, in the unit of the data: steps * batch_size * units of an "
+    "example, repeats counted",
+    "unique": "distinct units of training data that the run could draw from",
+    "epochs": "amount / unique",
+    "flops": "training FLOPs, forward and backward, attention included: FLOPs a unit * amount; a "
+    "multiply-add is two",
+    "objective": "what was minimised; says what the columns of metrics mean",
+}
+_RUNS = {
+    "branched_from": "the run whose first steps this one shares, trained once; empty: none",
+    "attempts": "times that the run ended badly and was, or was not, tried again: attempts.jsonl "
+    "says when, why, and what was done",
+    "healed": "execution fields that were changed so that the run could go on; the mathematics is "
+    "the same",
+    "spikes": "spikes of the loss that were gone back on, each with the batches up to it skipped: "
+    "spikes.jsonl",
+    "seconds": "wall-clock seconds in which the run was running, restarts added up; each member of "
+    "a packed group has the whole group's, so a sum over runs is one of seconds / members",
+    "members": "runs that were trained as one program with this one, itself included",
+}
+
+
+def metrics_of(objective: str | None) -> Mapping[str, Metric]:
+    """Column -> metric, of an objective by its name; of one that is not known here, the loss."""
+    if objective is not None:
+        try:
+            return choices.record("objective", objective).metrics
+        except ConfigError:  # registered where the runs were trained, not here
+            pass
+    return {MAIN: Metric(MAIN)}
+
+
+def main_metric(objective: str | None) -> Metric:
+    """The metric of the column "loss"."""
+    return metrics_of(objective)[MAIN]
+
+
+def values_in(frame: pd.DataFrame, column: str) -> list[str]:
+    """The distinct words of a column, those of runs that cannot be read left out; [] without it."""
+    return sorted(frame[column].dropna().unique()) if column in frame else []
+
+
+def measures(frame: pd.DataFrame) -> dict[str, dict[str, dict[str, str]]]:
+    """Objective -> column -> label, unit and better ("lower", "higher"), as it is stored."""
+    shown = ("label", "unit", "better")
+    return {
+        objective: {
+            column: {name: getattr(metric, name) for name in shown}
+            for column, metric in metrics_of(objective).items()
+            if metric.tabled
+        }
+        for objective in values_in(frame, "objective")
+    }
+
+
+def conventions(frame: pd.DataFrame) -> dict[str, str]:
+    """Column -> what it counts, in its unit, of the table of runs."""
+    units, objectives = values_in(frame, "unit"), values_in(frame, "objective")
+    found = _metrics({name: metrics_of(name) for name in objectives} or {"": metrics_of(None)})
+    return found | _params(units) | _SIZES | _amounts(units) | _RUNS
+
+
+def _metrics(objectives: Mapping[str, Mapping[str, Metric]]) -> dict[str, str]:
+    """A sentence for every column of metrics; of several objectives, with their names."""
+    said: dict[str, dict[str, None]] = {}
+    for objective, metrics in objectives.items():
+        of = f"{objective}: " if len(objectives) > 1 else ""
+        for column, metric in metrics.items():
+            if not metric.tabled:
+                continue
+            unit = [metric.unit] if metric.unit else []
+            said.setdefault(column, {})[of + _sentence(column, metric)] = None
+            if column == MAIN or metric.finish is not None:
+                error = [f"standard error of {column} over the evaluated rows", *unit]
+                said.setdefault(f"{column}_se", {})[of + ", ".join(error)] = None
+    return {column: "; ".join(sentences) for column, sentences in said.items()}
+
+
+def _sentence(column: str, metric: Metric) -> str:
+    """ "accuracy, of the same evaluation; higher is better"."""
+    label = [] if column == MAIN == metric.label else [metric.label]
+    unit = [metric.unit] if metric.unit else []
+    main = "mean over the evaluation set val after the last step; done runs only"
+    parts = [*label, *unit, main if column == MAIN else "of the same evaluation"]
+    text = metric.meaning or ", ".join(parts)
+    return text + ("; higher is better" if metric.better == "higher" else "")
+
+
+def _params(units: Sequence[str]) -> dict[str, str]:
+    tables = "token embedding" if units == ["token"] else "embeddings"
+    the = "the " if units == ["token"] else ""
+    unit = " or ".join(units) or "row"
+    article = "an" if unit[0] in "aeio" else "a"
+    return {
+        "params": f"all trained parameters, {tables} and an untied head included",
+        "params_non_embedding": f"params without {the}{tables} and without an untied head",
+        "params_active": f"params without the routed experts that {article} {unit} is not sent to",
+    }
+
+
+def _amounts(units: Iterable[str]) -> dict[str, str]:
+    return {
+        f"{unit}s": f"amount, of runs whose unit is the {unit}; likewise unique_{unit}s"
+        for unit in units
+    }
