@@ -17,6 +17,7 @@ ROOMS = [
     ["families"],
     ["objectives", "optim"],
     ["families"],
+    ["transforms"],
     ["costs"],
     ["records"],
     ["studies"],

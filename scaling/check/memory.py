@@ -84,6 +84,7 @@ class _Part:
     data: Any
     objective: Any
     optimizer: OptimConfig
+    transform: Any
     rows: int  # of a microbatch
     microbatches: int
 
@@ -104,7 +105,9 @@ def _part(config: RunConfig, sizes: dict[str, int]) -> _Part:
     data = choices.kind(config.data).shortened(config.data, units)
     optimizer = replace(program.optim, offload=False)  # where the moments lie between steps
     rows = share(train.batch_size // train.microbatches, *meshes.BATCH_AXES)
-    return _Part(model, data, program.objective, optimizer, rows, train.microbatches)
+    return _Part(
+        model, data, program.objective, optimizer, config.transform, rows, train.microbatches
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -113,7 +116,8 @@ def _of_one_device(part: _Part, wide: bool) -> tuple[float, float]:
     shapes = _alone(part)
     step = functools.partial(step_lib.train_step, shapes.pieces, part.microbatches)
     traced = jax.make_jaxpr(step)(shapes.state, shapes.batch, shapes.hparams)
-    gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(shapes.state.params))
+    trained = shapes.pieces.trained(shapes.state.params)
+    gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(trained))
     return liveness.peak_bytes(traced, wide), gradients
 
 
@@ -139,7 +143,11 @@ def _before_update(part: _Part, wide: bool) -> tuple[float, float]:
 def _alone(part: _Part) -> StepShapes:
     """The shapes of the run of one device."""
     base = RunConfig(
-        model=part.model, data=part.data, optim=part.optimizer, objective=part.objective
+        model=part.model,
+        data=part.data,
+        optim=part.optimizer,
+        objective=part.objective,
+        transform=part.transform,
     )
     rows, pieces = part.rows * part.microbatches, part.microbatches
     train = replace(base.train, batch_size=rows, microbatches=pieces, steps=1)

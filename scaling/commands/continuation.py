@@ -51,7 +51,7 @@ def continue_text(
     if state is None:
         raise CheckpointError(f"{path} has no checkpoint yet; train the run first")
     given = [tokenizer.separator, *tokenizer.encode(prompt)]
-    params = state.params if state.ema is None else state.ema
+    params = state.evaluated
     out = choices.load(family.generate)(
         config.model,
         params,

@@ -72,6 +72,7 @@ def _records(config: RunConfig) -> Iterator[tuple[str, Any]]:
     yield "model", choices.family(config.model)
     yield "data", choices.kind(config.data)
     yield "objective", choices.objective(config.objective)
+    yield "transform", choices.transform(config.transform)
 
 
 def check_pairs(config: RunConfig) -> None:

@@ -1,10 +1,11 @@
-"""What a run chooses among: families of models, kinds of data, objectives, and their records.
+"""What a run chooses among: families of models, kinds of data, objectives, transforms of
+parameters, and their records.
 
 A choice is a frozen dataclass, told apart from the others by its first field (`family`, `kind`,
 `name`); beside it stands a record of pure functions, which is all that the rest of the house knows
-of it. The rooms `scaling/families`, `scaling/data/kinds` and `scaling/objectives` have a dict each
-from name to record, or to "module:NAME" of one, imported at its first use. Everything here is read
-without jax: what needs it is given as "module:NAME" too.
+of it. The rooms `scaling/families`, `scaling/data/kinds`, `scaling/objectives` and
+`scaling/transforms` have a dict each from name to record, or to "module:NAME" of one, imported at
+its first use. Everything here is read without jax: what needs it is given as "module:NAME" too.
 """
 
 import importlib
@@ -97,6 +98,14 @@ class ObjectiveConfig(Choice, Protocol):
     @property
     def name(self) -> str:
         """Key of `scaling.objectives.OBJECTIVES`; the first field."""
+
+
+class TransformConfig(Choice, Protocol):
+    """The fields of every transform of parameters."""
+
+    @property
+    def name(self) -> str:
+        """Key of `scaling.transforms.TRANSFORMS`; the first field."""
 
 
 # ---- checks that a choice brings
@@ -308,6 +317,23 @@ class Objective:
         return found
 
 
+# ---- transforms
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What lies between the parameters as they are stored and as the model uses them, and which of
+    them are trained.
+    """
+
+    config: type  # a TransformConfig
+    # (config) -> `transforms.transform.Functions`. None: stored as they are used, all trained
+    functions: Lazy | None
+    label: Callable[[Any], str]  # (config) -> what was trained, in a word or two: "whole"
+    ranges: tuple[Range, ...] = ()
+    idle: tuple[Idle, ...] = ()
+
+
 # ---- the registries
 
 
@@ -323,6 +349,7 @@ ROOMS = {
     "model": _Room("scaling.families", "FAMILIES", "family", "model family"),
     "data": _Room("scaling.data.kinds", "KINDS", "kind", "kind of data"),
     "objective": _Room("scaling.objectives", "OBJECTIVES", "name", "objective"),
+    "transform": _Room("scaling.transforms", "TRANSFORMS", "name", "transform"),
 }
 
 
@@ -335,7 +362,7 @@ def load(lazy: Any) -> Any:
 
 
 def registry(group: str) -> Mapping[str, Any]:
-    """Name -> record (or its place) of a group of the run: "model", "data", "objective"."""
+    """Name -> record (or its place) of a group of the run: "model", "data", ..."""
     room = ROOMS[group]
     return load(f"{room.module}:{room.registry}")
 
@@ -378,3 +405,8 @@ def kind(data: DataConfig) -> Kind:
 def objective(config: ObjectiveConfig) -> Objective:
     """The record of an objective."""
     return record("objective", config.name)
+
+
+def transform(config: TransformConfig) -> Transform:
+    """The record of a transform."""
+    return record("transform", config.name)

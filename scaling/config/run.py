@@ -15,7 +15,7 @@ from typing import Any, Literal
 import ml_collections
 
 from scaling.config import choices, nested
-from scaling.config.choices import DataConfig, ModelConfig, ObjectiveConfig
+from scaling.config.choices import DataConfig, ModelConfig, ObjectiveConfig, TransformConfig
 from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError, nearest
 
@@ -157,6 +157,9 @@ class RunConfig:
     train: TrainConfig = TrainConfig()
     evals: EvalsConfig = EvalsConfig()
     seed: int = 0  # initialisation, and the order of the data unless data.seed is given
+    transform: TransformConfig = field(
+        default_factory=_default("transform"), metadata={"choice": "transform", "added": True}
+    )
 
 
 # Training lengths, of which a config gives one.
@@ -191,7 +194,10 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def base_config(
-    family: str | None = None, data: str | None = None, objective: str | None = None
+    family: str | None = None,
+    data: str | None = None,
+    objective: str | None = None,
+    transform: str | None = None,
 ) -> ml_collections.ConfigDict:
     """A locked ConfigDict with every field of a run at its default, typed, so that flags can set
     all of them.
@@ -200,11 +206,13 @@ def base_config(
       family: of models (`scaling/families`); None: the default one. Likewise
       data: kind of data (`scaling/data/kinds`), and
       objective: what is minimised (`scaling/objectives`).
+      transform: of the parameters (`scaling/transforms`).
     """
     run = RunConfig(
         model=choices.new("model", family),
         data=choices.new("data", data),
         objective=choices.new("objective", objective),
+        transform=choices.new("transform", transform),
     )
     config = nested.typed_config_dict(run)
     config.lock()

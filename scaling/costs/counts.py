@@ -17,8 +17,9 @@ from scaling import data, optim
 from scaling.config import RunConfig, choices
 from scaling.costs.ledger import Ledger, Scopes, ledger, scopes, total
 from scaling.devices import sharding
-from scaling.families import build
 from scaling.objectives.objective import build as build_objective
+from scaling.optim import subtree
+from scaling.transforms import transform
 
 
 def batch_shapes(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
@@ -28,8 +29,10 @@ def batch_shapes(config: RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def params_shapes(config: RunConfig) -> Any:
-    """The parameters' shapes, as nested dicts of `jax.ShapeDtypeStruct`; allocates nothing."""
-    model, batch = build(config.model), batch_shapes(config)
+    """Shapes of the parameters as stored, as nested dicts of `jax.ShapeDtypeStruct`; allocates
+    nothing.
+    """
+    model, batch = transform.build(config), batch_shapes(config)
     # The key is made while tracing: the context's mesh may be of devices that are not here.
     boxed = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch), batch)
     return sharding.unbox(boxed)["params"]
@@ -96,16 +99,29 @@ def optimizer_ledger(config: RunConfig) -> Ledger:
     players, params = choices.objective(config.objective).players, params_shapes(config)
     optimizer = optim.build(config.optim, players)
     hparams = optim.hparams_shapes(config)
-    state = jax.eval_shape(optimizer.init, params)
+    trained = transform.trained(config)(params)
+    state = jax.eval_shape(optimizer.init, trained)
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    return ledger(optimizer.update, params, state, params, step, hparams)
+    return ledger(optimizer.update, trained, state, params, step, hparams)
+
+
+def params_trained(config: RunConfig) -> int:
+    """How many numbers are trained of a resolved run: fewer than its parameters, or others."""
+    params = params_shapes(config)
+    return sum(leaf.size for leaf in jax.tree.leaves(transform.trained(config)(params)))
 
 
 def gradient(config: RunConfig) -> Callable[[Any, Any], Any]:
-    """(params, batch) -> ((loss, sums), gradients) of a resolved run, the batch in one piece."""
-    model, objective = build(config.model), build_objective(config.objective)
+    """(params, batch) -> ((loss, sums), gradients of what is trained) of a resolved run, the batch
+    in one piece.
+    """
+    model, objective = transform.build(config), build_objective(config.objective)
+    trained = transform.trained(config)
 
-    def loss(params: Any, batch: Any) -> Any:
-        return objective.loss(model, params, batch, jax.random.key(0))
+    def of(params: Any, batch: Any) -> Any:
+        def loss(part: Any) -> Any:
+            return objective.loss(model, subtree.put(params, part), batch, jax.random.key(0))
 
-    return jax.value_and_grad(loss, has_aux=True)
+        return jax.value_and_grad(loss, has_aux=True)(trained(params))
+
+    return of

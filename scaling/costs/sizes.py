@@ -76,6 +76,13 @@ def step_flops(config: RunConfig) -> float:
 
 
 def as_record(config: RunConfig) -> dict[str, Any]:
-    """`cost` as the record of a run has it; the amount once more under its unit's name."""
+    """`cost` as the record of a run has it; the amount once more under its unit's name; and how
+    many parameters are trained, where those are not all.
+    """
     found = cost(config)
-    return vars(found) | {f"{found.unit}s": found.amount}
+    trained = {}
+    if choices.transform(config.transform).functions is not None:
+        from scaling.costs.counts import params_trained
+
+        trained = {"params_trained": params_trained(config)}
+    return vars(found) | {f"{found.unit}s": found.amount} | trained

@@ -54,7 +54,7 @@ def overfit(
     )
     instant = dataclasses.replace(instant, config=dataclasses.replace(instant.config, optim=steady))
     kept = jax.tree.map(jnp.copy, instant.state)  # what is donated is gone
-    fresh = instant.pieces.optimizer.init(kept.params)
+    fresh = instant.pieces.optimizer.init(instant.pieces.trained(kept.params))
     state = dataclasses.replace(kept, opt_state=fresh)
     update = instant.here(jax.jit(update_of(instant), donate_argnums=0))
     least, losses = least_loss(instant.batch), list[float]()

@@ -70,7 +70,7 @@ def look(instant: Instant) -> Callable[[TrainState, Mapping[str, Array]], Looked
         differentiate = jax.grad(probed, argnums=(0, 1), has_aux=True)
         (gradient, of_outputs), (sums, seen) = differentiate(state.params, probes)
         after, _, info = optimizer.update(
-            gradient, state.opt_state, state.params, state.step, hparams
+            instant.pieces.trained(gradient), state.opt_state, state.params, state.step, hparams
         )
         metrics = {name: s.mean for name, s in sums.items()} | info
         change = jax.tree.map(jnp.subtract, after, state.params)

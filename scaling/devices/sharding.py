@@ -40,6 +40,7 @@ PARAMETER_RULES: Rules = (
     ("kernel_inputs", None),  # of a group of channels, or of the image
     ("head_dim", None),
     ("norm", None),
+    ("lora_rank", None),
     ("layers", "stage"),
 )
 ACTIVATION_RULES: Rules = (

@@ -9,9 +9,8 @@ rows apart for a standard error that is clustered by window.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
-import flax.linen as nn
 import flax.struct
 import jax
 
@@ -22,6 +21,13 @@ from scaling.objectives import draws
 Array = jax.Array
 Batch = Mapping[str, Array]
 Model = Callable[[Batch], Mapping[str, Any]]  # with its parameters: from fields to outputs
+
+
+class Network(Protocol):
+    """A flax module, or what is applied as one."""
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """({"params": parameters}, batch, ...) -> outputs."""
 
 
 @flax.struct.dataclass
@@ -69,7 +75,7 @@ class Loss:
         """Whether rows are given keys: then one key serves all pieces of a batch."""
         return self.rows_by is not None
 
-    def rows(self, model: nn.Module, params: Any, batch: Batch) -> Mapping[str, Sum | Array]:
+    def rows(self, model: Network, params: Any, batch: Batch) -> Mapping[str, Sum | Array]:
         """Sums of every row apart, each [B, ...], for evaluation: a row draws the same always."""
         if self.rows_by is not None:
             key = jax.random.key(0)
@@ -79,7 +85,7 @@ class Loss:
 
     def loss(
         self,
-        model: nn.Module,
+        model: Network,
         params: Any,
         batch: Batch,
         rng: Array,
@@ -110,7 +116,7 @@ class Loss:
     def of_player(
         self,
         player: Player,
-        model: nn.Module,
+        model: Network,
         params: Any,
         batch: Batch,
         rng: Array,
@@ -124,9 +130,7 @@ class Loss:
         rows = self._trained(model, held, batch, rng, hparams)
         return cast(Mapping[str, Array], rows.minimised)[player.name].sum(), _means(rows)
 
-    def _trained(
-        self, model: nn.Module, params: Any, batch: Batch, rng: Array, hparams: Any
-    ) -> Rows:
+    def _trained(self, model: Network, params: Any, batch: Batch, rng: Array, hparams: Any) -> Rows:
         if self.rows_by is not None:
             values = self.fixed if hparams is None else hparams
             return self._called(self.rows_by, model, params, batch, rng, values)
@@ -139,7 +143,7 @@ class Loss:
         return self.rows_of(outputs, batch)
 
     def _called(
-        self, rows_by: Any, model: nn.Module, params: Any, batch: Batch, key: Array, hparams: Any
+        self, rows_by: Any, model: Network, params: Any, batch: Batch, key: Array, hparams: Any
     ) -> Rows:
         def call(fields: Batch) -> Mapping[str, Any]:
             return cast(Mapping[str, Any], model.apply({"params": params}, fields))

@@ -4,6 +4,7 @@ those of each of several players (`players.py`).
 """
 
 from scaling.optim.optimizer import (
+    NOT_DECAYED,
     OPTIMIZERS,
     Info,
     Optimizer,
@@ -16,6 +17,7 @@ from scaling.optim.players import Optimizers, build
 from scaling.optim.schedules import Hparams, hparams_shapes, learning_rate, schedule
 
 __all__ = [
+    "NOT_DECAYED",
     "OPTIMIZERS",
     "Hparams",
     "Info",

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from scaling.config import OptimConfig
+from scaling.optim import subtree
 from scaling.optim.schedules import Hparams, schedule
 
 Info = dict[str, jax.Array]
@@ -84,6 +85,8 @@ class Optimizer:
     ) -> tuple[Any, optax.OptState, Info]:
         """One update. `step` counts the updates already done; `hparams` are traced scalars.
 
+        `grads` and the state may be of a part of the parameters (`subtree.py`); the others stay.
+
         Returns the new parameters, the new state, and scalars worth recording: `grad_norm`
         (global, before clipping), `update_norm` (of the change made to the parameters), `lr`.
         """
@@ -93,13 +96,14 @@ class Optimizer:
         shrink = factor if self.independent_weight_decay else lr
         if self.offload:
             opt_state = on_device(opt_state)
-        directions, opt_state = self._transform(hparams).update(grads, opt_state, params)
+        trained = subtree.like(params, grads)
+        directions, opt_state = self._transform(hparams).update(grads, opt_state, trained)
 
         def change(path: tuple[Any, ...], u: jax.Array, p: jax.Array) -> jax.Array:
             u = -lr * u
             return u - shrink * hparams["weight_decay"] * p if decays(path) else u
 
-        changes = jax.tree_util.tree_map_with_path(change, directions, params)
+        changes = jax.tree_util.tree_map_with_path(change, directions, trained)
         info = {
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(changes),
@@ -107,7 +111,8 @@ class Optimizer:
         }
         if self.offload:
             opt_state = on_host(opt_state)
-        return optax.apply_updates(params, changes), opt_state, info
+        new = subtree.put(params, optax.apply_updates(trained, changes))
+        return new, opt_state, info
 
 
 def offloads(leaf: Any) -> bool:
@@ -148,6 +153,8 @@ def decays(path: tuple[Any, ...]) -> bool:
 
 
 def ema_update(ema: Any, params: Any, hparams: Hparams) -> Any:
-    """Exponential average of the weights after one more update: d ema + (1 - d) params."""
+    """Exponential average of the weights after one more update: d ema + (1 - d) params. Of those
+    that are trained: `ema` may be a part of the parameters.
+    """
     d = hparams["ema_decay"]
-    return jax.tree.map(lambda e, p: d * e + (1.0 - d) * p, ema, params)
+    return jax.tree.map(lambda e, p: d * e + (1.0 - d) * p, ema, subtree.like(params, ema))

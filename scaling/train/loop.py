@@ -351,7 +351,7 @@ class _Run:
             raise due.problem
 
     def _evaluate(self, step: int, rows_of: Any, state: TrainState, recorder: Recorder) -> None:
-        params = state.params if state.ema is None else state.ema
+        params = state.evaluated
         started = time.monotonic()
         means = {
             name: evaluate(self.config, rows_of, params, batches, self.mesh)

@@ -309,7 +309,7 @@ class _Group:
     def _evaluate(self, due: Mapping[Member, int], state: TrainState) -> None:
         if not due:
             return
-        params = state.params if state.ema is None else state.ema
+        params = state.evaluated
         started = time.monotonic()
         means: dict[Member, dict[str, dict[str, float]]] = {member: {} for member in due}
         for name in self.trials.config.evals.sets:

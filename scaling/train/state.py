@@ -10,18 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import families, optim
+from scaling import optim
 from scaling.config import RunConfig, choices
 from scaling.costs import counts
 from scaling.devices import meshes, sharding
 from scaling.objectives import objective as objective_lib
+from scaling.optim import subtree
 from scaling.train.placement import place
+from scaling.transforms import transform
 
 
 @flax.struct.dataclass
@@ -29,26 +30,34 @@ class TrainState:
     """Everything that the next step depends on; `step` updates have been made."""
 
     step: jax.Array  # int32 scalar
-    params: Any
-    opt_state: Any
-    ema: Any  # averaged parameters, or None
+    params: Any  # as stored (`scaling/transforms`)
+    opt_state: Any  # of those that are trained
+    ema: Any  # averages of those that are trained, or None
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters, as stored, that evaluation takes: averaged ones where there are."""
+        return self.params if self.ema is None else subtree.put(self.params, self.ema)
 
 
 @dataclass(frozen=True)
 class Parts:
     """The pure pieces of a run."""
 
-    model: nn.Module
+    model: transform.Model  # takes the parameters as stored
     objective: objective_lib.Loss
     optimizer: optim.Optimizer | optim.Optimizers
+    # (parameters, or gradients of them) -> the part of them that is trained
+    trained: Callable[[Any], Any] = lambda params: params
 
 
 def parts(config: RunConfig) -> Parts:
     """Model, objective and optimizer of a resolved run; no arrays yet."""
     return Parts(
-        model=families.build(config.model),
+        model=transform.build(config),
         objective=objective_lib.build(config.objective),
         optimizer=optim.build(config.optim, choices.objective(config.objective).players),
+        trained=transform.trained(config),
     )
 
 
@@ -71,12 +80,13 @@ def create(
         lambda path, p: p * scale if optim.decays(path) else p,
         params,
     )
+    trained = pieces.trained(params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=pieces.optimizer.init(params),
+        opt_state=pieces.optimizer.init(trained),
         # A copy: the two trees are donated together, and one buffer cannot be donated twice.
-        ema=jax.tree.map(jnp.copy, params) if config.optim.ema_decay is not None else None,
+        ema=jax.tree.map(jnp.copy, trained) if config.optim.ema_decay is not None else None,
     )
 
 

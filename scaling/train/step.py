@@ -18,6 +18,7 @@ from scaling.config import RunConfig
 from scaling.devices import sharding, xla_flags
 from scaling.models.pipeline import stages_here
 from scaling.objectives.objective import Sum
+from scaling.optim import subtree
 from scaling.train import fingerprints
 from scaling.train.state import Layout, Parts, TrainState
 
@@ -29,19 +30,24 @@ Metrics = dict[str, jax.Array]
 def gradients(
     pieces: Parts, microbatches: int, params: Any, batch: Batch, hparams: HParams, rng: jax.Array
 ) -> tuple[Any, dict[str, Sum]]:
-    """Gradient of the batch's mean loss, and the sums behind its metrics.
+    """Gradient of the batch's mean loss, by the parameters that are trained, and the sums behind
+    its metrics.
 
     With microbatches > 1 the batch is cut into pieces and the gradients of the *sums* are added up
     before the one division by the whole batch's count: equal to the full batch, also when a mask
     leaves the pieces with different counts.
     """
-    loss = pieces.objective
 
-    def total(params: Any, piece: Batch, key: jax.Array) -> Any:
+    def grad_of_sum(params: Any, piece: Batch, key: jax.Array) -> Any:
         # Where rows have keys of their own, theirs do not depend on the piece that they are in.
-        return loss.loss(pieces.model, params, piece, rng if loss.draws else key, hparams)
+        rng_of = rng if pieces.objective.draws else key
 
-    grad_of_sum = jax.grad(total, has_aux=True)
+        def loss(trained: Any) -> Any:
+            whole = subtree.put(params, trained)
+            return pieces.objective.loss(pieces.model, whole, piece, rng_of, hparams)
+
+        return jax.grad(loss, has_aux=True)(pieces.trained(params))
+
     if microbatches == 1 and stages_here() == 1:
         grads, sums = grad_of_sum(params, batch, rng)
     else:

@@ -7,6 +7,7 @@ one that is not, and a watched step costs about two. Called by the loop every `t
 steps.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from scaling.models.observed import observing
 from scaling.train.compilation import Compiled
 from scaling.train.state import Layout, Parts, TrainState
 from scaling.train.step import gradients
+from scaling.transforms import transform
 
 Array = jax.Array
 KINDS = ("activation", "logits", "gradient", "update")
@@ -38,7 +40,8 @@ class Watch:
     def __init__(self, pieces: Parts, config: RunConfig, plan: Layout):
         self._pieces, self._config = pieces, config
         # Plain and unrolled, so that every module is met once and its arrays can be handed out.
-        self._model = families.build(families.unrolled(config.model))
+        plain = families.unrolled(config.model)
+        self._model = transform.build(dataclasses.replace(config, model=plain))
         self._stacked = _stacked(plan)
         self._names: tuple[str, ...] = ()
         everywhere = sharding.replicated(plan.mesh)
@@ -79,7 +82,7 @@ class Watch:
         return jnp.stack(list(found.values()))
 
 
-def activations(model: nn.Module, params: Any, batch: Any, stack: str) -> dict[str, Array]:
+def activations(model: transform.Model, params: Any, batch: Any, stack: str) -> dict[str, Array]:
     """RMS of what the modules of an unrolled model give, and of the attention logits, by name.
 
     `stack`: what the blocks are called, whose parameters lie stacked in `params`.

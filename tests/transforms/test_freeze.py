@@ -1,0 +1,51 @@
+"""What is frozen stays; the rest trains as it would."""
+
+import jax
+import numpy as np
+import pytest
+from stepping import begun, curve
+
+from scaling import data
+from scaling.config import programs
+from scaling.errors import ConfigError
+from scaling.optim import subtree
+from scaling.train import state as state_lib
+from scaling.train.step import gradients
+
+FREEZE = {"transform.name": "freeze", "transform.modules": "embedding,blocks/mlp"}
+
+
+def test_frozen_leaves_stay_bit_for_bit_and_the_others_have_the_gradient_that_they_had(tiny):
+    plain, config = tiny(), tiny(FREEZE)
+    pieces, _, state = begun(config)
+    before = jax.device_get(state.params)
+    batch, key = data.train_batches(config).batch(0), jax.random.key(0)
+    hparams = programs.hparams(config)
+    whole, part = (
+        jax.device_get(jax.jit(lambda p=p: gradients(p, 1, before, batch, hparams, key)[0])())
+        for p in (state_lib.parts(plain), pieces)
+    )
+    found = dict(subtree.leaves(part))
+    assert found.keys() == {
+        p for p, _ in subtree.leaves(before) if not p.startswith(("embedding", "blocks/mlp/"))
+    }
+    for path, leaf in subtree.leaves(subtree.like(whole, part)):
+        np.testing.assert_allclose(found[path], leaf, rtol=1e-5, atol=1e-7)  # fused otherwise
+    _, after = curve(config, steps=2)
+    for path, leaf in subtree.leaves(after):
+        assert np.array_equal(leaf, dict(subtree.leaves(before))[path]) == (path not in found)
+
+
+def test_to_freeze_everything_is_refused(tiny):
+    config = tiny(FREEZE | {"transform.modules": "*"})
+    with pytest.raises(ConfigError, match="leaves nothing to train"):
+        begun(config)
+
+
+def test_a_part_of_a_tree_goes_back_to_its_place():
+    tree = {"a": {"b": 1, "c": 2}, "d": 3}
+    part = subtree.where(tree, lambda path: path != "a/b")
+    assert part == {"a": {"c": 2}, "d": 3}
+    assert subtree.put(tree, {"a": {"c": 5}}) == {"a": {"b": 1, "c": 5}, "d": 3}
+    assert subtree.like(tree, {"a": {"b": None}}) == {"a": {"b": 1}}
+    assert tree == {"a": {"b": 1, "c": 2}, "d": 3}  # and nothing is changed in place
