@@ -25,7 +25,9 @@ from scaling.studies import study
 REPOSITORY = pathlib.Path(__file__).parents[1]
 FOLDER = pathlib.Path(__file__).parent / "golden"
 NAMES = FOLDER / "fingerprints.txt"  # a run a line: what it is, fingerprint, name
-TOKENS, HELD_OUT, VOCAB = 10_000_000, 400_000, 257  # of the stand-in
+TOKENS, HELD_OUT = 10_000_000, 400_000  # of the stand-in
+IMAGES = {"height": 8, "image_width": 8, "channels": 1, "classes": 10}
+SIZES = {"text": {"vocab": 257}, "images": IMAGES, "vectors": {"features": 8, "targets": 1}}
 
 
 def files(folder: str) -> list[pathlib.Path]:
@@ -35,7 +37,7 @@ def files(folder: str) -> list[pathlib.Path]:
 
 def resolved(config: RunConfig) -> RunConfig:
     """The run on the stand-in."""
-    known = choices.family(config.model).stated(config.model) or {"vocab": VOCAB}
+    known = choices.family(config.model).stated(config.model) or SIZES[config.data.kind]
 
     def stand_in(data: Any, train: Any) -> Facts:
         units = data.units_per_example

@@ -69,6 +69,10 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "seed of the parameters alone": (_TINY, {"seed": 3}),
     # ---- the objective
     "z loss": (_LM, {"objective.z_loss": 1e-4}),
+    # ---- transforms
+    "low rank": (_LM, {"transform.name": "lora", "transform.rank": 4}),
+    "low rank of some": (_LM, {"transform.name": "lora", "transform.modules": "query,value"}),
+    "frozen": (_LM, {"transform.name": "freeze"}),
     # ---- the optimizer
     "adafactor": (_LM, {"optim.name": "adafactor", "optim.eps": 1e-7}),
     "lion": (_LM, {"optim.name": "lion", "optim.b1": 0.9, "optim.b2": 0.99}),
