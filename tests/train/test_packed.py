@@ -322,11 +322,12 @@ def test_two_hosts_stop_together_and_one_goes_on(tiny, tmp_path):
 
 @pytest.mark.exhaustive
 def test_what_one_host_meets_all_answer(few, tmp_path):
-    """The batch lies across two processes; process 0 meets a lock, and a folder in the way."""
+    """The batch lies across two processes; process 0 meets a lock, and a file in the way."""
     configs, expected = few
     configs = [override(config, {"mesh.data": 4}) for config in configs]
     locked, broken = (RunDirectory.open(c, tmp_path) for c in configs[:2])
-    (broken.path / "metrics.jsonl").mkdir(parents=True)
+    broken.path.mkdir(parents=True)
+    (broken.path / "tensorboard").write_text("in the way")
     job = Job(tuple(configs))
     with locked.lock():
         codes, said = ends(hosts(job, tmp_path))
@@ -337,7 +338,7 @@ def test_what_one_host_meets_all_answer(few, tmp_path):
     results = desk.read_ended(job, tmp_path)
     assert statuses(results) == ["failed", "failed", "diverged", "done"]
     assert [r.failure for r in results[:2]] == ["busy", "error"]
-    assert "metrics.jsonl" in str(results[1].reason)
+    assert "tensorboard" in str(results[1].reason)
     assert broken.status()["state"] == "failed"
     for config in configs[2:]:
         assert_same_run(config, tmp_path, expected)
