@@ -99,4 +99,4 @@ def test_the_debug_form_finds_this_checkout_the_same_as_itself():
 @pytest.mark.exhaustive
 def test_the_debug_form_prints_a_ratio_of_each_speed():
     text = printed("same_numbers.py", f"--before={REPOSITORY}", "--speed")
-    assert text.count("after/before") == 2
+    assert text.count("after/before") == 3
