@@ -17,6 +17,9 @@ from scaling.models.layers import Array, parameter, truncated_normal
 # Keeps the variance through a ReLU, which halves it (He et al. 2015, section 2.2).
 RELU_GAIN = math.sqrt(2)
 
+# How the channels of activations lie where a kernel has these.
+_ACTIVATIONS = {"mlp": "act_mlp", "embed": "act_embed"}
+
 
 class Conv(nn.Module):
     """A convolution, without a bias unless asked for.
@@ -49,15 +52,20 @@ class Conv(nn.Module):
         read, made = "kernel_inputs" if self.groups > 1 else self.axes[0], self.axes[1]
         init = truncated_normal(self.init_scale / math.sqrt(math.prod(shape[:3])))
         w = parameter(self, "w", init, shape, ("kernel_height", "kernel_width", read, made))
+        # Gathered over fsdp by name: left to the partitioner, strided convolutions of kernels that
+        # lie over fsdp and tensor were wrong on meshes with both and data (jax 0.10, CPU).
+        lies = [_ACTIVATIONS.get(axis) for axis in (read, made)]
+        w = nn.with_logical_constraint(w.astype(self.dtype), (None, None, *lies))
         y = jax.lax.conv_general_dilated(
             x_BxYxXxC.astype(self.dtype),
-            w.astype(self.dtype),
+            w,
             window_strides=(self.stride, self.stride),
             padding=self.padding,
             rhs_dilation=(self.dilation, self.dilation),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=self.groups,
         )
+        y = nn.with_logical_constraint(y, ("batch", None, None, lies[1]))
         y = checkpoint_name(y, "projection")  # see remat.py
         if self.bias:
             bias = parameter(self, "bias", nn.initializers.zeros, (self.channels,), (made,))

@@ -62,4 +62,4 @@ def relative(one: Any, other: Any) -> float:
 def check_axes(tree: Any) -> None:
     for leaf in jax.tree.leaves(tree, is_leaf=lambda p: isinstance(p, nn.LogicallyPartitioned)):
         assert isinstance(leaf, nn.LogicallyPartitioned)
-        assert len(leaf.names) == leaf.value.ndim
+        assert len(leaf.names) == leaf.value.ndim == len(set(leaf.names))

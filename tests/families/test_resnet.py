@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 from small_networks import (
     batch_of,
     boxed,
@@ -20,8 +21,10 @@ from small_networks import (
     relative,
 )
 
+from scaling.config import MeshConfig
 from scaling.config.choices import Size
 from scaling.costs.ledger import ledger
+from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError
 from scaling.families.resnet import FAMILY, ResNetConfig, blocks
 from scaling.families.resnet.network import Block
@@ -150,6 +153,23 @@ def test_the_stream_keeps_its_size_block_after_block() -> None:
     # Two kernels with He's std and a norm and a ReLU before each: 1, less what the edges lack.
     assert min(squares) > 0.5
     assert max(squares) < 1.5
+
+
+@pytest.mark.parametrize("fields", FORMS[:4])
+def test_a_mesh_changes_nothing(fields: dict[str, Any]) -> None:
+    """Kernels over fsdp and tensor, rows over data and fsdp; the three classes stay whole."""
+    one, rows = config(**fields), images(8)
+    function, params = loss_and_gradient(FAMILY, one), params_of(one)
+    expected = jax.jit(function)(params, rows)
+    mesh = meshes.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    places = sharding.state_shardings(boxed(FAMILY, one, SHAPE), mesh)
+    at_stride = places["stage1_first"]["conv1"]["w"].spec
+    assert at_stride == PartitionSpec(None, None, "tensor", "fsdp")
+    with sharding.context(mesh):
+        x = jax.device_put(rows, sharding.batch_sharding(mesh))
+        actual = jax.jit(function)(jax.device_put(params, places), x)
+    # Sums over places and channels in another order, through six norms.
+    close_trees(jax.device_get(actual), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_is_near_float32() -> None:
