@@ -22,6 +22,7 @@ from scaling.models.moe import MoE
 from scaling.models.observed import observed
 from scaling.models.pipeline import run_pipeline, stages_here
 from scaling.models.remat import policy
+from scaling.models.stack import layers_of
 
 
 class Block(nn.Module):
@@ -102,7 +103,7 @@ def run_blocks(
             x_BxLxD, (caches, penalties) = jax.lax.scan(body, x_BxLxD, (params, caches))
         else:
             written = []
-            for layer in _split((params, caches)):
+            for layer in layers_of((params, caches)):
                 x_BxLxD, of_layer = body(x_BxLxD, layer)
                 written.append(of_layer)
             caches, penalties = jax.tree.map(lambda *leaves: jnp.stack(leaves), *written)
@@ -118,13 +119,3 @@ def run_blocks(
 
     x_BxLxD, penalties = run_pipeline(config, run_some, params, x_BxLxD, context)
     return x_BxLxD, None, penalties
-
-
-def _split(stacked: Any) -> list[Any]:
-    """The layers of a stacked tree. The gradient of a split is one concatenation; that of a slice
-    for each layer is a sum of as many arrays of the whole size.
-    """
-    leaves, structure = jax.tree.flatten(stacked)
-    depth = leaves[0].shape[0]
-    columns = [[part[0] for part in jnp.split(leaf, depth)] for leaf in leaves]
-    return [jax.tree.unflatten(structure, [c[i] for c in columns]) for i in range(depth)]

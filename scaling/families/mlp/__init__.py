@@ -70,6 +70,12 @@ def size(config: MLPConfig) -> Size:
     return Size(params, params, params, 3 * 2.0 * matrices)
 
 
+def _stated(config: MLPConfig) -> dict[str, int] | None:
+    if config.inputs is None or config.outputs is None:
+        return None
+    return {"features": config.inputs, "targets": config.outputs}
+
+
 def _has_norm(run: Any) -> bool:
     return bool(run.model.norm != "none")
 
@@ -81,6 +87,7 @@ FAMILY = Family(
     gives=frozenset({"out", "features"}),
     resolve=_resolve,
     scaled=lambda config, width, depth: {"model.width": width, "model.depth": depth},
+    stated=_stated,
     size=lambda config, data: size(config),
     remats=("none", "full"),
     ranges=((("inputs", "outputs"), AT_LEAST_ONE), (("norm_eps",), POSITIVE)),

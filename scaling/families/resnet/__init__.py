@@ -51,7 +51,7 @@ class ResNetConfig:
     )  # full: the backward pass computes every block again
 
 
-EXPANSION = {"basic": 1, "bottleneck": 4}  # channels that a block gives / those inside
+_IMAGE = ("height", "image_width", "channels")
 
 
 def blocks(config: ResNetConfig) -> tuple[int, ...]:
@@ -80,7 +80,7 @@ def _resolve(config: ResNetConfig, facts: Facts) -> ResNetConfig:
     sizes.setdefault("classes", sizes.get("targets", 0))
     blocks(config)
     known: dict[str, Any] = {}
-    for name in ("height", "image_width", "channels"):
+    for name in _IMAGE:
         if name not in sizes:
             raise ConfigError(
                 "model.family=resnet reads images; set data.kind to one that has them"
@@ -157,6 +157,11 @@ def _reads(pixels: int, kernel: int, stride: int) -> int:
     return sum(min(at + kernel, pixels) - max(at, 0) for at in first)
 
 
+def _stated(config: ResNetConfig) -> dict[str, int] | None:
+    sizes = {name: getattr(config, name) for name in (*_IMAGE, "classes")}
+    return None if None in sizes.values() else sizes
+
+
 FAMILY = Family(
     config=ResNetConfig,
     module="scaling.families.resnet.network:Network",
@@ -164,9 +169,11 @@ FAMILY = Family(
     gives=frozenset({"out", "features"}),
     resolve=_resolve,
     scaled=lambda config, width, depth: {"model.width": width, "model.depth": depth},
+    width_step=lambda config: config.group or 8,
+    stated=_stated,
     size=lambda config, data: size(config),
     remats=("none", "full"),
     ranges=((("group", "height", "image_width", "channels", "classes"), AT_LEAST_ONE),),
 )
 
-__all__ = ["EXPANSION", "FAMILY", "ResNetConfig", "blocks", "convolutions", "size"]
+__all__ = ["FAMILY", "ResNetConfig", "blocks", "convolutions", "size"]

@@ -6,7 +6,6 @@ also gives the cache with the new keys and values in it, for
 `scaling/families/transformer/generate.py`. Objectives call it; it calls `blocks.py`.
 """
 
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 from scaling.config.amounts import resolved
 from scaling.families.transformer.fields import TransformerConfig
 from scaling.models.blocks import init_blocks, run_blocks
+from scaling.models.embedding import lookup
 from scaling.models.layers import (
     Array,
     RMSNorm,
@@ -96,31 +96,6 @@ class Transformer(nn.Module):
                 "length": cache["length"] + batch["tokens"].shape[1],
             }
         return outputs
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def lookup(table_VxD: Array, tokens_BxL: Array, dtype: Any) -> Array:
-    """Rows of the float32 table in the compute dtype, [B, L, D].
-
-    The table is cast, then gathered over fsdp, then looked up: the partitioner has no good plan
-    for looking rows up in a table that is cut along the width. The gradient is summed in float32,
-    since a frequent token adds up thousands of small terms.
-    """
-    whole_VxD = nn.with_logical_constraint(table_VxD.astype(dtype), ("act_vocab", "act_embed"))
-    return jnp.take(whole_VxD, tokens_BxL, axis=0)
-
-
-def _lookup_forward(table_VxD: Array, tokens_BxL: Array, dtype: Any) -> tuple[Array, Any]:
-    return lookup(table_VxD, tokens_BxL, dtype), (table_VxD, tokens_BxL)
-
-
-def _lookup_backward(dtype: Any, kept: Any, of_BxLxD: Array) -> tuple[Array, None]:
-    table_VxD, tokens_BxL = kept  # of the table only the shape
-    sum_VxD = jnp.zeros_like(table_VxD).at[tokens_BxL].add(of_BxLxD.astype(table_VxD.dtype))
-    return nn.with_logical_constraint(sum_VxD, ("act_vocab", "act_embed")), None
-
-
-lookup.defvjp(_lookup_forward, _lookup_backward)
 
 
 def init_cache(config: TransformerConfig, batch_size: int, slots: int) -> dict[str, Any]:
