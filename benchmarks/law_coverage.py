@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from scaling.laws import LAWS, fit
+from scaling.laws import LAWS, Options, fit
 from scaling.laws.checks import METHODS
 
 QUICK = {"E": 1.2, "A": 30.0, "alpha": 0.25}
@@ -100,9 +100,11 @@ def coverage(
         shift = design.misfit * rng.normal(size=point.max() + 1)
         loss = exact * np.exp(shift[point] + noise(rng, len(exact)))
         found = fit(
-            pd.DataFrame(columns).assign(loss=loss), design.law, x="x", method=method, seed=seed,
-            bootstrap=bootstrap, objective=objective, checks=False,
-        )  # fmt: skip
+            pd.DataFrame(columns).assign(loss=loss),
+            design.law,
+            Options(x="x", method=method, seed=seed, bootstrap=bootstrap, objective=objective),
+            checks=False,
+        )
         for name in law.exponents:
             low, high = found.intervals[name]
             hits.setdefault(name, []).append(low <= design.truth[name] <= high)

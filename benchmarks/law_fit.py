@@ -36,8 +36,9 @@ import sys, time
 began = time.monotonic()
 sys.path.insert(0, {root!r})
 import pandas as pd
-from scaling.laws import fit
-found = fit(pd.read_csv({table!r}), "chinchilla", bootstrap={bootstrap}, checks=False, seed=42)
+from scaling.laws import Options, fit
+options = Options(bootstrap={bootstrap}, seed=42)
+found = fit(pd.read_csv({table!r}), "chinchilla", options, checks=False)
 print(time.monotonic() - began, time.process_time(), found.objective)
 """
 
@@ -124,7 +125,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=30, help="of SciPy's 4,500, timed")
     parser.add_argument("--resamples", type=int, default=10, help="of SciPy's 4,000, timed")
     arguments = parser.parse_args()
-    from scaling.laws import Fit, fit
+    from scaling.laws import Fit, Options, fit
 
     table, rng = runs(), np.random.default_rng(0)
     told: dict[str, object] = {}
@@ -177,9 +178,8 @@ def main() -> None:
     cold_boot, _ = cold(RESAMPLES)
 
     def ours(polished: int = 16, bootstrap: int = 0) -> Fit:
-        return fit(
-            table, "chinchilla", bootstrap=bootstrap, polished=polished, checks=False, seed=42
-        )
+        options = Options(bootstrap=bootstrap, seed=42)
+        return fit(table, "chinchilla", options, polished=polished, checks=False)
 
     ours(), ours(81), ours(bootstrap=RESAMPLES)  # compile
     warm_fit, found = timed(ours, 10)

@@ -151,7 +151,7 @@ def test_the_nine_others_go_on_and_the_file_is_named(ten, tmp_path, monkeypatch,
         others = frame[frame["name"] != run.path.name]
         assert len(others) == 9
         assert others["loss"].notna().all()
-        fit = laws.fit(frame, "power_floor", x="params", bootstrap=0)
+        fit = laws.fit(frame, "power_floor", laws.Options(x="params", bootstrap=0))
         if not _is_missed(name, harm):
             assert (fit.n, len(todo)) == (10, 0)
             continue

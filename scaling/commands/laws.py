@@ -1,10 +1,11 @@
-"""`launch.py fit` and `plan`: their flags are the arguments of `scaling/laws/command.py`."""
+"""`launch.py fit` and `plan`: their flags are the fields of the records in
+`scaling/laws/options.py`.
+"""
 
 import contextlib
-import inspect
+import dataclasses
 import os
 import sys
-import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,25 +28,23 @@ _DEFINE: dict[type, Callable[..., Any]] = {
 }
 
 
-def _define(function: Callable[..., Any], helps: dict[str, str]) -> None:
-    """One flag for each keyword of `function`, of its type and with its default."""
-    for name, parameter in inspect.signature(function).parameters.items():
-        # "float | None" is a float flag that may stay unset.
-        kind = (typing.get_args(parameter.annotation) or (parameter.annotation,))[0]
-        default = None if parameter.default is parameter.empty else parameter.default
-        _DEFINE[kind](name, default, helps[name])
+def _define(record: type, helps: dict[str, str]) -> None:
+    """One flag for each field of a record, of its type and with its default."""
+    from scaling.laws.options import hints
+
+    kinds = hints(record)
+    for field in dataclasses.fields(record):
+        default = None if field.default is dataclasses.MISSING else field.default
+        default = "" if field.default_factory is not dataclasses.MISSING else default
+        _DEFINE[kinds[field.name]](field.name, default, helps[field.name])
 
 
-def _call(function: Callable[..., Any], **given: Any) -> Any:
-    """`function` with the flags that `_define` made, but for what is `given`; those without a
-    default must be set.
-    """
-    values = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        values[name] = given.get(name, FLAGS[name].value)
-        if parameter.default is parameter.empty and values[name] is None:
-            raise UserError(f"give --{name}")
-    return function(**values)
+def _typed(record: type[Any], **given: Any) -> Any:
+    """The record of the flags that `_define` made, but for what is `given`."""
+    from scaling.laws.options import read
+
+    values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(record)}
+    return read(record, values | given)
 
 
 FIT_HELP = {
@@ -95,9 +94,9 @@ PLAN_HELP = {
 
 
 def _fit_flags() -> None:
-    from scaling.laws.command import fit_command
+    from scaling.laws.options import FitRequest
 
-    _define(fit_command, FIT_HELP)
+    _define(FitRequest, FIT_HELP)
     experiment_flag()
 
 
@@ -120,10 +119,11 @@ def _prepare_engine() -> None:
 
 
 def _fit() -> int:
-    from scaling.laws.command import fit_command
+    from scaling.laws.fit_command import fit_command
+    from scaling.laws.options import FitRequest
 
     _prepare_engine()
-    outcome = _call(fit_command, workdir=_own_table())
+    outcome = fit_command(_typed(FitRequest, workdir=_own_table()))
     print(outcome.text)
     if FLAGS.out and outcome.fits:
         from scaling.report import laws as figures
@@ -170,16 +170,17 @@ def _write_table(runs: "list[RunDirectory]", folder: epath.PathLike) -> None:
 
 
 def _plan_flags() -> None:
-    from scaling.laws.command import plan_command
+    from scaling.laws.options import PlanRequest
 
-    _define(plan_command, PLAN_HELP)
+    _define(PlanRequest, PLAN_HELP)
 
 
 def _plan() -> int:
-    from scaling.laws.command import plan_command
+    from scaling.laws.options import PlanRequest
+    from scaling.laws.plan_command import plan_command
 
     _prepare_engine()
-    print(_call(plan_command).text)
+    print(plan_command(_typed(PlanRequest)).text)
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.laws import forms, schedules
 from scaling.laws.law import Law
+from scaling.laws.options import Options
 
 if TYPE_CHECKING:
     from scaling.laws.extrapolation import Holdout, holdout
@@ -56,4 +57,4 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
-__all__ = ["LAWS", "Fit", "Holdout", "Law", "Prediction", "fit", "holdout"]
+__all__ = ["LAWS", "Fit", "Holdout", "Law", "Options", "Prediction", "fit", "holdout"]

@@ -1,8 +1,8 @@
 """Whether the flags of `fit` and `plan` can be meant, before a table is read or anything compiled.
 
-Takes the arguments of `fit_command` and `plan_command`; raises UserError with one line that names
-the flag. What needs the law's own facts or the table's columns is checked there once they are
-known (`check_law`, `check_columns`). Called by `command.py`; no jax, no pandas.
+Takes what `fit_command` and `plan_command` are asked; raises UserError with one line that names the
+flag. What needs the law's own facts or the table's columns is checked there once they are known
+(`check_law`, `check_columns`). Called by both; no jax, no pandas.
 """
 
 import difflib
@@ -12,8 +12,8 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from scaling.errors import UserError, nearest
-from scaling.laws.expressions import assignments
 from scaling.laws.law import Law
+from scaling.laws.options import FitRequest, Options, PlanRequest
 
 METHODS = ("auto", "cases", "residual", "delta", "profile")
 OBJECTIVES = ("huber", "squares", "absolute", "asymmetric")
@@ -55,19 +55,6 @@ def level(value: float | None) -> None:
         raise UserError(f"--level={value:g} must lie between 0 and 1{way}")
 
 
-def numbers(text: str, flag: str) -> dict[str, float]:
-    """'a=1,b=2e3' as floats. Raises UserError that names the flag for what is no finite number."""
-    out = {}
-    for name, value in assignments(text, flag).items():
-        try:
-            out[name] = float(value)
-        except ValueError:
-            out[name] = math.nan
-        if not math.isfinite(out[name]):
-            raise UserError(f'{flag}: {name}="{value}" is no finite number')
-    return out
-
-
 def folder(flag: str, out: str) -> None:
     """Raises UserError when a folder cannot be made there, or not written to."""
     if not out:
@@ -86,66 +73,51 @@ def folder(flag: str, out: str) -> None:
             return
 
 
-def check_fit(
-    *,
-    objective: str,
-    delta: float,
-    tilt: float,
-    space: str,
-    bootstrap: int,
-    method: str,
-    cluster: str | None,
-    level_: float,
-    seed: int,
-    preregister: str,
-    score: str,
-    out: str,
-    defaults: Mapping[str, object],
-) -> None:
-    """What `fit` can be asked, whatever the table. `defaults`: of the flags, by which one sees
-    those that were given. Raises UserError that names the flag.
-    """
-    choice("--objective", objective, OBJECTIVES)
-    choice("--space", space, SPACES)
-    choice("--method", method, METHODS)
-    positive("--delta", delta)
-    if not 0 < tilt < 1:
-        raise UserError(f"--tilt={tilt:g} must lie between 0 and 1")
-    if objective in ("squares", "absolute") and delta != defaults["delta"]:
-        raise UserError(f"--delta={delta:g}: --objective={objective} has none; leave one out")
-    if objective != "asymmetric" and tilt != defaults["tilt"]:
-        raise UserError(f"--tilt={tilt:g} goes with --objective=asymmetric")
-    if bootstrap and not FEWEST <= bootstrap <= MOST:
+def check_fit(asked: FitRequest) -> None:
+    """What `fit` can be asked, whatever the table. Raises UserError that names the flag."""
+    a, usual = asked, Options()
+    choice("--objective", a.objective, OBJECTIVES)
+    choice("--space", a.space, SPACES)
+    choice("--method", a.method, METHODS)
+    choice("--decimal", a.decimal, ("", ".", ","))
+    positive("--delta", a.delta)
+    if not 0 < a.tilt < 1:
+        raise UserError(f"--tilt={a.tilt:g} must lie between 0 and 1")
+    if a.objective in ("squares", "absolute") and a.delta != usual.delta:
+        raise UserError(f"--delta={a.delta:g}: --objective={a.objective} has none; leave one out")
+    if a.objective != "asymmetric" and a.tilt != usual.tilt:
+        raise UserError(f"--tilt={a.tilt:g} goes with --objective=asymmetric")
+    if a.bootstrap and not FEWEST <= a.bootstrap <= MOST:
         raise UserError(
-            f"--bootstrap={bootstrap} must be 0 (no intervals) or lie between {FEWEST} and {MOST:,}"
+            f"--bootstrap={a.bootstrap} must be 0 (no intervals) or lie between {FEWEST} and "
+            f"{MOST:,}"
         )
-    if not bootstrap:
-        for flag, given in (("--method", method != "auto"), ("--preregister", bool(preregister))):
-            if given and not score:
-                raise UserError(f"{flag} needs intervals; leave --bootstrap=0 out")
-    if cluster is not None and method not in ("auto", "cases"):
+    if not a.bootstrap and not a.score:
+        for flag, given in (("method", a.method != "auto"), ("preregister", bool(a.preregister))):
+            if given:
+                raise UserError(f"--{flag} needs intervals; leave --bootstrap=0 out")
+    if a.cluster is not None and a.method not in ("auto", "cases"):
         raise UserError(
-            f"--cluster resamples whole clusters, which --method={method} does not; use "
+            f"--cluster resamples whole clusters, which --method={a.method} does not; use "
             "--method=cases"
         )
-    level(level_)
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed={seed} must lie between 0 and {2**32 - 1}")
-    if preregister and not out:
+    level(a.level)
+    if not 0 <= a.seed < 2**32:
+        raise UserError(f"--seed={a.seed} must lie between 0 and {2**32 - 1}")
+    if a.preregister and not a.out:
         raise UserError("--preregister writes OUT/prediction.json: give --out")
-    if preregister and score:
+    if a.preregister and a.score:
         raise UserError("--score judges a prediction, --preregister makes one; leave one out")
-    for name, value in numbers(preregister, "--preregister").items():
+    for name, value in a.preregister.items():
         positive(f"--preregister: {name}", value)
-    folder("--out", out)
+    folder("--out", a.out)
 
 
-def check_law(
-    law: Law, fixed: Mapping[str, float], x: str, default_x: str, planned: Mapping[str, float]
-) -> None:
+def check_law(law: Law, asked: FitRequest) -> None:
     """What `fit` can be asked of this law. Raises UserError that names the flag."""
-    needed = (x,) if law.columns == ("x",) else law.needs or law.columns
-    if x != default_x and law.columns != ("x",):
+    x, fixed, planned = asked.x, asked.fixed, asked.preregister
+    needed = (str(x),) if law.columns == ("x",) else law.needs or law.columns
+    if x != Options().x and law.columns != ("x",):
         raise UserError(
             f"--x={x}: {law.name} reads {', '.join(needed)}, by these names; rename with --columns"
         )
@@ -176,32 +148,22 @@ def check_columns(given: Mapping[str, str | None], known: Iterable[str]) -> None
             raise UserError(f"{flag}: the table has no column {name}{nearest(name, known)}")
 
 
-def check_plan(
-    *,
-    flops: float,
-    inference_tokens: float,
-    unique_tokens: float | None,
-    level_: float | None,
-    design: bool,
-    budget: float | None,
-    rungs: int,
-    vocab: int | None,
-    out: str,
-) -> None:
+def check_plan(asked: PlanRequest) -> None:
     """What `plan` can be asked, whatever the fit. Raises UserError that names the flag."""
-    positive("--flops", flops)
-    positive("--inference_tokens", inference_tokens, zero=True)
-    positive("--unique_tokens", unique_tokens)
-    if unique_tokens is not None and unique_tokens < 1:
-        raise UserError(f"--unique_tokens={unique_tokens:g}: give at least one token")
-    positive("--budget", budget)
-    level(level_)
-    if design and budget is None:
+    a = asked
+    positive("--flops", a.flops)
+    positive("--inference_tokens", a.inference_tokens, zero=True)
+    positive("--unique_tokens", a.unique_tokens)
+    if a.unique_tokens is not None and a.unique_tokens < 1:
+        raise UserError(f"--unique_tokens={a.unique_tokens:g}: give at least one token")
+    positive("--budget", a.budget)
+    level(a.level)
+    if a.design and a.budget is None:
         raise UserError("--design needs --budget, the FLOPs for all new runs together")
-    if budget is not None and not design:
+    if a.budget is not None and not a.design:
         raise UserError("--budget is what --design may spend; give both, or neither")
-    if not 1 <= rungs <= 100:
-        raise UserError(f"--rungs={rungs}: a ladder has between 1 and 100 rungs")
-    if vocab is not None and not 2 <= vocab <= 10_000_000:
-        raise UserError(f"--vocab={vocab} must lie between 2 and 10,000,000")
-    folder("--out", out)
+    if not 1 <= a.rungs <= 100:
+        raise UserError(f"--rungs={a.rungs}: a ladder has between 1 and 100 rungs")
+    if a.vocab is not None and not 2 <= a.vocab <= 10_000_000:
+        raise UserError(f"--vocab={a.vocab} must lie between 2 and 10,000,000")
+    folder("--out", a.out)

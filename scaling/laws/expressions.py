@@ -7,6 +7,7 @@ functions are known, each with what it takes: numbers, text or conditions. Calle
 
 import ast
 import functools
+import math
 import operator
 import re
 import unicodedata
@@ -263,4 +264,17 @@ def assignments(text: str, flag: str) -> dict[str, str]:
         if name in out:
             raise UserError(f"{flag} gives {name} twice: {out[name]} and {value}")
         out[name] = value
+    return out
+
+
+def numbers(text: str, flag: str) -> dict[str, float]:
+    """'a=1,b=2e3' as floats. Raises UserError that names the flag for what is no finite number."""
+    out = {}
+    for name, value in assignments(text, flag).items():
+        try:
+            out[name] = float(value)
+        except ValueError:
+            out[name] = math.nan
+        if not math.isfinite(out[name]):
+            raise UserError(f'{flag}: {name}="{value}" is no finite number')
     return out

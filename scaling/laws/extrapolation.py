@@ -4,15 +4,15 @@
 interval, what was measured, and one sentence that says how it went.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scaling import units
 from scaling.errors import UserError
+from scaling.laws.checks import known_law
+from scaling.laws.options import Options
 from scaling.laws.result import Fit
 from scaling.laws.rows import numbers
 
@@ -36,24 +36,21 @@ class Holdout:
 def holdout(
     table: pd.DataFrame,
     law: str = "power_floor",
+    options: Options | None = None,
     *,
-    x: str | Mapping[str, str] = "params",
     by: str | None = None,
-    loss: str = "loss",
-    **options: Any,
 ) -> Holdout:
     """Fit a law to all runs but those of the largest `by`, and score it on those.
 
     Args:
       table: one row a run.
-      law: as in `fit`.
-      x: as in `fit`.
+      law, options: as in `fit`.
       by: column whose largest value is held out; None: x (a law of one column), or params.
-      loss: column that is predicted.
-      **options: of `fit`.
 
     Raises UserError when too few sizes are left to fit.
     """
+    options = options or Options()
+    x, loss = options.x, options.loss or known_law(law).target
     if by is None:
         by = x if isinstance(x, str) else x.get("params", "params")
     size, usable, out = split(table, by, loss)
@@ -61,7 +58,7 @@ def holdout(
     largest, rest, unsized = size[out].max(), table[usable & ~out], int((usable & ~sized).sum())
     from scaling.laws.fitting import fit as fit_law  # brings jax
 
-    fitted = fit_law(rest, law, x=x, loss=loss, **options)
+    fitted = fit_law(rest, law, options)
     held = table[out]
     actual = held[loss].to_numpy(float)
     log = fitted.space == "log"

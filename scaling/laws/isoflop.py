@@ -2,7 +2,7 @@
 
 Takes a table with params, loss and FLOPs (or tokens); gives exponents of params* and tokens*
 against compute, with intervals, side by side. A minimum at the edge of the sizes tried is refused:
-it says only that the true one lies beyond. Called by `command.py` and the figures.
+it says only that the true one lies beyond. Called by `fit_command.py` and the figures.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ import pandas as pd
 
 from scaling.errors import UserError
 from scaling.laws.fitting import fit
+from scaling.laws.options import Options
 from scaling.laws.result import Fit
 from scaling.laws.rows import clusters, numbers
 
@@ -361,7 +362,7 @@ def side_by_side(
     if "tokens" not in table.columns:
         table["tokens"] = numbers(table, "flops") / (6 * numbers(table, "params"))
     rows: list[dict[str, Any]] = []
-    fitted = None
+    fitted, options = None, Options(loss=loss, level=level, cluster=run)
     for quantity in ("params", "tokens"):
         common: dict[str, Any] = {"quantity": quantity, "loss": loss, "level": level, "seed": seed}
         for approach in approaches:
@@ -373,7 +374,7 @@ def side_by_side(
                     found = isoflop(table, method=method, noise=noise, **common)
                 else:
                     if fitted is None:
-                        fitted = fit(table, "chinchilla", loss=loss, level=level, cluster=run)
+                        fitted = fit(table, "chinchilla", options)
                     found = parametric(fitted, quantity)
             except UserError as e:
                 rows.append({"approach": approach, "quantity": quantity, "note": str(e)})

@@ -1,8 +1,8 @@
-"""The next budget: how large, how long, what loss, and which runs would tell most.
+"""The next budget: how large, how long, what loss.
 
 `plan` gives the compute-optimal params and tokens with intervals, the cost of another size, and the
-optimum when inference is paid too; `design` proposes runs. Takes a `Fit` only; called by
-`command.py`, and by `rungs.py`, which turns a plan into runs.
+optimum when inference is paid too. Takes a `Fit` only; called by `plan_command.py`, by `design.py`,
+which proposes runs, and by `rungs.py`, which turns a plan into runs.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,6 @@ FLOPS_PER = 6.0  # training FLOPs a param a token
 CONVENTION = f"FLOPs = {FLOPS_PER:g} x params x tokens"  # others count attention too
 INFERENCE = 2.0  # inference FLOPs a param a token
 POINTS = 241  # sizes compared along one budget
-EVEN = 6  # runs of the even grid that a design is compared with
 MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -57,9 +56,10 @@ def check(fitted: Fit) -> None:
         raise UserError(f"{fitted.law}: the fit did not converge, so nothing is planned on it")
 
 
-def _losses(
+def values(
     fitted: Fit, params: np.ndarray, tokens: np.ndarray, unique_tokens: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
+    """The law's value at runs [rows], and that of every draw [draws, rows]."""
     at = {"params": params, "tokens": tokens}
     if "unique_tokens" in fitted.x:
         unique = tokens if unique_tokens is None else np.minimum(tokens, unique_tokens)
@@ -99,7 +99,7 @@ def optimum(
     last = np.log(max(highest, (flops / FLOPS_PER) ** 0.5) * 1e3)
     grid = np.linspace(first, last, POINTS)
     size = np.exp(grid)
-    best, drawn = _losses(fitted, size, flops / FLOPS_PER / size, unique_tokens)
+    best, drawn = values(fitted, size, flops / FLOPS_PER / size, unique_tokens)
     place, _ = _vertex(grid, np.concatenate([best[None], drawn]))
     return float(place[0]), place[1:]
 
@@ -175,7 +175,7 @@ def _frontier(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Params and loss of the compute-optimal run at each budget."""
     places = np.exp([optimum(fitted, f, unique_tokens=unique_tokens)[0] for f in flops])
-    return places, _losses(fitted, places, flops / FLOPS_PER / places, unique_tokens)[0]
+    return places, values(fitted, places, flops / FLOPS_PER / places, unique_tokens)[0]
 
 
 def _other_sizes(
@@ -184,7 +184,7 @@ def _other_sizes(
     """The same budget spent on another size: what it loses, and the FLOPs that this wastes."""
     sizes = params * np.array(MULTIPLES)
     tokens = flops / FLOPS_PER / sizes
-    losses = _losses(fitted, sizes, tokens, unique_tokens)[0]
+    losses = values(fitted, sizes, tokens, unique_tokens)[0]
     budgets = flops * np.geomspace(0.02, 1, 25)
     _, best = _frontier(fitted, budgets, unique_tokens)
     # The budget at which the optimum has the loss of the other size; all of it at the optimum.
@@ -205,9 +205,9 @@ def _inference(
     sizes = params * np.geomspace(0.02, 1.5, 301)
     tokens = flops / FLOPS_PER / params * np.geomspace(0.2, 1e4, 401)
     wide, long = (a.reshape(-1) for a in np.meshgrid(sizes, tokens, indexing="ij"))
-    losses = _losses(fitted, wide, long, unique_tokens)[0].reshape(len(sizes), len(tokens))
+    losses = values(fitted, wide, long, unique_tokens)[0].reshape(len(sizes), len(tokens))
     base = flops / FLOPS_PER / params
-    goal = float(_losses(fitted, np.array([params]), np.array([base]), unique_tokens)[0][0])
+    goal = float(values(fitted, np.array([params]), np.array([base]), unique_tokens)[0][0])
     needed = np.full(len(sizes), np.inf)
     for i, row in enumerate(losses):
         if row.min() <= goal:
@@ -220,134 +220,6 @@ def _inference(
         "training_flops": float(FLOPS_PER * sizes[at] * needed[at]),
         "total_flops": float(total[at]), "saved": float(1 - total[at] / plain),
     }  # fmt: skip
-
-
-# ---- which runs next
-
-
-@dataclass(frozen=True)
-class Design:
-    """Runs that a budget should buy, and what they would do to the interval at the target."""
-
-    runs: pd.DataFrame  # params, tokens, flops, count
-    half_width: float  # of the interval of the law's value at the target, now (relative)
-    designed: float  # after these runs
-    even: float  # after an even grid of the same cost
-    even_runs: pd.DataFrame
-    sentence: str
-
-
-def design(
-    fitted: Fit, target_flops: float, budget: float, *, largest_share: float = 0.5, runs: int = 12
-) -> Design:
-    """The next runs that shrink the interval at the target most per FLOP.
-
-    A greedy c-optimal design on the fitted law: each run's information is the outer product of the
-    law's sensitivities there, over the noise variance; what is known now is the covariance of the
-    draws. The even grid takes as many sizes, evenly spaced in log, each trained on an equal share
-    of the budget. Runs of fewer than 1 or more than 1,000 tokens a param are not considered: no law
-    is known to hold there.
-
-    Args:
-      fitted: a law of params and tokens, with draws and noise.
-      target_flops: compute-optimal run whose loss is wanted.
-      budget: FLOPs for all new runs together.
-      largest_share: of the budget that one run may take.
-      runs: about so many; up to four times as many when that is better.
-
-    Raises UserError when the fit has no draws or no noise.
-    """
-    check(fitted)
-    if len(fitted.samples) < 50:
-        few = f"the fit has only {len(fitted.samples)} resamples: fit again with --bootstrap=1000"
-        raise UserError(f"--design: {few if len(fitted.samples) else fitted.why_no_draws()}")
-    if not fitted.noise.sd > 0:
-        raise UserError("--design: all runs lie exactly on the law, so that no run tells more")
-    if not budget > 0 or not target_flops > 0:
-        raise UserError(f"--budget={budget:g} and --flops={target_flops:g} must be positive")
-    size, length = fitted.ranges["params"], fitted.ranges["tokens"]
-    sizes = np.geomspace(size[0], max(size[1], np.sqrt(budget / FLOPS_PER)), 25)
-    lengths = np.geomspace(length[0], max(length[1], np.sqrt(budget / FLOPS_PER) * 20), 25)
-    wide, long = (a.reshape(-1) for a in np.meshgrid(sizes, lengths, indexing="ij"))
-    cost = FLOPS_PER * wide * long
-    allowed = (cost <= largest_share * budget) & (long >= wide) & (long <= 1e3 * wide)
-    if not allowed.any():
-        raise UserError(f"--budget={budget:g} buys none of the sizes fitted so far")
-    wide, long, cost = wide[allowed], long[allowed], cost[allowed]
-    log_target, _ = optimum(fitted, target_flops)
-    params = float(np.exp(log_target))
-    target = (params, target_flops / FLOPS_PER / params)
-    share = budget / EVEN
-    longest = np.sqrt(share / FLOPS_PER)  # at one token a param
-    even_sizes = np.geomspace(max(wide.min(), longest / 1e3**0.5), longest, EVEN)
-    even = pd.DataFrame({"params": even_sizes, "tokens": share / FLOPS_PER / even_sizes})
-    wide, long = (np.concatenate([a, even[n]]) for a, n in ((wide, "params"), (long, "tokens")))
-    cost = FLOPS_PER * wide * long
-    slopes, covariance = _slopes(fitted, np.append(wide, target[0]), np.append(long, target[1]))
-    goal, offered = slopes[-1], slopes[:-1]
-    variance = fitted.noise.sd**2
-
-    def after(chosen: list[int]) -> np.ndarray:
-        """Covariance of the parameters after these runs (Sherman-Morrison, run by run)."""
-        known = covariance
-        for slope in offered[chosen]:
-            gained = known @ slope
-            known = known - np.outer(gained, gained) / (variance + slope @ gained)
-        return known
-
-    def greedy(most: int) -> list[int]:
-        """Run after run, the one that gains most per FLOP, none too small to use up the budget."""
-        chosen: list[int] = []
-        while len(chosen) < most:
-            left = budget - cost[chosen].sum()
-            known = after(chosen)
-            gained = offered @ known
-            shrink = (gained @ goal) ** 2 / (variance + np.einsum("rp,rp->r", gained, offered))
-            fits = (cost <= left) & (cost >= left / (2 * (most - len(chosen))))
-            if not fits.any():
-                break
-            chosen.append(int(np.argmax(np.where(fits, shrink / cost, -np.inf))))
-        return chosen
-
-    def spread(chosen: list[int]) -> float:
-        return float(goal @ after(chosen) @ goal)
-
-    on_grid = list(range(len(wide) - EVEN, len(wide)))
-    # Few large runs or many small ones: the better; the even grid itself is one of the offers.
-    offers = [on_grid, *(greedy(most) for most in sorted({3, 6, runs, 2 * runs, 4 * runs}))]
-    chosen = min(offers, key=spread)
-    picked = pd.DataFrame({"params": wide[chosen], "tokens": long[chosen], "flops": cost[chosen]})
-    picked = picked.groupby(["params", "tokens", "flops"], as_index=False).size()
-    picked = picked.rename(columns={"size": "count"}).sort_values("flops")
-    half = 1.645 * np.sqrt([spread([]), spread(chosen), spread(on_grid)])
-    sentence = (
-        f"The interval at {target_flops:.3g} FLOPs is ±{100 * half[0]:.2g} % now; "
-        f"{len(chosen)} proposed runs for {cost[chosen].sum():.3g} FLOPs make it "
-        f"±{100 * half[1]:.2g} %, an even grid of {EVEN} runs for {budget:.3g} FLOPs "
-        f"±{100 * half[2]:.2g} %."
-    )
-    even = even.assign(flops=FLOPS_PER * even["params"] * even["tokens"])
-    return Design(picked, float(half[0]), float(half[1]), float(half[2]), even, sentence)
-
-
-def _slopes(fitted: Fit, params: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sensitivity of the log loss at each run to the parameters [runs, free], in units of their
-    draws' principal directions, and the covariance in those units.
-
-    By regression of the drawn losses on the drawn parameters: the slopes hold over the whole
-    spread of the draws rather than at one point.
-    """
-    drawn = _losses(fitted, params, tokens, None)[1]
-    problem = fitted._problem()
-    at = problem.coordinates(fitted.samples)
-    good = np.isfinite(at).all(axis=1) & np.isfinite(drawn).all(axis=1) & (drawn > 0).all(axis=1)
-    at, logs = at[good], np.log(drawn[good])
-    at = at - at.mean(axis=0)
-    left, size, _ = np.linalg.svd(at, full_matrices=False)
-    keep = size > 1e-9 * size[0]
-    unit = left[:, keep] * np.sqrt(len(at))
-    slopes = unit.T @ (logs - logs.mean(axis=0)) / len(at)
-    return slopes.T, np.eye(int(keep.sum()))
 
 
 # ---- as JSON

@@ -1,7 +1,7 @@
 """A prediction written down before the big run, and scored after it.
 
 `preregister` gives a JSON text that carries its own hash: a later change of any digit shows.
-`score` checks the hash and compares with what was measured. Called by `command.py`.
+`score` checks the hash and compares with what was measured. Called by `fit_command.py`.
 """
 
 import hashlib

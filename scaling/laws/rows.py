@@ -15,6 +15,7 @@ from scaling import units
 from scaling.config import LENGTHS, RunConfig, to_identity
 from scaling.errors import UserError, nearest
 from scaling.laws.law import Law
+from scaling.laws.options import Options
 from scaling.laws.table import floats
 
 # Config fields by which runs of a study grow or repeat; a law reads columns that follow from them.
@@ -111,11 +112,12 @@ def read_rows(
     law: Law,
     x: Mapping[str, str],
     loss: str,
-    space: str,
-    sd: str | None,
-    cluster: str | None,
+    options: Options,
 ) -> Rows:
-    """The rows of a table that a law can be fitted to, and sentences about those left out."""
+    """The rows of a table that a law can be fitted to, and sentences about those left out. `x` is
+    law's column -> table's column; of the options, space, sd and cluster are read.
+    """
+    sd, cluster = options.sd, options.cluster
     if not len(table):
         raise UserError("the table has no rows")
     flags = []
@@ -152,7 +154,7 @@ def read_rows(
                 f"({int(wrong.sum())} such rows): {law.name} needs positive values; leave them "
                 f"out with --where='{x.get(name, name)}>0'"
             )
-    if space == "log" and (keep & (losses <= 0)).any():
+    if options.space == "log" and (keep & (losses <= 0)).any():
         raise UserError(
             f"column {loss} has zeros or negative values, which have no logarithm: fit with "
             "--space=linear, or leave those rows out with --where"

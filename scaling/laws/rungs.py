@@ -1,7 +1,7 @@
 """A plan as runs: the rungs of a ladder, and the file that trains them.
 
 Takes a `Fit` and the base config that the rungs change; gives overrides and the text of a file with
-`get_config` and `get_study`. Called by `command.py`.
+`get_config` and `get_study`. Called by `plan_command.py`.
 """
 
 import importlib

@@ -2,10 +2,11 @@
 
 `compare` fits several forms and scores them by information criteria and by leaving the largest
 out; `sensitivity` refits one form under other choices of loss, points, asymptote and column. Both
-give tables; called by `command.py`.
+give tables; called by `fit_command.py`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scaling.errors import UserError
 from scaling.laws.checks import known_law
 from scaling.laws.extrapolation import holdout
 from scaling.laws.fitting import fit
+from scaling.laws.options import Options
 from scaling.laws.result import Fit
 from scaling.laws.rows import numbers
 
@@ -22,11 +24,9 @@ from scaling.laws.rows import numbers
 def compare(
     table: pd.DataFrame,
     laws: Sequence[str],
+    options: Options | None = None,
     *,
-    x: str | Mapping[str, str] = "params",
     by: str | None = None,
-    loss: str = "loss",
-    **options: Any,
 ) -> pd.DataFrame:
     """One row a law, best extrapolation first.
 
@@ -36,13 +36,13 @@ def compare(
 
     Raises UserError for a law that does not exist.
     """
-    rows = []
+    rows, options = [], options or Options()
     for name in laws:
         known_law(name)
     for name in laws:
         row: dict[str, Any] = {"law": name}
         try:
-            found = fit(table, name, x=x, loss=loss, **options | {"bootstrap": 0})
+            found = fit(table, name, replace(options, bootstrap=0))
         except UserError as e:
             rows.append(row | {"note": str(e)})
             continue
@@ -50,7 +50,7 @@ def compare(
         row |= {"parameters": free, "n": found.n, "objective": found.objective}
         row |= _criteria(found) | {"status": found.status}
         try:
-            tested = holdout(table, name, x=x, by=by, loss=loss, **options)
+            tested = holdout(table, name, options, by=by)
             width = (tested.high - tested.low) / 2
             middle = (tested.high + tested.low) / 2
             row |= {
@@ -86,23 +86,21 @@ def _criteria(found: Fit) -> dict[str, float]:
 def sensitivity(
     table: pd.DataFrame,
     law: str = "chinchilla",
+    options: Options | None = None,
     *,
-    x: str | Mapping[str, str] = "params",
-    loss: str = "loss",
     deltas: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2),
     drop_largest: Sequence[int] = (5, 10),
     drop_smallest_sizes: Sequence[int] = (1, 2),
     floors: Sequence[float] = (0.0, 0.5, 0.9),
     params_columns: Sequence[str] | None = None,
     at: Mapping[str, float] | float | None = None,
-    **options: Any,
 ) -> pd.DataFrame:
     """How the answer moves: one row a choice, with the exponents, the compute-optimal exponent
     where the law has one, and the loss predicted at `at`. A choice that is the one asked for is
     left out.
 
     Args:
-      table, law, x, loss, options: as in `fit`.
+      table, law, options: as in `fit`.
       deltas: Huber deltas; least squares and absolute deviations are always tried.
       drop_largest: so many rows of largest loss left out.
       drop_smallest_sizes: so many of the smallest sizes left out.
@@ -111,9 +109,8 @@ def sensitivity(
         name begins with params.
       at: where a loss is predicted.
     """
-    options = options | {"bootstrap": 0, "checks": False}
-    form = known_law(law)
-    losses = numbers(table, loss)
+    form, asked = known_law(law), replace(options or Options(), bootstrap=0, method="auto")
+    x, losses = asked.x, numbers(table, asked.loss or form.target)
     size = x if isinstance(x, str) else x.get("params", "params")
     variants: list[tuple[str, pd.DataFrame, dict[str, Any]]] = [("as asked", table, {})]
     variants += [(f"Huber delta {d:g}", table, {"objective": "huber", "delta": d}) for d in deltas]
@@ -134,7 +131,7 @@ def sensitivity(
     if form.floor:
         least = float(np.nanmin(losses))
         for share in floors:
-            fixed = dict(options.get("fixed") or {}) | {form.floor: share * least}
+            fixed = dict(asked.fixed) | {form.floor: share * least}
             name = f"{form.floor} fixed at {share:g} of the least loss"
             variants.append((name, table, {"fixed": fixed}))
     if params_columns is None:
@@ -146,13 +143,12 @@ def sensitivity(
             renamed = {"params": column}
         variants.append((f"params counted as {column}", table, {"x": renamed}))
     rows = []
-    asked = {"objective": "huber", "delta": 1e-3} | options
     for name, part, changes in variants:
-        if changes and all(asked.get(k) == v for k, v in changes.items()):
+        if changes and all(getattr(asked, k) == v for k, v in changes.items()):
             continue
         row: dict[str, Any] = {"choice": name}
         try:
-            found = fit(part, law, **{"x": x, "loss": loss} | options | changes)
+            found = fit(part, law, replace(asked, **changes), checks=False)
         except UserError as e:
             rows.append(row | {"note": str(e)})
             continue

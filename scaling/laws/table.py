@@ -1,6 +1,6 @@
 """Any table of runs: text, Parquet or JSON, renamed, widened and narrowed as asked.
 
-`read_table` gives a pandas table and sentences about what was left out. Called by `command.py`,
+`read_table` gives a pandas table and sentences about what was left out. Called by `fit_command.py`,
 tests and benchmarks; the fits take any pandas table.
 """
 

@@ -81,12 +81,12 @@ def find(
         return Finding(x, name, None, None, (why, *notes))
     columns = LAWS[law].columns
     over = x if len(columns) == 1 else {column: column for column in columns}
-    scored = None
+    scored, options = None, laws.Options(x=over, delta=delta)
     try:
         if test:
             by = x if len(columns) == 1 or x in columns else "params"
-            scored = laws.holdout(rows, law, x=over, by=by, delta=delta)
-        fitted = laws.fit(rows, law, x=over, delta=delta)
+            scored = laws.holdout(rows, law, options, by=by)
+        fitted = laws.fit(rows, law, options)
         fitted.predict(rows)  # refused when the fit did not converge
     except UserError as error:
         return Finding(x, name, None, None, (f"No law is fitted: {error}", *notes))

@@ -1,6 +1,6 @@
 """The page of `launch.py fit --out`: the fit in words, its tests and tables, its figures.
 
-Takes what `scaling.laws.command.fit_command` made and the figures that `laws.py` drew of it; gives
+Takes what `scaling.laws.fit_command` made and the figures that `laws.py` drew of it; gives
 one HTML document that loads nothing.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from markupsafe import Markup
 
-from scaling.laws.command import Outcome
+from scaling.laws.outcome import Outcome
 from scaling.report.figures import Drawn
 from scaling.report.page import embedded, now, template_of
 

@@ -1,6 +1,6 @@
 """Figures of a law: contours, isoFLOP valleys, envelope, residuals, bootstrap cloud, choices.
 
-Takes what `scaling.laws.command.fit_command` made (or a Fit and its table) and gives `Drawn`s, as
+Takes what `scaling.laws.fit_command` made (or a Fit and its table) and gives `Drawn`s, as
 `figures.py` does. Called by `launch.py fit --out`. Nothing is fitted here.
 """
 
@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scaling import files
 from scaling.errors import UserError
 from scaling.laws import LAWS, Fit
-from scaling.laws.command import Outcome
 from scaling.laws.isoflop import Optimum, isoflop
+from scaling.laws.outcome import Outcome
 from scaling.laws.planning import FLOPS_PER, optimum
 from scaling.report import style
 from scaling.report.figures import Drawn, save

@@ -1,11 +1,13 @@
 """Published tables, read once, with the columns that the laws call for."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from scaling.laws.options import FitRequest, PlanRequest, read
 from scaling.laws.table import read_table
 
 PUBLISHED = pathlib.Path(__file__).parent.parent / "data" / "published"
@@ -36,3 +38,13 @@ def isoflop_runs() -> pd.DataFrame:
 def published(name: str, **options: str) -> pd.DataFrame:
     """Another published table."""
     return read_table(PUBLISHED / name, **options).rows
+
+
+def fit_request(**typed: Any) -> FitRequest:
+    """What `launch.py fit` would ask with these flags."""
+    return read(FitRequest, typed)
+
+
+def plan_request(**typed: Any) -> PlanRequest:
+    """Likewise, `launch.py plan`."""
+    return read(PlanRequest, typed)

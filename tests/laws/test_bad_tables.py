@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from scaling.errors import UserError
-from scaling.laws import fit
+from scaling.laws import Options, fit
 from scaling.laws.rows import clusters, labels
 
 
@@ -28,9 +28,9 @@ def test_missing_law_and_parameter() -> None:
     ):
         fit(runs(), "chinchila")
     with pytest.raises(UserError, match="choose from huber, squares, absolute, asymmetric"):
-        fit(runs(), objective="hubert")
+        fit(runs(), options=Options(objective="hubert"))
     with pytest.raises(UserError, match="no parameter alfa"):
-        fit(runs(), fixed={"alfa": 0.3})
+        fit(runs(), options=Options(fixed={"alfa": 0.3}))
 
 
 def test_cells_that_are_no_numbers() -> None:
@@ -56,7 +56,7 @@ def test_zeros_and_negatives(value: float) -> None:
 def test_losses_that_are_not_finite_are_left_out_and_named(value: float | None) -> None:
     table = runs()
     table.loc[[1, 5], "loss"] = value
-    found = fit(table, bootstrap=20)
+    found = fit(table, options=Options(bootstrap=20))
     assert found.n == 10
     assert found.dropped == 2
     assert any("2 rows without a finite loss" in flag for flag in found.flags)
@@ -80,7 +80,7 @@ def test_two_points() -> None:
 
 
 def test_as_many_points_as_parameters_has_no_interval() -> None:
-    found = fit(runs(sizes=3, seeds=1), bootstrap=50)
+    found = fit(runs(sizes=3, seeds=1), options=Options(bootstrap=50))
     assert not found.intervals
     assert found.method == "none"
     assert any("the noise is unknown" in flag for flag in found.flags)
@@ -89,14 +89,14 @@ def test_as_many_points_as_parameters_has_no_interval() -> None:
 
 
 def test_three_sizes_with_seeds_cannot_show_lack_of_fit() -> None:
-    found = fit(runs(sizes=3, seeds=4), bootstrap=50)
+    found = fit(runs(sizes=3, seeds=4), options=Options(bootstrap=50))
     assert found.intervals
     assert any("lack of fit cannot be seen" in flag for flag in found.flags)
 
 
 def test_copies_of_runs_count_once() -> None:
     table = runs()
-    found = fit(pd.concat([table, table.iloc[:4]]), bootstrap=0)
+    found = fit(pd.concat([table, table.iloc[:4]]), options=Options(bootstrap=0))
     assert found.n == 12
     assert found.dropped == 4
     assert any("4 rows are exact copies" in flag for flag in found.flags)
@@ -110,7 +110,7 @@ def test_equal_losses() -> None:
 def test_loss_that_rises_with_size_is_said_not_to_follow_the_law() -> None:
     table = runs()
     table["loss"] = 1 + 0.01 * np.log(table.params)
-    found = fit(table, bootstrap=0)
+    found = fit(table, options=Options(bootstrap=0))
     assert found.status != "interior"
     assert found.flags
 
@@ -119,14 +119,14 @@ def test_pure_power_law_does_not_identify_a_floor() -> None:
     table = runs(noise=0.0)
     noise = np.random.default_rng(1).normal(size=len(table))
     table["loss"] = 30 * table.params**-0.25 * np.exp(0.01 * noise)
-    found = fit(table, bootstrap=200)
+    found = fit(table, options=Options(bootstrap=200))
     assert "E" in found.unidentified
     assert found.status == "unidentified"
 
 
 def test_a_standard_deviation_must_be_positive() -> None:
     with pytest.raises(UserError, match="positive standard deviations"):
-        fit(runs().assign(sd=0.0), sd="sd")
+        fit(runs().assign(sd=0.0), options=Options(sd="sd"))
 
 
 def test_a_row_without_a_cluster_stands_alone() -> None:
@@ -142,9 +142,9 @@ def test_a_row_without_a_cluster_stands_alone() -> None:
 def test_one_cluster_gives_no_intervals() -> None:
     table = runs().assign(trunk="x")
     with pytest.raises(UserError, match="all rows are of one cluster"):
-        fit(table, cluster="trunk", bootstrap=20)
-    assert not fit(table, cluster="trunk", bootstrap=0).intervals
+        fit(table, options=Options(cluster="trunk", bootstrap=20))
+    assert not fit(table, options=Options(cluster="trunk", bootstrap=0)).intervals
     # Without any, each row is its own.
-    alone = fit(table.assign(trunk=None), cluster="trunk", bootstrap=20)
+    alone = fit(table.assign(trunk=None), options=Options(cluster="trunk", bootstrap=20))
     assert "12 clusters" in alone.method
     assert all(high > low for low, high in alone.intervals.values())

@@ -12,9 +12,10 @@ import pytest
 
 from scaling.errors import UserError
 from scaling.laws import Fit
-from scaling.laws.command import fit_command, plan_command
+from scaling.laws.fit_command import fit_command
+from scaling.laws.plan_command import plan_command
 from scaling.records import find_runs
-from tests.laws.conftest import PUBLISHED
+from tests.laws.conftest import PUBLISHED, fit_request, plan_request
 
 CHINCHILLA = {
     "table": str(PUBLISHED / "chinchilla_epoch.csv"),
@@ -26,7 +27,7 @@ CHINCHILLA = {
 
 
 def test_fit_then_plan(tmp_path: pathlib.Path) -> None:
-    made = fit_command(**CHINCHILLA, bootstrap=60, out=str(tmp_path))
+    made = fit_command(fit_request(**CHINCHILLA, bootstrap=60, out=str(tmp_path)))
     values = json.loads((tmp_path / "fit.json").read_text())
     for key in (
         "law", "params", "intervals", "level", "method", "objective", "n", "dropped", "status",
@@ -39,9 +40,15 @@ def test_fit_then_plan(tmp_path: pathlib.Path) -> None:
     assert any("left out" in flag for flag in values["flags"])
     assert Fit.from_json((tmp_path / "fit.json").read_text()) == made.fits[""]
     planned = plan_command(
-        fit=str(tmp_path), flops=1e21, inference_tokens=1e11, design=True, budget=1e22,
-        out=str(tmp_path / "plan"),
-    )  # fmt: skip
+        plan_request(
+            fit=str(tmp_path),
+            flops=1e21,
+            inference_tokens=1e11,
+            design=True,
+            budget=1e22,
+            out=str(tmp_path / "plan"),
+        )
+    )
     assert {p.name for p in planned.files} == {"plan.json", "ladder.py", "design.csv"}
     assert "90% interval" in planned.text
     assert "FLOPs = 6 x params x tokens" in planned.text.splitlines()[0]
@@ -56,7 +63,7 @@ def test_fit_then_plan(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("base", ["configs.lm", "configs.tiny"])
 def test_the_planned_ladder_trains(base: str, tmp_path: pathlib.Path) -> None:
     """From a fit to a plan of a few steps to a trained run, as at the command line."""
-    fit_command(**CHINCHILLA, bootstrap=40, out=str(tmp_path))
+    fit_command(fit_request(**CHINCHILLA, bootstrap=40, out=str(tmp_path)))
     for command in (
         ["plan", f"--fit={tmp_path}", "--flops=1e8", "--rungs=2", f"--base={base}",
          f"--out={tmp_path}"],
@@ -78,9 +85,17 @@ def test_the_planned_ladder_trains(base: str, tmp_path: pathlib.Path) -> None:
 
 def test_one_fit_for_each_value(tmp_path: pathlib.Path) -> None:
     made = fit_command(
-        table=str(PUBLISHED / "gemstones_hot.jsonl"), law="power_floor", x="tokens",
-        columns="loss=final_loss", by="width", where="width < 600", bootstrap=0, out=str(tmp_path),
-    )  # fmt: skip
+        fit_request(
+            table=str(PUBLISHED / "gemstones_hot.jsonl"),
+            law="power_floor",
+            x="tokens",
+            columns="loss=final_loss",
+            by="width",
+            where="width < 600",
+            bootstrap=0,
+            out=str(tmp_path),
+        )
+    )
     assert set(made.fits) == {p.name for p in tmp_path.iterdir()}
     assert len(made.fits) >= 2
 
@@ -91,12 +106,12 @@ def test_a_group_that_cannot_be_fitted_is_told_and_the_others_go_on(tmp_path: pa
     table = pd.concat([whole, whole.assign(moe=None), whole.iloc[:2].assign(moe="half")])
     table.to_csv(tmp_path / "runs.csv", index=False)
     options = {"table": str(tmp_path / "runs.csv"), "by": "moe", "bootstrap": 0}
-    made = fit_command(**options)
+    made = fit_command(fit_request(**options))
     assert list(made.fits) == ["on", "None"]
     assert "moe = half\nnot fitted: power_floor has 3 free parameters" in made.text
-    assert fit_command(**options, where="moe == None").fits.keys() == {"None"}
+    assert fit_command(fit_request(**options, where="moe == None")).fits.keys() == {"None"}
     with pytest.raises(UserError, match="--by: no group can be fitted; moe = half: "):
-        fit_command(**options, where="moe == 'half'")
+        fit_command(fit_request(**options, where="moe == 'half'"))
 
 
 def test_runs_that_are_no_repeats_are_told(tmp_path: pathlib.Path) -> None:
@@ -114,7 +129,11 @@ def test_runs_that_are_no_repeats_are_told(tmp_path: pathlib.Path) -> None:
     options = {"table": str(tmp_path / "runs.csv"), "bootstrap": 20}
 
     def told(**more: str) -> list[str]:
-        return [line for line in fit_command(**options, **more).text.splitlines() if "--" in line]
+        return [
+            line
+            for line in fit_command(fit_request(**options, **more)).text.splitlines()
+            if "--" in line
+        ]
 
     lr, trunks = told()
     assert "rows of equal params differ in optim.peak_lr and are" in lr
@@ -126,27 +145,34 @@ def test_runs_that_are_no_repeats_are_told(tmp_path: pathlib.Path) -> None:
 
 def test_preregister_and_score(tmp_path: pathlib.Path) -> None:
     fit_command(
-        **CHINCHILLA, bootstrap=60, preregister="params=1.618e10,tokens=5.18e10", out=str(tmp_path)
+        fit_request(
+            **CHINCHILLA,
+            bootstrap=60,
+            preregister="params=1.618e10,tokens=5.18e10",
+            out=str(tmp_path),
+        )
     )
     assert (tmp_path / "prediction.json").is_file()
     options = {k: v for k, v in CHINCHILLA.items() if k not in ("law", "where")}
     with pytest.raises(UserError, match="no finished run"):
-        fit_command(**options, where="params < 1e9", score=str(tmp_path / "prediction.json"))
+        fit_command(
+            fit_request(**options, where="params < 1e9", score=str(tmp_path / "prediction.json"))
+        )
 
 
 def test_what_is_wrong_is_named(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match="exactly one of --table"):
-        fit_command()
+        fit_command(fit_request())
     with pytest.raises(UserError, match="no law kaplann"):
-        fit_command(**CHINCHILLA, compare="kaplan,kaplann")
+        fit_command(fit_request(**CHINCHILLA, compare="kaplan,kaplann"))
     with pytest.raises(UserError, match="no such table"):
-        fit_command(table=str(tmp_path / "none.csv"))
+        fit_command(fit_request(table=str(tmp_path / "none.csv")))
     with pytest.raises(UserError, match=r"launch\.py report"):
-        fit_command(workdir=str(tmp_path))
+        fit_command(fit_request(workdir=str(tmp_path)))
     with pytest.raises(UserError, match="no such fit"):
-        plan_command(fit=str(tmp_path), flops=1e21)
+        plan_command(plan_request(fit=str(tmp_path), flops=1e21))
     (tmp_path / "fit.json").write_text("{}")
     with pytest.raises(UserError, match=r"no fit\.json"):
-        plan_command(fit=str(tmp_path), flops=1e21)
+        plan_command(plan_request(fit=str(tmp_path), flops=1e21))
     with pytest.raises(UserError, match="level"):
-        fit_command(**CHINCHILLA, level=1.5)
+        fit_command(fit_request(**CHINCHILLA, level=1.5))

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
-from scaling.laws.command import fit_command
+from scaling.laws.fit_command import fit_command
 from scaling.laws.rows import groups, numbers
 from scaling.laws.table import read_file, read_table, shape_table
 from scaling.laws.text_tables import read_text
-from tests.laws.conftest import PUBLISHED
+from tests.laws.conftest import PUBLISHED, fit_request
 
 UNITS = {"": 0, "k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12, " million": 6, " billion": 9}
 
@@ -272,7 +272,7 @@ def test_a_fit_says_how_its_table_was_read(tmp_path: pathlib.Path) -> None:
     rows = [f"{p / 1e6:.1f}M;{1.5 + 40 * p**-0.3:.5f}".replace(".", ",") for p in sizes]
     (tmp_path / "runs.csv").write_text("Größe;Verlust\n" + "\n".join(rows), encoding="cp1252")
     options = {"table": str(tmp_path / "runs.csv"), "columns": "params=Größe,loss=#2"}
-    made = fit_command(**options, bootstrap=0)
+    made = fit_command(fit_request(**options, bootstrap=0))
     assert made.fits[""].params["alpha"] == pytest.approx(0.3, rel=0.02)
     line = made.text.splitlines()[1]
     assert line.startswith('read as: Windows-1252; cells separated by ";"; ')

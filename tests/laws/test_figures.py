@@ -8,16 +8,17 @@ import pytest
 from matplotlib.contour import ContourSet
 
 from scaling.errors import UserError
-from scaling.laws import fit
-from scaling.laws.command import fit_command
+from scaling.laws import Options, fit
+from scaling.laws.fit_command import fit_command
 from scaling.laws.isoflop import isoflop, porian_noise
 from scaling.laws.selection import sensitivity
 from scaling.report import laws
+from tests.laws.conftest import fit_request
 from tests.laws.test_command import CHINCHILLA
 
 
 def test_all_figures_of_a_fit(tmp_path: pathlib.Path) -> None:
-    made = fit_command(**CHINCHILLA, bootstrap=60, approaches=True)
+    made = fit_command(fit_request(**CHINCHILLA, bootstrap=60, approaches=True))
     paths = laws.write(made, tmp_path)
     names = {p.name.removesuffix(".png") for p in paths if p.suffix == ".png"}
     assert names == {
@@ -35,7 +36,7 @@ def test_all_figures_of_a_fit(tmp_path: pathlib.Path) -> None:
 
 
 def test_contours_fill_the_axes(chinchilla_240: pd.DataFrame) -> None:
-    drawn = laws.contours(fit(chinchilla_240, "chinchilla", bootstrap=20), chinchilla_240)
+    drawn = laws.contours(fit(chinchilla_240, "chinchilla", Options(bootstrap=20)), chinchilla_240)
     axes = drawn.figure.axes[0]
     (lines,) = (c for c in axes.collections if isinstance(c, ContourSet))
     ends = np.concatenate([path.vertices for path in lines.get_paths() if len(path.vertices)])
@@ -63,4 +64,4 @@ def test_choices_show_the_exponent(chinchilla_240: pd.DataFrame) -> None:
 
 def test_no_cloud_without_draws(chinchilla_240: pd.DataFrame) -> None:
     with pytest.raises(UserError, match="two fitted parameters and draws"):
-        laws.cloud(fit(chinchilla_240, "chinchilla", bootstrap=0))
+        laws.cloud(fit(chinchilla_240, "chinchilla", Options(bootstrap=0)))

@@ -1,6 +1,5 @@
 """Absurd values of every flag of `fit` and `plan`: one line that names the flag, before any fit."""
 
-import inspect
 import json
 import math
 import os
@@ -14,8 +13,12 @@ import pandas as pd
 import pytest
 
 from scaling.errors import UserError
-from scaling.laws.command import fit_command, plan_command
+from scaling.laws import Options
 from scaling.laws.extrapolation import holdout
+from scaling.laws.fit_command import fit_command
+from scaling.laws.options import FitRequest, PlanRequest, hints, read
+from scaling.laws.plan_command import plan_command
+from tests.laws.conftest import fit_request
 
 NAN, INF = math.nan, math.inf
 FIT: dict[str, list[Any]] = {
@@ -80,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         "fit": {"bootstrap": 60}, "bare": {"bootstrap": 0}, "few": {"bootstrap": 20},
         "power": {"law": "power_floor", "bootstrap": 20},
     }.items():  # fmt: skip
-        fit_command(**table, **{"law": "chinchilla"} | options, out=str(folder / name))
+        fit_command(fit_request(**table, **{"law": "chinchilla"} | options, out=str(folder / name)))
         (folder / name / "fit.json").rename(folder / f"{name}.json")
     return folder
 
@@ -93,9 +96,17 @@ def _cases(flags: dict[str, list[Any]]) -> list[Any]:
     ]
 
 
+def _fit(typed: dict[str, Any]) -> None:
+    fit_command(read(FitRequest, typed))
+
+
+def _plan(typed: dict[str, Any]) -> None:
+    plan_command(read(PlanRequest, typed))
+
+
 def _refused(command: Any, flag: str, options: dict[str, Any]) -> str:
     with pytest.raises(UserError) as error:
-        command(**options)
+        command(options)
     message = str(error.value)
     assert f"--{flag}" in message
     assert "\n" not in message
@@ -108,7 +119,7 @@ def test_fit(
 ) -> None:
     monkeypatch.chdir(folder)
     before = set(folder.rglob("*"))
-    _refused(fit_command, flag, {"table": "runs.csv", "bootstrap": 20} | options)
+    _refused(_fit, flag, {"table": "runs.csv", "bootstrap": 20} | options)
     assert set(folder.rglob("*")) == before
 
 
@@ -117,16 +128,15 @@ def test_plan(
     flag: str, options: dict[str, Any], folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    _refused(plan_command, flag, {"fit": "fit.json", "flops": 1e18} | options)
+    _refused(_plan, flag, {"fit": "fit.json", "flops": 1e18} | options)
 
 
 def test_every_flag_is_tried() -> None:
-    def flags(command: Any) -> set[str]:
-        parameters = inspect.signature(command).parameters.values()
-        return {p.name for p in parameters if p.annotation is not bool}
+    def flags(record: type) -> set[str]:
+        return {name for name, kind in hints(record).items() if kind is not bool}
 
-    assert flags(fit_command) == set(FIT)
-    assert flags(plan_command) | {"design"} == set(PLAN)
+    assert flags(FitRequest) == set(FIT)
+    assert flags(PlanRequest) | {"design"} == set(PLAN)
 
 
 def test_what_is_wrong_is_said_before_jax_is_imported(folder: pathlib.Path) -> None:
@@ -138,11 +148,12 @@ def test_what_is_wrong_is_said_before_jax_is_imported(folder: pathlib.Path) -> N
     code = f"""
 import math, sys
 from scaling.errors import UserError
-from scaling.laws.command import fit_command, plan_command
+from scaling.laws.fit_command import fit_command
+from scaling.laws.options import FitRequest, read
 nan, inf = math.nan, math.inf
 for options in {wrong}:
     try:
-        fit_command(**{{"table": "runs.csv"}} | options)
+        fit_command(read(FitRequest, {{"table": "runs.csv"}} | options))
     except UserError:
         continue
     sys.exit(f"not refused: {{options}}")
@@ -181,13 +192,15 @@ def test_tables_of_other_lengths_find_the_programs_of_an_earlier_process(
 
 def test_a_fit_without_resamples_says_what_to_type(folder: pathlib.Path) -> None:
     options = {"fit": str(folder / "bare.json"), "flops": 1e18}
-    message = _refused(plan_command, "fit", options)
+    message = _refused(_plan, "fit", options)
     assert "--bootstrap=0" in message
     assert "`launch.py fit`" in message
 
 
 def test_a_fit_without_intervals_prints_none(folder: pathlib.Path) -> None:
-    text = fit_command(table=str(folder / "runs.csv"), law="chinchilla", bootstrap=0).text
+    text = fit_command(
+        fit_request(table=str(folder / "runs.csv"), law="chinchilla", bootstrap=0)
+    ).text
     assert "nan" not in text
     assert "[" not in text
     assert "no intervals" in text
@@ -204,9 +217,14 @@ def test_none_is_a_group_and_no_size(folder: pathlib.Path, tmp_path: pathlib.Pat
              for row in table.drop(columns="empty").to_dict("records")]  # fmt: skip
     (tmp_path / "runs.jsonl").write_text("\n".join(lines))
     made = fit_command(
-        table=str(tmp_path / "runs.jsonl"), law="chinchilla", bootstrap=0, by="b2",
-        out=str(tmp_path / "out"),
-    )  # fmt: skip
+        fit_request(
+            table=str(tmp_path / "runs.jsonl"),
+            law="chinchilla",
+            bootstrap=0,
+            by="b2",
+            out=str(tmp_path / "out"),
+        )
+    )
     assert list(made.fits) == ["0.95", "0.9500000000000001", "0.99", "None"]
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(made.folders.values())
     assert len(made.folders) == 4
@@ -215,9 +233,9 @@ def test_none_is_a_group_and_no_size(folder: pathlib.Path, tmp_path: pathlib.Pat
     assert floors[1] > floors[0]
     # A run without a size is among the rest, and is said to be.
     sized = table[table.b2.isna() | (table.b2 == 0.99)]
-    told = holdout(sized, "chinchilla", x={}, by="b2", bootstrap=20)
+    told = holdout(sized, "chinchilla", Options(x={}, bootstrap=20), by="b2")
     assert len(told.held_out) == 24
     assert told.fit.n == 24
     assert "24 runs whose b2 is None; at 0.99" in told.sentence
     with pytest.raises(UserError, match=r"all 24 runs have the same b2 \(0\.99\)"):
-        holdout(table[table.b2 == 0.99], "chinchilla", x={}, by="b2", bootstrap=20)
+        holdout(table[table.b2 == 0.99], "chinchilla", Options(x={}, bootstrap=20), by="b2")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.laws import LAWS, fit, forms
+from scaling.laws import LAWS, Options, fit, forms
 from scaling.laws.law import Law
 
 TRUE: dict[str, dict[str, float]] = {
@@ -129,7 +129,7 @@ def test_every_law_is_tested() -> None:
     ],
 )
 def test_parameters_return(name: str) -> None:
-    found = fit(made_by(LAWS[name]), name, x="x", bootstrap=0)
+    found = fit(made_by(LAWS[name]), name, Options(x="x", bootstrap=0))
     assert found.status == "interior", found
     for parameter, value in TRUE[name].items():
         assert found.params[parameter] == pytest.approx(value, rel=1e-6), parameter

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from scaling.errors import UserError
-from scaling.laws import Fit, fit
+from scaling.laws import Fit, Options, fit
+from scaling.laws.design import design
 from scaling.laws.isoflop import parametric, side_by_side
-from scaling.laws.planning import design, plan
+from scaling.laws.planning import plan
 from scaling.laws.rungs import read_base, rungs, shape_of, study_file
 from scaling.studies.study import load_config, load_study
 
@@ -17,7 +18,7 @@ from scaling.studies.study import load_config, load_study
 @pytest.fixture(scope="module")
 def found(chinchilla_240: pd.DataFrame) -> Fit:
     """The published table, fitted."""
-    return fit(chinchilla_240, "chinchilla", bootstrap=200)
+    return fit(chinchilla_240, "chinchilla", Options(bootstrap=200))
 
 
 def test_plan_is_the_closed_form_optimum(found: Fit) -> None:
@@ -58,7 +59,7 @@ def test_far_extrapolation_is_said(found: Fit) -> None:
 
 
 def test_plan_refuses_a_law_without_tokens(chinchilla_240: pd.DataFrame) -> None:
-    one = fit(chinchilla_240, "compute", bootstrap=0)
+    one = fit(chinchilla_240, "compute", Options(bootstrap=0))
     with pytest.raises(UserError, match="needs a law of params and tokens"):
         plan(one, 1e21)
 
@@ -78,7 +79,7 @@ def test_designed_runs_do_shrink_the_interval(found: Fit, chinchilla_240: pd.Dat
     noise = np.random.default_rng(0).normal(size=len(repeated))
     loss = found.draws(repeated)[0] * np.exp(found.noise.sd * noise)
     both = pd.concat([chinchilla_240, repeated.assign(loss=loss)], ignore_index=True)
-    after = fit(both, "chinchilla", bootstrap=200)
+    after = fit(both, "chinchilla", Options(bootstrap=200))
     params = parametric(found).at(1e24)[0]
     target = {"params": params, "tokens": 1e24 / 6 / params}
 

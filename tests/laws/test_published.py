@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.laws import Fit, fit
+from scaling.laws import Fit, Options, fit
 from scaling.laws.isoflop import isoflop, porian_noise
 from tests.laws.conftest import published
 
@@ -18,7 +18,7 @@ def optimal(found: Fit) -> float:
 
 
 def test_chinchilla_minimum(chinchilla_240: pd.DataFrame) -> None:
-    found = fit(chinchilla_240, "chinchilla", bootstrap=0)
+    found = fit(chinchilla_240, "chinchilla", Options(bootstrap=0))
     assert found.n == 240
     assert found.status == "interior"
     assert found.objective <= 1.01827401781e-3
@@ -31,7 +31,7 @@ def test_chinchilla_minimum(chinchilla_240: pd.DataFrame) -> None:
 def test_chinchilla_least_absolute_deviations_give_the_printed_point(
     chinchilla_240: pd.DataFrame,
 ) -> None:
-    found = fit(chinchilla_240, "chinchilla", objective="absolute", bootstrap=0)
+    found = fit(chinchilla_240, "chinchilla", Options(objective="absolute", bootstrap=0))
     printed = {"A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
     for name, value in printed.items():
         assert found.params[name] == pytest.approx(value, rel=2e-4)
@@ -44,26 +44,26 @@ def test_chinchilla_least_absolute_deviations_give_the_printed_point(
 def test_chinchilla_delta_table(
     chinchilla_240: pd.DataFrame, delta: float, exponent: float
 ) -> None:
-    found = fit(chinchilla_240, "chinchilla", delta=delta, bootstrap=0)
+    found = fit(chinchilla_240, "chinchilla", Options(delta=delta, bootstrap=0))
     assert optimal(found) == pytest.approx(exponent, abs=5.1e-5)
 
 
 def test_chinchilla_least_squares_and_all_points(
     chinchilla_240: pd.DataFrame, chinchilla_245: pd.DataFrame
 ) -> None:
-    squares = fit(chinchilla_240, "chinchilla", objective="squares", bootstrap=0)
+    squares = fit(chinchilla_240, "chinchilla", Options(objective="squares", bootstrap=0))
     assert optimal(squares) == pytest.approx(0.5298, abs=5.1e-5)
-    everything = fit(chinchilla_245, "chinchilla", bootstrap=0)
+    everything = fit(chinchilla_245, "chinchilla", Options(bootstrap=0))
     assert optimal(everything) == pytest.approx(0.5646, abs=5.1e-5)
     assert any("outliers decide beta: 5 rows" in flag for flag in everything.flags)
-    both = fit(chinchilla_245, "chinchilla", objective="squares", bootstrap=0)
+    both = fit(chinchilla_245, "chinchilla", Options(objective="squares", bootstrap=0))
     assert optimal(both) == pytest.approx(0.6219, abs=5.1e-5)
 
 
 @pytest.mark.slow
 def test_chinchilla_bootstrap_standard_errors(chinchilla_240: pd.DataFrame) -> None:
     """Seed 42 draws the published resamples, so the errors agree far within their own scatter."""
-    found = fit(chinchilla_240, "chinchilla", bootstrap=4000, level=0.95, seed=42)
+    found = fit(chinchilla_240, "chinchilla", Options(bootstrap=4000, level=0.95, seed=42))
     errors = {"A": 124.52, "B": 1293.28, "E": 0.02566, "alpha": 0.01540, "beta": 0.02060}
     for name, value in errors.items():
         assert found.errors[name] == pytest.approx(value, rel=0.02)
@@ -92,7 +92,7 @@ def gemstones(name: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", GEMSTONES)
 def test_gemstones_optima(name: str) -> None:
-    found = fit(gemstones(name), "chinchilla", bootstrap=0)
+    found = fit(gemstones(name), "chinchilla", Options(bootstrap=0))
     p = found.params
     values, objective = GEMSTONES[name]
     ours = [p["alpha"], p["beta"], np.log(p["A"]), np.log(p["B"]), np.log(p["E"])]
@@ -103,17 +103,17 @@ def test_gemstones_optima(name: str) -> None:
 
 def test_gemstones_true_minima_at_a_smaller_delta() -> None:
     """The published points at delta 1e-4 are no minima: an optimiser stopped beside its start."""
-    hot = fit(gemstones("hot"), "chinchilla", delta=1e-4, bootstrap=0)
+    hot = fit(gemstones("hot"), "chinchilla", Options(delta=1e-4, bootstrap=0))
     assert hot.objective < 2.076018e-4
     assert optimal(hot) == pytest.approx(0.7134, abs=5.1e-5)
-    cool = fit(gemstones("cool_end"), "chinchilla", delta=1e-4, bootstrap=0)
+    cool = fit(gemstones("cool_end"), "chinchilla", Options(delta=1e-4, bootstrap=0))
     assert cool.objective <= 2.047791e-4 < 2.059406e-4
     assert optimal(cool) == pytest.approx(0.6609, abs=5.1e-5)
 
 
 @pytest.mark.parametrize("name", ["hot", pytest.param("cool_end", marks=pytest.mark.slow)])
 def test_gemstones_width_and_depth_do_not_identify_the_floor(name: str) -> None:
-    found = fit(gemstones(name), "width_depth_tokens", cluster="run_name", bootstrap=60)
+    found = fit(gemstones(name), "width_depth_tokens", Options(cluster="run_name", bootstrap=60))
     assert "E" in found.unidentified
     assert found.status == "unidentified"
     assert any(flag.startswith("E = ") and "not identified" in flag for flag in found.flags)
@@ -128,7 +128,7 @@ STAGE_1 = {
 
 def test_data_constrained_second_stage() -> None:
     table = published("data_constrained_fit182.csv")
-    found = fit(table, "data_constrained", loss="val_loss", fixed=STAGE_1, bootstrap=100)
+    found = fit(table, "data_constrained", Options(loss="val_loss", fixed=STAGE_1, bootstrap=100))
     assert found.n == 182
     assert found.objective <= 0.0158047
     assert found.params["R_D"] == pytest.approx(95.37, abs=0.01)
@@ -141,14 +141,14 @@ def test_data_constrained_published_point() -> None:
     """The law itself: its objective at the published point is the published one."""
     table = published("data_constrained_fit182.csv")
     given = STAGE_1 | {"R_D": 15.3878}
-    found = fit(table, "data_constrained", loss="val_loss", fixed=given, bootstrap=0)
+    found = fit(table, "data_constrained", Options(loss="val_loss", fixed=given, bootstrap=0))
     assert found.params["R_N"] == pytest.approx(5.31, abs=0.02)
     assert found.objective == pytest.approx(0.015825935, abs=1e-8)
 
 
 def test_data_constrained_outliers_decide() -> None:
     table = published("data_constrained.csv")
-    found = fit(table, "data_constrained", loss="val_loss", fixed=STAGE_1, bootstrap=0)
+    found = fit(table, "data_constrained", Options(loss="val_loss", fixed=STAGE_1, bootstrap=0))
     assert found.n == 296
     assert any("outliers decide R_D" in flag for flag in found.flags)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from scaling.errors import UserError
-from scaling.laws import Fit, fit, holdout
+from scaling.laws import Fit, Options, fit, holdout
 
 
 def quick_start(seed: int, noise: float = 0.003) -> pd.DataFrame:
@@ -17,14 +17,14 @@ def quick_start(seed: int, noise: float = 0.003) -> pd.DataFrame:
 
 
 def test_exact_table_gives_its_parameters_back() -> None:
-    found = fit(quick_start(0, noise=0.0), bootstrap=0)
+    found = fit(quick_start(0, noise=0.0), options=Options(bootstrap=0))
     np.testing.assert_allclose(
         [found.params[n] for n in ("E", "A", "alpha")], [1.2, 30, 0.25], rtol=1e-6
     )
 
 
 def test_json_round_trip_keeps_predictions() -> None:
-    found = fit(quick_start(1), bootstrap=50)
+    found = fit(quick_start(1), options=Options(bootstrap=50))
     again = Fit.from_json(found.to_json())
     assert again == found
     one, two = found.predict([1e8, 1e9]), again.predict([1e8, 1e9])
@@ -34,7 +34,7 @@ def test_json_round_trip_keeps_predictions() -> None:
 
 
 def test_holdout_leaves_the_largest_out() -> None:
-    result = holdout(quick_start(2), bootstrap=200)
+    result = holdout(quick_start(2), options=Options(bootstrap=200))
     assert result.fit.n == 12
     assert len(result.held_out) == 1
     assert result.fit.ranges["x"] == (1e5, 3e6)
@@ -44,4 +44,4 @@ def test_holdout_leaves_the_largest_out() -> None:
 
 def test_missing_column_names_the_nearest() -> None:
     with pytest.raises(UserError, match='did you mean "params"'):
-        fit(quick_start(0), x="parms")
+        fit(quick_start(0), options=Options(x="parms"))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from scaling.errors import UserError
-from scaling.laws import fit
+from scaling.laws import Options, fit
 from scaling.laws.registration import preregister, score
 from scaling.laws.selection import compare, sensitivity
 
@@ -20,7 +20,7 @@ def with_floor() -> pd.DataFrame:
 
 
 def test_the_true_form_wins() -> None:
-    table = compare(with_floor(), ["power", "power_floor"], bootstrap=50)
+    table = compare(with_floor(), ["power", "power_floor"], Options(bootstrap=50))
     assert table.law[0] == "power_floor"
     assert table.aicc.idxmin() == 0
     assert table.bic.idxmin() == 0
@@ -29,7 +29,7 @@ def test_the_true_form_wins() -> None:
 
 
 def test_a_law_that_cannot_be_fitted_is_told_not_raised() -> None:
-    table = compare(with_floor(), ["power_floor", "chinchilla"], bootstrap=50)
+    table = compare(with_floor(), ["power_floor", "chinchilla"], Options(bootstrap=50))
     assert "tokens" in table.set_index("law").note["chinchilla"]
 
 
@@ -57,9 +57,14 @@ def test_choices_that_were_made_are_not_tried_again() -> None:
     kinds = {"huber": "Huber delta 0.01", "squares": "least squares"}
     for objective, name in kinds.items():
         table = sensitivity(
-            with_floor(), "power_floor", deltas=(1e-2,), drop_largest=(), drop_smallest_sizes=(),
-            floors=(), objective=objective, delta=1e-2,
-        )  # fmt: skip
+            with_floor(),
+            "power_floor",
+            Options(objective=objective, delta=1e-2),
+            deltas=(1e-2,),
+            drop_largest=(),
+            drop_smallest_sizes=(),
+            floors=(),
+        )
         others = {*kinds.values(), "absolute deviations", "as asked"} - {name}
         assert set(table.choice) == others
 
@@ -75,7 +80,9 @@ def test_the_convention_of_counting_params_is_one_of_the_choices() -> None:
 def test_prediction_is_scored_and_a_change_is_seen() -> None:
     table = with_floor()
     known = table[table.params < 5e8]
-    text = preregister(fit(known, bootstrap=200), {"params": 1e9}, table=known, when="2026-01-01")
+    text = preregister(
+        fit(known, options=Options(bootstrap=200)), {"params": 1e9}, table=known, when="2026-01-01"
+    )
     done = score(text, table)
     assert done.within
     assert "within the interval" in done.sentence

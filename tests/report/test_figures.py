@@ -27,7 +27,7 @@ def frame(width_study):
 
 @pytest.fixture(scope="module")
 def scored(frame):
-    return laws.holdout(frame, x="params")
+    return laws.holdout(frame, options=laws.Options(x="params"))
 
 
 # ---- which axis
