@@ -7,6 +7,19 @@ prepared set of images with labels.
 import ml_collections
 
 from scaling.config import base_config, is_debug
+from scaling.studies.ladder import Recipe
+
+# How a member of the family grows with its width: one block a stage at any width. Learning rate and
+# batch are those of the base at every size; nobody has swept them.
+RECIPE = Recipe(
+    aspect=float("inf"),
+    min_depth=1,
+    base_width=16,
+    lr=1e-2,
+    lr_exponent=0.0,
+    batch_size=32,
+    units_per_param=1.0,
+)
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

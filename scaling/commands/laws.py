@@ -18,6 +18,8 @@ from scaling.commands.tables import given_study
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
+    from scaling.laws.options import PlanRequest
+    from scaling.laws.plan_command import Models
     from scaling.records import RunDirectory
 
 _DEFINE: dict[type, Callable[..., Any]] = {
@@ -80,15 +82,19 @@ FIT_HELP = {
 }
 PLAN_HELP = {
     "fit": "fit.json, or its folder",
-    "flops": "training budget of the planned run, as 6 x params x tokens",
-    "inference_tokens": "tokens read or written after training",
-    "unique_tokens": "distinct tokens that there are, for a law that knows them (data_constrained)",
+    "flops": "training budget of the planned run",
+    "inference_units": "tokens, images, ... that are read or made after training",
+    "unique_units": "distinct ones that there are, for a law that knows them (data_constrained)",
     "level": "of the intervals; default: the fit's",
     "design": "propose runs that shrink the interval most",
     "budget": "FLOPs for those runs",
     "rungs": "sizes of the ladder, the last the plan's",
-    "base": "config that the ladder changes, e.g. configs.lm or configs/lm.py",
-    "vocab": "its vocabulary; default: as it says, or bytes",
+    "recipe": "makes the models, e.g. configs.tiny:RECIPE; default: the usual shapes of the base's "
+    "family, 6 FLOPs a param and token",
+    "base": "config that the ladder changes, e.g. configs.lm or configs/lm.py; default: the "
+    "recipe's",
+    "sizes": "of the data, which the model is built for, where neither base nor data say them, by "
+    "name: 'classes=10,...'",
     "out": "folder of plan.json, ladder.py and design.csv",
 }
 
@@ -180,8 +186,38 @@ def _plan() -> int:
     from scaling.laws.plan_command import plan_command
 
     _prepare_engine()
-    print(plan_command(_typed(PlanRequest)).text)
+    asked = _typed(PlanRequest)
+    print(plan_command(asked, _models(asked)).text)
     return 0
+
+
+def _models(asked: "PlanRequest") -> "Models | None":
+    """The models of --recipe: what their family counts of each width. Raises UserError."""
+    from scaling.laws.plan_command import Models
+    from scaling.laws.rungs import TEXT, imported, read_base
+    from scaling.laws.shapes import Shape
+    from scaling.studies import ladder
+
+    if not asked.recipe:
+        return None
+    place, _, name = asked.recipe.partition(":")
+    module = imported(place)
+    recipes = [k for k, v in vars(module).items() if isinstance(v, ladder.Recipe)] if module else []
+    if name not in recipes:
+        known = f"{place} has {', '.join(recipes)}" if recipes else "e.g. configs.tiny:RECIPE"
+        raise UserError(
+            f"--recipe={asked.recipe} is no studies.ladder.Recipe; give its module or path, and "
+            f"its name ({known})"
+        )
+    recipe: ladder.Recipe = vars(module)[name]
+    base = read_base(asked.base or (place if hasattr(module, "get_config") else TEXT))
+    facts = ladder.facts_of(base.config, asked.sizes)
+
+    def shape(width: int) -> Shape:
+        size = ladder.size_of(recipe, width, base.config, facts)
+        return Shape(size.params, size.flops_per_unit, recipe.shape(width, base.config))
+
+    return Models(asked.recipe, base, shape, ladder.width_step(recipe, base.config))
 
 
 COMMANDS = {
@@ -200,12 +236,15 @@ COMMANDS = {
         "the compute-optimal run of a budget, from a fit",
         """Say which model and how much data a budget should buy, with intervals.
 
-FLOPs are 6 x params x tokens here. The flops column of our own tables counts attention too: up to
-twice as many for small models.
+Without a recipe FLOPs are 6 x params x tokens, and shapes those that are usual for the base's
+family: for text. (The flops column of our own tables counts attention too: up to twice as many for
+small models.) With --recipe, models, FLOPs, batch and learning rate are the recipe's, of whatever
+family and data.
 
   python launch.py plan --fit=out/fit/fit.json --flops=1e21 --out=out/plan
   python launch.py sweep --experiment=out/plan/ladder.py --dry_run
-  python launch.py plan --fit=out/fit --flops=1e21 --design --budget=1e19""",
+  python launch.py plan --fit=out/fit --flops=1e21 --design --budget=1e19
+  python launch.py plan --fit=out/fit --flops=1e14 --recipe=configs.tiny:RECIPE""",
         _plan_flags,
         _plan,
     ),

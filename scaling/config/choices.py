@@ -231,6 +231,16 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """How models of a family usually grow, where no recipe says it."""
+
+    said: str  # in words
+    # (config, params, sizes of `Facts`) -> overrides ("model.width": ...) of the model whose params
+    # are nearest to these, by the rule's own count, and that count
+    shape: Callable[[Any, float, Mapping[str, float]], tuple[dict[str, Any], int]]
+
+
+@dataclass(frozen=True)
 class Family:
     """A family of models."""
 
@@ -243,6 +253,7 @@ class Family:
     # the proportions of the config. Raises ConfigError for a width that it cannot have
     scaled: Callable[[Any, int, int], dict[str, Any]]
     width_step: Callable[[Any], int] = lambda config: 8  # the widths that ladders try are multiples
+    rule: "Rule | None" = None  # of thumb, for plans without a recipe
     # (config) -> the sizes of `Facts` that the config states by itself, so that it can be planned
     # without data; None: it does not
     stated: Callable[[Any], Mapping[str, int] | None] = lambda config: None

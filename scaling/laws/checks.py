@@ -152,10 +152,10 @@ def check_plan(asked: PlanRequest) -> None:
     """What `plan` can be asked, whatever the fit. Raises UserError that names the flag."""
     a = asked
     positive("--flops", a.flops)
-    positive("--inference_tokens", a.inference_tokens, zero=True)
-    positive("--unique_tokens", a.unique_tokens)
-    if a.unique_tokens is not None and a.unique_tokens < 1:
-        raise UserError(f"--unique_tokens={a.unique_tokens:g}: give at least one token")
+    positive("--inference_units", a.inference_units, zero=True)
+    positive("--unique_units", a.unique_units)
+    if a.unique_units is not None and a.unique_units < 1:
+        raise UserError(f"--unique_units={a.unique_units:g}: give at least one")
     positive("--budget", a.budget)
     level(a.level)
     if a.design and a.budget is None:
@@ -164,6 +164,7 @@ def check_plan(asked: PlanRequest) -> None:
         raise UserError("--budget is what --design may spend; give both, or neither")
     if not 1 <= a.rungs <= 100:
         raise UserError(f"--rungs={a.rungs}: a ladder has between 1 and 100 rungs")
-    if a.vocab is not None and not 2 <= a.vocab <= 10_000_000:
-        raise UserError(f"--vocab={a.vocab} must lie between 2 and 10,000,000")
+    for name, value in a.sizes.items():
+        if not 1 <= value <= 1e9 or value != int(value):
+            raise UserError(f"--sizes: {name}={value:g} must be a whole number of at least 1")
     folder("--out", a.out)

@@ -1,6 +1,7 @@
 """Which runs next: those that shrink the interval at a target most per FLOP.
 
-Takes a `Fit` with draws and noise; called by `plan_command.py`.
+Takes a `Fit` with draws and noise, and the `Shapes` that say what a size costs; called by
+`plan_command.py`.
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError
-from scaling.laws.planning import FLOPS_PER, check, optimum, values
+from scaling.laws.measures import TOKEN
+from scaling.laws.planning import FORMULA, check, optimum, values
 from scaling.laws.result import Fit
+from scaling.laws.shapes import Shapes
 
 EVEN = 6  # runs of the even grid that a design is compared with
 
@@ -19,7 +22,7 @@ EVEN = 6  # runs of the even grid that a design is compared with
 class Design:
     """Runs that a budget should buy, and what they would do to the interval at the target."""
 
-    runs: pd.DataFrame  # params, tokens, flops, count
+    runs: pd.DataFrame  # params, amounts under their unit's name, flops, count
     half_width: float  # of the interval of the law's value at the target, now (relative)
     designed: float  # after these runs
     even: float  # after an even grid of the same cost
@@ -28,7 +31,13 @@ class Design:
 
 
 def design(
-    fitted: Fit, target_flops: float, budget: float, *, largest_share: float = 0.5, runs: int = 12
+    fitted: Fit,
+    target_flops: float,
+    budget: float,
+    *,
+    shapes: Shapes = FORMULA,
+    largest_share: float = 0.5,
+    runs: int = 12,
 ) -> Design:
     """The next runs that shrink the interval at the target most per FLOP.
 
@@ -36,12 +45,13 @@ def design(
     law's sensitivities there, over the noise variance; what is known now is the covariance of the
     draws. The even grid takes as many sizes, evenly spaced in log, each trained on an equal share
     of the budget. Runs of fewer than 1 or more than 1,000 tokens a param are not considered: no law
-    is known to hold there.
+    is known to hold there. Of other units, those outside the ratios that were fitted are not.
 
     Args:
-      fitted: a law of params and tokens, with draws and noise.
+      fitted: a law of params and data, with draws and noise.
       target_flops: compute-optimal run whose loss is wanted.
       budget: FLOPs for all new runs together.
+      shapes: which models there are, and what a unit costs of each.
       largest_share: of the budget that one run may take.
       runs: about so many; up to four times as many when that is better.
 
@@ -56,23 +66,36 @@ def design(
     if not budget > 0 or not target_flops > 0:
         raise UserError(f"--budget={budget:g} and --flops={target_flops:g} must be positive")
     size, length = fitted.ranges["params"], fitted.ranges["tokens"]
-    sizes = np.geomspace(size[0], max(size[1], np.sqrt(budget / FLOPS_PER)), 25)
-    lengths = np.geomspace(length[0], max(length[1], np.sqrt(budget / FLOPS_PER) * 20), 25)
+    fewest, most_units = 1.0, 1e3  # units a param
+    if shapes.unit != TOKEN:
+        fewest, most_units = length[0] / size[1], length[1] / size[0]
+    even_size = shapes.even(budget)
+    smallest, largest = shapes.span()
+    limits = max(size[0], smallest), min(max(size[1], even_size), largest)
+    sizes = shapes.offered(np.geomspace(*limits, 25))
+    lengths = np.geomspace(
+        length[0], max(length[1], budget / shapes.flops_per_unit(even_size) * 20), 25
+    )
     wide, long = (a.reshape(-1) for a in np.meshgrid(sizes, lengths, indexing="ij"))
-    cost = FLOPS_PER * wide * long
-    allowed = (cost <= largest_share * budget) & (long >= wide) & (long <= 1e3 * wide)
+    cost = shapes.flops_per_unit(wide) * long
+    allowed = cost <= largest_share * budget
+    allowed &= (long >= fewest * wide) & (long <= most_units * wide)
     if not allowed.any():
         raise UserError(f"--budget={budget:g} buys none of the sizes fitted so far")
     wide, long, cost = wide[allowed], long[allowed], cost[allowed]
-    log_target, _ = optimum(fitted, target_flops)
+    log_target, _ = optimum(fitted, target_flops, shapes=shapes)
+    if not np.isfinite(log_target):
+        raise UserError(f"--flops={target_flops:g}: {fitted.law} has no optimum over params there")
     params = float(np.exp(log_target))
-    target = (params, target_flops / FLOPS_PER / params)
-    share = budget / EVEN
-    longest = np.sqrt(share / FLOPS_PER)  # at one token a param
-    even_sizes = np.geomspace(max(wide.min(), longest / 1e3**0.5), longest, EVEN)
-    even = pd.DataFrame({"params": even_sizes, "tokens": share / FLOPS_PER / even_sizes})
-    wide, long = (np.concatenate([a, even[n]]) for a, n in ((wide, "params"), (long, "tokens")))
-    cost = FLOPS_PER * wide * long
+    target = (params, float(target_flops / shapes.flops_per_unit(params)))
+    share, named = budget / EVEN, f"{shapes.unit}s"
+    longest = shapes.even(share, fewest)
+    shortest = max(wide.min(), shapes.even(share, most_units))
+    even_sizes = shapes.offered(np.geomspace(min(shortest, longest), longest, EVEN))
+    even_units = share / shapes.flops_per_unit(even_sizes)
+    even = pd.DataFrame({"params": even_sizes, named: even_units})
+    wide, long = (np.concatenate([a, even[n]]) for a, n in ((wide, "params"), (long, named)))
+    cost = shapes.flops_per_unit(wide) * long
     slopes, covariance = _slopes(fitted, np.append(wide, target[0]), np.append(long, target[1]))
     goal, offered = slopes[-1], slopes[:-1]
     variance = fitted.noise.sd**2
@@ -102,32 +125,32 @@ def design(
     def spread(chosen: list[int]) -> float:
         return float(goal @ after(chosen) @ goal)
 
-    on_grid = list(range(len(wide) - EVEN, len(wide)))
+    on_grid = list(range(len(wide) - len(even), len(wide)))
     # Few large runs or many small ones: the better; the even grid itself is one of the offers.
     offers = [on_grid, *(greedy(most) for most in sorted({3, 6, runs, 2 * runs, 4 * runs}))]
     chosen = min(offers, key=spread)
-    picked = pd.DataFrame({"params": wide[chosen], "tokens": long[chosen], "flops": cost[chosen]})
-    picked = picked.groupby(["params", "tokens", "flops"], as_index=False).size()
+    picked = pd.DataFrame({"params": wide[chosen], named: long[chosen], "flops": cost[chosen]})
+    picked = picked.groupby(["params", named, "flops"], as_index=False).size()
     picked = picked.rename(columns={"size": "count"}).sort_values("flops")
     half = 1.645 * np.sqrt([spread([]), spread(chosen), spread(on_grid)])
     sentence = (
         f"The interval at {target_flops:.3g} FLOPs is ±{100 * half[0]:.2g} % now; "
         f"{len(chosen)} proposed runs for {cost[chosen].sum():.3g} FLOPs make it "
-        f"±{100 * half[1]:.2g} %, an even grid of {EVEN} runs for {budget:.3g} FLOPs "
+        f"±{100 * half[1]:.2g} %, an even grid of {len(even)} runs for {budget:.3g} FLOPs "
         f"±{100 * half[2]:.2g} %."
     )
-    even = even.assign(flops=FLOPS_PER * even["params"] * even["tokens"])
+    even = even.assign(flops=cost[on_grid])
     return Design(picked, float(half[0]), float(half[1]), float(half[2]), even, sentence)
 
 
-def _slopes(fitted: Fit, params: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _slopes(fitted: Fit, params: np.ndarray, amount: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sensitivity of the log loss at each run to the parameters [runs, free], in units of their
     draws' principal directions, and the covariance in those units.
 
-    By regression of the drawn losses on the drawn parameters: the slopes hold over the whole
+    By least squares of the drawn losses on the drawn parameters: the slopes hold over the whole
     spread of the draws rather than at one point.
     """
-    drawn = values(fitted, params, tokens, None)[1]
+    drawn = values(fitted, params, amount, None)[1]
     problem = fitted._problem()
     at = problem.coordinates(fitted.samples)
     good = np.isfinite(at).all(axis=1) & np.isfinite(drawn).all(axis=1) & (drawn > 0).all(axis=1)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from scaling import units
 from scaling.errors import UserError
-from scaling.laws import checks, registration
+from scaling.laws import checks, measures, registration
 from scaling.laws.expressions import assignments, split
 from scaling.laws.extrapolation import holdout
 from scaling.laws.extrapolation import split as split_largest
@@ -25,14 +25,6 @@ from scaling.laws.table import Table, read_file, shape_table
 
 if TYPE_CHECKING:
     from scaling.laws.result import Fit
-
-# What the columns of our own tables count (scaling/records/tables.py).
-OWN_CONVENTIONS = {
-    "params": "all parameters, embeddings included",
-    "tokens": "training tokens, repeats counted",
-    "flops": "training FLOPs of all matmuls, attention in full (3 x forward)",
-    "loss": "final in-distribution validation loss, nats a token",
-}
 
 
 def fit_command(asked: FitRequest) -> Outcome:
@@ -73,11 +65,13 @@ def _check_table(rows: pd.DataFrame, form: Law, asked: FitRequest) -> None:
         },
         rows.columns,
     )
+    renamed = assignments(asked.columns, "--columns")
+    measures.check_falls(form, loss, renamed.get(loss, loss), rows)
     if asked.by is not None:
         return
     if asked.holdout_by:
         split_largest(rows, asked.holdout_by, loss)
-    names, free = names_of(form, asked.x), [n for n in form.names if n not in asked.fixed]
+    names, free = names_of(form, asked.x, rows), [n for n in form.names if n not in asked.fixed]
     check_enough(read_rows(rows, form, names, loss, asked), form, free, names, loss)
 
 
@@ -97,7 +91,8 @@ class _Made:
 
         asked, by = self.asked, self.asked.by
         try:
-            found = fit(rows, asked.law, asked, conventions=_conventions(self.loaded, asked))
+            named = _conventions(self.loaded, asked, rows, self.form)
+            found = fit(rows, asked.law, options=asked, conventions=named)
         except UserError as e:
             if by is None:
                 raise
@@ -180,9 +175,9 @@ def _load(asked: FitRequest) -> Table:
     return Table(rows, len(raw), (*told, *notes), path.name)
 
 
-def _conventions(loaded: Table, asked: FitRequest) -> dict[str, str]:
+def _conventions(loaded: Table, asked: FitRequest, rows: pd.DataFrame, form: Law) -> dict[str, str]:
     if asked.workdir:
-        return dict(OWN_CONVENTIONS)
+        return measures.conventions(rows, asked.loss or form.target)
     renamed = assignments(asked.columns, "--columns").items()
     named = {new: f'"{old}" of {loaded.source}' for new, old in renamed}
     out = {"counting": f"as in {loaded.source}; loss in the units of its column"}

@@ -13,6 +13,7 @@ from scaling.errors import UserError, nearest
 from scaling.laws.checks import METHODS, OBJECTIVES, SPACES, choice, known_law
 from scaling.laws.diagnosis import Found, outliers, to_vertex
 from scaling.laws.law import Law
+from scaling.laws.measures import formula_of, unit_of
 from scaling.laws.minimize import Minima, Problem, minimize
 from scaling.laws.options import Options
 from scaling.laws.result import Fit
@@ -52,7 +53,7 @@ def fit(
     choice("--objective", o.objective, OBJECTIVES)
     choice("--space", o.space, SPACES)
     choice("--method", o.method, METHODS)
-    names, loss = names_of(law, o.x), o.loss or law.target
+    names, loss = names_of(law, o.x, table), o.loss or law.target
     fixed = dict(law.constants or {}) | dict(o.fixed)
     for name in fixed:
         if name not in law.names and name not in (law.constants or {}):
@@ -108,7 +109,7 @@ def fit(
     if o.objective == "absolute":
         total = float(np.sum(weight * np.abs(found.residual)))
     return Fit(
-        law=law.name, formula=law.formula,
+        law=law.name, formula=formula_of(law, names), unit=unit_of(table),
         params={n: float(given[n]) for n in law.names}, intervals=intervals, level=o.level,
         method=draws.method, errors=errors, objective=total, loss_function=described,
         space=o.space, delta=o.delta, n=len(target), dropped=len(table) - len(target),

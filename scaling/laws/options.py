@@ -73,14 +73,18 @@ class PlanRequest:
 
     fit: str  # path of fit.json (or its folder)
     flops: float  # training budget of the planned run
-    inference_tokens: float = 0.0  # tokens read or written after training; 0: not planned for
-    unique_tokens: float | None = None  # for a data-constrained law
+    inference_units: float = 0.0  # tokens, images, ... read or made after training; 0: none
+    unique_units: float | None = None  # distinct ones, for a data-constrained law
     level: float | None = None  # of the intervals; None: the fit's
     design: bool = False  # propose runs that shrink the interval at `flops` most
     budget: float | None = None  # FLOPs for those runs; required by design
     rungs: int = 4  # sizes of the ladder
-    base: str = "configs.lm"  # module or path of the config that the ladder changes
-    vocab: int | None = None  # its vocabulary, for the sizes; None: as it says, or bytes
+    # "module:NAME" or "path.py:NAME" of a recipe that makes the models; empty: the rule of the
+    # base's family.
+    recipe: str = ""
+    base: str = ""  # module or path of the config that the ladder changes; empty: the recipe's
+    # Of the data, what a model is built for, by name, where neither base nor data say it.
+    sizes: Mapping[str, float] = field(default_factory=dict)
     out: str = ""  # folder of plan.json, ladder.py and design.csv; empty: nothing is written
 
 

@@ -6,7 +6,8 @@ returns.
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from scaling.errors import UserError
@@ -15,59 +16,69 @@ from scaling.laws.design import design
 from scaling.laws.options import PlanRequest
 from scaling.laws.outcome import Outcome, show, write
 from scaling.laws.result import Fit
-from scaling.laws.rungs import read_base, steps, study_file
-from scaling.laws.rungs import rungs as ladder_of
+from scaling.laws.rungs import TEXT, Base, read_base, rungs, steps, study_file
+from scaling.laws.shapes import ByFormula, ByWidth, Shape
 
 
-def plan_command(asked: PlanRequest) -> Outcome:
-    """The compute-optimal run of a budget of 6 x params x tokens, from a fit.json."""
+@dataclass(frozen=True)
+class Models:
+    """What a recipe makes, as the command has found it."""
+
+    name: str  # of the recipe, as typed
+    base: Base
+    shape: Callable[[int], Shape]  # width -> its model
+    step: int  # of the widths
+
+
+def plan_command(asked: PlanRequest, models: Models | None = None) -> Outcome:
+    """The compute-optimal run of a budget, from a fit.json: among the models of a recipe, or by 6 x
+    params x tokens and the rule of the base's family.
+    """
     checks.check_plan(asked)
     fitted = _read_fit(asked.fit)
-    flops, unique_tokens = asked.flops, asked.unique_tokens
+    flops, base, shapes, rule = asked.flops, *_shapes(asked, fitted, models)
     made = planning.plan(
         fitted,
         flops,
-        inference_tokens=asked.inference_tokens,
-        unique_tokens=unique_tokens,
+        shapes=shapes,
+        inference=asked.inference_units,
+        unique=asked.unique_units,
         level=asked.level,
     )
+    unit = f"{made.unit}s"
     told = [
-        f"{flops:.4g} training FLOPs ({planning.CONVENTION}), {fitted.law} fitted on {fitted.n} "
-        "runs:",
-        *(_line(n, getattr(made, n), made.level) for n in ("params", "tokens", "loss")),
-        "\nthe same budget on another size", show(made.other_sizes),
-    ]  # fmt: skip
+        f"{flops:.4g} training FLOPs ({made.convention}), {fitted.law} fitted on {fitted.n} runs:",
+        _line("params", made.params, made.level),
+        _line(unit, made.amount, made.level),
+        _line(fitted.loss, made.loss, made.level),
+        "\nthe same budget on another size",
+        show(made.other_sizes.rename(columns={"amount": unit})),
+    ]
     if made.inference:
         i = made.inference
         told.append(
-            f"\nwith {asked.inference_tokens:.3g} tokens of inference: {i['params']:.4g} params on "
-            f"{i['tokens']:.4g} tokens ({i['training_flops']:.3g} training FLOPs) reach the same "
+            f"\nwith {asked.inference_units:.3g} {unit} of inference: {i['params']:.4g} params on "
+            f"{i['amount']:.4g} {unit} ({i['training_flops']:.3g} training FLOPs) reach the same "
             f"loss and save {i['saved']:.1%} of training plus inference"
         )
     told += [f"note: {n}" for n in made.notes]
-    below = read_base(asked.base)
-    ladder = ladder_of(
-        fitted,
-        flops,
-        count=asked.rungs,
-        vocab=asked.vocab or below.vocab,
-        unique_tokens=unique_tokens,
-    )
-    told += ["\nladder", show(steps(ladder, below))]
+    ladder = rungs(fitted, flops, base, shapes, count=asked.rungs, unique=asked.unique_units)
+    told += ["\nladder", show(steps(ladder, base)), f"note: {rule}"]
     told.append(
-        f"note: shape and tokens are the plan's; {below.said} are {below.module}'s at every size: "
-        "give the rungs their own before you train large ones"
+        f"note: shape and {unit} are the plan's; {base.said(ladder[0])} are {base.module}'s at "
+        "every size: give the rungs their own before you train large ones"
     )
     proposed = None
     if asked.design and asked.budget is not None:
-        proposed = design(fitted, flops, asked.budget)
+        proposed = design(fitted, flops, asked.budget, shapes=shapes)
         told += [f"\n{proposed.sentence}", show(proposed.runs)]
     files = []
     if asked.out:
         folder = pathlib.Path(asked.out)
         values: Mapping[str, Any] = planning.summary(made)
         files.append(write(folder / "plan.json", json.dumps(values, indent=1, default=float)))
-        study = write(folder / "ladder.py", study_file(ladder, below, flops, fitted.law))
+        text = study_file(ladder, base, shapes, flops, fitted.law, rule)
+        study = write(folder / "ladder.py", text)
         files.append(study)
         if proposed is not None:
             files.append(write(folder / "design.csv", proposed.runs.to_csv(index=False)))
@@ -76,6 +87,26 @@ def plan_command(asked: PlanRequest) -> Outcome:
         sweep = f"python launch.py sweep --experiment={study}"
         told.append(f"check the ladder: {sweep} --dry_run\nrun it: {sweep}")
     return Outcome("\n".join(told), {"": fitted}, plan=made, design=proposed, files=tuple(files))
+
+
+def _shapes(
+    asked: PlanRequest, fitted: Fit, models: Models | None
+) -> tuple[Base, ByFormula | ByWidth, str]:
+    """The base, the models to choose among, and a sentence on where they come from.
+
+    Raises UserError for a fit in another unit than the base's.
+    """
+    base = read_base(asked.base or TEXT) if models is None else models.base
+    if fitted.unit is not None and fitted.unit != base.unit:
+        raise UserError(
+            f"--fit={asked.fit} counts {fitted.unit}s, and --base={base.module} {base.unit}s; give "
+            f"--recipe and --base of models that are trained on {fitted.unit}s"
+        )
+    if models is None:
+        shape, said = base.by_rule(asked.sizes)
+        return base, ByFormula(shape), f"shapes by rule: {said}; --recipe gives your own models"
+    shapes = ByWidth(models.shape, models.step, unit=base.unit, name=models.name, flops=asked.flops)
+    return base, shapes, f"shapes, learning rate and batch by {models.name}"
 
 
 def _read_fit(fit: str) -> Fit:

@@ -1,8 +1,9 @@
 """The next budget: how large, how long, what loss.
 
-`plan` gives the compute-optimal params and tokens with intervals, the cost of another size, and the
-optimum when inference is paid too. Takes a `Fit` only; called by `plan_command.py`, by `design.py`,
-which proposes runs, and by `rungs.py`, which turns a plan into runs.
+`plan` gives the compute-optimal params and amount of data with intervals, the cost of another size,
+and the optimum when inference is paid too. Takes a `Fit`, and the `Shapes` that say what a size
+costs; called by `plan_command.py`, by `design.py`, which proposes runs, and by `rungs.py`, which
+turns a plan into runs.
 """
 
 from collections.abc import Mapping
@@ -13,11 +14,13 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError
+from scaling.laws.measures import TOKEN
 from scaling.laws.result import Fit
+from scaling.laws.shapes import ByFormula, Shapes
 
-FLOPS_PER = 6.0  # training FLOPs a param a token
-CONVENTION = f"FLOPs = {FLOPS_PER:g} x params x tokens"  # others count attention too
-INFERENCE = 2.0  # inference FLOPs a param a token
+FORMULA = ByFormula()
+
+INFERENCE = 1 / 3  # FLOPs of the forward pass alone, of those of training
 POINTS = 241  # sizes compared along one budget
 MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -36,12 +39,14 @@ class Plan:
     """What to do with a budget of training FLOPs."""
 
     flops: float
+    unit: str  # what data are counted in
+    convention: str  # how FLOPs are
     params: Estimate
-    tokens: Estimate
+    amount: Estimate  # of data, in units
     loss: Estimate
     level: float
-    other_sizes: pd.DataFrame  # params, tokens, loss, extra loss, FLOPs wasted (share)
-    inference: dict[str, float] | None  # params, tokens, training_flops, total_flops, saved
+    other_sizes: pd.DataFrame  # params, amount, loss, extra loss, FLOPs wasted (share)
+    inference: dict[str, float] | None  # params, amount, training_flops, total_flops, saved
     notes: tuple[str, ...]
 
 
@@ -49,7 +54,8 @@ def check(fitted: Fit) -> None:
     """Raises UserError for a fit that gives no plan."""
     if set(fitted.x) - {"unique_tokens"} != {"params", "tokens"}:
         raise UserError(
-            f"a plan needs a law of params and tokens, as --law=chinchilla; {fitted.law} reads "
+            f"a plan needs a law of params and {fitted.unit or TOKEN}s, as --law=chinchilla; "
+            f"{fitted.law} reads "
             f"{', '.join(fitted.x.values())}"
         )
     if fitted.status == "not converged":
@@ -57,13 +63,12 @@ def check(fitted: Fit) -> None:
 
 
 def values(
-    fitted: Fit, params: np.ndarray, tokens: np.ndarray, unique_tokens: float | None
+    fitted: Fit, params: np.ndarray, amount: np.ndarray, unique: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The law's value at runs [rows], and that of every draw [draws, rows]."""
-    at = {"params": params, "tokens": tokens}
+    at = {"params": params, "tokens": amount}
     if "unique_tokens" in fitted.x:
-        unique = tokens if unique_tokens is None else np.minimum(tokens, unique_tokens)
-        at["unique_tokens"] = unique
+        at["unique_tokens"] = amount if unique is None else np.minimum(amount, unique)
     return fitted.draws(at)
 
 
@@ -90,16 +95,16 @@ def _estimate(values: np.ndarray, best: float, level: float) -> Estimate:
 
 
 def optimum(
-    fitted: Fit, flops: float, *, unique_tokens: float | None = None
+    fitted: Fit, flops: float, *, shapes: Shapes = FORMULA, unique: float | None = None
 ) -> tuple[float, np.ndarray]:
     """log of the compute-optimal params at a budget: of the fit, and of every draw [draws]."""
     lowest, highest = fitted.ranges["params"]
-    # Sizes well beyond those fitted and beyond what the budget could train on a token each.
-    first = np.log(min(lowest, (flops / FLOPS_PER) ** 0.5) / 1e3)
-    last = np.log(max(highest, (flops / FLOPS_PER) ** 0.5) * 1e3)
-    grid = np.linspace(first, last, POINTS)
+    even, (smallest, largest) = shapes.even(flops), shapes.span()
+    # Sizes well beyond those fitted and beyond what the budget could train on a unit each.
+    first, last = max(min(lowest, even) / 1e3, smallest), min(max(highest, even) * 1e3, largest)
+    grid = np.linspace(np.log(first), np.log(last), POINTS)
     size = np.exp(grid)
-    best, drawn = values(fitted, size, flops / FLOPS_PER / size, unique_tokens)
+    best, drawn = values(fitted, size, flops / shapes.flops_per_unit(size), unique)
     place, _ = _vertex(grid, np.concatenate([best[None], drawn]))
     return float(place[0]), place[1:]
 
@@ -108,128 +113,134 @@ def plan(
     fitted: Fit,
     flops: float,
     *,
-    inference_tokens: float = 0.0,
-    unique_tokens: float | None = None,
+    shapes: Shapes = FORMULA,
+    inference: float = 0.0,
+    unique: float | None = None,
     level: float | None = None,
 ) -> Plan:
-    """The compute-optimal run of a budget, at 6 FLOPs a param a token.
+    """The compute-optimal run of a budget.
 
     Args:
-      fitted: a law of params and tokens, with draws.
+      fitted: a law of params and data, with draws.
       flops: training budget.
-      inference_tokens: tokens that will be generated or read after training, at 2 FLOPs a param;
-        the inference-aware optimum reaches the same loss at the least sum (Sardana et al. 2023,
+      shapes: what a unit costs of each size; by default 6 FLOPs a param a token.
+      inference: units that will be generated or read after training, at a third of the FLOPs; the
+        inference-aware optimum reaches the same loss at the least sum (Sardana et al. 2023,
         arXiv 2401.00448).
-      unique_tokens: for the data-constrained law; None: as many as are trained on.
+      unique: distinct units, for the data-constrained law; None: as many as are trained on.
       level: of the intervals; None: the fit's.
 
-    Raises UserError when the law has no interior optimum, or knows no unique tokens.
+    Raises UserError when the law has no interior optimum, or knows no distinct units.
     """
     check(fitted)
-    if not flops > 0 or inference_tokens < 0:
+    if not flops > 0 or inference < 0:
         raise UserError(
-            f"--flops={flops:g} must be positive, --inference_tokens={inference_tokens:g} not "
-            "negative"
+            f"--flops={flops:g} must be positive, --inference_units={inference:g} not negative"
         )
-    if unique_tokens is not None:
+    if unique is not None:
         if "unique_tokens" not in fitted.x:
             raise UserError(
-                f"--unique_tokens: {fitted.law} reads only {', '.join(fitted.x)}; leave it out, or "
-                "plan from a fit of data_constrained"
+                f"--unique_units: {fitted.law} reads only {', '.join(fitted.x.values())}; leave it "
+                "out, or plan from a fit of data_constrained"
             )
-        if not unique_tokens > 0:
-            raise UserError(f"--unique_tokens={unique_tokens:g} must be positive")
+        if not unique > 0:
+            raise UserError(f"--unique_units={unique:g} must be positive")
     level = fitted.level if level is None else level
-    log_params, drawn = optimum(fitted, flops, unique_tokens=unique_tokens)
+    log_params, drawn = optimum(fitted, flops, shapes=shapes, unique=unique)
     if not np.isfinite(log_params):
         raise UserError(
             f"--flops={flops:g}: the loss of {fitted.law} has no minimum over params there"
         )
     params = float(np.exp(log_params))
-    tokens = flops / FLOPS_PER / params
-    at = {"params": np.array([params]), "tokens": np.array([tokens])}
+    amount = float(flops / shapes.flops_per_unit(params))
+    at = {"params": np.array([params]), "tokens": np.array([amount])}
     if "unique_tokens" in fitted.x:
-        at["unique_tokens"] = np.array([min(tokens, unique_tokens or tokens)])
+        at["unique_tokens"] = np.array([min(amount, unique or amount)])
     predicted = fitted.predict(at, level=level)
     notes = [*fitted.flags]
-    for name, value in (("params", params), ("tokens", tokens)):
+    for name, value in (("params", params), ("tokens", amount)):
         low, high = fitted.ranges[name]
         if not low <= value <= high:
             times = value / high if value > high else low / value
             side = "above" if value > high else "below"
-            notes.append(f"{name} {value:.3g} is {times:.3g}x {side} the runs that were fitted")
+            called = f"{shapes.unit}s" if name == "tokens" else name
+            notes.append(f"{called} {value:.3g} is {times:.3g}x {side} the runs that were fitted")
+    amounts = flops / shapes.flops_per_unit(np.exp(drawn))
     return Plan(
         flops=flops,
+        unit=shapes.unit,
+        convention=shapes.convention,
         params=_estimate(np.exp(drawn), params, level),
-        tokens=_estimate(flops / FLOPS_PER / np.exp(drawn), tokens, level),
+        amount=_estimate(amounts, amount, level),
         loss=Estimate(float(predicted.mean[0]), float(predicted.low[0]), float(predicted.high[0])),
         level=level,
-        other_sizes=_other_sizes(fitted, flops, params, unique_tokens),
-        inference=_inference(fitted, flops, params, inference_tokens, unique_tokens),
+        other_sizes=_other_sizes(fitted, flops, params, shapes, unique),
+        inference=_inference(fitted, flops, params, inference, shapes, unique),
         notes=tuple(notes),
     )
 
 
-def _frontier(
-    fitted: Fit, flops: np.ndarray, unique_tokens: float | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Params and loss of the compute-optimal run at each budget."""
-    places = np.exp([optimum(fitted, f, unique_tokens=unique_tokens)[0] for f in flops])
-    return places, values(fitted, places, flops / FLOPS_PER / places, unique_tokens)[0]
-
-
 def _other_sizes(
-    fitted: Fit, flops: float, params: float, unique_tokens: float | None
+    fitted: Fit, flops: float, params: float, shapes: Shapes, unique: float | None
 ) -> pd.DataFrame:
     """The same budget spent on another size: what it loses, and the FLOPs that this wastes."""
     sizes = params * np.array(MULTIPLES)
-    tokens = flops / FLOPS_PER / sizes
-    losses = values(fitted, sizes, tokens, unique_tokens)[0]
+    amounts = flops / shapes.flops_per_unit(sizes)
+    losses = values(fitted, sizes, amounts, unique)[0]
     budgets = flops * np.geomspace(0.02, 1, 25)
-    _, best = _frontier(fitted, budgets, unique_tokens)
+    at = [optimum(fitted, f, shapes=shapes, unique=unique)[0] for f in budgets]
+    places = np.exp(at)
+    best = values(fitted, places, budgets / shapes.flops_per_unit(places), unique)[0]
+    there = np.isfinite(best)  # a recipe's smallest model may be too large for the least budgets
     # The budget at which the optimum has the loss of the other size; all of it at the optimum.
-    equal = np.exp(np.interp(-losses, -best, np.log(budgets)))
+    equal = np.exp(np.interp(-losses, -best[there], np.log(budgets[there])))
     equal[MULTIPLES.index(1.0)] = flops
     return pd.DataFrame({
-        "params_multiple": MULTIPLES, "params": sizes, "tokens": tokens, "loss": losses,
+        "params_multiple": MULTIPLES, "params": sizes, "amount": amounts, "loss": losses,
         "extra_loss": losses - losses[MULTIPLES.index(1.0)], "flops_wasted": 1 - equal / flops,
     })  # fmt: skip
 
 
 def _inference(
-    fitted: Fit, flops: float, params: float, inference_tokens: float, unique_tokens: float | None
+    fitted: Fit,
+    flops: float,
+    params: float,
+    inference: float,
+    shapes: Shapes,
+    unique: float | None,
 ) -> dict[str, float] | None:
     """Least training plus inference FLOPs that reach the compute-optimal loss."""
-    if inference_tokens == 0:
+    if inference == 0:
         return None
-    sizes = params * np.geomspace(0.02, 1.5, 301)
-    tokens = flops / FLOPS_PER / params * np.geomspace(0.2, 1e4, 401)
-    wide, long = (a.reshape(-1) for a in np.meshgrid(sizes, tokens, indexing="ij"))
-    losses = values(fitted, wide, long, unique_tokens)[0].reshape(len(sizes), len(tokens))
-    base = flops / FLOPS_PER / params
-    goal = float(values(fitted, np.array([params]), np.array([base]), unique_tokens)[0][0])
+    base = float(flops / shapes.flops_per_unit(params))
+    sizes, amounts = params * np.geomspace(0.02, 1.5, 301), base * np.geomspace(0.2, 1e4, 401)
+    wide, long = (a.reshape(-1) for a in np.meshgrid(sizes, amounts, indexing="ij"))
+    losses = values(fitted, wide, long, unique)[0].reshape(len(sizes), len(amounts))
+    goal = float(values(fitted, np.array([params]), np.array([base]), unique)[0][0])
     needed = np.full(len(sizes), np.inf)
     for i, row in enumerate(losses):
         if row.min() <= goal:
-            needed[i] = np.exp(np.interp(-goal, -row, np.log(tokens)))
-    total = FLOPS_PER * sizes * needed + INFERENCE * sizes * inference_tokens
+            needed[i] = np.exp(np.interp(-goal, -row, np.log(amounts)))
+    training = shapes.flops_per_unit(sizes)
+    total = training * needed + INFERENCE * training * inference
     at = int(np.argmin(total))
-    plain = flops + INFERENCE * params * inference_tokens
+    plain = flops + INFERENCE * float(shapes.flops_per_unit(params)) * inference
     return {
-        "params": float(sizes[at]), "tokens": float(needed[at]), "loss": goal,
-        "training_flops": float(FLOPS_PER * sizes[at] * needed[at]),
+        "params": float(sizes[at]), "amount": float(needed[at]), "loss": goal,
+        "training_flops": float(training[at] * needed[at]),
         "total_flops": float(total[at]), "saved": float(1 - total[at] / plain),
     }  # fmt: skip
 
 
-# ---- as JSON
-
-
 def summary(result: Plan) -> Mapping[str, Any]:
-    """A plan as plain values, for JSON."""
+    """A plan as plain values, for JSON; amounts under their unit's name."""
+    unit, other = f"{result.unit}s", result.other_sizes
+    inference = result.inference
+    if inference is not None:
+        inference = {unit if k == "amount" else k: v for k, v in inference.items()}
     return {
-        "flops": result.flops, "convention": CONVENTION, "level": result.level,
-        "params": vars(result.params), "tokens": vars(result.tokens), "loss": vars(result.loss),
-        "other_sizes": result.other_sizes.to_dict("records"), "inference": result.inference,
-        "notes": list(result.notes),
+        "flops": result.flops, "convention": result.convention, "level": result.level,
+        "params": vars(result.params), unit: vars(result.amount), "loss": vars(result.loss),
+        "other_sizes": other.rename(columns={"amount": unit}).to_dict("records"),
+        "inference": inference, "notes": list(result.notes),
     }  # fmt: skip

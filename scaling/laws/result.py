@@ -78,6 +78,7 @@ class Fit:
     reached: int  # of those, ended within 1e-6 of the best
     condition: float  # condition number of the scaled Hessian
     gradient: float  # largest scaled gradient entry, relative to the objective
+    unit: str | None = None  # what the table counts its data in; None: it does not say
     free: tuple[str, ...] = ()  # names of the columns of `samples`
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), compare=False, repr=False)
 

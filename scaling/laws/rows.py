@@ -12,18 +12,14 @@ import numpy as np
 import pandas as pd
 
 from scaling import units
-from scaling.config import LENGTHS, RunConfig, to_identity
+from scaling.config import LENGTHS, RunConfig, choices, to_identity
+from scaling.config.nested import flatten
 from scaling.errors import UserError, nearest
 from scaling.laws.law import Law
+from scaling.laws.measures import amounts_of
 from scaling.laws.options import Options
 from scaling.laws.table import floats
 
-# Config fields by which runs of a study grow or repeat; a law reads columns that follow from them.
-SIZES = {
-    *(f"model.{name}" for name in ("width", "depth", "heads", "head_dim", "kv_heads", "mlp_width")),
-    *(f"train.{name}" for name in (*LENGTHS, "batch_size")),
-    *("optim.warmup_steps", "seed", "data.seed"),
-}
 RUN_COLUMNS = ("run", "run_id", "run_name", "fingerprint")  # that tell runs apart
 
 
@@ -100,11 +96,14 @@ def _copies(table: pd.DataFrame) -> np.ndarray:
         return table.astype(str).duplicated().to_numpy()
 
 
-def names_of(law: Law, x: str | Mapping[str, str]) -> dict[str, str]:
-    """Law's column -> table's column, where they differ: `x` as in `fit`."""
-    if isinstance(x, str):
-        return {law.columns[0]: x} if law.columns == ("x",) else {}
-    return dict(x)
+def names_of(law: Law, x: str | Mapping[str, str], table: pd.DataFrame) -> dict[str, str]:
+    """Law's column -> table's column, where they differ: `x` as in `Options`, and amounts of data
+    under the name of the table's unit. Raises UserError for rows of several units.
+    """
+    if isinstance(x, str) and law.columns == ("x",):
+        return {law.columns[0]: x}
+    given = {} if isinstance(x, str) else {law: own for law, own in x.items() if law != own}
+    return amounts_of(law, table) | given
 
 
 def read_rows(
@@ -180,7 +179,8 @@ def pooled(table: pd.DataFrame, x: Sequence[str], cluster: str | None) -> tuple[
     """
     notes = []
     same = table.groupby(list(x), dropna=False)
-    fields = [c for c in identity_fields() if c in table.columns and c not in SIZES]
+    grown = sizes()
+    fields = [c for c in identity_fields() if c in table.columns and c not in grown]
     differ = [c for c in fields if same[c].agg(lambda part: max(units.numbered(part))).any()]
     if differ:
         notes.append(
@@ -198,8 +198,24 @@ def pooled(table: pd.DataFrame, x: Sequence[str], cluster: str | None) -> tuple[
 
 
 def identity_fields() -> list[str]:
-    """Dotted names of the config fields that say what a run computes."""
-    return [str(c) for c in pd.json_normalize(to_identity(RunConfig())).columns]
+    """Dotted names of the config fields that say what a run computes, whatever it chooses."""
+    found = dict.fromkeys(flatten(to_identity(RunConfig())))
+    for group in choices.ROOMS:
+        for name in choices.registry(group):
+            found |= dict.fromkeys(flatten({group: to_identity(choices.new(group, name))}))
+    return list(found)
+
+
+def sizes() -> set[str]:
+    """Config fields by which runs of a study grow or repeat; a law reads columns that follow from
+    them.
+    """
+    found = {"model.width", "model.depth", "optim.warmup_steps", "seed", "data.seed"}
+    found |= {f"train.{name}" for name in (*LENGTHS, "batch_size")}
+    for name in choices.registry("model"):
+        model = choices.new("model", name)
+        found |= set(choices.family(model).scaled(model, model.width, model.depth))
+    return found
 
 
 def groups_of(columns: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,24 +1,29 @@
 """A plan as runs: the rungs of a ladder, and the file that trains them.
 
-Takes a `Fit` and the base config that the rungs change; gives overrides and the text of a file with
-`get_config` and `get_study`. Called by `plan_command.py`.
+Takes a `Fit`, the `Shapes` that the rungs are chosen among and the base config that they change;
+gives overrides and the text of a file with `get_config` and `get_study`. Called by
+`plan_command.py`; the command reads the base with `read_base` too.
 """
 
 import importlib
 import os
 import pathlib
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scaling.config import LENGTHS, RunConfig, amounts, from_dict, override
+from scaling.config import LENGTHS, RunConfig, amounts, choices, from_dict, override
 from scaling.errors import UserError
-from scaling.laws.planning import CONVENTION, FLOPS_PER, check, optimum
+from scaling.laws.measures import TOKEN
+from scaling.laws.planning import check, optimum
 from scaling.laws.result import Fit
+from scaling.laws.shapes import FLOPS_PER, Shape, Shapes
 
-BYTES = 257  # vocabulary of a base that leaves it to its data: bytes and a separator
+TEXT = "configs.lm"  # the base where none is given
 
 
 @dataclass(frozen=True)
@@ -29,25 +34,42 @@ class Base:
     config: RunConfig
 
     @property
-    def vocab(self) -> int:
-        """Its vocabulary, as far as it is stated."""
-        model: Any = self.config.model
-        return model.vocab or BYTES
+    def unit(self) -> str:
+        """What its data are counted in."""
+        return self.config.data.unit
 
-    @property
-    def step_tokens(self) -> int:
-        """Tokens a step."""
-        return amounts.units_per_step(self.config)
-
-    @property
-    def said(self) -> str:
-        """What the rungs have from it and ought to have of their own."""
+    def said(self, overrides: Mapping[str, Any]) -> str:
+        """What rungs of these overrides have from it and ought to have of their own."""
         c = self.config
-        return (
-            f"learning rate {c.optim.peak_lr:g} (optim.peak_lr), {c.train.batch_size} windows of "
-            f"{c.data.units_per_example} tokens a step (train.batch_size, data.seq_len) and data "
-            f'"{c.data.source}" (data.source)'
-        )
+        rate = f"learning rate {c.optim.peak_lr:g} (optim.peak_lr), "
+        rows = f"rows of {c.data.units_per_example} {c.data.unit}s"
+        step = f"{c.train.batch_size} {rows} a step (train.batch_size) and "
+        rate = "" if "optim.peak_lr" in overrides else rate
+        step = "" if "train.batch_size" in overrides else step
+        return f'{rate}{step}data "{c.data.source}" (data.source)'
+
+    def by_rule(self, sizes: Mapping[str, float]) -> tuple[Any, str]:
+        """params -> the model nearest to them by the rule of its family, and that rule in words.
+
+        Args:
+          sizes: of the data, by name, where the config leaves them open.
+
+        Raises UserError for a family without a rule.
+        """
+        model: Any = self.config.model
+        rule = choices.family(model).rule
+        if rule is None or self.unit != TOKEN:
+            raise UserError(
+                f"--base={self.module}: there is no rule for models of model.family={model.family} "
+                f"on {self.unit}s; give --recipe=module:NAME, a studies.ladder.Recipe that makes "
+                "them"
+            )
+
+        def shape(params: float) -> Shape:
+            overrides, count = rule.shape(model, params, sizes)
+            return Shape(count, FLOPS_PER * count, overrides)
+
+        return shape, rule.said
 
 
 def read_base(name: str) -> Base:
@@ -56,101 +78,92 @@ def read_base(name: str) -> Base:
     Raises UserError when it is none.
     """
     wrong = f"--base={name} is no config; give one's module or path, e.g. configs.lm, configs/lm.py"
+    found = imported(name)
+    if found is None or not hasattr(found, "get_config"):
+        raise UserError(wrong)
+    return Base(found.__name__, from_dict(found.get_config("")))
+
+
+def imported(name: str) -> Any:
+    """A module by its name or its path from here; None: there is none."""
     module = name
     if name.endswith(".py"):
         module = ".".join(pathlib.PurePath(os.path.relpath(name)).with_suffix("").parts)
     if not all(part.isidentifier() for part in module.split(".")):
-        raise UserError(wrong)
+        return None
     try:
-        found = importlib.import_module(module)
+        return importlib.import_module(module)
     except ImportError:
-        raise UserError(wrong) from None
-    if not hasattr(found, "get_config"):
-        raise UserError(wrong)
-    return Base(module, from_dict(found.get_config("")))
+        return None
 
 
 def rungs(
     fitted: Fit,
     flops: float,
+    base: Base,
+    shapes: Shapes,
     *,
     count: int = 4,
     step: float = 4.0,
-    vocab: int = BYTES,
-    unique_tokens: float | None = None,
+    unique: float | None = None,
 ) -> list[dict[str, Any]]:
     """Config overrides of a ladder that ends at the plan: `count` compute-optimal runs, budgets a
-    factor `step` apart, all of them from `unique_tokens` where these are given.
+    factor `step` apart, all of them from `unique` distinct units where these are given.
 
-    Width and depth by the closed formula 12 depth width^2 + vocab width, depth about width / 64,
-    heads of about 64 channels; tokens are what is left of the budget at the size that results.
+    Each is the nearest model that there is; its data are what is left of the budget at that size.
 
     Raises UserError for no rungs, or a law without an optimum.
     """
     check(fitted)
     if count < 1:
         raise UserError(f"--rungs={count}: a ladder has at least one rung")
+    length = "train.tokens" if base.unit == TOKEN else "train.units"
     out = []
     for k in reversed(range(count)):
         budget = flops / step**k
-        place, _ = optimum(fitted, budget, unique_tokens=unique_tokens)
+        place, _ = optimum(fitted, budget, shapes=shapes, unique=unique)
         if not np.isfinite(place):
             raise UserError(
                 f"--rungs={count}: {fitted.law} has no optimum over params at {budget:g} FLOPs"
             )
-        width, depth, params = shape_of(float(np.exp(place)), vocab)
+        shape = shapes.nearest(float(np.exp(place)))
         out.append({
-            "model.width": width, "model.depth": depth, "model.heads": heads_of(width),
+            **shape.overrides,
             # Whatever length the base config gives, this one takes its place.
             **{f"train.{name}": None for name in LENGTHS},
-            "train.tokens": float(f"{budget / FLOPS_PER / params:.4g}"),
-            **({} if unique_tokens is None else {"data.unique_tokens": int(unique_tokens)}),
+            length: float(f"{budget / shape.flops_per_unit:.4g}"),
+            **({} if unique is None else {amounts.unique_field(base.config.data): int(unique)}),
         })  # fmt: skip
     return out
 
 
-def shape_of(params: float, vocab: int) -> tuple[int, int, int]:
-    """Width, depth and params of the shape whose params are nearest to `params`."""
-    best, gap = (0, 0, 0), np.inf
-    for width in [*range(16, 64, 16), *range(64, 512, 32), *range(512, 20_001, 64)]:
-        for depth in {max(1, round(width / 64 * f)) for f in (0.75, 1.0, 1.25)}:
-            count = 12 * depth * width**2 + vocab * width
-            if abs(np.log(count / params)) < gap:
-                best, gap = (width, depth, count), abs(np.log(count / params))
-    return best
-
-
-def heads_of(width: int) -> int:
-    """Heads of about 64 channels that divide the width into even parts."""
-    wanted = range(max(1, width // 64), 0, -1)
-    return next(h for h in wanted if width % h == 0 and (width // h) % 2 == 0)
-
-
 def steps(ladder: list[dict[str, Any]], base: Base) -> pd.DataFrame:
-    """What each rung is: width, depth, heads, tokens, and the steps that the base's batch makes
-    of them. Raises ConfigError for a base that has no such fields.
+    """What each rung is: its model, its amount of data, and the steps that its batches make of it.
+    Raises ConfigError for a base that has no such fields.
     """
     rows = []
     for i, rung in enumerate(ladder):
         config = override(base.config, rung)
-        shape: Any = config.model
-        tokens = rung["train.tokens"]
+        amount = rung["train.tokens"] or rung["train.units"]
+        model = {k.removeprefix("model."): v for k, v in rung.items() if k.startswith("model.")}
         rows.append({
-            "rung": i, "width": shape.width, "depth": shape.depth, "heads": shape.heads,
-            "tokens": tokens, "steps": round(tokens / base.step_tokens),
+            "rung": i, **{k: v for k, v in model.items() if v is not None},
+            f"{base.unit}s": amount, "steps": round(amount / amounts.units_per_step(config)),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 FILE = '''"""Compute-optimal runs up to {flops:.3g} FLOPs, planned with {law}.
 
-{convention}. Rungs 0 to {last}, smallest first:
+{convention}.
+{rule}
+Rungs 0 to {last}, smallest first:
 
     python launch.py sweep --experiment=FILE --dry_run
     python launch.py sweep --experiment=FILE
     python launch.py train --config=FILE:<rung>
 
-Shape and tokens are the plan's. All else is {base}'s at every size:
+Shape and {unit}s are the plan's. All else is {base}'s at every size:
 {said}.
 Give the rungs their own below before you train large ones.
 """
@@ -184,10 +197,17 @@ def get_study(arg: str = "") -> Study:
 '''
 
 
-def study_file(ladder: list[dict[str, Any]], base: Base, flops: float, law: str) -> str:
-    """Text of a file for `launch.py train --config=FILE:<rung>` and `sweep --experiment=FILE`."""
+def study_file(
+    ladder: list[dict[str, Any]], base: Base, shapes: Shapes, flops: float, law: str, rule: str
+) -> str:
+    """Text of a file for `launch.py train --config=FILE:<rung>` and `sweep --experiment=FILE`.
+
+    `rule` says in a sentence where the shapes come from.
+    """
     return FILE.format(
-        flops=flops, law=law, convention=CONVENTION, last=len(ladder) - 1, base=base.module,
-        said=base.said.replace(", ", ",\n", 1), rungs="\n".join(f"    {r!r}," for r in ladder),
+        flops=flops, law=law, convention=shapes.convention, last=len(ladder) - 1, base=base.module,
+        said=base.said(ladder[0]).replace(", ", ",\n", 1), unit=base.unit,
+        rule=textwrap.fill(rule[0].upper() + rule[1:] + ".", 100),
+        rungs="\n".join(f"    {r!r}," for r in ladder),
         name=f"plan-{flops:.3g}".replace(".", "_").replace("+", ""),
     )  # fmt: skip

@@ -16,7 +16,8 @@ from scaling.errors import UserError
 from scaling.laws import LAWS, Fit
 from scaling.laws.isoflop import Optimum, isoflop
 from scaling.laws.outcome import Outcome
-from scaling.laws.planning import FLOPS_PER, optimum
+from scaling.laws.planning import optimum
+from scaling.laws.shapes import FLOPS_PER
 from scaling.report import style
 from scaling.report.figures import Drawn, save
 from scaling.report.law_page import render_law

@@ -6,15 +6,17 @@ of such rungs. Studies in `experiments/` call them. No jax in this file.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from scaling.config import LENGTHS, RunConfig, choices, override
-from scaling.config.choices import Facts
+from scaling.config.choices import Facts, Size
 from scaling.costs import sizes
-from scaling.errors import ConfigError
+from scaling.data import describe
+from scaling.errors import ConfigError, DataError
 
 Override = dict[str, Any]  # dotted config field -> value, for `config.override`
 
@@ -42,9 +44,10 @@ class Recipe:
         for a width that its family cannot have.
         """
         base = base or RunConfig()
-        return self._shape(width, base) | _per_param(base, self.units_per_param)
+        return self.shape(width, base) | _per_param(base, self.units_per_param)
 
-    def _shape(self, width: int, base: RunConfig) -> Override:
+    def shape(self, width: int, base: RunConfig) -> Override:
+        """`rung` without a length."""
         scale, model = width / self.base_width, self.base_model(base)
         depth = max(self.min_depth, round(width / self.aspect))
         batch_size = self.batch_size
@@ -77,7 +80,7 @@ def isoflop(
     (Hoffmann et al. 2022, approach 2). The budgets vary slowest. `base` as in `Recipe.rung`.
     """
     return [
-        recipe._shape(width, base or RunConfig()) | _length("flops", float(budget))
+        recipe.shape(width, base or RunConfig()) | _length("flops", float(budget))
         for budget in budgets
         for width in widths
     ]
@@ -92,15 +95,12 @@ def chinchilla(
 
     Raises ConfigError for a budget below that of the smallest such width.
     """
-    model = recipe.base_model(base)
-    step = choices.family(model).width_step(model)
+    step = width_step(recipe, base)
 
+    @functools.cache
     def compute(width: int) -> float:
         """Training FLOPs of the recipe's rung."""
-        config = override(base, recipe.rung(width, base))
-        resolve = choices.family(config.model).resolve
-        config = dataclasses.replace(config, model=resolve(config.model, facts))
-        counts = sizes.size(config)
+        counts = size_of(recipe, width, base, facts)
         return counts.flops_per_unit * counts.params * recipe.units_per_param
 
     overrides = []
@@ -114,8 +114,48 @@ def chinchilla(
         while compute(below + step) <= budget:
             below += step
         width = min((below, below + step), key=lambda w: abs(math.log(compute(w) / budget)))
-        overrides.append(recipe._shape(width, base) | _length("flops", float(budget)))
+        overrides.append(recipe.shape(width, base) | _length("flops", float(budget)))
     return overrides
+
+
+def width_step(recipe: Recipe, base: RunConfig) -> int:
+    """The widths that a ladder tries are its multiples."""
+    model = recipe.base_model(base)
+    return choices.family(model).width_step(model)
+
+
+def size_of(recipe: Recipe, width: int, base: RunConfig, facts: Facts) -> Size:
+    """Parameters and FLOPs a unit of the recipe's model of this width, on data of these sizes.
+
+    Raises ConfigError for a width that its family cannot have.
+    """
+    config = override(base, recipe.shape(width, base))
+    model, data = choices.family(config.model), choices.kind(config.data)
+    return sizes.size(
+        dataclasses.replace(
+            config,
+            model=model.resolve(config.model, facts),
+            data=data.resolve(config.data, facts),
+        )
+    )
+
+
+def facts_of(base: RunConfig, given: Mapping[str, float] | None = None) -> Facts:
+    """The sizes of the data that models are built for: those `given`, those that the base's model
+    states, or those of its data, which are then prepared.
+
+    Raises DataError where the data are not there, and names the flag that gives their sizes.
+    """
+    stated = choices.family(base.model).stated(base.model)
+    if given or stated is not None:
+        endless, known = 10**15, dict(stated or {}) | {k: int(v) for k, v in (given or {}).items()}
+        return Facts("", endless, endless, known)
+    try:
+        return describe(base.data)
+    except DataError as error:
+        raise DataError(
+            f"{error}; or give the sizes that the model is built for, as --sizes=NAME=NUMBER,..."
+        ) from None
 
 
 def _length(name: str, amount: float) -> Override:

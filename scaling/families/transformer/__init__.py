@@ -18,6 +18,7 @@ from scaling.config.choices import (
 from scaling.errors import ConfigError
 from scaling.families.transformer import sizes
 from scaling.families.transformer.fields import TransformerConfig
+from scaling.families.transformer.rule import RULE
 from scaling.models.fields import MoEConfig
 
 
@@ -189,6 +190,7 @@ FAMILY = Family(
     resolve=resolve,
     scaled=_scaled,
     width_step=_head_dim,
+    rule=RULE,
     stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},
     size=lambda model, data: sizes.size(model, data.units_per_example),
     conventions=lambda model, data: sizes.flops_per_token(model, data.units_per_example),
