@@ -16,9 +16,7 @@ EXCEPTIONS = {
     # Layers that families share are called what they are, and so are their logical axes.
     "models": {"heads", "vocab", "mlp", "transformer", "lstm", "seq_len"},
     "devices/sharding.py": {"heads", "vocab", "mlp"},
-    "commands/laws.py": {"vocab"},
     "debug": {"nats"},
-    "laws": {"heads", "nats", "seq_len", "vocab", "mlp", "regression"},
     "records": {"nats"},
     "report": {"heads", "nats", "mlp"},
 }

@@ -187,19 +187,17 @@ def _plan() -> int:
 
     _prepare_engine()
     asked = _typed(PlanRequest)
-    print(plan_command(asked, _models(asked)).text)
+    print(plan_command(asked, models_of).text)
     return 0
 
 
-def _models(asked: "PlanRequest") -> "Models | None":
+def models_of(asked: "PlanRequest") -> "Models":
     """The models of --recipe: what their family counts of each width. Raises UserError."""
     from scaling.laws.plan_command import Models
     from scaling.laws.rungs import TEXT, imported, read_base
     from scaling.laws.shapes import Shape
     from scaling.studies import ladder
 
-    if not asked.recipe:
-        return None
     place, _, name = asked.recipe.partition(":")
     module = imported(place)
     recipes = [k for k, v in vars(module).items() if isinstance(v, ladder.Recipe)] if module else []

@@ -115,7 +115,7 @@ def check_fit(asked: FitRequest) -> None:
 
 def check_law(law: Law, asked: FitRequest) -> None:
     """What `fit` can be asked of this law. Raises UserError that names the flag."""
-    x, fixed, planned = asked.x, asked.fixed, asked.preregister
+    x, fixed = asked.x, asked.fixed
     needed = (str(x),) if law.columns == ("x",) else law.needs or law.columns
     if x != Options().x and law.columns != ("x",):
         raise UserError(
@@ -131,13 +131,20 @@ def check_law(law: Law, asked: FitRequest) -> None:
                 f"--fixed: {name}={value:g} must lie between {law[name].low:g} and "
                 f"{law[name].high:g}"
             )
+    if set(law.names) <= set(fixed):
+        raise UserError(f"--fixed gives all parameters of {law.name}: nothing is left to fit")
+
+
+def check_planned(law: Law, planned: Mapping[str, float], names: Mapping[str, str]) -> None:
+    """Whether a planned run has just the columns that the law reads: `names` is law's column ->
+    table's, where they differ. Raises UserError that names the flag.
+    """
+    needed = [names.get(name, name) for name in law.needs or law.columns]
     if planned and set(planned) != set(needed):
         raise UserError(
             f"--preregister gives {', '.join(planned)}; {law.name} predicts from "
             f"{', '.join(needed)}"
         )
-    if set(law.names) <= set(fixed):
-        raise UserError(f"--fixed gives all parameters of {law.name}: nothing is left to fit")
 
 
 def check_columns(given: Mapping[str, str | None], known: Iterable[str]) -> None:

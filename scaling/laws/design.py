@@ -11,7 +11,7 @@ import pandas as pd
 
 from scaling.errors import UserError
 from scaling.laws.measures import TOKEN
-from scaling.laws.planning import FORMULA, check, optimum, values
+from scaling.laws.planning import FORMULA, check, no_minimum, optimum, values
 from scaling.laws.result import Fit
 from scaling.laws.shapes import Shapes
 
@@ -85,7 +85,7 @@ def design(
     wide, long, cost = wide[allowed], long[allowed], cost[allowed]
     log_target, _ = optimum(fitted, target_flops, shapes=shapes)
     if not np.isfinite(log_target):
-        raise UserError(f"--flops={target_flops:g}: {fitted.law} has no optimum over params there")
+        raise UserError(f"--flops={target_flops:g}: {no_minimum(fitted, target_flops, shapes)}")
     params = float(np.exp(log_target))
     target = (params, float(target_flops / shapes.flops_per_unit(params)))
     share, named = budget / EVEN, f"{shapes.unit}s"

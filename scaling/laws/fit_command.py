@@ -67,11 +67,14 @@ def _check_table(rows: pd.DataFrame, form: Law, asked: FitRequest) -> None:
     )
     renamed = assignments(asked.columns, "--columns")
     measures.check_falls(form, loss, renamed.get(loss, loss), rows)
+    part = rows if asked.by is None else groups(rows, asked.by)[0][1]
+    names = names_of(form, asked.x, part)
+    checks.check_planned(form, asked.preregister, names)
     if asked.by is not None:
         return
     if asked.holdout_by:
         split_largest(rows, asked.holdout_by, loss)
-    names, free = names_of(form, asked.x, rows), [n for n in form.names if n not in asked.fixed]
+    free = [n for n in form.names if n not in asked.fixed]
     check_enough(read_rows(rows, form, names, loss, asked), form, free, names, loss)
 
 

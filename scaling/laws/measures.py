@@ -36,16 +36,17 @@ def amounts_of(law: Law, table: pd.DataFrame) -> dict[str, str]:
     Raises UserError for rows of several units, whose amounts do not compare.
     """
     read, unit = law.needs or law.columns, unit_of(table)
-    found = dict[str, str]()
+    several, found = values_in(table, "unit"), dict[str, str]()
     for column, counted in AMOUNTS.items():
-        if column not in read or (column in table.columns and unit in (None, TOKEN)):
+        if column not in read:
             continue
-        several = values_in(table, "unit")
         if counted in table.columns and len(several) > 1:
             raise UserError(
                 f"{law.name}: the rows count {', '.join(f'{u}s' for u in several)}; choose some "
                 f"with --where='unit == \"{several[0]}\"', or fit each with --by=unit"
             )
+        if column in table.columns and unit in (None, TOKEN):
+            continue
         offered = (column.replace("tokens", f"{unit}s"), counted)
         there = [name for name in offered if name in table.columns]
         if there:

@@ -30,12 +30,15 @@ class Models:
     step: int  # of the widths
 
 
-def plan_command(asked: PlanRequest, models: Models | None = None) -> Outcome:
-    """The compute-optimal run of a budget, from a fit.json: among the models of a recipe, or by 6 x
-    params x tokens and the rule of the base's family.
+def plan_command(
+    asked: PlanRequest, models_of: Callable[[PlanRequest], Models] | None = None
+) -> Outcome:
+    """The compute-optimal run of a budget, from a fit.json: among the models of a recipe, which
+    `models_of` finds, or by 6 x params x tokens and the rule of the base's family.
     """
     checks.check_plan(asked)
     fitted = _read_fit(asked.fit)
+    models = models_of(asked) if models_of and asked.recipe else None
     flops, base, shapes, rule = asked.flops, *_shapes(asked, fitted, models)
     made = planning.plan(
         fitted,
@@ -65,8 +68,8 @@ def plan_command(asked: PlanRequest, models: Models | None = None) -> Outcome:
     ladder = rungs(fitted, flops, base, shapes, count=asked.rungs, unique=asked.unique_units)
     told += ["\nladder", show(steps(ladder, base)), f"note: {rule}"]
     told.append(
-        f"note: shape and {unit} are the plan's; {base.said(ladder[0])} are {base.module}'s at "
-        "every size: give the rungs their own before you train large ones"
+        f"note: shape and {unit} are the plan's; {base.said(ladder[0])} {base.module}'s at every "
+        "size: give the rungs their own before you train large ones"
     )
     proposed = None
     if asked.design and asked.budget is not None:

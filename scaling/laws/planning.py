@@ -109,6 +109,15 @@ def optimum(
     return float(place[0]), place[1:]
 
 
+def no_minimum(fitted: Fit, flops: float, shapes: Shapes) -> str:
+    """Why a budget has no plan, as a clause of a message."""
+    text = f"the loss of {fitted.law} has no minimum over params at {flops:g} FLOPs"
+    smallest, largest = shapes.span()
+    if smallest > 0:
+        text += f" among the models that there are, of {smallest:.3g} to {largest:.3g} params"
+    return text
+
+
 def plan(
     fitted: Fit,
     flops: float,
@@ -148,9 +157,7 @@ def plan(
     level = fitted.level if level is None else level
     log_params, drawn = optimum(fitted, flops, shapes=shapes, unique=unique)
     if not np.isfinite(log_params):
-        raise UserError(
-            f"--flops={flops:g}: the loss of {fitted.law} has no minimum over params there"
-        )
+        raise UserError(f"--flops={flops:g}: {no_minimum(fitted, flops, shapes)}")
     params = float(np.exp(log_params))
     amount = float(flops / shapes.flops_per_unit(params))
     at = {"params": np.array([params]), "tokens": np.array([amount])}

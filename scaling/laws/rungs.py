@@ -19,7 +19,7 @@ import pandas as pd
 from scaling.config import LENGTHS, RunConfig, amounts, choices, from_dict, override
 from scaling.errors import UserError
 from scaling.laws.measures import TOKEN
-from scaling.laws.planning import check, optimum
+from scaling.laws.planning import check, no_minimum, optimum
 from scaling.laws.result import Fit
 from scaling.laws.shapes import FLOPS_PER, Shape, Shapes
 
@@ -39,14 +39,15 @@ class Base:
         return self.config.data.unit
 
     def said(self, overrides: Mapping[str, Any]) -> str:
-        """What rungs of these overrides have from it and ought to have of their own."""
+        """What rungs of these overrides have from it (ending in a verb), and should choose."""
         c = self.config
         rate = f"learning rate {c.optim.peak_lr:g} (optim.peak_lr), "
         rows = f"rows of {c.data.units_per_example} {c.data.unit}s"
         step = f"{c.train.batch_size} {rows} a step (train.batch_size) and "
         rate = "" if "optim.peak_lr" in overrides else rate
         step = "" if "train.batch_size" in overrides else step
-        return f'{rate}{step}data "{c.data.source}" (data.source)'
+        verb = "are" if rate or step else "is"
+        return f'{rate}{step}data "{c.data.source}" (data.source) {verb}'
 
     def by_rule(self, sizes: Mapping[str, float]) -> tuple[Any, str]:
         """params -> the model nearest to them by the rule of its family, and that rule in words.
@@ -123,9 +124,7 @@ def rungs(
         budget = flops / step**k
         place, _ = optimum(fitted, budget, shapes=shapes, unique=unique)
         if not np.isfinite(place):
-            raise UserError(
-                f"--rungs={count}: {fitted.law} has no optimum over params at {budget:g} FLOPs"
-            )
+            raise UserError(f"--rungs={count}: {no_minimum(fitted, budget, shapes)}")
         shape = shapes.nearest(float(np.exp(place)))
         out.append({
             **shape.overrides,
@@ -163,8 +162,8 @@ Rungs 0 to {last}, smallest first:
     python launch.py sweep --experiment=FILE
     python launch.py train --config=FILE:<rung>
 
-Shape and {unit}s are the plan's. All else is {base}'s at every size:
-{said}.
+Shape and {unit}s are the plan's; {said}
+{base}'s at every size, as all else.
 Give the rungs their own below before you train large ones.
 """
 
@@ -206,7 +205,8 @@ def study_file(
     """
     return FILE.format(
         flops=flops, law=law, convention=shapes.convention, last=len(ladder) - 1, base=base.module,
-        said=base.said(ladder[0]).replace(", ", ",\n", 1), unit=base.unit,
+        unit=base.unit,
+        said=base.said(ladder[0]).replace("(optim.peak_lr), ", "(optim.peak_lr),\n"),
         rule=textwrap.fill(rule[0].upper() + rule[1:] + ".", 100),
         rungs="\n".join(f"    {r!r}," for r in ladder),
         name=f"plan-{flops:.3g}".replace(".", "_").replace("+", ""),

@@ -43,7 +43,7 @@ def test_fit_then_plan(tmp_path: pathlib.Path) -> None:
         plan_request(
             fit=str(tmp_path),
             flops=1e21,
-            inference_tokens=1e11,
+            inference_units=1e11,
             design=True,
             budget=1e22,
             out=str(tmp_path / "plan"),
@@ -53,7 +53,7 @@ def test_fit_then_plan(tmp_path: pathlib.Path) -> None:
     assert "90% interval" in planned.text
     assert "FLOPs = 6 x params x tokens" in planned.text.splitlines()[0]
     assert f"sweep --experiment={tmp_path}/plan/ladder.py --dry_run" in planned.text
-    assert "learning rate 0.003 (optim.peak_lr), 16 windows of 256 tokens a step" in planned.text
+    assert "learning rate 0.003 (optim.peak_lr), 16 rows of 256 tokens a step" in planned.text
     plan = json.loads((tmp_path / "plan" / "plan.json").read_text())
     assert plan["convention"] == "FLOPs = 6 x params x tokens"
     assert plan["params"]["low"] < plan["params"]["value"] < plan["params"]["high"]

@@ -10,8 +10,9 @@ from matplotlib.contour import ContourSet
 from scaling.errors import UserError
 from scaling.laws import Options, fit
 from scaling.laws.fit_command import fit_command
-from scaling.laws.isoflop import isoflop, porian_noise
+from scaling.laws.isoflop import isoflop
 from scaling.laws.selection import sensitivity
+from scaling.laws.valleys import porian_noise
 from scaling.report import laws
 from tests.laws.conftest import fit_request
 from tests.laws.test_command import CHINCHILLA

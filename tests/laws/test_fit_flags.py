@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scaling.commands.laws import models_of
 from scaling.errors import UserError
 from scaling.laws import Options
 from scaling.laws.extrapolation import holdout
@@ -55,14 +56,15 @@ FIT: dict[str, list[Any]] = {
 PLAN: dict[str, list[Any]] = {
     "fit": ["absent", "runs.csv", "bare.json", "power.json"],
     "flops": [0.0, -1.0, NAN, INF],
-    "inference_tokens": [-1.0, NAN, INF],
-    "unique_tokens": [0.0, 0.5, -1.0, NAN, 1e9],
+    "inference_units": [-1.0, NAN, INF],
+    "unique_units": [0.0, 0.5, -1.0, NAN, 1e9],
     "level": [0.0, 1.0, 90.0, NAN],
     "design": [{"design": True}, {"design": True, "budget": 1e19, "fit": "few.json"}],
     "budget": [1e19, *({"design": True, "budget": b} for b in (0.0, -1.0, NAN, INF, 1.0))],
     "rungs": [0, -1, 10**9],
     "base": ["configs.absent", "/", "not a module", "json", ".", ".."],
-    "vocab": [0, -1, 10**12],
+    "sizes": ["vocab=0", "vocab=-1", "vocab=1e12", "vocab=2.5", "vocab", "vocab=x"],
+    "recipe": ["configs.tiny", "configs.tiny:RECIP", "absent:RECIPE"],
     "out": ["runs.csv", "/dev/null/x"],
 }
 
@@ -101,7 +103,7 @@ def _fit(typed: dict[str, Any]) -> None:
 
 
 def _plan(typed: dict[str, Any]) -> None:
-    plan_command(read(PlanRequest, typed))
+    plan_command(read(PlanRequest, typed), models_of)
 
 
 def _refused(command: Any, flag: str, options: dict[str, Any]) -> str:
@@ -147,6 +149,7 @@ def test_what_is_wrong_is_said_before_jax_is_imported(folder: pathlib.Path) -> N
     ]  # fmt: skip
     code = f"""
 import math, sys
+from scaling.commands.laws import models_of
 from scaling.errors import UserError
 from scaling.laws.fit_command import fit_command
 from scaling.laws.options import FitRequest, read

@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 
 from scaling.errors import UserError
+from scaling.families.transformer.rule import shape_of
 from scaling.laws import Fit, Options, fit
 from scaling.laws.design import design
 from scaling.laws.isoflop import parametric, side_by_side
 from scaling.laws.planning import plan
-from scaling.laws.rungs import read_base, rungs, shape_of, study_file
+from scaling.laws.rungs import read_base, rungs, study_file
+from scaling.laws.shapes import ByFormula
 from scaling.studies.study import load_config, load_study
 
 
@@ -26,10 +28,10 @@ def test_plan_is_the_closed_form_optimum(found: Fit) -> None:
         made = plan(found, flops)
         params, tokens = (parametric(found, q).at(flops) for q in ("params", "tokens"))
         assert made.params.value == pytest.approx(params[0], rel=1e-3)
-        assert made.tokens.value == pytest.approx(tokens[0], rel=1e-3)
+        assert made.amount.value == pytest.approx(tokens[0], rel=1e-3)
         assert made.params.low == pytest.approx(params[1], rel=1e-2)
         assert made.params.high == pytest.approx(params[2], rel=1e-2)
-        assert 6 * made.params.value * made.tokens.value == pytest.approx(flops)
+        assert 6 * made.params.value * made.amount.value == pytest.approx(flops)
 
 
 def test_other_sizes_lose(found: Fit) -> None:
@@ -44,13 +46,13 @@ def test_other_sizes_lose(found: Fit) -> None:
 
 
 def test_inference_makes_models_smaller_and_longer_trained(found: Fit) -> None:
-    plain, paid = plan(found, 1e21), plan(found, 1e21, inference_tokens=1e12)
+    plain, paid = plan(found, 1e21), plan(found, 1e21, inference=1e12)
     assert paid.inference is not None
     assert paid.inference["params"] < plain.params.value
-    assert paid.inference["tokens"] > plain.tokens.value
+    assert paid.inference["amount"] > plain.amount.value
     assert paid.inference["training_flops"] > 1e21
     assert 0 < paid.inference["saved"] < 1
-    at = {"params": paid.inference["params"], "tokens": paid.inference["tokens"]}
+    at = {"params": paid.inference["params"], "tokens": paid.inference["amount"]}
     assert found.draws(at)[0][0] == pytest.approx(plain.loss.value, rel=1e-4)
 
 
@@ -92,9 +94,12 @@ def test_designed_runs_do_shrink_the_interval(found: Fit, chinchilla_240: pd.Dat
 
 
 def test_rungs_make_configs_and_a_study_that_load(found: Fit, tmp_path: pathlib.Path) -> None:
-    ladder = rungs(found, 1e17)
+    base = read_base("configs/lm.py")
+    shape, rule = base.by_rule({})
+    shapes = ByFormula(shape)
+    ladder = rungs(found, 1e17, base, shapes)
     path = tmp_path / "ladder.py"
-    path.write_text(study_file(ladder, read_base("configs/lm.py"), 1.5e17, "chinchilla"))
+    path.write_text(study_file(ladder, base, shapes, 1.5e17, "chinchilla", rule))
     configs = [load_config(f"{path}:{i}") for i in range(len(ladder))]
     widths = [config.model.width for config in configs]
     assert widths == sorted(widths)
@@ -109,14 +114,19 @@ def test_a_ladder_that_nobody_can_run_is_refused(found: Fit) -> None:
     for base in ("configs.nope", "configs/nope.py", "/configs.py", "os", "configs.lm:debug", ""):
         with pytest.raises(UserError, match=r"--base=.* is no config"):
             read_base(base)
-    assert read_base("configs/dense.py").vocab == 32_768
+    base = read_base("configs/dense.py")
+    shapes = ByFormula(base.by_rule({})[0])
+    # Its own vocabulary is in the params.
+    assert shapes.nearest(1e8).params > 32_768 * shapes.nearest(1e8).overrides["model.width"]
     with pytest.raises(UserError, match="--rungs=0"):
-        rungs(found, 1e17, count=0)
+        rungs(found, 1e17, base, shapes, count=0)
+    with pytest.raises(UserError, match=r"--base=configs.vision: .*give --recipe"):
+        read_base("configs.vision").by_rule({})
 
 
 def test_a_law_without_unique_tokens_does_not_plan_with_them(found: Fit) -> None:
     with pytest.raises(UserError, match="chinchilla reads only params, tokens"):
-        plan(found, 1e21, unique_tokens=1e9)
+        plan(found, 1e21, unique=1e9)
 
 
 @pytest.mark.parametrize("params", [3e5, 1e7, 1e9, 1e11])

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from scaling.laws import Fit, Options, fit
-from scaling.laws.isoflop import isoflop, porian_noise
+from scaling.laws.isoflop import isoflop
+from scaling.laws.valleys import porian_noise
 from tests.laws.conftest import published
 
 
