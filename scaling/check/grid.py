@@ -39,7 +39,7 @@ def shape_of(config: RunConfig) -> RunConfig:
     """
     return dataclasses.replace(
         programs.program_of(config),
-        data=dataclasses.replace(config.data, unique_tokens=None, seed=0),
+        data=programs.any_examples(config),
         evals=EvalsConfig(batch_size=config.evals.batch_size),
     )
 

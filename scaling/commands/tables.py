@@ -61,8 +61,8 @@ def foreseen(plan: "Study", configs: "list[RunConfig]") -> str:
             "depth": config.model.depth,
             "seed": config.seed,
         }
-        if size.get("unique_tokens"):
-            more["epochs"] = size["tokens"] / size["unique_tokens"]
+        if size.get("unique"):
+            more["epochs"] = size["amount"] / size["unique"]
         rows.append(flat(config) | size | more)
     return of_table(pd.DataFrame(rows), plan)
 

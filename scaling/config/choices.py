@@ -176,9 +176,9 @@ class Kind:
     facts: Callable[[Any, Any, Path], Facts]
     # (data, that of the training run, split: train, validation or all, folder) -> Examples
     examples: Callable[[Any, Any, str, Path], Examples]
-    # (data with what follows from the facts filled in). `corpus` and `seed` are filled elsewhere.
-    resolve: Callable[[Any, Facts], Any]
     shapes: Callable[[Any], dict[str, Shape]]  # of one example, by field, of resolved data
+    # (data with what follows from the facts filled in). `corpus` and `seed` are filled elsewhere.
+    resolve: Callable[[Any, Facts], Any] = lambda data, facts: data
     # (evaluation data, its split, training data, folder) -> examples that training sees too
     shared: Callable[[Any, str, Any, Path], int] = lambda data, split, train, root: 0
     # (resolved data, folder) -> what is known of data that are prepared, for the run's record:
@@ -248,10 +248,14 @@ class Family:
     module: Lazy  # (config) -> flax module: `apply({"params": params}, batch)` -> dict of outputs
     reads: frozenset[str]  # fields of a batch
     gives: frozenset[str]  # outputs
-    resolve: Callable[[Any, Facts], Any]  # derived sizes filled in. Raises ConfigError
+    # Derived sizes filled in. Raises ConfigError
+    resolve: Callable[[Any, Facts], Any] = lambda config, facts: config
     # (config, width, depth) -> overrides ("model.width": ...) of a model of that width and depth in
     # the proportions of the config. Raises ConfigError for a width that it cannot have
-    scaled: Callable[[Any, int, int], dict[str, Any]]
+    scaled: Callable[[Any, int, int], dict[str, Any]] = lambda config, width, depth: {
+        "model.width": width,
+        "model.depth": depth,
+    }
     width_step: Callable[[Any], int] = lambda config: 8  # the widths that ladders try are multiples
     rule: "Rule | None" = None  # of thumb, for plans without a recipe
     # (config) -> the sizes of `Facts` that the config states by itself, so that it can be planned

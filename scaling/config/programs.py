@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.config.amounts import resolved
+from scaling.config.amounts import resolved, unique_field
 from scaling.config.marks import traced_fields
 from scaling.config.run import RunConfig
 
@@ -55,3 +55,12 @@ def program_of(config: RunConfig) -> RunConfig:
 def _shared(part: Any) -> Any:
     same = {name: mark.shared(getattr(part, name)) for name, mark in traced_fields(part)}
     return dataclasses.replace(part, **same)
+
+
+def any_examples(config: RunConfig) -> Any:
+    """The data of a run, whichever of their examples it draws and in which order: no program
+    depends on that.
+    """
+    unique = unique_field(config.data).removeprefix("data.")
+    same: dict[str, Any] = {unique: None, "seed": 0}
+    return dataclasses.replace(config.data, **same)

@@ -2,10 +2,10 @@
 and from the program of its forward pass. Called by `sizes.py`; starts no device.
 """
 
+import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from scaling import families
 from scaling.config import choices
@@ -35,7 +35,7 @@ def _looked_up(boxed: Any) -> int:
     is_box = lambda leaf: hasattr(leaf, "names")  # noqa: E731
     boxes = jax.tree.leaves(boxed, is_leaf=is_box)
     return sum(
-        int(jnp.size(box.value))
+        math.prod(box.value.shape)
         for box in boxes
         if is_box(box) and set(box.names) & set(sharding.LOOKED_UP)
     )

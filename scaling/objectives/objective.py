@@ -65,7 +65,8 @@ class Loss:
     """
 
     rows_of: Callable[[Mapping[str, Any], Batch], Rows] | None  # of model outputs and batch
-    weights: Mapping[str, float]  # of the penalties that are on; without players
+    # Of the penalties that are on; without players
+    weights: Mapping[str, float] = field(default_factory=dict)
     rows_by: Callable[[Model, Batch, Array, Mapping[str, Any]], Rows] | None = None
     fixed: Mapping[str, float] = field(default_factory=dict)  # hyper-parameters of an evaluation
     players: tuple[Player, ...] = ()  # filled in by `build`

@@ -23,7 +23,10 @@ _STATUS = {
     **dict.fromkeys(("loss", "rate", "eta", "mfu", "seconds", "clock"), _NUMBER),
     **dict.fromkeys(("reason", "log", "started", "updated"), (str,)),
 }
-_SIZE = ("params", "params_non_embedding", "params_active", "tokens", "unique_tokens", "flops")
+_SIZE = (
+    *("params", "params_non_embedding", "params_active", "amount", "unique"),
+    *("tokens", "unique_tokens", "flops"),
+)
 _MADE_BY = {
     **{"members": (int,), "device_count": (int,), "versions": (dict,)},
     **{"device_kind": (str,), "commit": (str,)},

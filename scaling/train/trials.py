@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scaling.config import DistributedConfig, MeshConfig, RunConfig, amounts, programs, to_dict
+from scaling.config import DistributedConfig, MeshConfig, RunConfig, programs, to_dict
 from scaling.devices import meshes, sharding, xla_flags
 from scaling.train import forms
 from scaling.train import state as state_lib
@@ -44,12 +44,10 @@ def program(config: RunConfig) -> RunConfig | None:
     if config.model.remat == "offload":
         return None
     same = programs.program_of(config)
-    order: dict[str, Any] = {"seed": 0, amounts.unique_field(same.data).split(".")[1]: None}
-    data: Any = dataclasses.replace(same.data, **order)
     rhythm: dict[str, Any] = dict.fromkeys(("log_every", "keep_checkpoints"), 1)
     return dataclasses.replace(
         same,
-        data=data,
+        data=programs.any_examples(same),
         train=dataclasses.replace(same.train, checkpoint_every=None, **rhythm),
         evals=dataclasses.replace(same.evals, every=None),
         distributed=DistributedConfig(),

@@ -67,7 +67,6 @@ FAMILY = Family(
     reads=frozenset({"tokens"}),
     gives=frozenset({"hidden", "head"}),
     resolve=_resolve,
-    scaled=lambda config, width, depth: {"model.width": width, "model.depth": depth},
     size=lambda config, data: size(config),
     remats=("none", "full"),
     stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},

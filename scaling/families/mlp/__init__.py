@@ -86,7 +86,6 @@ FAMILY = Family(
     reads=frozenset(),  # image or features: `_resolve` asks for either
     gives=frozenset({"out", "features"}),
     resolve=_resolve,
-    scaled=lambda config, width, depth: {"model.width": width, "model.depth": depth},
     stated=_stated,
     size=lambda config, data: size(config),
     remats=("none", "full"),

@@ -168,7 +168,6 @@ FAMILY = Family(
     reads=frozenset({"image"}),
     gives=frozenset({"out", "features"}),
     resolve=_resolve,
-    scaled=lambda config, width, depth: {"model.width": width, "model.depth": depth},
     width_step=lambda config: config.group or 8,
     stated=_stated,
     size=lambda config, data: size(config),

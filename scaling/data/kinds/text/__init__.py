@@ -115,7 +115,6 @@ KIND = Kind(
     weights=("loss_mask", "target_bytes"),
     facts=_facts,
     examples=_examples,
-    resolve=lambda data, facts: data,
     shapes=_shapes,
     shared=_shared,
     about=_about,
