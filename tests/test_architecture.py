@@ -14,7 +14,6 @@ ROOMS = [
     ["config"],
     ["devices"],
     ["models", "data", "metrics"],
-    ["families"],
     ["objectives", "optim"],
     ["families"],
     ["transforms"],
