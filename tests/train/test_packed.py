@@ -337,7 +337,7 @@ def test_what_one_host_meets_all_answer(few, tmp_path):
     assert told[0] == told[1]
     results = desk.read_ended(job, tmp_path)
     assert statuses(results) == ["failed", "failed", "diverged", "done"]
-    assert [r.failure for r in results[:2]] == ["busy", "error"]
+    assert [r.failure for r in results[:2]] == ["busy", "config"]
     assert "tensorboard" in str(results[1].reason)
     assert broken.status()["state"] == "failed"
     for config in configs[2:]:
