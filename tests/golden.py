@@ -60,7 +60,7 @@ def given() -> dict[str, RunConfig]:
         for path in files("configs"):
             found[f"config {path.stem}{form}"] = study.load_config(f"{path}:{arg}")
         for path in files("experiments"):
-            runs = study.load_study(f"{path}:{arg}").configs()
+            runs = study.load_study(f"{path}:{arg}").configs(resolved)
             found[f"study {path.stem}{form}, first"] = runs[0]
             found[f"study {path.stem}{form}, last"] = runs[-1]
     for what, (spec, overrides) in RUNS.items():
@@ -96,7 +96,7 @@ def expected() -> dict[str, str]:
 
 def _study(spec: str) -> str:
     """What all runs share, then what each has of its own."""
-    runs = [_resolve(config) for config in study.load_study(spec).configs()]
+    runs = [_resolve(config) for config in study.load_study(spec).configs(resolved)]
     fields = sorted({name for run in runs for name in run})
     shared = [f for f in fields if len({run.get(f) for run in runs}) == 1]
     lines = [f"{name} = {runs[0][name]}" for name in shared]

@@ -73,6 +73,9 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "low rank": (_LM, {"transform.name": "lora", "transform.rank": 4}),
     "low rank of some": (_LM, {"transform.name": "lora", "transform.modules": "query,value"}),
     "frozen": (_LM, {"transform.name": "freeze"}),
+    # ---- other runs
+    "begun": (_LM, {"begins.run": "0123456789ab"}),
+    "begun in part": (_LM, {"begins.run": "0123456789ab", "begins.new": "mlp"}),
     # ---- the optimizer
     "adafactor": (_LM, {"optim.name": "adafactor", "optim.eps": 1e-7}),
     "lion": (_LM, {"optim.name": "lion", "optim.b1": 0.9, "optim.b2": 0.99}),

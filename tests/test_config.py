@@ -107,6 +107,7 @@ EXECUTION = {
     "train.profile_steps",
     "train.xla_flags",
     "optim.offload",
+    "begins.folder",
 }
 
 

@@ -72,13 +72,18 @@ def given() -> "RunConfig":
 
 def changed(config: "RunConfig") -> "RunConfig":
     """A config with its fields as the command line says; raises as `given`."""
-    from scaling.config import LENGTHS, left_out, override
+    from scaling.config import LENGTHS, choices, left_out, override
     from scaling.config.nested import from_text
 
-    changes = dict[str, Any]()
+    changes, given = dict[str, Any](), dict[str, str]()
     for text in fields():
         path, _, value = text.partition("=")
-        changes[path] = from_text(config, path, value)
+        given[path] = value
+    # Which fields a group has goes by what is chosen in it.
+    chosen = {f"{group}.{room.field}" for group, room in choices.ROOMS.items()} & given.keys()
+    shaped = override(config, {path: given[path] for path in sorted(chosen)})
+    for path, value in given.items():
+        changes[path] = from_text(shaped, path, value)
     lengths = [f"train.{name}" for name in LENGTHS]
     if any(changes.get(name) is not None for name in lengths):
         changes = dict.fromkeys(lengths) | changes

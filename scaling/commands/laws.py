@@ -156,7 +156,8 @@ def _own_table() -> str:
             _write_table(runs, FLAGS.workdir)
         return FLAGS.workdir
     plan, workdir = given_study(), epath.Path(FLAGS.workdir or "out")
-    names = {RunDirectory.open(config, workdir).path.name for config in study.runs(plan)}
+    shown = study.shown(plan, study.runs(plan))
+    names = {RunDirectory.open(config, workdir).path.name for config in shown}
     runs = [run for run in find_runs(workdir) if run.path.name in names]
     if not runs:
         raise UserError(f"no run of {FLAGS.experiment} has begun in {workdir}; sweep it first")

@@ -39,8 +39,10 @@ def write_report(plan: "Study", configs: "list[RunConfig]") -> None:
     """The report of a study's runs, below the workdir; prints its path."""
     from scaling.records import RunDirectory
     from scaling.report import report
+    from scaling.studies import study
 
-    directories = [RunDirectory.open(config, FLAGS.workdir) for config in configs]
+    shown = study.shown(plan, configs)
+    directories = [RunDirectory.open(config, FLAGS.workdir) for config in shown]
     page = report(directories, out=epath.Path(FLAGS.workdir) / "report" / plan.name, study=plan)
     print(f"report: {page}")
 
@@ -54,7 +56,7 @@ def foreseen(plan: "Study", configs: "list[RunConfig]") -> str:
     from scaling.studies import study
 
     rows = []
-    for config in configs:
+    for config in study.shown(plan, configs):
         size = study.size(config)
         more: dict[str, float | None] = {
             "width": config.model.width,

@@ -65,6 +65,7 @@ _READ_WITH: tuple[Idle, ...] = (
         "optim.schedule=cosine, linear or wsd",
     ),
     (("train.spike_window",), lambda c: c.train.spike_z is not None, "train.spike_z"),
+    (("begins.new", "begins.folder"), lambda c: c.begins.run is not None, "begins.run"),
 )
 
 

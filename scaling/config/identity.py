@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 from scaling.config import amounts
 from scaling.config.run import RunConfig, to_identity
@@ -21,6 +22,11 @@ def fingerprint(config: RunConfig) -> str:
         )
     canonical = json.dumps(to_identity(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def is_fingerprint(text: str) -> bool:
+    """Whether it could be what `fingerprint` gives."""
+    return re.fullmatch(r"[0-9a-f]{12}", text) is not None
 
 
 def run_name(config: RunConfig) -> str:

@@ -70,6 +70,15 @@ def in_identity(one: dataclasses.Field, value: Any) -> bool:
         return False
     if not one.metadata.get("added"):
         return True
+    default = one.default
     if one.default_factory is not dataclasses.MISSING:
-        return bool(value != cast(Callable[[], Any], one.default_factory)())
-    return bool(value != one.default)
+        default = cast(Callable[[], Any], one.default_factory)()
+    return bool(_computed(value) != _computed(default))
+
+
+def _computed(value: Any) -> Any:
+    """A value, of a group of fields without those of execution, as they are by default."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    fields = [one for one in dataclasses.fields(value) if one.metadata.get("execution")]
+    return dataclasses.replace(value, **{one.name: one.default for one in fields})

@@ -12,7 +12,7 @@ import numpy as np
 
 from scaling.config.amounts import resolved, unique_field
 from scaling.config.marks import traced_fields
-from scaling.config.run import RunConfig
+from scaling.config.run import BeginsConfig, RunConfig
 
 _GROUPS = ("optim", "objective")  # whose traced fields the step takes, each by its own name
 
@@ -49,6 +49,7 @@ def program_of(config: RunConfig) -> RunConfig:
     # The schedule's lengths are arguments, and the seed.
     groups["optim"] = dataclasses.replace(groups["optim"], warmup_steps=0, warmup_fraction=None)
     groups["train"] = dataclasses.replace(config.train, steps=1)
+    groups["begins"] = BeginsConfig()  # the state that the first update is given
     return dataclasses.replace(config, seed=0, **groups)
 
 

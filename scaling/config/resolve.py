@@ -13,6 +13,7 @@ from typing import Any
 from scaling.config import amounts, choices
 from scaling.config.checks import check_idle, check_pairs, check_ranges
 from scaling.config.choices import DataConfig, Facts, Size
+from scaling.config.identity import is_fingerprint
 from scaling.config.run import LENGTHS, EvalSetConfig, OptimConfig, RunConfig, from_dict, to_dict
 from scaling.errors import ConfigError, DataError, SourceError
 
@@ -38,6 +39,11 @@ def resolve(
     check_pairs(config)
     check_ranges(config)
     check_idle(config)
+    if config.begins.run is not None and not is_fingerprint(config.begins.run):
+        raise ConfigError(
+            f"begins.run={config.begins.run} is no run's fingerprint (12 hex digits) and no run "
+            "directory; give one of those in <workdir>/runs"
+        )
     with source_named("data"):
         facts = facts_of(config.data, config.data)
     data = _resolve_data(config.data, facts, config.seed)

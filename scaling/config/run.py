@@ -135,6 +135,19 @@ class EvalsConfig:
     sets: Mapping[str, EvalSetConfig] = field(default_factory=lambda: {"val": EvalSetConfig()})
 
 
+@dataclass(frozen=True)
+class BeginsConfig:
+    """The run whose parameters a run begins with; its optimizer and its steps are its own
+    (`scaling/train/begins.py`).
+    """
+
+    # Its fingerprint; as it is given also its directory, or in a study its override. None: from
+    # nothing
+    run: str | None = None
+    new: str | None = None  # what is drawn anew: names in paths of parameters, with commas and *
+    folder: str | None = execution(None)  # its directory, where that is not beside this run's
+
+
 def _default(group: str) -> Any:
     """The choice that a config without one means."""
     return lambda: choices.new(group)
@@ -160,6 +173,7 @@ class RunConfig:
     transform: TransformConfig = field(
         default_factory=_default("transform"), metadata={"choice": "transform", "added": True}
     )
+    begins: BeginsConfig = field(default=BeginsConfig(), metadata={"added": True})
 
 
 # Training lengths, of which a config gives one.

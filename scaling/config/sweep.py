@@ -14,13 +14,15 @@ from typing import Any
 
 import ml_collections
 
-from scaling.config import RunConfig, from_dict, left_out, override
+from scaling.config import RunConfig, fingerprint, from_dict, left_out, override
 from scaling.errors import ConfigError
 
 Override = dict[str, Any]  # dotted field -> value
 Sweep = list[Override]
 DELTA = 1e-3  # of a law's Huber loss where a study says nothing else
 Condition = Callable[[Override], bool]
+Resolve = Callable[[RunConfig], RunConfig]
+_PARENT = "begins.run"
 
 
 def grid(
@@ -160,7 +162,9 @@ class Study:
 
     name: str  # of the report's folder: letters, digits, - and _
     base: RunConfig | ml_collections.ConfigDict  # what the runs share; after construction RunConfig
-    runs: Sequence[Mapping[str, Any]]  # overrides, one a run
+    # Overrides, one a run. "begins.run" may be another run's override: that one is trained before,
+    # and is no part of the report unless it is among these.
+    runs: Sequence[Mapping[str, Any]]
     question: str = ""  # one sentence, the first of the report
     x: str = "params"  # column of the table that the law runs over
     law: str = "power_floor"  # key of scaling.laws.LAWS
@@ -208,13 +212,41 @@ class Study:
         """The fields that tell curves apart; none: whichever do."""
         return tuple(self.group or ())
 
-    def configs(self) -> list[RunConfig]:
-        """The runs in the order of `runs`, unresolved. A ConfigError names the run it is in."""
-        assert isinstance(self.base, RunConfig)
+    @property
+    def begins(self) -> bool:
+        """Whether some runs begin from others that are given by their overrides."""
+        return any(isinstance(o.get(_PARENT), Mapping) for o in self.runs)
+
+    def configs(self, resolve: Resolve = lambda config: config) -> list[RunConfig]:
+        """The runs in the order of `runs`, as `resolve` makes them. A ConfigError names the run it
+        is in; without `resolve` there are no runs that begin from others of the study.
+        """
+        made: dict[str, RunConfig] = {}
         configs = []
         for i, o in enumerate(self.runs):
             try:
-                configs.append(override(self.base, o))
+                configs.append(self._made(o, resolve, made))
             except ConfigError as error:
                 raise ConfigError(f"study {self.name}, run {i} {o}: {error}") from error
         return configs
+
+    def parents(self, resolve: Resolve) -> list[RunConfig]:
+        """The runs that others begin from, resolved, each after those that it begins from."""
+        made: dict[str, RunConfig] = {}
+        for o in self.runs:
+            if isinstance(parent := o.get(_PARENT), Mapping):
+                self._made(parent, resolve, made)
+        return list(made.values())
+
+    def _made(
+        self, o: Mapping[str, Any], resolve: Resolve, made: dict[str, RunConfig]
+    ) -> RunConfig:
+        """The run of an override; `made`: those so far, by the override's text."""
+        key = repr(sorted(o.items(), key=lambda item: item[0]))
+        if key not in made:
+            assert isinstance(self.base, RunConfig)
+            own = dict(o)
+            if isinstance(parent := own.get(_PARENT), Mapping):
+                own[_PARENT] = fingerprint(self._made(parent, resolve, made))
+            made[key] = resolve(override(self.base, own))
+        return made[key]

@@ -33,6 +33,13 @@ def _size(model: Any, data: Any) -> Size:
     return counted(model, data)
 
 
+@functools.lru_cache(maxsize=4096)
+def _params_trained(model: Any, data: Any, transform: Any) -> int:
+    from scaling.costs.counts import params_trained
+
+    return params_trained(RunConfig(model=model, data=data, transform=transform))
+
+
 def conventions(config: RunConfig) -> dict[str, float]:
     """Training FLOPs a unit by every convention in use, so that numbers of others compare; of them
     "matmul" is what `size` counts.
@@ -82,7 +89,6 @@ def as_record(config: RunConfig) -> dict[str, Any]:
     found = cost(config)
     trained = {}
     if choices.transform(config.transform).functions is not None:
-        from scaling.costs.counts import params_trained
-
-        trained = {"params_trained": params_trained(config)}
+        parts: tuple[Any, ...] = (config.model, config.data, config.transform)
+        trained = {"params_trained": _params_trained(*parts)}
     return vars(found) | {f"{found.unit}s": found.amount} | trained

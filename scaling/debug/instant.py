@@ -109,7 +109,7 @@ def of_run(
     if step is None:
         diverged = status.get("state") == "diverged"
         step = int(status["step"]) + 1 if diverged else max(saved, default=0) + 1
-    replayer = Replayer(_calm(recorded), jax.devices()[:1])
+    replayer = Replayer(_calm(recorded), jax.devices()[:1], directory.path.parent)
     began = max((s for s in saved if s < step), default=0)
     load = (lambda: replayer.load(path / str(began))) if began else None
     spikes = Spikes(recorded, directory.spikes())

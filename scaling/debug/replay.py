@@ -28,7 +28,7 @@ from scaling.records.comparison import (
 )
 from scaling.records.starts import Start, makers
 from scaling.studies import study
-from scaling.train import checkpoint, fingerprints
+from scaling.train import begins, checkpoint, fingerprints
 from scaling.train import state as state_lib
 from scaling.train.placement import place
 from scaling.train.rhythm import Due, due_lines, next_edge
@@ -116,7 +116,7 @@ def verify(
     notes = [f"{why}: compared to {TOLERANCE:g}" for why in _reasons(directory, made, given)]
     # As the newest of them was executed; every step has its line, whichever were recorded.
     config = override(directory.config(record), {**newest.execution, "train.log_every": 1})
-    replayer = Replayer(study.resolve(config), given)
+    replayer = Replayer(study.resolve(config), given, directory.path.parent)
     exact, recorded = not notes, directory.hashes()
     if exact and not recorded:
         notes.append("the run has no hashes (train.fingerprint_every): metrics alone are compared")
@@ -167,8 +167,11 @@ def _of_state(hashes: dict[str, int]) -> dict[str, int]:
 class Replayer:
     """The step of a run as the loop compiles it, on devices of this process."""
 
-    def __init__(self, config: RunConfig, devices: Sequence[jax.Device]):
-        self.config = config
+    def __init__(
+        self, config: RunConfig, devices: Sequence[jax.Device], runs: epath.Path | None = None
+    ):
+        """`runs`: the folder where the run that this one begins with is looked for."""
+        self.config, self.runs = config, runs
         self.mesh = meshes.make_mesh(config.mesh, devices)
         meshes.check_batch(config, self.mesh)
         self.pieces = state_lib.parts(config)
@@ -259,4 +262,5 @@ class Replayer:
 
     def begin(self) -> TrainState:
         """The state that the run begins with."""
-        return state_lib.init(self.pieces, self.config, self.plan)
+        state = state_lib.init(self.pieces, self.config, self.plan)
+        return begins.begin(state, self.config, self.plan, self.runs)

@@ -36,7 +36,8 @@ class Job:
 
     configs: tuple[RunConfig, ...]  # resolved
     branches: tuple[tuple[str, Branch], ...] = ()  # name of a run of this job, and what leaves it
-    trunks: tuple[str, ...] = ()  # names of the runs from which runs of this job begin
+    trunks: tuple[str, ...] = ()  # names of the runs whose branches runs of this job are
+    parents: tuple[str, ...] = ()  # names of the runs whose last states runs of this job begin with
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; `from_dict` reads it back to an equal job."""
@@ -47,6 +48,7 @@ class Job:
                 for trunk, branch in self.branches
             ],
             "trunks": list(self.trunks),
+            "parents": list(self.parents),
         }
 
     @classmethod
@@ -59,6 +61,7 @@ class Job:
             tuple(from_dict(config) for config in values["configs"]),
             tuple(branches),
             tuple(values["trunks"]),
+            tuple(values["parents"]),
         )
 
     def branches_of(self, config: RunConfig) -> dict[int, list[RunConfig]]:

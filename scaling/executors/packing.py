@@ -6,6 +6,7 @@ and there are no fewer groups than processes to train them. Called by `executors
 is trained by `train/packed.py`.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -40,8 +41,10 @@ def pack(
       processes: that train at the same time.
     """
     kinds: dict[str, list[Job]] = {}
+    generation = _generations(jobs)
     for number, job in enumerate(jobs):
-        kinds.setdefault(_kind(job) or f"alone {number}", []).append(job)
+        kind = _kind(job, generation[number])
+        kinds.setdefault(kind or f"alone {number}", []).append(job)
     packed = []
     for members in kinds.values():
         members = sorted(members, key=lambda job: -sizes.cost(job.configs[0]).flops)
@@ -53,13 +56,29 @@ def pack(
     return packed
 
 
-def _kind(job: Job) -> str | None:
+def _generations(jobs: Sequence[Job]) -> list[int]:
+    """Of each job, how many others follow each other before it that begin one with the other."""
+    if not any(job.parents for job in jobs):
+        return [0] * len(jobs)
+    of_name = {run_name(config): job for job in jobs for config in job.configs}
+
+    @functools.cache
+    def of(parents: tuple[str, ...]) -> int:
+        here = [of_name[name] for name in parents if name in of_name]
+        return max((1 + of(job.parents) for job in here), default=0)
+
+    return [of(job.parents) for job in jobs]
+
+
+def _kind(job: Job, generation: int) -> str | None:
     """What jobs that can be packed have in common; None: nothing can be packed with this one."""
     if len(job.configs) > 1:
         return None
     program = trials.program(job.configs[0])
-    # Runs that wait for a trunk are not made to wait for by those that do not.
-    return None if program is None else repr((bool(job.trunks), to_dict(program)))
+    # Runs that wait, for a trunk or for those that they begin with, are not made to wait for by
+    # those that do not.
+    apart = generation, bool(job.trunks)
+    return None if program is None else repr((apart, to_dict(program)))
 
 
 def _joined(jobs: Sequence[Job]) -> Job:
@@ -70,6 +89,7 @@ def _joined(jobs: Sequence[Job]) -> Job:
         configs=tuple(config for job in jobs for config in job.configs),
         branches=tuple(branch for job in jobs for branch in job.branches),
         trunks=tuple(trunks),
+        parents=tuple(dict.fromkeys(name for job in jobs for name in job.parents)),
     )
 
 

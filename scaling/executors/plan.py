@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from scaling.config import RunConfig
+from scaling.config import RunConfig, fingerprint, run_name
 from scaling.costs import sizes
 from scaling.errors import UserError
 from scaling.executors import branching, packing
@@ -66,7 +66,7 @@ def plan(
     """
     found = branching.trunks(configs) if branch else [Trunk(config) for config in configs]
     apart = [piece for trunk in found for piece in _as_they_stand(trunk, workdir)]
-    jobs = branching.jobs(apart)
+    jobs = _after_parents(branching.jobs(apart), configs)
     if (most := most_members(pack)) != 1:
         todo, ended = _apart(jobs, workdir)
         jobs = packing.pack(todo, most, devices, processes) + ended
@@ -75,6 +75,19 @@ def plan(
         sum(trunk.flops_saved for trunk in apart),
         sum(sizes.cost(config).flops for config in configs),
     )
+
+
+def _after_parents(jobs: Sequence[Job], configs: Sequence[RunConfig]) -> list[Job]:
+    """The jobs with the names of those of the sweep's runs that theirs begin with."""
+    if all(config.begins.run is None for config in configs):
+        return list(jobs)
+    names = {fingerprint(config): run_name(config) for config in configs}
+
+    def parents(job: Job) -> tuple[str, ...]:
+        begun = [config.begins.run for config in job.configs]
+        return tuple(dict.fromkeys(names[run] for run in begun if run in names))
+
+    return [replace(job, parents=parents(job)) for job in jobs]
 
 
 def most_members(pack: str) -> int | None:

@@ -133,12 +133,16 @@ class _Scheduler:
         return next((w for w in may if w.begins <= now and self._is_ready(w.job)), None)
 
     def _is_ready(self, job: Job) -> bool:
-        """Whether its runs have begun from their trunks, or will not any more."""
-        if not job.trunks:
+        """Whether its runs have begun from their trunks, or will not any more, and the runs that
+        they begin with have ended, in whichever way: without one of them a run says so and fails.
+        """
+        if not job.trunks and not job.parents:
             return True
         here = [w.job for w in (*self._waiting, *self._running.values())]
-        trunks = {run_name(config) for other in here for config in other.configs}
-        if trunks.isdisjoint(job.trunks):
+        going = {run_name(config) for other in here for config in other.configs}
+        if not going.isdisjoint(job.parents):
+            return False
+        if going.isdisjoint(job.trunks):
             return True
         runs = [RunDirectory.open(config, self._workdir) for config in job.configs]
         return all(_has_begun(run) for run in runs)

@@ -19,7 +19,7 @@ from scaling import files
 from scaling.config import RunConfig, amounts, choices, flat
 from scaling.config.provenance import provenance
 from scaling.errors import DamagedError
-from scaling.records import RunDirectory, find_runs, strict_json
+from scaling.records import RunDirectory, find_runs, parents, strict_json
 from scaling.records.conventions import conventions, measures, values_in
 from scaling.records.starts import as_trained
 
@@ -29,13 +29,15 @@ SIZES = ("params", "params_non_embedding", "params_active", "amount", "unique", 
 _FIRST = ("fingerprint", "name", "status", "reason", *SIZES[:3])
 _MIDDLE = ("unit", *SIZES[3:], "objective")
 _AFTER = ("train_loss", "width", "depth", "seed")
+# Of runs that begin with others, or of which not all is trained; the first is a word.
+_TUNED = ("trained", "amount_before", "params_trained")
 _LAST = (
     *("branched_from", "seconds", "members", "attempts", "healed", "spikes"),
     *("corpus", "commit", "device"),
 )
 _WORDS = {
     *("fingerprint", "name", "status", "reason", "unit", "objective", "branched_from"),
-    *("healed", "corpus", "commit", "device"),
+    *("healed", "corpus", "commit", "device", "trained"),
 }
 
 
@@ -49,6 +51,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     Columns: fingerprint, name, status, reason, params, params_non_embedding, params_active, amount
     and unique under their unit's names (tokens, unique_tokens), unit, amount, unique, epochs,
     flops, objective, its metrics (loss, loss_se, ...), train_loss, width, depth, seed,
+    trained, amount_before and params_trained where runs begin with others or are trained in part,
     `<metric>/<set>` of every further evaluation set, every config field that differs between the
     runs under its dotted name, branched_from, seconds, members, attempts, healed, spikes, corpus,
     commit, device. `conventions` says what they count.
@@ -78,10 +81,13 @@ def _names(configs: Sequence[RunConfig], varying: Sequence[str]) -> list[str]:
     """The columns of a table of these runs, in their order."""
     units = list(dict.fromkeys(config.data.unit for config in configs))
     metrics = _metrics(configs)
+    begun = any(config.begins.run is not None for config in configs)
+    adapted = any(config.transform.name != "none" for config in configs)
+    tuned = [*_TUNED[:1], *_TUNED[1:2] * begun, *_TUNED[2:] * adapted] * (begun or adapted)
     own = [name for unit in units for name in (f"{unit}s", f"unique_{unit}s")]
     sets = sorted({name for config in configs for name in config.evals.sets} - {"val"})
     further = [f"{metric}/{name}" for metric in sorted(metrics) for name in sets]
-    names = [*_FIRST, *own, *_MIDDLE, *metrics, *_AFTER, *further, *varying, *_LAST]
+    names = [*_FIRST, *own, *_MIDDLE, *metrics, *_AFTER, *tuned, *further, *varying, *_LAST]
     return list(dict.fromkeys(names))
 
 
@@ -147,6 +153,9 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         "width": config.model.width,
         "depth": config.model.depth,
         "seed": config.seed,
+        "trained": _trained(config),
+        "amount_before": parents.amount_before(config, run.path.parent),
+        "params_trained": size.get("params_trained", size.get("params")),
         "branched_from": run.branch().get("trunk"),
         "seconds": status.get("seconds"),
         "members": made_by.get("members", 1),
@@ -169,6 +178,13 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     ]
     row["train_loss"] = final.get(seen[0] if seen else "train", {}).get("loss")
     return row
+
+
+def _trained(config: RunConfig) -> str:
+    """ "scratch" of a run that begins with no other, else "whole", "lora 4": what was trained."""
+    if config.begins.run is None and config.transform.name == "none":
+        return "scratch"
+    return choices.transform(config.transform).label(config.transform)
 
 
 def curves(run: RunDirectory, lines: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:

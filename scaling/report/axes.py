@@ -21,6 +21,9 @@ from scaling.units import human, labels, numbered
 
 LABELS = {
     "params": "parameters",
+    "trained": "trained",
+    "amount_before": "amount of data seen before",
+    "params_trained": "trained parameters",
     "params_non_embedding": "non-embedding parameters",
     "params_active": "active parameters",
     "tokens": "training tokens",

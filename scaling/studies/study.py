@@ -5,6 +5,7 @@ The one place where a config meets the corpus (`scaling.data.describe`) and the 
 """
 
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import inspect
@@ -15,14 +16,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from scaling import data
+from etils import epath
+
+from scaling import data, files
 from scaling.config import RunConfig, choices, fingerprint, flat, from_dict
 from scaling.config import resolve as resolve_lib
 from scaling.config.choices import Facts
+from scaling.config.identity import is_fingerprint
 from scaling.config.sweep import Study
 from scaling.costs import sizes
 from scaling.errors import ConfigError, UserError, nearest
-from scaling.records import tables
+from scaling.records import RunDirectory, tables
 
 PLANNED = "planned"  # in the place of a corpus's content hash
 
@@ -31,10 +35,26 @@ Describe = Callable[[Any, Any], Facts]
 
 
 def resolve(config: Any, describe: Describe = data.describe) -> RunConfig:
-    """A resolved RunConfig from a ConfigDict, nested dict or RunConfig; prepares the corpus."""
+    """A resolved RunConfig from a ConfigDict, nested dict or RunConfig; prepares the corpus. The
+    run that it begins from may be given by its directory.
+    """
     if not isinstance(config, RunConfig):
         config = from_dict(config)
-    return resolve_lib.resolve(config, describe, sizes.size)
+    return resolve_lib.resolve(_with_parent(config), describe, sizes.size)
+
+
+def _with_parent(config: RunConfig) -> RunConfig:
+    """With the fingerprint of the run in a directory in the place of that."""
+    run = config.begins.run
+    if run is None or is_fingerprint(run) or not (epath.Path(run) / "config.json").exists():
+        return config
+    found = RunDirectory(run)
+    begins = dataclasses.replace(
+        config.begins,
+        run=found.record()["fingerprint"],
+        folder=config.begins.folder or str(files.absolute(found.path)),
+    )
+    return dataclasses.replace(config, begins=begins)
 
 
 def resolve_planned(config: Any) -> RunConfig:
@@ -146,18 +166,35 @@ def size(config: RunConfig) -> dict[str, Any]:
 
 
 def runs(study: Study, planned: bool = False) -> list[RunConfig]:
-    """The study's runs, resolved, each once, in the study's order; with `planned` no data are read
-    where the model states their sizes (`resolve_planned`).
+    """The study's runs, resolved, each once, in the study's order, and after them those that they
+    begin from; with `planned` no data are read where the model states their sizes
+    (`resolve_planned`).
 
     Raises ConfigError for a run that cannot be, or an x or group that their table will not have.
     """
-    unique: dict[str, RunConfig] = {}
     describe = functools.cache(data.describe)  # a corpus is looked up once a study
-    for config in study.configs():
-        resolved = resolve_planned(config) if planned else resolve(config, describe)
-        unique.setdefault(fingerprint(resolved), resolved)
-    _check_axes(study, list(unique.values()))
-    return list(unique.values())
+
+    def resolved(config: RunConfig) -> RunConfig:
+        return resolve_planned(config) if planned else resolve(config, describe)
+
+    own = _unique(study.configs(resolved))
+    _check_axes(study, list(own.values()))
+    return list((own | _unique(study.parents(resolved))).values())
+
+
+def shown(study: Study, configs: list[RunConfig]) -> list[RunConfig]:
+    """Those of the study's `runs` that its report is of: not those that are only begun from."""
+    if not study.begins:
+        return configs
+    known = {fingerprint(config): config for config in configs}
+    return [known[name] for name in _unique(study.configs(resolve)) if name in known]
+
+
+def _unique(configs: list[RunConfig]) -> dict[str, RunConfig]:
+    found: dict[str, RunConfig] = {}
+    for config in configs:
+        found.setdefault(fingerprint(config), config)
+    return found
 
 
 def _check_axes(study: Study, configs: list[RunConfig]) -> None:

@@ -27,7 +27,7 @@ from scaling.devices import distributed, meshes, sharding, xla_flags
 from scaling.errors import StorageError, UserError
 from scaling.records import RunDirectory, State
 from scaling.studies import study
-from scaling.train import fingerprints, storage
+from scaling.train import begins, fingerprints, storage
 from scaling.train import state as state_lib
 from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
@@ -208,6 +208,7 @@ class _Run:
         state = checkpoints.restore(self.plan.abstract)
         if state is None:
             state = state_lib.init(self.pieces, config, self.plan)
+            state = begins.begin(state, config, self.plan, self.run.path.parent)
         first = int(jax.device_get(state.step))
         self.spikes.begin(checkpoints.losses(first))
         if self.writes:

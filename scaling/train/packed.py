@@ -22,7 +22,7 @@ from scaling.config import RunConfig, choices, programs, run_name
 from scaling.data import Batches
 from scaling.devices import distributed, meshes, sharding, xla_flags
 from scaling.errors import ConfigError, UserError
-from scaling.train import fingerprints
+from scaling.train import begins, fingerprints
 from scaling.train import member as member_lib
 from scaling.train import trials as trials_lib
 from scaling.train.compilation import Compiled, no_transfers
@@ -144,6 +144,8 @@ class _Group:
                 state = member.restore(trials.plan.abstract)
                 if state is None:
                     state = init(*start_values(member.config, mesh))
+                    runs = member.run.path.parent
+                    state = begins.begin(state, member.config, trials.plan, runs)
                 first = int(jax.device_get(state.step))
                 stack = trials.insert(stack, place(np.int32(slot), whole), state)
             if member.active:
