@@ -71,7 +71,7 @@ def test_a_guest_is_served(monkeypatch, tmp_path):
     done = [result.status for job in planned.jobs for result in jobs.run_job(job, **one)]
     table = tables.table(tmp_path)
     assert {*done, *table["status"], *table["unit"]} == {"done", "grain"}
-    assert laws.fit(table[table["tilt"] > 0], "power", x="grains", bootstrap=0).n == 8
+    assert laws.fit(table[table["tilt"] > 0], "power", laws.Options(x="grains", bootstrap=0)).n == 8
     mesh = study.resolve(override(runs[0], {"mesh.data": 2, "mesh.fsdp": 2}))
     checked = report.check(mesh, target.of_devices(devices[:4]))
     (wide,) = jobs.run_job(jobs.Job((mesh,)), tmp_path / "mesh", devices=devices[:4], quiet=True)

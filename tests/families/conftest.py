@@ -3,7 +3,26 @@
 import pathlib
 
 import pytest
-from combinations import Combination, every
+from combinations import Combination, Names, every
+
+# Families whose programs a compiler takes long for, and the tests that they take in the slow part.
+HEAVY = {"resnet"}
+SLOW = {
+    "test_a_mesh_gives_the_same_losses",
+    "test_packed_is_alone",
+    "test_what_is_computed_again_changes_nothing",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is slow."""
+    for item in items:
+        of = getattr(item, "callspec", None)
+        names = of.params.get("one") if of is not None else None
+        heavy = isinstance(names, Names) and names.family in HEAVY
+        if heavy and getattr(item, "originalname", "") in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", params=every(), ids=str)
