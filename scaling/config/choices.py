@@ -169,7 +169,7 @@ class Kind:
     """A kind of data."""
 
     config: type  # a DataConfig
-    fields: frozenset[str]  # arrays of a batch, each [B, ...]
+    fields: frozenset[str]  # arrays of a batch, each [B, ...]; a config with `label` has `classes`
     weights: tuple[str, ...]  # of those, what is 0 in rows that only fill up a batch
     # (data, that of the training run, folder of prepared data) -> Facts. The only functions with
     # files. Raise DataError, and SourceError for what a source's name does not give.
@@ -214,6 +214,15 @@ class Metric:
     finish: Callable[[Any], float] | None = None
     tabled: bool = True  # a column of the table of runs
     meaning: str = ""  # how it is reckoned, where label and unit do not say it; beside the table
+
+
+def columns(metrics: Mapping[str, Metric]) -> list[str]:
+    """The numbers of an evaluation that a table of runs has, with their standard errors."""
+    found = []
+    for name, metric in metrics.items():
+        if metric.tabled:
+            found += [name] + [f"{name}_se"] * (name == "loss" or metric.finish is not None)
+    return found
 
 
 # ---- families
@@ -322,14 +331,6 @@ class Objective:
     couples_rows: bool = False  # a row's loss depends on the others: microbatches are refused
     ranges: tuple[Range, ...] = ()
     idle: tuple[Idle, ...] = ()
-
-    def columns(self) -> list[str]:
-        """The numbers of an evaluation that a table of runs has, with their standard errors."""
-        found = []
-        for name, metric in self.metrics.items():
-            if metric.tabled:
-                found += [name] + [f"{name}_se"] * (name == "loss" or metric.finish is not None)
-        return found
 
 
 # ---- transforms

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from scaling.config import amounts, choices
+from scaling.config import amounts, choices, passes
 from scaling.config.checks import check_idle, check_pairs, check_ranges
 from scaling.config.choices import DataConfig, Facts, Size
 from scaling.config.identity import is_fingerprint
@@ -31,8 +31,8 @@ def resolve(
     Raises:
       ConfigError: a value out of its range, a field that another one makes idle, a size that does
         not divide, more or fewer than one training length, a warm-up as long as the run, a family
-        that does not give what the objective needs, other data than those that `data.corpus` pins,
-        a subset larger than the data.
+        that does not give what the objective or an evaluation set needs, other data than those that
+        `data.corpus` pins, a subset larger than the data.
     """
     # As read from a file: a config built in code may hold an int where a float is meant.
     config = from_dict(to_dict(config))
@@ -64,6 +64,7 @@ def resolve(
         data=data,
         evals=dataclasses.replace(config.evals, sets=sets),
     )
+    passes.check(config)
     steps = _resolve_steps(config, facts, size_of)
     lengths: dict[str, Any] = dict.fromkeys(LENGTHS) | {"steps": steps}
     train = dataclasses.replace(config.train, **lengths)

@@ -121,6 +121,11 @@ class EvalSetConfig:
         "validation"  # "all" for a source that is not trained on
     )
     corpus: str | None = None  # content hash; filled by resolve
+    # rows: what the objective measures of each example. features: a linear probe, fitted to the
+    # model's features of training examples (`scaling/config/passes.py`)
+    by: Literal["rows", "features"] = added("rows")
+    fit_batches: int = added(16)  # batches of training examples that a probe is fitted to
+    ridge: float = added(1e-3)  # penalty of a probe's weights, over the features' mean variance
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ class EvalsConfig:
     """
 
     every: int | None = None  # steps; None: at the end only
+    at_start: bool = added(False)  # the untrained model is evaluated too, as step 0
     batches: int = 16  # batches a set (fewer if the set is smaller)
     batch_size: int = 32  # windows a batch
     sets: Mapping[str, EvalSetConfig] = field(default_factory=lambda: {"val": EvalSetConfig()})

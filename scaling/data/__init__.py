@@ -1,12 +1,20 @@
 """Data: a kind (`kinds/`) reads a source and gives examples by number; `runs.py` says which of them
 a run trains on and is evaluated on, `batches.py` makes `batch(step)` of them.
 
-`describe` gives `scaling.config.resolve` the facts, preparing the data if need be; `train_batches`
-and `eval_batches` give a resolved run its batches. NumPy only: nothing here touches a device.
+`describe` gives `scaling.config.resolve` the facts, preparing the data if need be; `train_batches`,
+`eval_batches` and `probe_batches` give a resolved run its batches. NumPy only: nothing here touches
+a device.
 """
 
 from scaling.data.batches import Batch, Batches
-from scaling.data.runs import about, batch_shapes, describe, eval_batches, train_batches
+from scaling.data.runs import (
+    about,
+    batch_shapes,
+    describe,
+    eval_batches,
+    probe_batches,
+    train_batches,
+)
 
 __all__ = [
     "Batch",
@@ -15,5 +23,6 @@ __all__ = [
     "batch_shapes",
     "describe",
     "eval_batches",
+    "probe_batches",
     "train_batches",
 ]

@@ -100,6 +100,19 @@ def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batc
     return Batches(examples, selection, config.evals.batch_size, None, steps, kind.weights)
 
 
+def probe_batches(config: RunConfig, name: str, root: Path | None = None) -> Batches:
+    """What the linear probe of the evaluation set `name` is fitted to: examples that the run can
+    train on, evenly spread over them, as they are evaluated (nothing is drawn); the same however
+    long it trains. Raises DataError as `train_batches`.
+    """
+    examples = _examples(config, None, root)
+    subset, rows = _subset(config, examples), config.evals.batch_size
+    count = min(config.evals.sets[name].fit_batches * rows, len(subset))
+    selection = subset[np.arange(count) * len(subset) // count]
+    weights = choices.kind(config.data).weights
+    return Batches(examples, selection, rows, None, -(-count // rows), weights)
+
+
 def _examples(config: RunConfig, name: str | None, root: Path | None) -> Examples:
     """The train split of the run (name None) or an evaluation set's, by the hash it was resolved
     to.

@@ -48,6 +48,23 @@ def finish(rows: Mapping[str, Statistics], metrics: Mapping[str, Metric]) -> dic
     return numbers | errors
 
 
+def mean(sums: np.ndarray) -> float:
+    """Of (total, count): the `finish` of a mean that has a standard error, too."""
+    return float(sums[0] / sums[1])
+
+
+def r_squared(sums: np.ndarray) -> float:
+    """Explained variance: 1 - squared error / squared distance of the targets from their means,
+    each summed over examples and targets; 1 at best, 0 for the mean of the evaluated set.
+
+    `sums`: [T, 4] of `statistics.explained`. NaN where no target varies.
+    """
+    count, total, square, error = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        around_mean = np.sum(square - total**2 / count)
+    return float(1 - error.sum() / around_mean) if around_mean > 0 else float("nan")
+
+
 def ratio_error(totals: np.ndarray, counts: np.ndarray) -> float:
     """Standard error of sum(totals) / sum(counts), both [W]; NaN of fewer than two rows.
 

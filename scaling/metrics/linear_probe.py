@@ -38,6 +38,24 @@ def solve(sums: np.ndarray, features: int, l2: float = 0.0) -> np.ndarray:
     return np.concatenate([(mean[features:] - mean[:features] @ w)[None], w])
 
 
+def relative(sums: np.ndarray, features: int, ridge: float) -> np.ndarray:
+    """`solve` with l2 = ridge x the mean over features of their variance, so that their scale does
+    not matter.
+    """
+    if sums[0, 0] <= 0:
+        return solve(sums, features)
+    count, mean = sums[0, 0], sums[0, 1 : 1 + features] / sums[0, 0]
+    variance = np.diag(sums)[1 : 1 + features] / count - mean**2
+    return solve(sums, features, ridge * max(0.0, float(variance.mean())))
+
+
+def uncentred(sums: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Sums of (1, features, targets) from those of (1, features - mean, targets); float64."""
+    back = np.eye(len(sums))
+    back[1 : 1 + len(mean), 0] = mean
+    return back @ np.asarray(sums, np.float64) @ back.T
+
+
 def mean_squared_error(sums: np.ndarray, coefficients: np.ndarray) -> float:
     """Mean over examples of |targets - intercept - features @ w|^2, from their `sums`."""
     if sums[0, 0] <= 0:

@@ -47,6 +47,16 @@ def brier(probabilities_BxC: Array, label_B: Array) -> Array:
     return jnp.sum((probabilities_BxC - truth_BxC) ** 2, axis=-1)
 
 
+# ---- real targets
+
+
+def explained(out_BxT: Array, targets_BxT: Array, weight_B: Array) -> Array:
+    """[B, T, 4]: count, target, its square, squared error of `out`: what R² is made of."""
+    parts = (jnp.ones_like(targets_BxT), targets_BxT, targets_BxT**2, (out_BxT - targets_BxT) ** 2)
+    stacked_BxTx4 = jnp.stack(parts, axis=-1)
+    return jnp.where(weight_B[:, None, None] > 0, stacked_BxTx4 * weight_B[:, None, None], 0)
+
+
 # ---- features
 
 
@@ -87,13 +97,32 @@ def second_moments(z_BxN: Array, weight_B: Array, each: int = 1) -> Array:
     )
 
 
+def centred_moments(
+    features_BxF: Array, targets_BxT: Array, weight_B: Array
+) -> tuple[Array, Array]:
+    """(sums [1 + F + T, 1 + F + T] of all rows, with the features less their mean; that mean [F]).
+
+    What a mean far from 0 would swamp is kept; `linear_probe.uncentred` puts it back in float64, so
+    that batches with different means add up.
+    """
+    features_BxF = jnp.where(weight_B[:, None] > 0, features_BxF.astype(jnp.float32), 0)
+    mean_F = weight_B @ features_BxF / jnp.maximum(weight_B.sum(), 1)
+    z_BxN = augmented(features_BxF, targets_BxT, mean_F)
+    return second_moments(z_BxN, weight_B, each=len(z_BxN))[0], mean_F
+
+
+def read_out(features_BxF: Array, coefficients: Array) -> Array:
+    """[B, T]: what a linear probe says; `coefficients`: [1 + F, T] of `linear_probe.solve`."""
+    z_BxN = augmented(features_BxF)
+    w_NxT = coefficients.astype(jnp.float32)
+    return jnp.dot(z_BxN, w_NxT, precision=jax.lax.Precision.HIGHEST)
+
+
 def hits(features_BxF: Array, label_B: Array, weight_B: Array, coefficients: Array) -> Array:
     """[B, 2]: whether the largest output of a linear probe is the label, and the weight.
 
     `coefficients`: [1 + F, C] of `linear_probe.solve`, for the same centre of the features.
     """
-    coefficients = coefficients.astype(jnp.float32)
-    z_BxN = augmented(features_BxF)
-    scores_BxC = jnp.dot(z_BxN, coefficients, precision=jax.lax.Precision.HIGHEST)
+    scores_BxC = read_out(features_BxF, coefficients)
     right_B = (jnp.argmax(scores_BxC, axis=-1) == label_B) & (weight_B > 0)
     return jnp.stack([right_B * weight_B, weight_B], axis=-1).astype(jnp.float32)

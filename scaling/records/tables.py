@@ -16,7 +16,7 @@ import pyarrow.parquet
 from etils import epath
 
 from scaling import files
-from scaling.config import RunConfig, amounts, choices, flat
+from scaling.config import RunConfig, amounts, choices, flat, passes
 from scaling.config.provenance import provenance
 from scaling.errors import DamagedError
 from scaling.records import RunDirectory, find_runs, parents, strict_json
@@ -85,15 +85,20 @@ def _names(configs: Sequence[RunConfig], varying: Sequence[str]) -> list[str]:
     adapted = any(config.transform.name != "none" for config in configs)
     tuned = [*_TUNED[:1], *_TUNED[1:2] * begun, *_TUNED[2:] * adapted] * (begun or adapted)
     own = [name for unit in units for name in (f"{unit}s", f"unique_{unit}s")]
-    sets = sorted({name for config in configs for name in config.evals.sets} - {"val"})
-    further = [f"{metric}/{name}" for metric in sorted(metrics) for name in sets]
+    pairs = {
+        (column, name)
+        for config in configs
+        for name in config.evals.sets
+        for column in choices.columns(passes.metrics(config, name))
+    }
+    further = [f"{column}/{name}" for column, name in sorted(pairs) if name != "val"]
     names = [*_FIRST, *own, *_MIDDLE, *metrics, *_AFTER, *tuned, *further, *varying, *_LAST]
     return list(dict.fromkeys(names))
 
 
 def _metrics(configs: Iterable[RunConfig]) -> list[str]:
     """The metrics of the objectives of some runs; of none, the loss."""
-    found = [name for c in configs for name in choices.objective(c.objective).columns()]
+    found = [n for c in configs for n in choices.columns(choices.objective(c.objective).metrics)]
     return list(dict.fromkeys(found)) or ["loss", "loss_se"]
 
 
@@ -169,12 +174,12 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     }
     for name in config.evals.sets:
         line, suffix = final.get(name, {}), "" if name == "val" else f"/{name}"
-        for column in choices.objective(config.objective).columns():
+        for column in choices.columns(passes.metrics(config, name)):
             row[column + suffix] = line.get(column)
     seen = [
         name
         for name, s in config.evals.sets.items()
-        if s.split == "train" and s.source is None and s.part is None
+        if s.by == "rows" and s.split == "train" and s.source is None and s.part is None
     ]
     row["train_loss"] = final.get(seen[0] if seen else "train", {}).get("loss")
     return row

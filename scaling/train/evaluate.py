@@ -1,51 +1,98 @@
-"""Evaluation: the numbers of a set of examples, with their standard errors.
+"""Evaluation: the numbers of sets of examples, with their standard errors.
 
-Takes the parameters and `data.Batches`; gives plain floats. Of each row (window, image) the device
-gives statistics that add up; what is made of them is `scaling/metrics/finish.py`'s.
+Takes parameters and what is read for a set (`passes.EvalSet`); gives plain floats. Of each row
+(window, image) the device gives statistics that add up; what is made of them is
+`scaling/metrics/finish.py`'s. `measure` is the order of things, of one run (`Evaluator`) as of a
+packed group.
 """
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from scaling.config import RunConfig, choices
+from scaling.config import RunConfig, passes
 from scaling.data import Batches
 from scaling.devices import sharding
 from scaling.metrics.finish import Statistics, finish
 from scaling.objectives.objective import Sum
-from scaling.train.placement import host_rows, place_rows
+from scaling.train.passes import (
+    FITTED,
+    Each,
+    EvalSet,
+    eval_set,
+    fetched,
+    fitted,
+    function_of,
+    functions,
+)
+from scaling.train.placement import host_rows, place, place_rows
 from scaling.train.state import Layout, Parts
 
 
-def compile_rows(pieces: Parts, plan: Layout) -> Callable[..., Any]:
-    """`(params, batch) -> {name: statistic of [B, ...]}`: each row apart, whole on every host."""
-    return jax.jit(
-        lambda params, batch: pieces.objective.rows(pieces.model, params, batch),
-        in_shardings=(plan.shardings.params, sharding.batch_sharding(plan.mesh)),
-        out_shardings=sharding.replicated(plan.mesh),
-    )
+class Evaluator:
+    """The evaluation sets of one run, and their programs, compiled when they are first called."""
+
+    def __init__(self, config: RunConfig, pieces: Parts, plan: Layout):
+        self._config, self._plan = config, plan
+        self._functions = functions(pieces, config)
+        self._sets = {name: eval_set(config, name) for name in config.evals.sets}
+        self._compiled = functools.cache(self._compile)
+
+    def __call__(self, params: Any) -> dict[str, dict[str, float]]:
+        """Every number of every set, by the set's name."""
+        each = functools.partial(self._each, params)
+        return {
+            name: measure({0: self._config}, {0: one}, name, each)[0]
+            for name, one in self._sets.items()
+        }
+
+    def _compile(self, function: str) -> Callable[..., Any]:
+        """`(params, batch, *given)` -> arrays whole on every host."""
+        mesh = self._plan.mesh
+        whole = sharding.replicated(mesh)
+        given = (whole,) * (function in FITTED)
+        return jax.jit(
+            self._functions[function],
+            in_shardings=(self._plan.shardings.params, sharding.batch_sharding(mesh), *given),
+            out_shardings=whole,
+        )
+
+    def _each(
+        self, params: Any, function: str, sets: Mapping[int, Batches], given: Mapping[int, Any]
+    ) -> Iterator[dict[int, Any]]:
+        """See `passes.Each`."""
+        mesh, batches, call = self._plan.mesh, sets[0], self._compiled(function)
+        where, size = sharding.batch_sharding(mesh), batches.batch_size
+        rows = host_rows(size, mesh)
+        placed = place([given[0]] if given else [], sharding.replicated(mesh))
+        calls = (
+            call(params, place_rows(batch, where, rows, size, axis=0), *placed)
+            for _, batch in batches.stream(0, len(batches), rows)
+        )
+        for outputs in fetched(calls):
+            yield {0: outputs}
 
 
-def evaluate(
-    config: RunConfig,
-    rows_of: Callable[..., Any],
-    params: Any,
-    batches: Batches,
-    mesh: jax.sharding.Mesh,
-) -> dict[str, float]:
-    """Every number that the objective of a run measures, of one set."""
-    where, size = sharding.batch_sharding(mesh), batches.batch_size
-    rows = host_rows(size, mesh)
-    pending = [
-        rows_of(params, place_rows(batch, where, rows, size, axis=0))
-        for _, batch in batches.stream(0, len(batches), rows)
-    ]
-    gathered = jax.device_get(pending)
-    names = gathered[0].keys()
-    return summarise(config, {name: join([g[name] for g in gathered]) for name in names})
+def measure(
+    configs: Mapping[int, RunConfig], sets: Mapping[int, EvalSet], name: str, each: Each
+) -> dict[int, dict[str, float]]:
+    """Slot -> every number of the evaluation set `name` of its run."""
+    function = function_of(next(iter(configs.values())), name)
+    found: dict[int, list[Any]] = {slot: [] for slot in sets}
+    given = fitted(configs, sets, name, each)
+    for of_batch in each(function, {slot: one.batches for slot, one in sets.items()}, given):
+        for slot, statistics in of_batch.items():
+            found[slot].append(statistics)
+    return {
+        slot: summarise(
+            configs[slot], name, {key: join([g[key] for g in gathered]) for key in gathered[0]}
+        )
+        for slot, gathered in found.items()
+    }
 
 
 def join(pieces: Sequence[Any]) -> Statistics:
@@ -56,12 +103,15 @@ def join(pieces: Sequence[Any]) -> Statistics:
     return totals, np.concatenate([np.asarray(p.count, np.float64) for p in pieces])
 
 
-def summarise(config: RunConfig, rows: Mapping[str, Statistics]) -> dict[str, float]:
-    """The numbers of a set's rows, and their standard errors as far as they can be said; how many
-    `rows` counted, and how many units of data.
+def summarise(config: RunConfig, name: str, rows: Mapping[str, Statistics]) -> dict[str, float]:
+    """The numbers of the rows of the set `name`, and their standard errors as far as they can be
+    said; how many `rows` counted, and, of a set by rows, how many units of data.
     """
-    found = finish(rows, choices.objective(config.objective).metrics)
+    found = finish(rows, passes.metrics(config, name))
     known = {k: v for k, v in found.items() if not (k.endswith("_se") and math.isnan(v))}
+    if "loss" not in rows:
+        counted = np.any(np.asarray(next(iter(rows.values()))) != 0, axis=1)
+        return known | {"rows": int(counted.sum())}
     counts = rows["loss"][1]
     size = {"rows": int((counts > 0).sum()), f"{config.data.unit}s_evaluated": int(counts.sum())}
     return known | size

@@ -32,7 +32,7 @@ from scaling.train import state as state_lib
 from scaling.train.branch import begin
 from scaling.train.checkpoint import Checkpoints
 from scaling.train.compilation import Compiled, no_transfers
-from scaling.train.evaluate import compile_rows, evaluate
+from scaling.train.evaluate import Evaluator
 from scaling.train.meter import Meter
 from scaling.train.placement import host_rows, place, place_rows
 from scaling.train.progress import Progress
@@ -42,6 +42,7 @@ from scaling.train.rhythm import (
     check_means,
     due_lines,
     evaluates,
+    evaluates_start,
     next_edge,
     saves,
     trace,
@@ -188,7 +189,7 @@ class _Run:
         self.batches = data.train_batches(config)
         self.spikes = Spikes(config, distributed.gather(run.spikes())[0])
         self.tracing = False
-        self.eval_sets = {name: data.eval_batches(config, name) for name in config.evals.sets}
+        self.evaluator = Evaluator(config, self.pieces, self.plan)
 
     def train(self) -> Outcome:
         config = self.config
@@ -258,10 +259,11 @@ class _Run:
         self, state: TrainState, first: int, checkpoints: Checkpoints, recorder: Recorder
     ) -> Outcome:
         config = self.config
-        run_steps, rows_of = self._programs
+        run_steps = self._program
         hparams = place(programs.hparams(config), sharding.replicated(self.mesh))
-        if first == self.steps and unevaluated(config, self.run):
-            self._evaluate(first, rows_of, state, recorder)
+        ended = first == self.steps and unevaluated(config, self.run)
+        if ended or evaluates_start(first, config):
+            self._evaluate(first, state, recorder)
         stream = self.spikes.stream(self.batches, first, self.steps, self.rows, self._edge)
         vote = distributed.StopVote(self.stop, self.mesh)
         pending: tuple[int, int, Any, Any] | None = None
@@ -284,7 +286,7 @@ class _Run:
                 self._drain(pending, recorder)
                 pending = None
             if evaluates(edge, config):
-                self._evaluate(edge, rows_of, state, recorder)
+                self._evaluate(edge, state, recorder)
             if edge in self.branches:
                 recorder.flush()  # a branch begins with the lines so far
                 self._begin_branches(edge, state)
@@ -297,10 +299,9 @@ class _Run:
         return Outcome("done", self.steps)
 
     @functools.cached_property
-    def _programs(self) -> tuple[Compiled, Any]:
-        """The step and the evaluation's, compiled once, however often the run goes back."""
-        run_steps = Compiled(compile_steps(self.pieces, self.config, self.plan))
-        return run_steps, compile_rows(self.pieces, self.plan)
+    def _program(self) -> Compiled:
+        """The step, compiled once, however often the run goes back."""
+        return Compiled(compile_steps(self.pieces, self.config, self.plan))
 
     def _edge(self, step: int) -> int:
         return next_edge(step, self.config, self.branches)
@@ -351,13 +352,10 @@ class _Run:
         if due.problem is not None:
             raise due.problem
 
-    def _evaluate(self, step: int, rows_of: Any, state: TrainState, recorder: Recorder) -> None:
+    def _evaluate(self, step: int, state: TrainState, recorder: Recorder) -> None:
         params = state.evaluated
         started = time.monotonic()
-        means = {
-            name: evaluate(self.config, rows_of, params, batches, self.mesh)
-            for name, batches in self.eval_sets.items()
-        }
+        means = self.evaluator(params)
         check_means(step, means)
         recorder.evaluation(step, means, time.monotonic() - started)
 

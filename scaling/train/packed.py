@@ -6,9 +6,9 @@ member has its own step: they may be of different lengths, and go on from differ
 written by this loop or by the other. Called by `executors/jobs.py`.
 """
 
+import functools
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,13 +26,14 @@ from scaling.train import begins, fingerprints
 from scaling.train import member as member_lib
 from scaling.train import trials as trials_lib
 from scaling.train.compilation import Compiled, no_transfers
-from scaling.train.evaluate import join, summarise
+from scaling.train.evaluate import measure
 from scaling.train.loop import Outcome, check_shared, unevaluated
 from scaling.train.member import Branches, Member, settle
 from scaling.train.packed_data import GroupData, ahead
+from scaling.train.passes import FITTED, fetched, functions
 from scaling.train.placement import place
 from scaling.train.progress import Progress
-from scaling.train.rhythm import due_lines, evaluates, saves
+from scaling.train.rhythm import due_lines, evaluates, evaluates_start, saves
 from scaling.train.state import TrainState, compile_init, start_values
 from scaling.train.trials import Form, Trials
 
@@ -173,8 +174,15 @@ class _Group:
 
     def _loop(self, state: TrainState) -> None:
         trials, members = self.trials, self.members
-        self.rows_of = trials.compile_rows()
+        self._functions = functions(trials.pieces, trials.config)
+        self._rows_of = functools.cache(
+            lambda name: trials.compile_rows(self._functions[name], int(name in FITTED))
+        )
         self._end_finished(state)
+        self._evaluate(
+            {m: 0 for m in members if m.active and evaluates_start(m.step, m.config)}, state
+        )
+        settle(members)
         run_steps = Compiled(trials.compile_steps())
         hparams = trials.place_values(self._hparams())
         vote = distributed.StopVote(self.stop, trials.mesh)
@@ -314,13 +322,13 @@ class _Group:
         params = state.evaluated
         started = time.monotonic()
         means: dict[Member, dict[str, dict[str, float]]] = {member: {} for member in due}
+        configs = {member.slot: member.config for member in due}
+        each = functools.partial(self._each, params)
         for name in self.trials.config.evals.sets:
-            rows = self._rows(params, {m.slot: self.data.eval_sets[m.slot][name] for m in due})
+            sets = {slot: self.data.eval_sets[slot][name] for slot in configs}
+            numbers = measure(configs, sets, name, each)
             for member in due:
-                columns = rows[member.slot].items()
-                means[member][name] = summarise(
-                    member.config, {c: join(pieces) for c, pieces in columns}
-                )
+                means[member][name] = numbers[member.slot]
         seconds = time.monotonic() - started
         self.evaluating += seconds
         for member in self.members:
@@ -331,28 +339,27 @@ class _Group:
             elif member.active:
                 member.recorder.waited(seconds)
 
-    def _rows(self, params: Any, sets: Mapping[int, Batches]) -> dict[int, dict[str, list[Any]]]:
-        """slot -> name -> the sums of each batch of one evaluation set."""
-        wanted = np.zeros(self.trials.slots, bool)
+    def _each(
+        self, params: Any, function: str, sets: Mapping[int, Batches], given: Mapping[int, Any]
+    ) -> Iterator[dict[int, Any]]:
+        """See `passes.Each`."""
+        trials, call = self.trials, self._rows_of(function)
+        wanted = np.zeros(trials.slots, bool)
         wanted[list(sets)] = True
-        wanted_T = self.trials.place_values(wanted)
-        found: dict[int, dict[str, list[Any]]] = {slot: {} for slot in sets}
-
-        def keep(number: int, rows: Any) -> None:
-            for name, sums in jax.device_get(rows).items():
-                for slot, batches in sets.items():
-                    if number < len(batches):
-                        own = jax.tree.map(lambda x, slot=slot: x[slot], sums)
-                        found[slot].setdefault(name, []).append(own)
-
-        pending: deque[tuple[int, Any]] = deque()
-        for number, batch in enumerate(ahead(self.data.evaluation(sets))):
-            pending.append((number, self.rows_of(params, batch, wanted_T)))
-            if len(pending) > 2:
-                keep(*pending.popleft())
-        for number, rows in pending:
-            keep(number, rows)
-        return found
+        wanted_T, given_T = trials.place_values(wanted), []
+        if given:
+            nothing = np.zeros_like(next(iter(given.values())))
+            own = [given.get(slot, nothing) for slot in range(trials.slots)]
+            given_T = [trials.place_values(np.stack(own))]
+        calls = (
+            call(params, batch, wanted_T, *given_T) for batch in ahead(self.data.evaluation(sets))
+        )
+        for number, outputs in enumerate(fetched(calls)):
+            yield {
+                slot: jax.tree.map(lambda x, slot=slot: x[slot], outputs)
+                for slot, batches in sets.items()
+                if number < len(batches)
+            }
 
 
 def _check_alike(first: RunConfig, other: RunConfig) -> None:

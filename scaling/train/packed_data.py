@@ -16,6 +16,7 @@ from scaling import data
 from scaling.config import RunConfig
 from scaling.costs import counts
 from scaling.data import Batches
+from scaling.train.passes import EvalSet, eval_set
 from scaling.train.trials import Trials
 
 
@@ -25,19 +26,20 @@ class GroupData:
     def __init__(self, configs: Sequence[RunConfig], trials: Trials):
         self._trials, self.shapes = trials, counts.batch_shapes(configs[0])
         train_sets: dict[Any, Batches] = {}
-        eval_sets: dict[Any, Batches] = {}
+        eval_sets: dict[Any, EvalSet] = {}
         self._train: list[Batches] = []  # of each member
-        self.eval_sets: list[dict[str, Batches]] = []  # of each member, by name
+        self.eval_sets: list[dict[str, EvalSet]] = []  # of each member, by name
         for config in configs:
             if config.data not in train_sets:
                 train_sets[config.data] = data.train_batches(config)
             self._train.append(train_sets[config.data])
             sets = {}
             for name, one in config.evals.sets.items():
-                # What a run has seen is its own; other sets are the group's.
-                own = (config.data, config.train.steps) if one.split == "train" else None
+                # What a run has seen, or fits a probe to, is its own; other sets are the group's.
+                its_own = one.split == "train" or one.by == "features"
+                own = (config.data, config.train.steps) if its_own else None
                 if (name, own) not in eval_sets:
-                    eval_sets[name, own] = data.eval_batches(config, name)
+                    eval_sets[name, own] = eval_set(config, name)
                 sets[name] = eval_sets[name, own]
             self.eval_sets.append(sets)
 

@@ -117,7 +117,7 @@ class Recorder:
         would have taken for all runs of the program; None: as long.
         """
         self._write([{"step": step, "split": name, **m} for name, m in means.items()])
-        losses = {name: m["loss"] for name, m in means.items()}
+        losses = {name: m["loss"] for name, m in means.items() if "loss" in m}
         self._progress.evaluated(step, losses)
         self._validated = step, losses.get("val")
         self.flush()

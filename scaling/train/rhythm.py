@@ -66,6 +66,11 @@ def evaluates(step: int, config: RunConfig) -> bool:
     return step == config.train.steps or _due(step, config.evals.every)
 
 
+def evaluates_start(step: int, config: RunConfig) -> bool:
+    """Whether a state that a run begins with is evaluated before it is trained."""
+    return step == 0 and config.evals.at_start
+
+
 def watches(step: int, config: RunConfig) -> bool:
     """Whether the update number `step` is looked into."""
     return _due(step, config.train.watch_every)
@@ -141,5 +146,5 @@ def due_lines(
 def check_means(step: int, means: Mapping[str, Mapping[str, float]]) -> None:
     """Raises Diverged if the loss of an evaluation set after `step` updates is not finite."""
     for name, mean in means.items():
-        if not math.isfinite(mean["loss"]):
+        if not math.isfinite(mean.get("loss", 0.0)):
             raise Diverged(step, f"loss on {name} is {mean['loss']} after step {step}")

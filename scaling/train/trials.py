@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scaling.config import DistributedConfig, MeshConfig, RunConfig, programs, to_dict
 from scaling.devices import meshes, sharding, xla_flags
-from scaling.train import forms
+from scaling.train import forms, passes
 from scaling.train import state as state_lib
 from scaling.train.placement import place
 from scaling.train.state import Layout, Parts, TrainState
@@ -240,27 +240,24 @@ class Trials:
             compiler_options=xla_flags.options(train.xla_flags, self.mesh.devices.flat[0].platform),
         )
 
-    def compile_rows(self) -> jax.stages.Wrapped:
-        """`(params_T, batch_T, wanted_T) -> {name: Sum of [T, B]}`; what is not wanted is not
-        computed in the form "loop", and of no use in either.
+    def compile_rows(self, function: passes.Function, given: int = 0) -> jax.stages.Wrapped:
+        """`(params_T, batch_T, wanted_T, *given_T) -> arrays [T, ...]`, of a function of a slot's
+        parameters, batch and so many given things; what is not wanted is not computed in the form
+        "loop", and of no use in either.
         """
 
-        def rows(params: Any, batch: Batch) -> Any:
-            return self.pieces.objective.rows(self.pieces.model, params, batch)
+        def one_by_one(params_T: Any, batch_T: Batch, wanted_T: jax.Array, *given_T: Any) -> Any:
+            own_T = (params_T, batch_T, *given_T)
+            shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], own_T))
 
-        def one_by_one(params_T: Any, batch_T: Batch, wanted_T: jax.Array) -> Any:
-            shapes = jax.eval_shape(rows, *jax.tree.map(lambda x: x[0], (params_T, batch_T)))
+            def one(slot: tuple[jax.Array, tuple[Any, ...]]) -> Any:
+                wanted, own = slot
+                return jax.lax.cond(wanted, lambda: function(*own), lambda: forms.zeros(shapes))
 
-            def one(slot: tuple[Any, Batch, jax.Array]) -> Any:
-                params, batch, wanted = slot
-                return jax.lax.cond(
-                    wanted, lambda: rows(params, batch), lambda: forms.zeros(shapes)
-                )
+            return jax.lax.map(one, (wanted_T, own_T))
 
-            return jax.lax.map(one, (params_T, batch_T, wanted_T))
-
-        def at_once(params_T: Any, batch_T: Batch, wanted_T: jax.Array) -> Any:
-            return jax.vmap(rows, spmd_axis_name="trial")(params_T, batch_T)
+        def at_once(params_T: Any, batch_T: Batch, wanted_T: jax.Array, *given_T: Any) -> Any:
+            return jax.vmap(function, spmd_axis_name="trial")(params_T, batch_T, *given_T)
 
         split = PartitionSpec("trial")
         call = at_once if self.form == "vmap" else self._mapped(one_by_one, split, split)
@@ -270,6 +267,7 @@ class Trials:
                 self.shardings.params,
                 NamedSharding(self.mesh, _ROWS),
                 self._values,
+                *(self._values,) * given,
             ),
             out_shardings=self._told,
         )

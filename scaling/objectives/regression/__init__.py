@@ -6,10 +6,9 @@ Needs a family whose `out` [B, T] are predictions, and a batch with `targets` an
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from scaling.config import choices
 from scaling.config.choices import Metric
+from scaling.metrics.finish import r_squared
 
 
 @dataclass(frozen=True)
@@ -17,19 +16,6 @@ class RegressionConfig:
     """Mean squared error (`scaling/objectives/regression`)."""
 
     name: Literal["regression"] = "regression"
-
-
-def r_squared(sums: np.ndarray) -> float:
-    """Explained variance: 1 - squared error / squared distance of the targets from their means,
-    each summed over examples and targets; 1 at best, 0 for the mean of the evaluated set.
-
-    `sums`: [T, 4], count, sum and sum of squares of the targets, sum of squared errors. NaN where
-    no target varies.
-    """
-    count, total, square, error = np.moveaxis(sums, -1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        around_mean = np.sum(square - total**2 / count)
-    return float(1 - error.sum() / around_mean) if around_mean > 0 else float("nan")
 
 
 OBJECTIVE = choices.Objective(

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from scaling.errors import ConfigError
+from scaling.metrics import statistics
 from scaling.objectives.objective import Array, Batch, Loss, Rows, Sum
 from scaling.objectives.regression import RegressionConfig
 
@@ -36,11 +37,9 @@ def rows(config: RegressionConfig) -> Loss:
         out_BxT = jnp.where(counted_Bx1, out_BxT.astype(jnp.float32), 0)
         square_BxT = (out_BxT - targets_BxT) ** 2
         loss_B = square_BxT.sum(axis=-1) * weight_B
-        parts = (jnp.ones_like(targets_BxT), targets_BxT, targets_BxT**2, square_BxT)
-        variance_BxTx4 = jnp.stack(parts, axis=-1) * weight_B[:, None, None]
         sums: dict[str, Sum | Array] = {
             "loss": Sum(loss_B, weight_B),
-            "r_squared": variance_BxTx4,
+            "r_squared": statistics.explained(out_BxT, targets_BxT, weight_B),
         }
         return Rows(loss_B, {}, sums)
 

@@ -1,0 +1,79 @@
+"""How an evaluation set is evaluated, beside going by rows: what a pass needs and what it measures.
+
+A set says it in its field `by`, with a few settings beside it. Called by `resolve.py`, and by
+whoever needs the names of a set's numbers. No jax in this file; `scaling/train/passes.py` computes.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from scaling.config import choices
+from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Metric
+from scaling.config.run import EvalSetConfig, RunConfig
+from scaling.errors import ConfigError
+
+# Pass -> the settings of a set that it reads.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "rows": (),
+    "features": ("fit_batches", "ridge"),
+}
+_RANGES = {"fit_batches": AT_LEAST_ONE, "ridge": NOT_NEGATIVE}
+
+
+def metrics(config: RunConfig, name: str) -> Mapping[str, Metric]:
+    """What is measured of the evaluation set `name`."""
+    by = config.evals.sets[name].by
+    if by == "rows":
+        return choices.objective(config.objective).metrics
+    what = f"PROBE_OF_{probed(config).upper()}"
+    return choices.load(f"scaling.metrics.declared:{what}")
+
+
+def probed(config: RunConfig) -> str:
+    """The field of a batch that a linear probe predicts: "label", or else "targets"."""
+    return "label" if "label" in choices.kind(config.data).fields else "targets"
+
+
+def check(config: RunConfig) -> None:
+    """Raises ConfigError where a set of a resolved config has settings that its pass does not read,
+    or where model and data do not give what the pass needs.
+    """
+    for name, one in config.evals.sets.items():
+        at = f"evals.sets.{name}"
+        _check_settings(at, one)
+        if name == "val" and one.by != "rows":
+            raise ConfigError(
+                f'{at}.by={one.by}: the set "val" is evaluated by rows, for the loss that the run '
+                "is judged by; give the pass a set of its own, such as evals.sets.probe"
+            )
+        if one.by == "features":
+            _check_features(at, config)
+
+
+def _check_settings(at: str, one: EvalSetConfig) -> None:
+    defaults = {f.name: f.default for f in dataclasses.fields(EvalSetConfig)}
+    for by, fields in SETTINGS.items():
+        for field in fields:
+            value, (holds, must) = getattr(one, field), _RANGES[field]
+            if value is not None and not holds(value):
+                raise ConfigError(f"{at}.{field}={value} must {must}")
+            if one.by != by and value != defaults[field]:
+                raise ConfigError(
+                    f"{at}.{field}={value} changes nothing without {at}.by={by}; give that, or "
+                    f"leave it at {defaults[field]}"
+                )
+
+
+def _check_features(at: str, config: RunConfig) -> None:
+    family, kind = choices.family(config.model), choices.kind(config.data)
+    what = f"{at}.by=features"
+    if "features" not in family.gives:
+        raise ConfigError(f"{what} needs features, not given by model.family={config.model.family}")
+    shapes, field = kind.shapes(config.data), probed(config)
+    # Targets that are numbers of tokens, one at each place, are no targets of an example.
+    fits = {"label": ((), "int32"), "targets": (shapes.get("targets", ((0,), ""))[0], "float32")}
+    if shapes.get(field) != fits[field] or len(shapes[field][0]) > 1 or "weight" not in shapes:
+        raise ConfigError(
+            f"{what} needs a label or targets of each example, not given by data.kind="
+            f"{config.data.kind}"
+        )

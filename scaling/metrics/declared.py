@@ -1,0 +1,16 @@
+"""The numbers of the passes that are not by rows: labels, units, directions. NumPy only.
+
+`scaling/config/passes.py` says of which pass; tables, figures and the report take names from there.
+Their standard errors are over the evaluated examples alone: what a probe was fitted to is given.
+"""
+
+from scaling.config.choices import Metric
+from scaling.metrics.finish import mean, r_squared
+
+PROBE_OF_LABEL = {
+    "probe_accuracy": Metric("accuracy of a linear probe", better="higher", finish=mean),
+}
+PROBE_OF_TARGETS = {
+    "probe_error": Metric("squared error of a linear probe", "targets²", finish=mean),
+    "probe_r_squared": Metric("R² of a linear probe", better="higher", finish=r_squared),
+}
