@@ -282,7 +282,7 @@ def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
             raise ConfigError(
                 f"{path} is a group of fields; name one, such as {path}.{min(at[leaf])}"
             )
-        at[leaf] = value
+        at[leaf] = dict(value) if isinstance(value, Mapping) else value
     return from_dict(values)
 
 
