@@ -10,6 +10,7 @@ from scaling.config import LENGTHS
 _EXPERTS = "configs/moe.py:debug"
 _TINY = "configs/tiny.py:debug"
 _LM = "configs/lm.py:debug"
+_VISION = "configs/vision.py:debug"
 _BPE = {"data.tokenizer": "bpe", "data.bpe_vocab": 512, "model.vocab": 512}
 
 
@@ -113,6 +114,9 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "a set of another source": (_LM, {"evals.sets.own": {"source": "text:own/*.txt"}}),
     "a set of the training data": (_LM, {"evals.sets.seen": {"split": "train"}}),
     "a set otherwise": (_TINY, {"evals.sets.docs.split": "validation"}),
+    "the start too": (_LM, {"evals.at_start": True}),
+    "a probe of labels": (_VISION, {"evals.sets.probe": {"by": "features", "fit_batches": 4}}),
+    "another probe": (_VISION, {"evals.sets.probe": {"by": "features", "ridge": 1e-2}}),
     # ---- many at once
     "a large model of everything": (
         "configs/dense.py:1.3b",
