@@ -14,6 +14,7 @@ from typing import Any
 
 from scaling.config import LENGTHS, RunConfig, choices, override
 from scaling.config.choices import Facts, Size
+from scaling.config.resolve import source_named
 from scaling.costs import sizes
 from scaling.data import describe
 from scaling.errors import ConfigError, DataError
@@ -151,7 +152,8 @@ def facts_of(base: RunConfig, given: Mapping[str, float] | None = None) -> Facts
         endless, known = 10**15, dict(stated or {}) | {k: int(v) for k, v in (given or {}).items()}
         return Facts("", endless, endless, known)
     try:
-        return describe(base.data)
+        with source_named("data"):
+            return describe(base.data)
     except DataError as error:
         raise DataError(
             f"{error}; or give the sizes that the model is built for, as --sizes=NAME=NUMBER,..."
