@@ -35,7 +35,7 @@ def get_study(arg: str = "") -> Study:
             "data.part": "docs",
             # It is short, and split by documents: enough is held out to tell the models apart.
             "data.validation_fraction": 0.2,
-            "train.tokens": 128.0 if debug else 128e3,
+            "train.tokens": 512.0 if debug else 128e3,
         }
         runs.append(prose)
         for length in lengths:

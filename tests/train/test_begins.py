@@ -164,33 +164,26 @@ def test_a_study_trains_parents_that_it_does_not_list(generations):
     assert study.shown(generations, configs) == configs[:3]
 
 
-@pytest.mark.parametrize("pack", ["off", "auto"])
-def test_parents_come_first_alone_and_packed(generations, tmp_path, pack):
+def test_parents_come_first_alone_and_packed(generations, tmp_path):
     configs = study.runs(generations)
-    jobs = plan(configs, tmp_path, pack=pack, devices=jax.devices()[:1]).jobs
-    assert sorted(len(job.configs) for job in jobs) == ([1] * 5 if pack == "off" else [1, 2, 2])
-    begun = []
-    results = local.run_local(
-        jobs, tmp_path, workers=1, on_start=lambda job: begun.append(job.configs)
-    )
-    assert {result.status for result in results} == {"done"}
-    order = [fingerprint(config) for group in begun for config in group]
-    for config in configs:
-        if config.begins.run is not None:
-            assert order.index(config.begins.run) < order.index(fingerprint(config))
-    # And again: everything is done.
-    again = plan(configs, tmp_path, pack=pack, devices=jax.devices()[:1]).jobs
-    results = local.run_local(again, tmp_path, workers=1, on_start=lambda job: begun.append(job))
-    assert {result.status for result in results} == {"done"}
-    assert len([group for group in begun if not isinstance(group, tuple)]) == 0
-    losses = [loss_of(config, tmp_path) for config in configs]
-    if pack == "auto":
-        np.testing.assert_allclose(losses, _LOSSES, rtol=1e-5)  # another program, other sums
-    else:
-        _LOSSES[:] = losses
-
-
-_LOSSES: list[float] = []
+    losses = []
+    for pack, groups in (("off", [1] * 5), ("auto", [1, 2, 2])):
+        workdir, begun = tmp_path / pack, []
+        jobs = plan(configs, workdir, pack=pack, devices=jax.devices()[:1]).jobs
+        assert sorted(len(job.configs) for job in jobs) == groups
+        results = local.run_local(jobs, workdir, workers=1, on_start=begun.append)
+        assert {result.status for result in results} == {"done"}
+        order = [fingerprint(config) for job in begun for config in job.configs]
+        for config in configs:
+            if config.begins.run is not None:
+                assert order.index(config.begins.run) < order.index(fingerprint(config))
+        losses.append([loss_of(config, workdir) for config in configs])
+        # And again: everything is done.
+        again = plan(configs, workdir, pack=pack, devices=jax.devices()[:1]).jobs
+        results = local.run_local(again, workdir, workers=1, on_start=begun.append)
+        assert {result.status for result in results} == {"done"}
+        assert len(begun) == len(jobs)
+    np.testing.assert_allclose(*losses, rtol=1e-5)  # another program, other sums
 
 
 def test_a_child_whose_parent_failed_says_so(tiny, tmp_path):
