@@ -65,7 +65,7 @@ def foreseen(plan: "Study", configs: "list[RunConfig]") -> str:
         }
         if size.get("unique"):
             more["epochs"] = size["amount"] / size["unique"]
-        rows.append(flat(config) | size | more)
+        rows.append(flat(config) | size | more | {"objective": config.objective.name})
     return of_table(pd.DataFrame(rows), plan)
 
 

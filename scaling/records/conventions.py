@@ -58,7 +58,7 @@ def main_metric(objective: str | None) -> Metric:
 
 def values_in(frame: pd.DataFrame, column: str) -> list[str]:
     """The distinct words of a column, those of runs that cannot be read left out; [] without it."""
-    return sorted(frame[column].dropna().unique()) if column in frame else []
+    return sorted({v for v in frame[column] if isinstance(v, str)}) if column in frame else []
 
 
 def measures(frame: pd.DataFrame) -> dict[str, dict[str, dict[str, str]]]:
@@ -99,7 +99,7 @@ def _metrics(objectives: Mapping[str, Mapping[str, Metric]]) -> dict[str, str]:
 
 def _sentence(column: str, metric: Metric) -> str:
     """ "accuracy, of the same evaluation; higher is better"."""
-    label = [] if column == MAIN == metric.label else [metric.label]
+    label = [] if column == metric.label else [metric.label]
     unit = [metric.unit] if metric.unit else []
     main = "mean over the evaluation set val after the last step; done runs only"
     parts = [*label, *unit, main if column == MAIN else "of the same evaluation"]

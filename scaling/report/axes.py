@@ -1,46 +1,25 @@
 """What a table of runs varies, and so what its figures have on their axes, and which curves.
 
-Takes the table of `scaling/records/tables.py`; gives names of columns, their labels, and the runs
-of each curve. Called by `figures.py` and `page.py`. A study of width has params, tokens and
-compute; one of data has unique tokens or epochs; any other numeric column can be asked for by name.
+Takes the table of `scaling/records/tables.py`, of runs of one unit; gives names of columns and the
+runs of each curve. Called by `figures.py` and `page.py`. A study of width has params, amount and
+compute; one of data has unique data or epochs; any other numeric column can be asked for by name.
 Curves are told apart by the values themselves, None among them; only what follows from whole steps
-(tokens, epochs, FLOPs) is one where it nearly agrees.
+(amount, epochs, FLOPs) is one where it nearly agrees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scaling.config import RunConfig
+from scaling.config import RunConfig, choices, to_identity
+from scaling.config.nested import flatten
 from scaling.errors import UserError, nearest
 from scaling.records.starts import execution_of
-from scaling.units import human, labels, numbered
+from scaling.report.words import words_of
+from scaling.units import numbered
 
-LABELS = {
-    "params": "parameters",
-    "trained": "trained",
-    "amount_before": "amount of data seen before",
-    "params_trained": "trained parameters",
-    "params_non_embedding": "non-embedding parameters",
-    "params_active": "active parameters",
-    "tokens": "training tokens",
-    "unique_tokens": "unique training tokens",
-    "epochs": "epochs",
-    "flops": "training FLOPs",
-    "width": "width (channels)",
-    "depth": "depth (blocks)",
-    "seconds": "wall-clock time (s)",
-    "optim.peak_lr": "peak learning rate",
-    "train.batch_size": "batch size (windows)",
-}
-# What a model has or gets more of: loss should fall with it.
-COUNTS = (
-    *("params", "params_non_embedding", "params_active"),
-    *("tokens", "unique_tokens", "epochs", "flops"),
-)
 SEEDS = ("seed", "data.seed")  # fields that only choose among equal runs
 # Fields that mostly follow from others: they tell runs apart only where nothing else does.
 _DERIVED = (
@@ -49,20 +28,13 @@ _DERIVED = (
 )
 MOST = 3  # fields that tell curves apart: by colour, marker and line
 _SAME = 1.01  # counts that vary by less than this do not vary: a number of steps is whole
-# Amounts that follow from a number of steps, so that equal ones never quite agree; those that are
-# apart by less than a factor of `_NEAR` are one.
-_AMOUNTS, _NEAR = ("tokens", "epochs", "flops"), 1.05
+_NEAR = 1.05  # amounts that are apart by less than this factor are one
 
 
 def is_rate(column: str) -> bool:
     """Whether a column is a learning rate: the loss has a minimum over it, and no law."""
     name = column.rpartition(".")[2]
     return name in ("lr", "learning_rate") or name.endswith(("_lr", "_learning_rate"))
-
-
-def label(column: str) -> str:
-    """What stands on the axis of a column."""
-    return LABELS.get(column, column)
 
 
 def done(frame: pd.DataFrame, x: str | None = None) -> pd.DataFrame:
@@ -75,20 +47,21 @@ def varies(frame: pd.DataFrame, column: str) -> bool:
     if column not in frame or not pd.api.types.is_numeric_dtype(frame[column]):
         return False
     values = done(frame)[column].dropna()
-    if column not in COUNTS:
+    if column not in words_of(frame).counts:
         return values.nunique() > 1
     return len(values) > 0 and bool(values.max() > _SAME * values.min())
 
 
 def repeated(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs that are done and have passed over their distinct tokens more than once."""
+    """The runs that are done and have passed over their distinct data more than once."""
     rows = done(frame)
     return rows[rows["epochs"] > _SAME]
 
 
 def main_axis(frame: pd.DataFrame) -> str:
     """The column that the study is about: size if it varies, else data, else what does vary."""
-    candidates = ["params", "unique_tokens", "epochs", "tokens", "flops"]
+    words = words_of(frame)
+    candidates = ["params", words.unique, "epochs", words.amount, "flops"]
     candidates = [c for c in candidates if c != "epochs" or len(repeated(frame))]
     candidates += [c for c in frame if "." in c and c not in SEEDS]
     return next((c for c in candidates if varies(frame, c)), "params")
@@ -103,11 +76,12 @@ def check_axis(frame: pd.DataFrame, x: str) -> None:
 
 def figure_axes(frame: pd.DataFrame, x: str) -> list[str]:
     """The main axis and the further ones worth a figure."""
-    further = ["params", "tokens", "flops"]
-    if varies(frame, "unique_tokens") or not varies(frame, "params"):
-        further = ["params", "unique_tokens", "flops"]
-        # Else it mirrors unique_tokens, or tokens.
-        further += ["epochs"] if varies(frame, "tokens") and len(repeated(frame)) else []
+    words = words_of(frame)
+    further = ["params", words.amount, "flops"]
+    if varies(frame, words.unique) or not varies(frame, "params"):
+        further = ["params", words.unique, "flops"]
+        # Else it mirrors the distinct data, or the amount.
+        further += ["epochs"] if varies(frame, words.amount) and len(repeated(frame)) else []
     return [x, *(c for c in further if c != x and varies(frame, c))]
 
 
@@ -116,8 +90,8 @@ def group_of(frame: pd.DataFrame, x: str) -> tuple[str, ...]:
     where nothing does.
     """
     rows = done(frame, x)
-    execution = {*execution_of(RunConfig())}
-    sizes = ["params", "unique_tokens", "tokens", "flops"]
+    words, execution = words_of(frame), _execution()
+    sizes = ["params", words.unique, words.amount, "flops"]
     fields = [c for c in frame if "." in c and not c.startswith(("mesh.", "evals."))]
     fields = [c for c in fields if c not in execution]  # what is computed does not depend on them
     chosen = [*sizes, *(c for c in fields if c not in _DERIVED)]
@@ -132,27 +106,40 @@ def group_of(frame: pd.DataFrame, x: str) -> tuple[str, ...]:
     return found
 
 
+def _execution() -> set[str]:
+    """The fields that say how a run is executed, of every choice, that are no other's identity."""
+    configs = [
+        RunConfig(**{group: choices.new(group, name)})
+        for group in choices.ROOMS
+        for name in choices.registry(group)
+    ]
+    how = {name for config in configs for name in execution_of(config)}
+    return how - {name for config in configs for name in flatten(to_identity(config))}
+
+
 def _fewest(rows: pd.DataFrame, apart: list[str], columns: list[str]) -> str | None:
     """Of the columns that tell apart runs that are the same in the columns `apart`, the one with
     the fewest values.
     """
     best, fewest = None, 0
-    known = [groups_in(rows[column]) for column in apart]
+    amounts = words_of(rows).amounts
+    known = [groups_in(rows[column], amounts) for column in apart]
     for column in columns:
         if column in apart or column in SEEDS or column not in rows or rows.empty:
             continue
-        groups = groups_in(rows[column])
+        groups = groups_in(rows[column], amounts)
         differ = groups.groupby([k.to_numpy() for k in known]).nunique().max() > 1
         if differ and (best is None or groups.nunique() < fewest):
             best, fewest = column, groups.nunique()
     return best
 
 
-def groups_in(column: pd.Series) -> pd.Series:
+def groups_in(column: pd.Series, amounts: Collection[str] = ()) -> pd.Series:
     """The group of each row by one column: 0, 1, ... in the order of the values: numbers, then
-    text, then what is neither, None last.
+    text, then what is neither, None last. Columns named in `amounts` are grouped where they nearly
+    agree.
     """
-    if column.name in _AMOUNTS:
+    if column.name in amounts:
         column = _amounts(column.astype("float64"))
     values = column.tolist()
     number = np.array(numbered(values), int)
@@ -191,8 +178,9 @@ class Curve:
     @property
     def name(self) -> str | None:
         """In words; None for the only curve of a study."""
-        words = [named(c, text) for c, text in zip(self.by, self.labels, strict=True)]
-        return ", ".join(words) or None
+        words = words_of(self.rows)
+        named = [words.named(c, text) for c, text in zip(self.by, self.labels, strict=True)]
+        return ", ".join(named) or None
 
 
 def curves_of(frame: pd.DataFrame, x: str | None, by: Sequence[str]) -> list[Curve]:
@@ -213,12 +201,13 @@ def curves_in(rows: pd.DataFrame, by: Sequence[str]) -> list[Curve]:
     """As `curves_of`, of all the rows."""
     if not by or rows.empty:
         return [Curve((), (), (), (), rows)]
-    places = pd.DataFrame({column: groups_in(rows[column]) for column in by})
+    words = words_of(rows)
+    places = pd.DataFrame({column: groups_in(rows[column], words.amounts) for column in by})
     names, values = {}, {}
     for column in by:
-        of_column = _amounts(rows[column]) if column in _AMOUNTS else rows[column]
+        of_column = _amounts(rows[column]) if column in words.amounts else rows[column]
         first = [of_column[places[column] == k].iloc[0] for k in range(places[column].max() + 1)]
-        names[column], values[column] = texts_of(column, first), first
+        names[column], values[column] = words.texts(column, first), first
     found = []
     for key, part in places.groupby(list(by)):
         at = dict(zip(by, (int(k) for k in key), strict=True))
@@ -232,18 +221,6 @@ def curves_in(rows: pd.DataFrame, by: Sequence[str]) -> list[Curve]:
             )
         )
     return found
-
-
-def texts_of(column: str, values: Sequence[Any]) -> list[str]:
-    """Labels of the distinct values of a column: counts as 1.23M where that tells them apart."""
-    counts = column in COUNTS and not pd.isna(pd.Series(values, dtype=object)).any()
-    short = [human(value) for value in values] if counts else []
-    return short if len(set(short)) == len(values) else labels(values)
-
-
-def named(column: str, text: str) -> str:
-    """ "1.2M parameters", "optim.name adamw": the label of one value of a column in words."""
-    return f"{text} {label(column)}" if column in COUNTS else f"{label(column)} {text}"
 
 
 def means(rows: pd.DataFrame, x: str, loss: str = "loss") -> pd.DataFrame:

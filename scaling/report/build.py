@@ -7,6 +7,7 @@ is recorded, trains nothing.
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -30,10 +31,14 @@ from scaling.report.axes import (
     main_axis,
 )
 from scaling.report.findings import Finding, find
-from scaling.report.optimum import RateFinding, find_rates, law_figure, valleys_figure
+from scaling.report.optimum import RateFinding, find_rates
 from scaling.report.page import Page, render
+from scaling.report.parts import Part, divided
+from scaling.report.rate_figures import law_figure, valleys_figure
 from scaling.report.sets import gap_figure, sets_figure
+from scaling.report.training import curves_figure
 from scaling.report.watch import write_page
+from scaling.report.words import words_of
 
 
 def report(
@@ -74,53 +79,88 @@ def report(
         out = workdir / "report" / (study.name if study else "")
     out, frame = epath.Path(out), table(begun)
     facts = write_table(frame, out)
-    x = x or (study.x if study else "auto")
-    x = main_axis(frame) if x == "auto" else x
-    frame = _with_field(frame, begun, x)
-    check_axis(frame, x)
-    by = study.groups if study and study.groups else group_of(frame, x)
-    for column in by:
-        frame = _with_field(frame, begun, column)
-    law = law or (study.law if study else "power_floor")
-    test = holdout if holdout is not None else study.holdout if study else True
-
-    rates = find_rates(frame, x, by) if is_rate(x) else None
-    # Over a learning rate the loss has a minimum, and no law.
-    curves = [] if rates is not None else curves_of(frame, x, by)
-    delta = study.delta if study else DELTA
-    fitted = functools.partial(find, law=law, test=test, delta=delta)
-    found = [fitted(curve.rows, x, name=curve.name) for curve in curves]
     lines, damaged = _curves(begun)
-    log_x = study is None or study.log_x
-    if rates is not None:
-        drawn = list(_draw_rates(frame, lines, by, rates, log_x))
-    else:
-        drawn = list(_draw(frame, lines, x, by, found, fitted, log_x))
-    for figure in drawn:
-        figures.save(figure, out / "figures")
+    asked = _Asked(
+        x=x or (study.x if study else "auto"),
+        by=study.groups if study else (),
+        law=law or (study.law if study else "power_floor"),
+        test=holdout if holdout is not None else study.holdout if study else True,
+        delta=study.delta if study else DELTA,
+        log_x=study is None or study.log_x,
+    )
+    parts = [_part(*found, begun, lines, asked) for found in divided(frame)]
+    for part in parts:
+        for figure in part.figures:
+            figures.save(figure, out / "figures")
+        if part.rates is not None:
+            stored = strict_json.encode(part.rates.as_json(), indent=2)
+            files.write_atomic(out / f"{part.prefix}optimum.json", stored)
     readable = [run for run in begun if _config(run) is not None]
     records = {run.path.name: as_trained(run.record()) for run in readable}
     configs = {run.path.name: run.config(records[run.path.name]) for run in readable}
     watched = write_page(lines, out)
+    off = [line for part in parts for line in _off_the_axis(part.table, part.x)]
     page = Page(
         title=title or (study.name if study else workdir.name or "Scaling study"),
         question=study.question if study else "",
-        x=x,
         table=frame,
-        facts={**facts, "warnings": [*facts["warnings"], *damaged, *_off_the_axis(frame, x)]},
-        findings=found,
-        rates=rates,
-        figures=drawn,
+        facts={**facts, "warnings": [*facts["warnings"], *damaged, *off]},
+        parts=parts,
         watched=watched,
         configs={name: flat(config) for name, config in configs.items()},
         records=records,
         begun=begun,
         missing=[run for run in source if run not in begun],
     )
-    if rates is not None:
-        files.write_atomic(out / "optimum.json", strict_json.encode(rates.as_json(), indent=2))
     files.write_atomic(out / "index.html", render(page).encode())
     return out / "index.html"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a report is to show; see `report` and `Study`."""
+
+    x: str  # a column, or "auto"
+    by: tuple[str, ...]
+    law: str
+    test: bool
+    delta: float
+    log_x: bool
+
+
+def _part(
+    name: str,
+    prefix: str,
+    frame: pd.DataFrame,
+    begun: list[RunDirectory],
+    lines: Mapping[str, pd.DataFrame],
+    asked: _Asked,
+) -> Part:
+    """Findings and figures of the runs of one unit and one objective."""
+    words = words_of(frame)
+    x = words.column(asked.x)
+    if x != "auto":
+        frame = _with_field(frame, begun, x)
+    if x == "auto" or (name and x not in frame):  # of several parts one may lack a column
+        x = main_axis(frame)
+    check_axis(frame, x)
+    by = tuple(words.column(column) for column in asked.by)
+    by = by or group_of(frame, x)
+    for column in by:
+        frame = _with_field(frame, begun, column)
+    if name:
+        by = tuple(column for column in by if column in frame)
+    rates = find_rates(frame, x, by) if is_rate(x) else None
+    if rates is not None:
+        found = list[Finding]()
+        drawn = list(_draw_rates(frame, lines, by, rates, asked.log_x))
+    else:
+        fitted = functools.partial(find, law=asked.law, test=asked.test, delta=asked.delta)
+        # Over a learning rate the loss has a minimum, and no law.
+        found = [fitted(curve.rows, x, name=curve.name) for curve in curves_of(frame, x, by)]
+        drawn = list(_draw(frame, lines, x, by, found, fitted, asked.log_x))
+    drawn = [replace(figure, name=prefix + figure.name) for figure in drawn]
+    return Part(name, prefix, x, frame, found, rates, drawn)
 
 
 def _with_field(frame: pd.DataFrame, runs: list[RunDirectory], field: str) -> pd.DataFrame:
@@ -171,7 +211,7 @@ def _draw(
             fitted = {"fit": finding.fit, "holdout": finding.holdout}
         yield figures.loss_figure(frame, column, **fitted, by=apart, log_x=log_x or column != x)
     for figure in (
-        figures.curves_figure(lines, frame, x),
+        curves_figure(lines, frame, x),
         sets_figure(frame, x, log_x, by),
         gap_figure(frame, x, log_x, by),
     ):
@@ -199,7 +239,7 @@ def _draw_rates(
     yield valleys_figure(rates, log_x)
     yield figures.loss_figure(frame, rates.x, by=by, log_x=log_x)
     coloured = rates.size if rates.size is not None else rates.x
-    for figure in (law_figure(rates), figures.curves_figure(lines, frame, coloured)):
+    for figure in (law_figure(rates), curves_figure(lines, frame, coloured)):
         if figure is not None:
             yield figure
 

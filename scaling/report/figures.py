@@ -6,7 +6,7 @@ touches matplotlib's global state.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,11 @@ from matplotlib.figure import Figure
 
 from scaling import files
 from scaling.laws import Fit, Holdout
+from scaling.records.conventions import MAIN
 from scaling.report import style
-from scaling.report.axes import Curve, curves_of, done, label, means, named, texts_of
+from scaling.report.axes import Curve, curves_of, done, means
 from scaling.report.style import INK, LINES, MARKERS, PAPER
-
-LOSS = "validation loss (nats per token)"
-DRAWN_LINES = 12  # more curves than this are told apart by a colour bar
+from scaling.report.words import Words, measured, words_of
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,17 @@ def loss_figure(
     by: Sequence[str] = (),
     log_x: bool = True,
 ) -> Drawn:
-    """Final validation loss against `x`: every seed, the mean of each point, and the fit.
+    """Final validation loss (the main metric) against `x`: every seed, the mean of each point, and
+    the fit.
 
     The fit's band is where one more run would land; beyond the sizes fitted the line is dashed. The
     strip below shows the same relative to the law. With a `holdout`, its fit is drawn, and the
     largest point with the interval that was predicted for it. `by` names columns each of
     whose values is a line of its own: the first has the colours, the second the markers, the third
-    the kinds of line. A second axis gives bits per byte when every run has the same bytes a token.
+    the kinds of line. A second axis gives another metric that is one factor times the loss: bits
+    per byte, when every run has the same bytes a token.
     """
-    rows, data = done(frame, x), []
+    rows, data, words = done(frame, x), [], words_of(frame)
     fit = holdout.fit if holdout is not None else fit
     out = [] if holdout is None else list(holdout.held_out["name"])
     with style.styled():
@@ -97,18 +98,20 @@ def loss_figure(
         style.count_axis(axes, list(rows[x]), log=log_x)
         bounds = drawn[[c for c in ("loss", "low", "high") if c in drawn]].to_numpy(float)
         style.loss_axis(axes, float(np.nanmin(bounds)), float(np.nanmax(bounds)))
-        (strip or [axes])[0].set_xlabel(label(x))
-        axes.set_ylabel(LOSS)
-        _bits_axis(axes, rows)
+        (strip or [axes])[0].set_xlabel(words.label(x))
+        axes.set_ylabel(words.of_main("validation"))
+        _second_axis(axes, rows, words)
         style.legend_below(figure, axes, title=title)
         style.finish(figure)
-    caption = f"Final validation loss against {label(x)}; small open points are single runs."
+    against = f"{words.main.label} against {words.label(x)}"
+    caption = f"Final validation {against}; small open points are single runs."
     if fit is not None:
         caption += f" The band is the {fit.level:.0%} interval for one more run"
         caption += ", the strip the same as a distance from the law."
     if holdout is not None:
         caption += " The line is fitted without the largest point."
-    return Drawn(f"loss-{file_of(x)}", f"Loss against {label(x)}", caption, figure, drawn)
+    title = f"{words.title} against {words.label(x)}"
+    return Drawn(f"loss-{file_of(x)}", title, caption, figure, drawn)
 
 
 _BAND: dict[str, Any] = {"color": style.BLUE, "alpha": 0.16, "lw": 0}
@@ -189,7 +192,7 @@ def list_looks(axes: Axes, curves: Sequence[Curve]) -> str | None:
     """Entries of the legend for what tells curves apart, field after field; its title, where that
     is one field.
     """
-    by = curves[0].by
+    by, words = curves[0].by, words_of(curves[0].rows)
     seen: dict[tuple[int, int], tuple[str, dict[str, Any]]] = {}
     for curve, look in zip(curves, looks(curves), strict=True):
         for depth, (place, text) in enumerate(zip(curve.places, curve.labels, strict=True)):
@@ -198,8 +201,8 @@ def list_looks(axes: Axes, curves: Sequence[Curve]) -> str | None:
         shows: dict[str, Any] = {"color": look["colour"] if depth == 0 else INK, "mec": PAPER}
         shows |= {"marker": look["marker"] if depth == 1 or len(by) == 1 else "none", "ms": 7}
         shows |= {"ls": "none" if depth == 1 else look["line"] if depth == 2 else "-"}
-        axes.plot([], [], label=text if len(by) == 1 else named(by[depth], text), **shows)
-    return label(by[0]) if len(by) == 1 else None
+        axes.plot([], [], label=text if len(by) == 1 else words.named(by[depth], text), **shows)
+    return words.label(by[0]) if len(by) == 1 else None
 
 
 def draw_points(
@@ -224,79 +227,22 @@ def draw_points(
     return pd.concat([single, many])
 
 
-def _bits_axis(axes: Axes, rows: pd.DataFrame) -> None:
-    """A second vertical axis in bits per byte, if that is one factor times the loss."""
-    ratio = (rows["bits_per_byte"] / rows["loss"]).to_numpy(float)
-    if np.isnan(ratio).any() or np.ptp(ratio) > 1e-6 * ratio[0]:
+def _second_axis(axes: Axes, rows: pd.DataFrame, words: Words) -> None:
+    """A second vertical axis in the first other metric that is one factor times the loss."""
+    others = [c for c in words.metrics if c != MAIN and c in rows and rows["loss"].nunique() > 1]
+    ratios = {c: (rows[c] / rows["loss"]).to_numpy(float) for c in others}
+    fixed = [c for c, r in ratios.items() if r[0] > 0 and np.ptp(r) <= 1e-6 * r[0]]
+    if not fixed:
         return
-    factor = float(ratio[0])
-    there, back = (lambda loss: loss * factor), (lambda bits: bits / factor)
+    factor = float(ratios[fixed[0]][0])
+    there, back = (lambda loss: loss * factor), (lambda other: other / factor)
     second = axes.secondary_yaxis("right", functions=(there, back))
-    second.set_ylabel("bits per byte")
+    second.set_ylabel(measured(words.metrics[fixed[0]]))
     low, high = axes.get_ylim()
     ticks = style.round_ticks(low * factor, high * factor)
     second.yaxis.set_major_locator(style.FixedLocator(ticks))
     second.yaxis.set_minor_locator(style.NullLocator())
     second.yaxis.set_major_formatter(style.FuncFormatter(lambda value, _: f"{value:.4g}"))
-
-
-def curves_figure(curves: Mapping[str, pd.DataFrame], frame: pd.DataFrame, x: str) -> Drawn | None:
-    """Training loss against tokens seen, one line a run, coloured by `x`; None without any curve.
-
-    Lines are running means (see `_smooth`); points are the validation loss.
-    """
-    runs = frame[[n in curves and "loss" in curves[n] for n in frame["name"]]].sort_values(x)
-    lines = np.array([not curves[n].empty for n in runs["name"]], bool)
-    runs = runs[lines & runs[x].notna().to_numpy()]
-    if runs.empty:
-        return None
-    values = sorted(runs[x].unique())
-    names = dict(zip(values, texts_of(x, values), strict=True))
-    colour_of = dict(zip(values, style.ramp(len(values)), strict=True))
-    data = []
-    with style.styled():
-        figure, (axes,) = style.new_figure()
-        labelled: set[float] = set()
-        for run in runs.itertuples():
-            value = getattr(run, x) if x.isidentifier() else runs.loc[run.Index, x]
-            curve = curves[run.name]
-            curve = curve[(curve["step"] > 0) & np.isfinite(curve["loss"])]
-            train, val = (curve[curve["split"] == split] for split in ("train", "val"))
-            smooth = _smooth(train["tokens"].to_numpy(float), train["loss"].to_numpy(float))
-            name = None if value in labelled else names[value]
-            labelled.add(value)
-            colour = colour_of[value]
-            axes.plot(train["tokens"], smooth, color=colour, lw=1.2, alpha=0.85, label=name)
-            axes.plot(val["tokens"], val["loss"], "o", color=colour, ms=4, mec=PAPER, mew=0.5)
-            smooth_column = pd.Series(smooth, index=train.index)
-            data.append(curve.assign(run=run.name, smooth=smooth_column)[_CURVE_COLUMNS])
-        drawn = pd.concat(data, ignore_index=True)
-        _all_losses(axes, drawn)
-        axes.set_xlabel("training tokens seen")
-        axes.set_ylabel("loss (nats per token)")
-        if len(values) <= DRAWN_LINES:
-            style.legend_below(figure, axes, title=label(x))
-        style.finish(figure)
-    caption = "Running mean of the training loss (lines) and validation loss (points) of every "
-    caption += f"run, dark to light by {label(x)}."
-    return Drawn("curves", "Training curves", caption, figure, drawn)
-
-
-def _smooth(tokens: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """Mean loss between 0.85 and 1.15 times as many tokens: an even width on a log axis."""
-    sums = np.concatenate([[0.0], np.cumsum(loss)])
-    low = np.searchsorted(tokens, 0.85 * tokens, side="left")
-    high = np.searchsorted(tokens, 1.15 * tokens, side="right")
-    return (sums[high] - sums[low]) / (high - low)
-
-
-_CURVE_COLUMNS = ["run", "step", "tokens", "split", "loss", "smooth"]
-
-
-def _all_losses(axes: Axes, drawn: pd.DataFrame) -> None:
-    style.count_axis(axes, list(drawn["tokens"]))
-    values = drawn["smooth"].fillna(drawn["loss"])
-    style.loss_axis(axes, float(values.min()), float(values.max()))
 
 
 def file_of(column: str) -> str:

@@ -4,7 +4,7 @@ Takes the table, an axis and a law; gives a `Finding` with sentences. Called by 
 fitted only where the points are more than its parameters, so that it could have failed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -12,7 +12,8 @@ from scaling import laws
 from scaling.config.sweep import DELTA, Study
 from scaling.errors import UserError, nearest
 from scaling.laws import LAWS, Fit, Holdout
-from scaling.report.axes import COUNTS, curves_in, done, is_rate, label, means
+from scaling.report.axes import curves_in, done, is_rate, means
+from scaling.report.words import Words, words_of
 from scaling.units import human
 
 
@@ -25,6 +26,7 @@ class Finding:
     fit: Fit | None  # to all points
     holdout: Holdout | None  # without the largest, and scored on it
     notes: tuple[str, ...]  # what a reader must know, first of all why nothing was fitted
+    words: Words = field(default_factory=Words)
 
     @property
     def drawable(self) -> bool:
@@ -45,11 +47,11 @@ class Finding:
             if name in self.fit.intervals
         ]
         ranges = [
-            f"{label(self.fit.x.get(column, column))} from {human(low)} to {human(high)}"
+            f"{self.words.label(self.fit.x.get(column, column))} from {human(low)} to {human(high)}"
             for column, (low, high) in self.fit.ranges.items()
         ]
         return (
-            f"Validation loss follows {self.fit.formula} over {' and '.join(ranges)}: "
+            f"Validation {self.words.main.label} follows {self.fit.formula} over {' and '.join(ranges)}: "
             f"{', '.join(values)}."
         )
 
@@ -69,28 +71,34 @@ def find(
     """
     if law not in LAWS:
         raise UserError(f"law={law} is unknown{nearest(law, LAWS)}")
-    rows, notes = done(frame, x), _not_falling(frame, x)
+    rows, words, notes = done(frame, x), words_of(frame), _not_better(frame, x)
     points, free = int(rows[x].nunique()), len(LAWS[law].parameters)
     needed = _needed(law, test)
     if points < needed:
         why = (
-            f"No law is fitted: {points} value{'s' if points != 1 else ''} of {label(x)} with a "
-            f"finished run, and {law} has {free} parameters"
+            f"No law is fitted: {points} value{'s' if points != 1 else ''} of {words.label(x)} "
+            f"with a finished run, and {law} has {free} parameters"
         )
         why += f", so a fit that can be tested needs at least {needed}."
-        return Finding(x, name, None, None, (why, *notes))
+        return Finding(x, name, None, None, (why, *notes), words)
+    if words.higher:
+        why = f"No law is fitted: of {words.main.label} more is better, and all laws here fall."
+        return Finding(x, name, None, None, (why, *notes), words)
     columns = LAWS[law].columns
-    over = x if len(columns) == 1 else {column: column for column in columns}
-    scored, options = None, laws.Options(x=over, delta=delta)
+    # A law of several columns finds its own, amounts under their unit's name.
+    options = laws.Options(x=x if len(columns) == 1 else {}, delta=delta)
+    scored = None
     try:
         if test:
-            by = x if len(columns) == 1 or x in columns else "params"
+            by = x if len(columns) == 1 or x in (*columns, words.amount) else "params"
             scored = laws.holdout(rows, law, options, by=by)
+            said = scored.sentence.replace("predicted loss", f"predicted {words.main.label}")
+            scored = replace(scored, sentence=said)
         fitted = laws.fit(rows, law, options)
         fitted.predict(rows)  # refused when the fit did not converge
     except UserError as error:
-        return Finding(x, name, None, None, (f"No law is fitted: {error}", *notes))
-    return Finding(x, name, fitted, scored, (*fitted.flags, *notes))
+        return Finding(x, name, None, None, (f"No law is fitted: {error}", *notes), words)
+    return Finding(x, name, fitted, scored, (*fitted.flags, *notes), words)
 
 
 def _needed(law: str, test: bool) -> int:
@@ -106,9 +114,15 @@ def foreseen(planned: pd.DataFrame, study: Study) -> str:
         not among its columns there is nothing to foresee.
       study: whose x, law, group and holdout count.
     """
-    x, by = study.x, [column for column in study.groups if column in planned]
+    words = words_of(planned)
+    x = words.column(study.x)
+    by = [c for column in study.groups if (c := words.column(column)) in planned]
     if x not in planned or study.law not in LAWS or is_rate(x):  # a minimum needs no law
         return ""
+    if words.higher and falls(study.law):
+        return (
+            f"no law will be fitted: more {words.main.label} is better, {study.law} can only fall"
+        )
     counts = {curve.name: int(curve.rows[x].nunique()) for curve in curves_in(planned, by)}
     needed = _needed(study.law, study.holdout)
     few = {name: count for name, count in counts.items() if count < needed}
@@ -118,19 +132,21 @@ def foreseen(planned: pd.DataFrame, study: Study) -> str:
     test = " and tested on the largest" if study.holdout else ""
     return (
         f"no law will be fitted{curves}: {study.law} has {len(LAWS[study.law].parameters)} "
-        f"parameters, and to be fitted{test} it needs {needed} values of {label(x)}; the study has "
-        f"{min(few.values())}"
+        f"parameters, and to be fitted{test} it needs {needed} values of {words.label(x)}; the "
+        f"study has {min(few.values())}"
     )
 
 
-def _not_falling(frame: pd.DataFrame, x: str) -> tuple[str, ...]:
-    if x not in (*COUNTS, "width", "depth"):
+def _not_better(frame: pd.DataFrame, x: str) -> tuple[str, ...]:
+    words = words_of(frame)
+    if x not in (*words.counts, "width", "depth"):
         return ()
     mean = means(done(frame, x), x)
     steps = zip(mean.to_dict("records"), mean.to_dict("records")[1:], strict=False)
+    sign, goes = (-1, "rise") if words.higher else (1, "fall")
     return tuple(
-        f"The mean loss does not fall from {human(a[x])} to {human(b[x])} {label(x)}: "
-        f"{a['mean']:.4f} to {b['mean']:.4f}."
+        f"The mean {words.main.label} does not {goes} from {human(a[x])} to {human(b[x])} "
+        f"{words.label(x)}: {a['mean']:.4f} to {b['mean']:.4f}."
         for a, b in steps
-        if b["mean"] >= a["mean"]
+        if sign * (b["mean"] - a["mean"]) >= 0
     )

@@ -22,16 +22,41 @@ from scaling.report import style
 from scaling.report.figures import Drawn, save
 from scaling.report.law_page import render_law
 from scaling.report.style import BLUE, INK, ORANGE, RED, SKY
+from scaling.report.words import measured, words_of
 from scaling.units import human
 
 
+def _measure(table: pd.DataFrame, loss: str, unit: bool = False) -> str:
+    """What the column of the loss is called, with its unit; of a table from elsewhere, its name."""
+    metric = words_of(table).metrics.get(loss) if "objective" in table else None
+    if metric is None:
+        return loss
+    return measured(metric) if unit else metric.label
+
+
+def _higher(table: pd.DataFrame, loss: str) -> bool:
+    """Whether more of that column is better."""
+    metric = words_of(table).metrics.get(loss)
+    return metric is not None and metric.better == "higher"
+
+
+def _data(table: pd.DataFrame, column: str) -> str:
+    """What the column of a size is called: a law's tokens are whatever the data are counted in."""
+    unit = words_of(table).unit
+    return f"{unit}s" if unit and column in ("amount", "tokens") else column
+
+
 def contours(fit: Fit, table: pd.DataFrame) -> Drawn:
-    """Loss over params and tokens, the runs, and the compute-optimal frontier with its band."""
+    """Loss over params and the amount of data, the runs, and the compute-optimal frontier with its
+    band.
+    """
     columns = {k: table[fit.x[k]].to_numpy(float) for k in ("params", "tokens")}
-    params, tokens = (
+    amount, measure = _data(table, fit.x["tokens"]), _measure(table, fit.loss)
+    title = f"{measure[:1].upper()}{measure[1:]} over params and {amount}"
+    params, units = (
         np.geomspace(v.min() / 2, v.max() * 4, 160) for v in (columns["params"], columns["tokens"])
     )
-    wide, long = np.meshgrid(params, tokens)
+    wide, long = np.meshgrid(params, units)
     loss = fit.draws({"params": wide.ravel(), "tokens": long.ravel()})[0].reshape(wide.shape)
     flops = np.geomspace(
         FLOPS_PER * wide.min() * long.min(), FLOPS_PER * wide.max() * long.max(), 24
@@ -44,14 +69,14 @@ def contours(fit: Fit, table: pd.DataFrame) -> Drawn:
         low, high = np.quantile(inside, tails) if len(inside) else (best, best)
         frontier.append((budget, *np.exp([best, low, high])))
     line = pd.DataFrame(frontier, columns=["flops", "params", "low", "high"])
-    line["tokens"] = line.flops / FLOPS_PER / line.params
+    line[amount] = line.flops / FLOPS_PER / line.params
     with style.styled():
         figure, (axes, *_) = style.new_figure()
         # The scales come first: labels are fitted into the lines as these then stand.
         style.count_axis(axes, params.tolist())
         axes.set_xlim(params[0], params[-1])
         axes.set_yscale("log")
-        axes.set_ylim(tokens[0], tokens[-1])
+        axes.set_ylim(units[0], units[-1])
         levels = np.quantile(loss, np.linspace(0.02, 0.9, 12))
         lines = axes.contour(wide, long, loss, levels=levels, colors=SKY, linewidths=1)
         axes.clabel(lines, fmt=lambda v: f"{v:.3g}", fontsize=8, inline_spacing=2)
@@ -63,25 +88,29 @@ def contours(fit: Fit, table: pd.DataFrame) -> Drawn:
             s=16,
             zorder=3,
         )
-        figure.colorbar(dots, label=f"{fit.loss} of the runs", shrink=0.9)
-        axes.plot(line.params, line.tokens, color=RED, label="compute-optimal")
+        figure.colorbar(dots, label=f"{_measure(table, fit.loss, True)} of the runs", shrink=0.9)
+        axes.plot(line.params, line[amount], color=RED, label="compute-optimal")
         for side, named in (("low", f"{fit.level:.0%} interval"), ("high", None)):
             length = line.flops / FLOPS_PER / line[side]
             axes.plot(line[side], length, color=RED, lw=0.9, ls=":", label=named)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: human(v)))
         axes.set_xlabel("params")
-        axes.set_ylabel("tokens")
-        axes.set_title("Loss over params and tokens")
+        axes.set_ylabel(amount)
+        axes.set_title(title)
         style.legend_below(figure, axes)
     return Drawn(
-        "law-contours", "Loss over params and tokens",
-        "Contours of the fitted loss, the runs, and the sizes that are optimal for their compute.",
-        figure, line,
+        "law-contours", title,
+        f"Contours of the fitted {measure}, the runs, and the sizes that are optimal for their "
+        "compute.", figure, line,
     )  # fmt: skip
 
 
-def valleys(found: Optimum) -> Drawn:
-    """Loss against size at each budget, with the minima that were taken and those refused."""
+def valleys(found: Optimum, table: pd.DataFrame | None = None, loss: str = "loss") -> Drawn:
+    """Loss against size at each budget, with the minima that were taken and those refused; `table`
+    says what they are called.
+    """
+    table = pd.DataFrame() if table is None else table
+    quantity = _data(table, found.quantity)
     kept = [v for v in found.valleys if len(v.size) >= 3]
     data = pd.concat(
         [pd.DataFrame({"flops": v.flops, "size": v.size, "loss": v.loss,
@@ -102,40 +131,42 @@ def valleys(found: Optimum) -> Drawn:
             axes.plot([], [], "x", color=RED, ms=8, mew=2, ls="", label="refused: at the edge")
         style.count_axis(axes, data["size"])
         style.loss_axis(axes, float(data["loss"].min()), float(data["loss"].max()))
-        axes.set_xlabel(found.quantity)
-        axes.set_ylabel("loss")
+        axes.set_xlabel(quantity)
+        axes.set_ylabel(_measure(table, loss, True))
         axes.set_title("IsoFLOP valleys (FLOPs at the right end)")
         style.legend_below(figure, axes)
     interval = f"[{found.low:.3f}, {found.high:.3f}]"
     return Drawn(
         f"law-valleys-{found.quantity}", "IsoFLOP valleys",
-        f"{found.quantity} at the minima grow as FLOPs^{found.exponent:.3f} {interval}; minima at "
+        f"{quantity} at the minima grow as FLOPs^{found.exponent:.3f} {interval}; minima at "
         "the edge of the sizes tried are refused.", figure, data,
     )  # fmt: skip
 
 
 def envelope_figure(table: pd.DataFrame, loss: str, run: str | None) -> Drawn:
-    """Loss against compute, a line a run (or a size), and the lowest loss reached so far."""
+    """Loss against compute, a line a run (or a size), and the best loss reached so far."""
+    higher = _higher(table, loss)
     key = run or "params"
     rows = table[[key, "flops", loss]].dropna().sort_values("flops")
     curves = [part for _, part in rows.groupby(key) if len(part) > 1]
-    low = rows[loss].cummin()
+    best = rows[loss].cummax() if higher else rows[loss].cummin()
+    named = "highest" if higher else "lowest"
     with style.styled():
         figure, (axes, *_) = style.new_figure()
         ordered = sorted(curves, key=lambda part: float(part["flops"].median()))
         for part, colour in zip(ordered, style.ramp(len(ordered)), strict=True):
             axes.plot(part["flops"], part[loss], color=colour, lw=1, alpha=0.8)
-        axes.plot(rows["flops"], low, color=RED, lw=2, label="lowest so far")
+        axes.plot(rows["flops"], best, color=RED, lw=2, label=f"{named} so far")
         style.count_axis(axes, rows["flops"])
         style.loss_axis(axes, float(rows[loss].min()), float(rows[loss].max()))
         axes.set_xlabel("training FLOPs")
-        axes.set_ylabel(loss)
+        axes.set_ylabel(_measure(table, loss, True))
         axes.set_title("Envelope of the curves")
         style.legend_below(figure, axes)
     return Drawn(
         "law-envelope", "Envelope of the curves",
         "Dark to light: curves that reach from little to much compute.", figure,
-        rows.assign(lowest=low),
+        rows.assign(**{named: best}),
     )  # fmt: skip
 
 
@@ -152,10 +183,12 @@ def residuals(fit: Fit, table: pd.DataFrame) -> Drawn:
         axes.axhspan(-sd, sd, color=SKY, alpha=0.25, lw=0, label="± one standard deviation")
         axes.axhline(0, color=INK, lw=1)
         axes.plot(predicted, scale * gap, "o", color=BLUE, ms=4, alpha=0.7, ls="")
-        axes.invert_xaxis()
+        if not _higher(table, fit.loss):
+            axes.invert_xaxis()
         axes.xaxis.set_major_locator(MaxNLocator(7))
-        axes.set_xlabel(f"predicted {fit.loss} (better to the right)")
-        unit = "% of the prediction" if fit.space == "log" else fit.loss
+        measure = _measure(table, fit.loss, True)
+        axes.set_xlabel(f"predicted {measure}, better to the right")
+        unit = "% of the prediction" if fit.space == "log" else measure
         axes.set_ylabel(f"measured - predicted, {unit}")
         axes.set_title("Residuals of the fit")
         style.legend_below(figure, axes)
@@ -232,7 +265,7 @@ def draw(outcome: Outcome, *, run: str | None = None) -> dict[str, list[Drawn]]:
         if tuple(LAWS[fit.law].columns) == ("params", "tokens") and fit.loss == "loss":
             attempts.append(lambda f=fit, t=table: contours(f, t))  # type: ignore[misc]
         if name in outcome.approaches and {"params", "flops"} <= set(table.columns):
-            attempts.append(lambda f=fit, t=table: valleys(isoflop(t, loss=f.loss)))  # type: ignore[misc]
+            attempts.append(lambda f=fit, t=table: valleys(isoflop(t, loss=f.loss), t, f.loss))  # type: ignore[misc]
             attempts.append(lambda f=fit, t=table: envelope_figure(t, f.loss, run))  # type: ignore[misc]
         if name in outcome.sensitivities:
             attempts.append(lambda s=outcome.sensitivities[name]: choices(s))  # type: ignore[misc]

@@ -4,15 +4,17 @@ Takes the table of runs; gives `Drawn`s, as `figures.py` does. Called by `build.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from scaling.report import style
-from scaling.report.axes import Curve, curves_of, done, label, means, varies
+from scaling.report.axes import Curve, curves_of, done, means, varies
 from scaling.report.figures import Drawn
 from scaling.report.style import COLOURS, INK, MARKERS, PAPER
+from scaling.report.words import measured, words_of
 
 TRAIN_SET, TRAIN_BATCHES = "training set", "last train batches"
 
@@ -25,17 +27,17 @@ def sets_figure(
 
     None when validation is all there is.
     """
-    names = _sets(frame, x)
+    names, words = _sets(frame, x), words_of(frame)
     if len(names) < 3:
         return None
     with style.styled():
         figure, (axes,) = style.new_figure()
         drawn = _draw_sets(axes, curves_of(frame, x, by), x, names, log_x)
         style.loss_axis(axes, float(drawn["loss"].min()), float(drawn["loss"].max()))
-        axes.set_ylabel("loss (nats per token)")
+        axes.set_ylabel(words.of_main())
         style.legend_below(figure, axes)
         style.finish(figure)
-    caption = "Final loss on each evaluation set and in training, mean over seeds."
+    caption = f"Final {words.main.label} on each evaluation set and in training, mean over seeds."
     return Drawn("sets", "Other evaluation sets", caption, figure, drawn)
 
 
@@ -49,6 +51,7 @@ def gap_figure(
     names = _sets(frame, x)
     if len(names) < 3:
         return None
+    words = words_of(frame)
     train, name = next((c, n) for c, n in names.items() if n in (TRAIN_SET, TRAIN_BATCHES))
     gaps = frame.assign(**{column: frame[column] - frame[train] for column in names})
     # Whether a run has ended is told by its loss, not by a gap.
@@ -58,11 +61,13 @@ def gap_figure(
         kept = {column: n for column, n in names.items() if column != train}
         drawn = _draw_sets(axes, curves_of(gaps, x, by), x, kept, log_x)
         axes.axhline(0, color=INK, lw=1, ls=(0, (2, 2)))
-        axes.set_ylabel(f"loss minus {name} (nats)")
+        axes.set_ylabel(measured(replace(words.main, label=f"{words.main.label} minus {name}")))
         style.legend_below(figure, axes)
         style.finish(figure)
-    caption = f"Distance of each set's loss from that of the {name}, mean over seeds; the dashed "
-    caption += "line is no gap."
+    caption = (
+        f"Distance of each set's {words.main.label} from that of the {name}, mean over seeds; "
+    )
+    caption += "the dashed line is no gap."
     return Drawn("gap", "Train-test gap", caption, figure, drawn.rename(columns={"loss": "gap"}))
 
 
@@ -101,5 +106,5 @@ def _draw_sets(
     for curve, marker in zip(curves if several and marked else (), MARKERS, strict=False):
         axes.plot([], [], marker, color=INK, mec=PAPER, label=curve.name)
     style.count_axis(axes, pd.concat([curve.rows[x] for curve in curves]).tolist(), log=log_x)
-    axes.set_xlabel(label(x))
+    axes.set_xlabel(words_of(curves[0].rows).label(x))
     return pd.concat(data, ignore_index=True)

@@ -16,6 +16,7 @@ from scaling.records.tables import curves, table
 from scaling.report import figures, style
 from scaling.report.axes import check_axis, curves_of, figure_axes, group_of, main_axis
 from scaling.report.sets import gap_figure, sets_figure
+from scaling.report.training import curves_figure
 
 from .conftest import record
 
@@ -119,7 +120,7 @@ def test_axes_are_labelled_with_units_and_few_round_ticks(frame, scored):
     drawn = figures.loss_figure(frame, "params", holdout=scored)
     top, bottom, *_ = drawn.figure.axes
     assert bottom.get_xlabel() == "parameters"
-    assert top.get_ylabel() == "validation loss (nats per token)"
+    assert top.get_ylabel() == "validation loss (nats/token)"
     assert bottom.get_ylabel() == "off the law (%)"
     (second,) = top.child_axes
     assert second.get_ylabel() == "bits per byte"
@@ -129,7 +130,7 @@ def test_axes_are_labelled_with_units_and_few_round_ticks(frame, scored):
 
 
 def test_the_legend_covers_no_data(frame, scored):
-    assert figures.curves_figure({}, frame, "params") is None
+    assert curves_figure({}, frame, "params") is None
     for drawn in (
         figures.loss_figure(frame, "params", holdout=scored),
         sets_figure(frame, "params"),
@@ -152,7 +153,7 @@ def test_bits_per_byte_have_an_axis_only_where_they_are_one_factor(frame):
 
 def test_training_curves_are_coloured_by_size_and_named_once(width_study, frame):
     lines = {run.path.name: curves(run) for run in find_runs(width_study[0])}
-    drawn = figures.curves_figure(lines, frame, "params")
+    drawn = curves_figure(lines, frame, "params")
     (axes,) = drawn.figure.axes
     _, labels = axes.get_legend_handles_labels()
     assert len(labels) == 5
