@@ -51,8 +51,8 @@ class Finding:
             for column, (low, high) in self.fit.ranges.items()
         ]
         return (
-            f"Validation {self.words.main.label} follows {self.fit.formula} over {' and '.join(ranges)}: "
-            f"{', '.join(values)}."
+            f"Validation {self.words.main.label} follows {self.fit.formula} over "
+            f"{' and '.join(ranges)}: {', '.join(values)}."
         )
 
 
@@ -72,6 +72,8 @@ def find(
     if law not in LAWS:
         raise UserError(f"law={law} is unknown{nearest(law, LAWS)}")
     rows, words, notes = done(frame, x), words_of(frame), _not_better(frame, x)
+    if words.higher:
+        return Finding(x, name, None, None, (f"No law is fitted: {_rises(words)}.", *notes), words)
     points, free = int(rows[x].nunique()), len(LAWS[law].parameters)
     needed = _needed(law, test)
     if points < needed:
@@ -80,9 +82,6 @@ def find(
             f"with a finished run, and {law} has {free} parameters"
         )
         why += f", so a fit that can be tested needs at least {needed}."
-        return Finding(x, name, None, None, (why, *notes), words)
-    if words.higher:
-        why = f"No law is fitted: of {words.main.label} more is better, and all laws here fall."
         return Finding(x, name, None, None, (why, *notes), words)
     columns = LAWS[law].columns
     # A law of several columns finds its own, amounts under their unit's name.
@@ -99,6 +98,10 @@ def find(
     except UserError as error:
         return Finding(x, name, None, None, (f"No law is fitted: {error}", *notes), words)
     return Finding(x, name, fitted, scored, (*fitted.flags, *notes), words)
+
+
+def _rises(words: Words) -> str:
+    return f"of {words.main.label} more is better, and all laws here fall"
 
 
 def _needed(law: str, test: bool) -> int:
@@ -119,10 +122,8 @@ def foreseen(planned: pd.DataFrame, study: Study) -> str:
     by = [c for column in study.groups if (c := words.column(column)) in planned]
     if x not in planned or study.law not in LAWS or is_rate(x):  # a minimum needs no law
         return ""
-    if words.higher and falls(study.law):
-        return (
-            f"no law will be fitted: more {words.main.label} is better, {study.law} can only fall"
-        )
+    if words.higher:
+        return f"no law will be fitted: {_rises(words)}"
     counts = {curve.name: int(curve.rows[x].nunique()) for curve in curves_in(planned, by)}
     needed = _needed(study.law, study.holdout)
     few = {name: count for name, count in counts.items() if count < needed}

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from scaling.report.figures import Drawn
+from scaling.records.conventions import conventions
+from scaling.report.figures import Drawn, file_of
 from scaling.report.findings import Finding
 from scaling.report.optimum import RateFinding
 from scaling.report.runs import columns, repeats, rows, trunks
@@ -44,7 +45,7 @@ def divided(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
         foreign = [c for c in part if part[c].isna().all() and frame[c].notna().any()]
         name = f"{objective} of {unit}s: {words_of(part).of_main()}"
         kept = part.drop(columns=foreign).reset_index(drop=True)
-        found.append((name, f"{objective}-{unit}s-", kept))
+        found.append((name, f"{file_of(objective)}-{unit}s-", kept))
     return found
 
 
@@ -59,6 +60,7 @@ def shown(part: Part) -> dict[str, Any]:
         "repeats": repeats(part.table),
         "trunks": trunks(part.table),
         "columns": columns(part.table),
+        "conventions": conventions(part.table),
         "rows": rows(part.table),
         "parameters": _parameters(part.findings),
         "methods": sorted({f"{f.fit.level:.0%}: {f.fit.method}" for f in part.findings if f.fit}),

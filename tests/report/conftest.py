@@ -2,12 +2,16 @@
 
 import math
 import pathlib
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from scaling.config import EvalSetConfig, RunConfig, override
+from scaling.config import EvalSetConfig, RunConfig, amounts, choices, override
 from scaling.config.provenance import provenance
+from scaling.data.kinds import KINDS
+from scaling.objectives import OBJECTIVES
 from scaling.records import RunDirectory
 
 EXPONENT, FLOOR, NOISE = 0.25, 0.6, 0.003
@@ -18,16 +22,16 @@ def record(
 ) -> RunDirectory:
     """A run that is done: ten points of a curve, then the final evaluations."""
     params = 12 * config.model.depth * config.model.width**2
-    steps, tokens_a_step = config.train.steps, config.train.batch_size * config.data.seq_len
-    tokens = steps * tokens_a_step
+    steps, unit = config.train.steps, config.data.unit
+    amount = amounts.units(config)
     run = RunDirectory.open(config, workdir)
     size = {
         "params": params + 257 * config.model.width,
         "params_non_embedding": params,
-        "flops_per_token": 6.0 * params,
-        "tokens": tokens,
-        "flops": 6.0 * params * tokens,
-        "unique_tokens": config.data.unique_tokens or 26_000_000,
+        f"flops_per_{unit}": 6.0 * params,
+        f"{unit}s": amount,
+        "flops": 6.0 * params * amount,
+        f"unique_{unit}s": config.data.unique_units or 26_000_000,
         "split_by": "blocks of about 256 bytes",
     }
     made_by = {"device_kind": "cpu", "device_count": 1} | made_by
@@ -37,9 +41,9 @@ def record(
         run.append({"step": step, "split": "train", "loss": loss + 3.0 * (1 - tenth / 10)})
     for name in config.evals.sets:
         value = loss + {"val": 0.0, "seen": -0.02, "docs": 0.5}[name]
-        bits = value / math.log(2)
         line = {"step": steps, "split": name, "loss": value, "loss_se": 0.004}
-        run.append(line | {"bits_per_byte": bits})
+        text = {"bits_per_byte": value / math.log(2)} if unit == "token" else {}
+        run.append(line | text)
     run.write_status("done", step=steps, steps=steps, loss=loss)
     return run
 
@@ -78,3 +82,55 @@ def width_study(
             record(config, workdir, loss)
             configs.append(config)
     return workdir, configs
+
+
+@dataclass(frozen=True)
+class GrainsConfig:
+    """A kind of data that counts grains."""
+
+    kind: Literal["grains"] = "grains"
+    source: str = "heap"
+    unique_grains: int | None = None
+    seed: int | None = None
+    corpus: str | None = None
+
+    @property
+    def unit(self) -> str:
+        return "grain"
+
+    @property
+    def units_per_example(self) -> int:
+        return 4
+
+    @property
+    def unique_units(self) -> int | None:
+        return self.unique_grains
+
+
+@dataclass(frozen=True)
+class SurpriseConfig:
+    """An objective whose main metric is called surprise."""
+
+    name: Literal["surprise"] = "surprise"
+
+
+@pytest.fixture(params=["lower", "higher"])
+def grains(request, monkeypatch) -> RunConfig:
+    """A run on grains, of which the less, or the more, surprise the better."""
+    kind = choices.Kind(
+        GrainsConfig, frozenset(), (), *[lambda *_: None] * 3, shapes=lambda data: {}
+    )
+    objective = choices.Objective(
+        config=SurpriseConfig,
+        rows="nowhere:rows",
+        outputs=frozenset(),
+        fields=frozenset(),
+        metrics={"loss": choices.Metric("surprise", "bits/grain", request.param)},
+    )
+    monkeypatch.setitem(KINDS, "grains", kind)
+    monkeypatch.setitem(OBJECTIVES, "surprise", objective)
+    config = RunConfig(
+        model=choices.new("model", "mlp"), data=GrainsConfig(), objective=SurpriseConfig()
+    )
+    known = {"data.corpus": "5a4d", "evals.sets.val.corpus": "5a4d", "train.batch_size": 8}
+    return override(config, known | {"train.steps": 20})
