@@ -35,7 +35,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    root = pathlib.Path(__file__).parent.parent
+    root = pathlib.Path(__file__).parents[2]  # of the checkout
     if not (root / ".git").exists():
         return None
     try:
