@@ -15,10 +15,7 @@ COMMON = {"text", "images", "vectors"}
 EXCEPTIONS = {
     # Layers that families share are called what they are, and so are their logical axes.
     "models": {"heads", "vocab", "mlp", "transformer", "lstm", "seq_len"},
-    "devices/sharding.py": {"heads", "vocab", "mlp"},
-    "debug": {"nats"},
-    "records": {"nats"},
-    "report": {"heads", "nats", "mlp"},
+    "devices/sharding.py": {"heads", "vocab", "mlp", "lora"},
 }
 
 

@@ -26,7 +26,7 @@ MOST = 400  # updates
 
 @dataclass(frozen=True)
 class Overfit:
-    """What came of it; losses in nats a token."""
+    """What came of it; losses in the unit of the objective's."""
 
     losses: tuple[float, ...]  # before each update
     least: float  # that the batch allows
@@ -72,7 +72,7 @@ def overfit(
 
 def least_loss(batch: Mapping[str, Any]) -> float:
     """Mean over the counted tokens of -log of how often a token follows its beginning in the batch,
-    nats; 0 for a batch without tokens and targets.
+    natural; 0 for a batch without tokens and targets.
 
     A beginning: the tokens of the same document from the start of the window to here.
     """

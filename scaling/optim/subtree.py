@@ -10,7 +10,7 @@ from typing import Any
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """("blocks/mlp/up/w", leaf) of every leaf, by name."""
+    """("blocks/norm/scale", leaf) of every leaf, by name."""
     if not isinstance(tree, dict):
         yield path, tree
         return

@@ -166,14 +166,14 @@ def _troubles(rows: Sequence[Cell]) -> list[str]:
 _LEFT = ("run", "state")  # of the columns, those that begin at the left
 
 
-def _heads(rows: Sequence[Cell]) -> tuple[str, ...]:
+def _titles(rows: Sequence[Cell]) -> tuple[str, ...]:
     """Of the columns of the view; the loss as the objectives of the runs call it."""
     measures = " | ".join(dict.fromkeys(row.measure for row in rows))
     return ("run", "state", "step", "rate", "ETA", "MFU", measures, "FLOPs done")
 
 
 def _texts(row: Cell) -> tuple[str, ...]:
-    """One run, as `_heads`."""
+    """One run, as `_titles`."""
     running = row.state == "running"
     return (
         row.name,
@@ -189,7 +189,7 @@ def _texts(row: Cell) -> tuple[str, ...]:
 
 def _table(rows: Sequence[Cell]) -> Table:
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in _heads(rows):
+    for name in _titles(rows):
         out.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
     for row in rows:
         name, state, *rest = _texts(row)
@@ -226,12 +226,12 @@ def status_lines(workdir: epath.PathLike, planned: Iterable[RunConfig] | None = 
     rows = cells(workdir, planned)
     if not rows:
         return ["no runs yet"]
-    heads = _heads(rows)
-    texts = [heads, *map(_texts, rows)]
+    titles = _titles(rows)
+    texts = [titles, *map(_texts, rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     lines = []
     for line in texts:
-        fields = zip(heads, line, widths, strict=True)
+        fields = zip(titles, line, widths, strict=True)
         padded = [t.ljust(w) if name in _LEFT else t.rjust(w) for name, t, w in fields]
         lines.append("  ".join(padded).rstrip())
     return [*lines, "", summary(rows), *_troubles(rows)]

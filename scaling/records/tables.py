@@ -186,7 +186,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
 
 
 def _trained(config: RunConfig) -> str:
-    """ "scratch" of a run that begins with no other, else "whole", "lora 4": what was trained."""
+    """ "scratch" of a run that begins with no other, else what was trained: "whole"."""
     if config.begins.run is None and config.transform.name == "none":
         return "scratch"
     return choices.transform(config.transform).label(config.transform)

@@ -21,11 +21,6 @@ from scaling.report.words import words_of
 from scaling.units import numbered
 
 SEEDS = ("seed", "data.seed")  # fields that only choose among equal runs
-# Fields that mostly follow from others: they tell runs apart only where nothing else does.
-_DERIVED = (
-    *("model.heads", "model.head_dim", "model.kv_heads", "model.mlp_width", "model.moe.width"),
-    *("optim.warmup_steps", "train.steps"),
-)
 MOST = 3  # fields that tell curves apart: by colour, marker and line
 _SAME = 1.01  # counts that vary by less than this do not vary: a number of steps is whole
 _NEAR = 1.05  # amounts that are apart by less than this factor are one
@@ -90,12 +85,12 @@ def group_of(frame: pd.DataFrame, x: str) -> tuple[str, ...]:
     where nothing does.
     """
     rows = done(frame, x)
-    words, execution = words_of(frame), _execution()
+    words, execution, follow = words_of(frame), _execution(), _derived()
     sizes = ["params", words.unique, words.amount, "flops"]
     fields = [c for c in frame if "." in c and not c.startswith(("mesh.", "evals."))]
     fields = [c for c in fields if c not in execution]  # what is computed does not depend on them
-    chosen = [*sizes, *(c for c in fields if c not in _DERIVED)]
-    derived = [c for c in fields if c in _DERIVED]
+    chosen = [*sizes, *(c for c in fields if c not in follow)]
+    derived = [c for c in fields if c in follow]
     found: tuple[str, ...] = ()
     for _ in range(MOST):
         apart = [x, *found]
@@ -104,6 +99,17 @@ def group_of(frame: pd.DataFrame, x: str) -> tuple[str, ...]:
             break
         found += (column,)
     return found
+
+
+def _derived() -> set[str]:
+    """The fields that mostly follow from others, of a model from its width: they tell runs apart
+    only where nothing else does.
+    """
+    found = {"optim.warmup_steps", "train.steps"}
+    for name in choices.registry("model"):
+        family, config = choices.record("model", name), choices.new("model", name)
+        found |= family.scaled(config, config.width, config.depth).keys()
+    return found - {"model.width", "model.depth"}
 
 
 def _execution() -> set[str]:

@@ -57,7 +57,7 @@ def report(
       source: a workdir, or run directories; those that were never begun are named as missing.
       out: folder; None: `<workdir>/report`, and below it the study's name.
       study: its title, axis, law, curves; each can be given instead by the next four.
-      title: heads the page.
+      title: of the page.
       x: column of the table that the law runs over, or "auto": what the runs vary.
       law: key of `scaling.laws.LAWS`.
       holdout: fit without the largest `x` and score the fit on it.

@@ -31,7 +31,7 @@ class RateFinding:
     words: Words
 
     @property
-    def heads(self) -> list[str]:
+    def columns(self) -> list[str]:
         """Of the table of `rows`."""
         cost = measured(replace(self.words.main, label="twice or half costs"))
         there = f"{self.words.main.label} there"

@@ -23,7 +23,7 @@ from scaling.report.words import words_of
 class Part:
     """What was found of the runs of one unit and one objective."""
 
-    name: str  # heads it; "" for the only one
+    name: str  # its title; "" for the only one
     prefix: str  # of the names of its files; likewise
     x: str  # main axis
     table: pd.DataFrame

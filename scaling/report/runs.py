@@ -1,7 +1,7 @@
 """The table of runs and of their configs, as the page shows them.
 
-Takes the table of runs of one unit and one objective, or configs; gives heads, cells and sentences.
-Called by `page.py`.
+Takes the table of runs of one unit and one objective, or configs; gives titles, cells and
+sentences. Called by `page.py`.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from scaling.report.axes import SEEDS, done, groups_in, repeated
 from scaling.report.words import Words, measured, words_of
 from scaling.units import duration, human, labels
 
-_HEADS = {"flops": "FLOPs", "seconds": "time"}
+_TITLES = {"flops": "FLOPs", "seconds": "time"}
 _LEAST = ("status", "width", "depth", "seed", "params")  # columns that every table has first
 
 
@@ -52,7 +52,7 @@ def _head(column: str, words: Words) -> str:
     if column == "train_loss":
         return f"train {words.main.label}"
     plain = {words.amount: words.amount, words.unique: f"unique {words.amount}"}
-    return plain.get(column) or _HEADS.get(column, column.removeprefix("loss/"))
+    return plain.get(column) or _TITLES.get(column, column.removeprefix("loss/"))
 
 
 def _any(column: pd.Series) -> bool:

@@ -1,8 +1,8 @@
 """What the columns of a table are called: by the unit of its data and the metrics of its objective.
 
 Takes the table of `scaling/records/tables.py`, of runs of one unit and one objective; gives labels
-for axes, heads and sentences. Called by all files of this room, so that no word on a page is of one
-kind of data.
+for axes, titles and sentences. Called by all files of this room, so that no word on a page is of
+one kind of data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ _SIZES = ("params", "params_non_embedding", "params_active")
 
 
 def measured(metric: Metric, what: str = "") -> str:
-    """ "validation loss (nats/token)" of what="validation"; without what the label says already."""
+    """ "validation loss (bits/byte)" of what="validation"; without what the label says already."""
     name = f"{what} {metric.label}".strip()
     said = metric.label.replace(" per ", "/") == metric.unit  # "bits per byte"
     return f"{name} ({metric.unit})" if metric.unit and not said else name
@@ -105,7 +105,7 @@ class Words:
         return short if len(set(short)) == len(values) else labels(values)
 
     def of_main(self, what: str = "") -> str:
-        """Of the main metric with its unit: "training loss (nats/token)" of what="training"."""
+        """Of the main metric with its unit: "training loss (bits/byte)" of what="training"."""
         return measured(self.main, what)
 
     @property
