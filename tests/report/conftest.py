@@ -3,7 +3,7 @@
 import math
 import pathlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 import pytest
@@ -114,11 +114,21 @@ class SurpriseConfig:
     name: Literal["surprise"] = "surprise"
 
 
+def _unread(*_: object) -> NoReturn:
+    raise AssertionError("nothing is trained on grains")
+
+
 @pytest.fixture(params=["lower", "higher"])
 def grains(request, monkeypatch) -> RunConfig:
     """A run on grains, of which the less, or the more, surprise the better."""
     kind = choices.Kind(
-        GrainsConfig, frozenset(), (), *[lambda *_: None] * 3, shapes=lambda data: {}
+        config=GrainsConfig,
+        fields=frozenset(),
+        weights=(),
+        facts=_unread,
+        examples=_unread,
+        resolve=_unread,
+        shapes=lambda data: {},
     )
     objective = choices.Objective(
         config=SurpriseConfig,
