@@ -22,7 +22,6 @@ from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError
 from scaling.studies import study
 from scaling.train import state as state_lib
-from scaling.train.evaluate import compile_rows
 from scaling.train.loop import train
 from scaling.train.placement import place
 from scaling.train.step import compile_steps, gradients
@@ -234,8 +233,9 @@ class Combination:
 
     @functools.cached_property
     def rows_of(self) -> Callable[..., Any]:
-        """The evaluation's program on one device."""
-        return compile_rows(state_lib.parts(self.config), self.plan)
+        """(params, batch) -> the statistics of every row, on one device."""
+        pieces = state_lib.parts(self.config)
+        return jax.jit(functools.partial(pieces.objective.rows, pieces.model))
 
 
 def layout(config: RunConfig, devices: int) -> state_lib.Layout:
