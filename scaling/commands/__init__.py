@@ -1,6 +1,16 @@
 """The sub-commands of `launch.py`, by name. Each imports the rooms it needs when it runs."""
 
-from scaling.commands import comparing, corpora, debugging, inspection, laws, pods, runs, tables
+from scaling.commands import (
+    comparing,
+    corpora,
+    debugging,
+    inspection,
+    laws,
+    pods,
+    runs,
+    sampling,
+    tables,
+)
 from scaling.commands.command import Command
 
 COMMANDS: dict[str, Command] = {
@@ -10,6 +20,7 @@ COMMANDS: dict[str, Command] = {
     **tables.COMMANDS,
     **laws.COMMANDS,
     **inspection.COMMANDS,
+    **sampling.COMMANDS,
     **comparing.COMMANDS,
     **debugging.COMMANDS,
 }

@@ -20,6 +20,7 @@ from scaling.debug import widened
 from scaling.debug.instant import Instant, mesh_of_one
 from scaling.debug.modules import Seen, outputs
 from scaling.debug.step import loss_of
+from scaling.errors import UserError
 from scaling.train import state as state_lib
 
 TOLERANCE = 1e-4  # relative; rounding and the third derivative leave about 1e-8
@@ -78,7 +79,16 @@ def _small(config: RunConfig) -> RunConfig:
 
 
 def check(instant: Instant, seed: int = 0) -> list[Check]:
-    """Outputs from the last to the first, then parameters, of the shrunk copy."""
+    """Outputs from the last to the first, then parameters, of the shrunk copy.
+
+    Raises UserError for an objective with several players.
+    """
+    if instant.pieces.objective.players:
+        raise UserError(
+            f"--check_grads: objective.name={instant.config.objective.name} has several players, "
+            "each of which holds the parameters of the others fixed, as a difference does not; "
+            "leave it out"
+        )
     small = shrunk(instant)
     loss, params, batch = loss_of(small), small.state.params, small.batch
     _, shapes = small.here(jax.eval_shape)(outputs(loss), params, batch)

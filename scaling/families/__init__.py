@@ -17,6 +17,7 @@ FAMILIES: dict[str, Family | str] = {
     "lstm": "scaling.families.lstm:FAMILY",
     "mlp": "scaling.families.mlp:FAMILY",
     "resnet": "scaling.families.resnet:FAMILY",
+    "gan": "scaling.families.gan:FAMILY",
     "random_features": "scaling.families.random_features:FAMILY",
 }
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from scaling.models import spectral
 from scaling.models.layers import Array, parameter, truncated_normal
 
 # Keeps the variance through a ReLU, which halves it (He et al. 2015, section 2.2).
@@ -38,6 +39,7 @@ class Conv(nn.Module):
     dtype: Any = "float32"
     init_scale: float = 1.0
     bias: bool = False
+    spectral: int | None = None  # steps of the power method in `spectral.normalised`; None: off
 
     @nn.compact
     def __call__(self, x_BxYxXxC: Array) -> Array:
@@ -52,6 +54,8 @@ class Conv(nn.Module):
         read, made = "kernel_inputs" if self.groups > 1 else self.axes[0], self.axes[1]
         init = truncated_normal(self.init_scale / math.sqrt(math.prod(shape[:3])))
         w = parameter(self, "w", init, shape, ("kernel_height", "kernel_width", read, made))
+        if self.spectral is not None:
+            w = spectral.normalised(w, self.spectral)
         # Gathered over fsdp by name: left to the partitioner, strided convolutions of kernels that
         # lie over fsdp and tensor were wrong on meshes with both and data (jax 0.10, CPU).
         lies = [_ACTIVATIONS.get(axis) for axis in (read, made)]

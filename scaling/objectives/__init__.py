@@ -11,4 +11,5 @@ OBJECTIVES: dict[str, Objective | str] = {
     "next_token": "scaling.objectives.next_token:OBJECTIVE",
     "classification": "scaling.objectives.classification:OBJECTIVE",
     "regression": "scaling.objectives.regression:OBJECTIVE",
+    "adversarial": "scaling.objectives.adversarial:OBJECTIVE",
 }

@@ -20,7 +20,7 @@ from scaling.objectives import draws
 
 Array = jax.Array
 Batch = Mapping[str, Array]
-Model = Callable[[Batch], Mapping[str, Any]]  # with its parameters: from fields to outputs
+Model = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # with its parameters: fields to outputs
 
 
 class Network(Protocol):
@@ -146,7 +146,7 @@ class Loss:
     def _called(
         self, rows_by: Any, model: Network, params: Any, batch: Batch, key: Array, hparams: Any
     ) -> Rows:
-        def call(fields: Batch) -> Mapping[str, Any]:
+        def call(fields: Mapping[str, Any]) -> Mapping[str, Any]:
             return cast(Mapping[str, Any], model.apply({"params": params}, fields))
 
         return cast(Rows, rows_by(call, batch, draws.keys(key, batch), hparams))

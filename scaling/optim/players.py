@@ -40,8 +40,9 @@ class Optimizers:
         owners = [name for player in self.players for name in player.parameters]
         if sorted(owners) != sorted(params):
             raise ConfigError(
-                f"the objective has players for {', '.join(sorted(owners))}, but the parameters "
-                f"are {', '.join(sorted(params))}; choose a model.family with these parts"
+                f"the objective has players for {', '.join(sorted(owners))}, but what is trained "
+                f"is {', '.join(sorted(params))}; choose a model.family with these parts, all of "
+                "them trained"
             )
         return {player.name: self.one.init(_own(player, params)) for player in self.players}
 

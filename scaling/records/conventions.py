@@ -39,6 +39,12 @@ _RUNS = {
     "a packed group has the whole group's, so a sum over runs is one of seconds / members",
     "members": "runs that were trained as one program with this one, itself included",
 }
+_DISTANCE = "Fréchet distance from the validation examples, by the judge's features, of "
+_JUDGED = {
+    "sample_distance": f"{_DISTANCE}as many samples of the trained model; samples.json",
+    "sample_distance_untrained": f"{_DISTANCE}as many samples of the model before its first update",
+    "sample_distance_real": f"{_DISTANCE}as many examples of the train split",
+}
 
 
 def metrics_of(objective: str | None) -> Mapping[str, Metric]:
@@ -78,7 +84,8 @@ def conventions(frame: pd.DataFrame) -> dict[str, str]:
     """Column -> what it counts, in its unit, of the table of runs."""
     units, objectives = values_in(frame, "unit"), values_in(frame, "objective")
     found = _metrics({name: metrics_of(name) for name in objectives} or {"": metrics_of(None)})
-    return found | _params(units) | _SIZES | _amounts(units) | _RUNS
+    judged = {name: text for name, text in _JUDGED.items() if name in frame}
+    return found | _params(units) | _SIZES | _amounts(units) | _RUNS | judged
 
 
 def _metrics(objectives: Mapping[str, Mapping[str, Metric]]) -> dict[str, str]:

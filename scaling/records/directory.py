@@ -238,6 +238,18 @@ class RunDirectory:
         """What `write_branch` wrote: trunk, step; {} for a run that is all its own."""
         return run_files.read_object(self.path / "branch.json") or {}
 
+    # ---- samples.json
+
+    def write_samples(self, record: Mapping[str, Any]) -> None:
+        """How far the run's samples are from its data (`train/samples.py`): `step`, `judge`,
+        `examples`, and the distances `trained`, `untrained`, `real`.
+        """
+        files.write_atomic(self.path / "samples.json", strict_json.encode(record, indent=2))
+
+    def samples(self) -> dict[str, Any]:
+        """What `write_samples` wrote; {} for a run that nobody judged."""
+        return run_files.read_object(self.path / "samples.json") or {}
+
     # ---- fingerprints.jsonl
 
     def append_hashes(self, step: int, hashes: Mapping[str, int]) -> None:

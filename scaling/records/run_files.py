@@ -100,11 +100,18 @@ def check_branch(branch: Values) -> None:
     _expect(branch, {"trunk": (str,), "step": (int,)}, needed=True)
 
 
+def check_samples(record: Values) -> None:
+    """`samples.json`."""
+    _expect(record, {"step": (int,), "judge": (str,), "examples": (int,)}, needed=True)
+    _expect(record, dict.fromkeys(("trained", "untrained", "real"), _NUMBER), needed=True)
+
+
 # What is one object, and what is one object a line: name -> what checks it.
 OBJECTS: dict[str, Callable[[Values], None]] = {
     "config.json": check_config,
     "status.json": check_status,
     "branch.json": check_branch,
+    "samples.json": check_samples,
 }
 LINES: dict[str, Callable[[Values], None]] = {
     "metrics.jsonl": check_metric,

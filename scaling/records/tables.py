@@ -35,6 +35,12 @@ _LAST = (
     *("branched_from", "seconds", "members", "attempts", "healed", "spikes"),
     *("corpus", "commit", "device"),
 )
+# Columns of runs whose samples were judged, by the field of `samples.json`.
+JUDGED = {
+    "sample_distance": "trained",
+    "sample_distance_untrained": "untrained",
+    "sample_distance_real": "real",
+}
 _WORDS = {
     *("fingerprint", "name", "status", "reason", "unit", "objective", "branched_from"),
     *("healed", "corpus", "commit", "device", "trained"),
@@ -54,7 +60,8 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     trained, amount_before and params_trained where runs begin with others or are trained in part,
     `<metric>/<set>` of every further evaluation set, every config field that differs between the
     runs under its dotted name, branched_from, seconds, members, attempts, healed, spikes, corpus,
-    commit, device. `conventions` says what they count.
+    commit, device; and of runs that were judged by their samples, the columns `JUDGED`.
+    `conventions` says what they count.
     Losses are those after the last step: NaN for a run that is not done. A run whose files cannot
     be read has the status "damaged", a reason that names the file, and little else.
     """
@@ -66,6 +73,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
         for row, config in zip(rows, configs, strict=True)
     ]
     names = _names([config for config in configs if config], varying)
+    names += [name for name in JUDGED if any(name in row for row in rows)]
     frame = pd.DataFrame(rows, columns=names)
     numbers = [name for name in names if name not in _WORDS | {*varying} and name not in _KEPT]
     frame[numbers] = frame[numbers].astype("float64")
@@ -181,6 +189,8 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         for name, s in config.evals.sets.items()
         if s.by == "rows" and s.split == "train" and s.source is None and s.part is None
     ]
+    judged = run.samples()
+    row |= {name: judged[of] for name, of in JUDGED.items() if judged}
     row["train_loss"] = final.get(seen[0] if seen else "train", {}).get("loss")
     return row
 

@@ -189,5 +189,5 @@ def test_hashes_of_many_rows_differ():
 
 
 def test_parameters_of_nobody_are_refused():
-    with pytest.raises(ConfigError, match=r"has players for maker, scorer, but the parameters are"):
+    with pytest.raises(ConfigError, match=r"has players for maker, scorer, but what is trained is"):
         PIECES.optimizer.init({"maker": jnp.zeros(2), "scorer": jnp.zeros(2), "rest": jnp.zeros(2)})

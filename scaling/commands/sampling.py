@@ -1,0 +1,100 @@
+"""`launch.py samples`: what the models of a workdir make, judged by a model that tells it apart."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+from etils import epath
+
+from scaling.commands.command import (
+    FLAGS,
+    Command,
+    given_run,
+    reachable_workdir,
+    workdir_flag,
+)
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from scaling.records import RunDirectory
+
+_SHOWN = 16  # images a row of the picture
+
+
+def _samples_flags() -> None:
+    workdir_flag()
+    flags.DEFINE_string(
+        "judge", None, "a run directory, of a classifier; default: the only one of the workdir"
+    )
+    flags.DEFINE_string("picture", None, "a PNG of samples to write")
+    flags.DEFINE_integer("seed", 0, "of the samples")
+
+
+def _samples() -> int:
+    from scaling.devices import runtime
+
+    given = None if FLAGS.judge is None else given_run("judge")
+    if not reachable_workdir():
+        raise UserError(f"there is no folder --workdir={FLAGS.workdir}; give that of a sweep")
+    runtime.configure()
+    judge_all(FLAGS.workdir, given, FLAGS.picture, FLAGS.seed)
+    return 0
+
+
+def judge_all(
+    workdir: epath.PathLike,
+    by: "RunDirectory | None" = None,
+    picture: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Judge every finished run of a workdir that makes samples; into its `samples.json`, a line a
+    run, and the picture. Raises UserError where there is none, or not one judge.
+    """
+    from scaling import files
+    from scaling.records import find_runs
+    from scaling.report.pictures import rows_of_images
+    from scaling.train import samples
+
+    done = [run for run in find_runs(workdir) if run.is_done]
+    made = [run for run in done if samples.gives(run.config(), "sample")]
+    if not made:
+        raise UserError(f"no finished run of {workdir} makes samples")
+    if by is None:
+        others = [run for run in done if run.path not in {one.path for one in made}]
+        seen = [run for run in others if samples.gives(run.config(), "features")]
+        if len(seen) != 1:
+            raise UserError(
+                f"{workdir} has {len(seen)} finished runs that could judge the samples; give one "
+                "as --judge"
+            )
+        (by,) = seen
+    judge, rows = samples.Model(by), dict[str, Any]()
+    made.sort(key=lambda run: (run.config().model.width, str(run.path)))
+    for run in made:
+        found, images = samples.judge(run, judge, seed)
+        run.write_samples(samples.as_record(found))
+        print(
+            f"{run.path.name}: distance {found.trained:.4g}, untrained {found.untrained:.4g}, "
+            f"real {found.real:.4g} ({found.examples} images, after step {found.step})",
+            flush=True,
+        )
+        rows.setdefault("data", images.real[:_SHOWN])
+        rows.setdefault("untrained", images.untrained[:_SHOWN])
+        label = f"width {run.config().model.width}"
+        rows[label if label not in rows else run.path.name[-12:]] = images.trained[:_SHOWN]
+    if picture is not None:
+        files.write_atomic(epath.Path(picture), rows_of_images(rows))
+        print(f"picture: {picture}", file=sys.stderr)
+
+
+COMMANDS = {
+    "samples": Command(
+        "judge and show the images that the runs of a workdir make",
+        """Fréchet distance of every run's samples from the validation images, by the features of a
+classifier of the same workdir; into the run's samples.json and the table.
+
+  python launch.py samples --workdir=out --picture=out/samples.png""",
+        _samples_flags,
+        _samples,
+    ),
+}

@@ -1,0 +1,108 @@
+"""A generator of images and a discriminator that scores them: their config, their record.
+
+Two sub-trees of parameters, "generator" and "discriminator", which an objective with two players
+trains against each other. Read without jax; the networks are in `network.py`.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scaling.config.amounts import resolved
+from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Facts, Family
+from scaling.config.marks import execution, traced
+from scaling.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class GANConfig:
+    """Residual blocks at every size of the image, in both (`scaling/families/gan/network.py`)."""
+
+    family: Literal["gan"] = "gan"
+    width: int = 32  # channels, at every size of the image
+    depth: int = 1  # residual blocks of two convolutions at each size
+    latent: int = 32  # random numbers that an image is made of
+    halvings: int | None = (
+        None  # times that the image is halved, down to where it begins; None: while both sides are
+        # even and more than 4 pixels
+    )
+    spectral: int | None = (
+        None  # steps of the power method by which each kernel of the discriminator is divided by
+        # its largest singular value; None: off
+    )
+    group: int | None = (
+        None  # channels of a group in the generator's norms; None: the divisor of width nearest
+        # to 16
+    )
+    height: int | None = None  # pixels; None: what the data have, as the two below
+    image_width: int | None = None  # pixels
+    channels: int | None = None  # of an image
+    init_scale: float = traced(
+        1.0, argument=False
+    )  # of every kernel's and matrix's initial std, over its default
+    dtype: Literal["float32", "bfloat16"] = (
+        "float32"  # of activations and convolutions; parameters and norms stay float32
+    )
+    scan_layers: bool = execution(True)  # one compiled block a size, looped; False: unrolled
+    remat: Literal["none", "full"] = execution(
+        "none"
+    )  # full: the backward pass computes every block again
+
+
+def smallest(config: GANConfig) -> tuple[int, int]:
+    """Height and width of the image that a resolved generator begins with, pixels."""
+    by = 2 ** resolved(config.halvings)
+    return resolved(config.height) // by, resolved(config.image_width) // by
+
+
+def _resolve(config: GANConfig, facts: Facts) -> GANConfig:
+    """Image, halvings and groups. Raises ConfigError where the data have no images, and where the
+    image or the width does not divide.
+    """
+    known: dict[str, Any] = {}
+    for name in ("height", "image_width", "channels"):
+        if name not in facts.sizes:
+            raise ConfigError("model.family=gan makes images; set data.kind to one that has them")
+        known[name] = facts.sizes[name]
+        if getattr(config, name) not in (None, known[name]):
+            raise ConfigError(
+                f"model.{name}={getattr(config, name)}, but the data have {known[name]}; leave "
+                f"model.{name} unset"
+            )
+    sides = known["height"], known["image_width"]
+    halvings = config.halvings
+    if halvings is None:
+        halvings = 0
+        while all(side >> halvings > 4 and (side >> halvings) % 2 == 0 for side in sides):
+            halvings += 1
+    if any(side % 2**halvings for side in sides):
+        raise ConfigError(
+            f"model.halvings={halvings}, but images of {sides[0]} x {sides[1]} pixels are not "
+            f"divisible by {2**halvings}; give a smaller one, or leave it unset"
+        )
+    if config.group is not None and config.width % config.group:
+        raise ConfigError(
+            f"model.width={config.width} is not divisible by model.group={config.group}; change "
+            "either, or leave model.group unset"
+        )
+    divisors = [n for n in range(1, config.width + 1) if config.width % n == 0]
+    group = config.group or min(divisors, key=lambda n: abs(math.log(n / 16)))
+    return dataclasses.replace(config, **known, halvings=halvings, group=group)
+
+
+FAMILY = Family(
+    config=GANConfig,
+    module="scaling.families.gan.network:Network",
+    reads=frozenset({"image"}),
+    gives=frozenset({"sample", "score", "features"}),
+    resolve=_resolve,
+    scaled=lambda config, width, depth: {"model.width": width, "model.depth": depth},
+    remats=("none", "full"),
+    ranges=(
+        (("latent", "spectral", "group", "height", "image_width", "channels"), AT_LEAST_ONE),
+        (("halvings",), NOT_NEGATIVE),
+    ),
+)
+
+__all__ = ["FAMILY", "GANConfig", "smallest"]
