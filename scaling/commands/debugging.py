@@ -125,10 +125,12 @@ def _eager(instant: "Instant") -> bool:
 
 
 def _overfit(instant: "Instant") -> bool:
+    from scaling.config import choices
     from scaling.debug import overfit
 
+    measure = choices.objective(instant.config.objective).metrics["loss"].label
     found = overfit.overfit(
-        instant, say=lambda i, loss: print(f"update {i}: loss {loss:.4g}", flush=True)
+        instant, say=lambda i, loss: print(f"update {i}: {measure} {loss:.4g}", flush=True)
     )
     print(overfit.text(found))
     return found.reached

@@ -1,9 +1,9 @@
 """Can the model learn one batch by heart? The first check of a model that does not learn.
 
 Takes an `Instant`; trains on its batch alone, with the run's optimizer at its peak learning rate,
-without warm-up or decay. Tokens after equal beginnings that go on differently cannot be told apart
-by any causal model: the least loss that the batch allows is counted. Called by `launch.py debug
---overfit`.
+without warm-up or decay. In a batch of text, tokens after equal beginnings that go on differently
+cannot be told apart by any causal model: the least loss that the batch allows is counted. Called by
+`launch.py debug --overfit`.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling.config import choices
 from scaling.debug.instant import Instant
 from scaling.debug.step import update_of
 
@@ -30,6 +31,7 @@ class Overfit:
 
     losses: tuple[float, ...]  # before each update
     least: float  # that the batch allows
+    measure: str = "loss"  # what the objective calls it
 
     @property
     def reached(self) -> bool:
@@ -58,10 +60,11 @@ def overfit(
     state = dataclasses.replace(kept, opt_state=fresh)
     update = instant.here(jax.jit(update_of(instant), donate_argnums=0))
     least, losses = least_loss(instant.batch), list[float]()
+    measure = choices.objective(instant.config.objective).metrics["loss"].label
     for i in range(1, most + 1):
         state, metrics = update(state, instant.batch)
         losses.append(float(metrics["loss"]))
-        so_far = Overfit(tuple(losses), least)
+        so_far = Overfit(tuple(losses), least, measure)
         ends = so_far.reached or not math.isfinite(losses[-1])
         if ends or i == most or str(i).rstrip("0") in ("1", "2", "5"):
             say(i, losses[-1])
@@ -101,8 +104,8 @@ def text(found: Overfit) -> str:
     first, last = found.losses[0], found.losses[-1]
     why = " (equal beginnings go on differently)" if found.least > 0 else ""
     went = (
-        f"loss {first:.4g} -> {last:.4g} in {len(found.losses)} updates on one batch; least that "
-        f"the batch allows {found.least:.4g}{why}"
+        f"{found.measure} {first:.4g} -> {last:.4g} in {len(found.losses)} updates on one batch; "
+        f"least that the batch allows {found.least:.4g}{why}"
     )
     if found.reached:
         return f"{went}\nthe model learns the batch by heart"
@@ -112,6 +115,6 @@ def text(found: Overfit) -> str:
         )
     return (
         f"{went}\nDOES NOT LEARN THE BATCH: wrong gradients (--check_grads), targets that do not "
-        "belong to the tokens, a part without a gradient (zeros in the table), or a rate that is "
-        "too low or too high (--config.optim.peak_lr)"
+        "belong to what the model reads, a part without a gradient (zeros in the table), or a rate "
+        "that is too low or too high (--config.optim.peak_lr)"
     )

@@ -22,8 +22,8 @@ Array = jax.Array
 
 
 def loss_of(instant: Instant) -> Callable[..., tuple[Array, Any]]:
-    """`(params, batch) -> (loss, sums)`: what is differentiated, the mean over the batch's tokens,
-    penalties included; and the sums behind the metrics.
+    """`(params, batch) -> (loss, sums)`: what is differentiated, the mean over what counts in the
+    batch (tokens, images), penalties included; and the sums behind the metrics.
     """
     pieces, hparams, key = instant.pieces, instant.hparams, instant.key
 

@@ -1,6 +1,7 @@
 """Spikes: found by a robust score, gone back on, skipped; the same however the run is cut."""
 
 import collections
+import dataclasses
 import itertools
 import pathlib
 import random
@@ -14,7 +15,8 @@ import pytest
 from reading import final_state, lines
 from test_kill import start
 
-from scaling.config import RunConfig, TrainConfig
+from scaling.config import RunConfig, TrainConfig, choices
+from scaling.objectives import OBJECTIVES
 from scaling.records import RunDirectory
 from scaling.records.tables import table
 from scaling.train.checkpoint import Checkpoints, steps
@@ -96,6 +98,19 @@ def test_a_loss_that_stays_up_is_taken_as_it_is_in_the_end():
     assert len(history) == 100
     # Until the higher loss fills half of the window.
     assert collections.Counter(s["back_to"] for s in spikes) == {24: MOST, 32: MOST}
+
+
+def test_where_more_is_better_a_spike_goes_down(monkeypatch):
+    """A reported log-likelihood: the negative of a loss, with the same spikes at the same steps."""
+    known = choices.record("objective", "next_token")
+    gain = dataclasses.replace(known.metrics["loss"], label="log-likelihood", better="higher")
+    turned = dataclasses.replace(known, metrics={**known.metrics, "loss": gain})
+    history, spikes = trained(noise, set())
+    monkeypatch.setitem(OBJECTIVES, "next_token", turned)
+    again, found = trained(lambda step, batch: -noise(step, batch), set())
+    assert again == history
+    assert [s["step"] for s in found] == [s["step"] for s in spikes]
+    assert all(s["loss"] < 0 for s in found)
 
 
 def test_off_it_does_nothing():
