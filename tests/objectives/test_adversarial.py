@@ -37,7 +37,9 @@ def rows(batch: Any = BATCH, **fields: Any) -> Any:
 def test_losses_are_their_definitions(form):
     found = rows(form=form)
     used = np.asarray(WEIGHT) > 0
-    real, made = (np.asarray(x, np.float64).reshape(ROWS, 4) @ KERNEL for x in (IMAGE, SAMPLE))
+    real, made = (
+        np.asarray(x, np.float64).reshape(ROWS, 4) @ np.asarray(KERNEL) for x in (IMAGE, SAMPLE)
+    )
     if form == "hinge":
         down, up = np.maximum(0, 1 - real) + np.maximum(0, 1 + made), -made
     else:

@@ -20,6 +20,8 @@ from scaling.studies import study
 from scaling.train import samples
 from scaling.train.loop import train
 
+pytestmark = pytest.mark.slow
+
 LENGTH = {"train.epochs": None, "train.steps": 3, "evals.batches": 3}
 
 

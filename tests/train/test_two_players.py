@@ -22,6 +22,8 @@ from scaling.train.loop import train
 from scaling.train.packed import train_packed
 from scaling.train.step import gradients
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "model.width": 4,
     "model.latent": 4,
