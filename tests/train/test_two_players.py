@@ -17,7 +17,7 @@ from scaling.objectives.adversarial import OBJECTIVE
 from scaling.records import RunDirectory
 from scaling.studies import study
 from scaling.train import state as state_lib
-from scaling.train.evaluate import compile_rows, evaluate
+from scaling.train.evaluate import Evaluator
 from scaling.train.loop import train
 from scaling.train.packed import train_packed
 from scaling.train.step import gradients
@@ -163,8 +163,9 @@ def test_an_evaluation_draws_the_same_always():
     plan = state_lib.layout(pieces, config, mesh)
     state, batches = state_lib.init(pieces, config, plan), data.eval_batches(config, "val")
     with sharding.context(mesh):
-        rows_of = compile_rows(pieces, plan)
-        first, again = (evaluate(config, rows_of, state.params, batches, mesh) for _ in range(2))
+        evaluator = Evaluator(config, pieces, plan)
+        first, again = (evaluator(state.params) for _ in range(2))
+        rows_of = jax.jit(functools.partial(pieces.objective.rows, pieces.model))
         made = [
             np.asarray(rows_of(state.params, batches.batch(i))["generator_loss"].total)
             for i in (0, 1)
