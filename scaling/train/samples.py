@@ -65,14 +65,14 @@ class Model:
             raise CheckpointError(f"{path} has no checkpoint yet; train the run first")
         self.step = int(state.step)
         self.params = state.evaluated
+        self._compiled = functools.cache(self._compile)
 
     @functools.cached_property
     def first(self) -> Any:
         """The parameters before the first update."""
         return state_lib.init(self._pieces, self.config, self._plan).params
 
-    @functools.cache  # noqa: B019 - one program, as long as the model is there
-    def _compiled(self, name: str, field: str) -> Any:
+    def _compile(self, name: str, field: str) -> Any:
         model = self._pieces.model
         return jax.jit(lambda p, x: model.apply({"params": p}, {field: x})[name])
 
