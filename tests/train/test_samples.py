@@ -20,7 +20,8 @@ from scaling.studies import study
 from scaling.train import samples
 from scaling.train.loop import train
 
-pytestmark = pytest.mark.slow
+# Minutes of compilation on two cores: a GAN has two networks, each forward and backward.
+pytestmark = pytest.mark.exhaustive
 
 LENGTH = {"train.epochs": None, "train.steps": 3, "evals.batches": 3}
 

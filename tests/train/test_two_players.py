@@ -22,7 +22,8 @@ from scaling.train.loop import train
 from scaling.train.packed import train_packed
 from scaling.train.step import gradients
 
-pytestmark = pytest.mark.slow
+# Minutes of compilation on two cores: a GAN has two networks, each forward and backward.
+pytestmark = pytest.mark.exhaustive
 
 CONFIG = {
     "model.width": 4,
