@@ -18,10 +18,11 @@ TEXT = {"prompt"}
 ANY_BUT_NONE = {"workdir", "json", "partition", "account", "qos", "constraint", "exclude"}
 ANY_BUT_NONE |= {"setup", "extra", "folder", "cluster", "project", "zone", "image", "base_image"}
 ANY_BUT_NONE |= {"reservation", "env", "python", "runtime", "patience", "service_account"}
-ANY_BUT_NONE |= {"network", "logs", "only", "part"}
+ANY_BUT_NONE |= {"network", "logs", "only", "part", "picture"}
 TAKEN = {
     ("generate", "seed"): {"0", "-1"},
     ("generate", "temperature"): {"0"},
+    ("samples", "seed"): {"0", "-1"},
     ("data", "lines"): {"0"},
     ("sweep", "slurm_save"): {"0"},
     ("sweep", "xpk_restarts"): {"0"},
@@ -29,6 +30,7 @@ TAKEN = {
     # They look for a folder before they do anything, and say so.
     ("status", "workdir"): set(),
     ("report", "workdir"): set(),
+    ("samples", "workdir"): set(),
     ("sweep", "topology"): set(),
 }
 

@@ -8,12 +8,10 @@ import jax.numpy as jnp
 from etils import epath
 
 from scaling import files
-from scaling.config import MeshConfig, choices
-from scaling.devices import meshes
-from scaling.errors import CheckpointError, UserError
+from scaling.config import choices
+from scaling.errors import UserError
 from scaling.records import RunDirectory
-from scaling.train import state as state_lib
-from scaling.train.checkpoint import Checkpoints
+from scaling.train.opened import newest
 
 
 def continue_text(
@@ -41,17 +39,8 @@ def continue_text(
     tokenizer = kind.tokenizer(config.data, files.data_dir())
     if top_k is not None and top_k > (known := len(tokenizer.token_bytes)):
         raise UserError(f"--top_k={top_k}: the run knows {known} tokens, no more")
-    mesh = meshes.make_mesh(MeshConfig(), jax.devices()[:1])
-    plan = state_lib.layout(state_lib.parts(config), config, mesh)
-    path = directory.path / "checkpoints"
-    state = None
-    if path.exists():
-        with Checkpoints(path, config) as checkpoints:
-            state = checkpoints.restore(plan.abstract)
-    if state is None:
-        raise CheckpointError(f"{path} has no checkpoint yet; train the run first")
+    params = newest(directory).used
     given = [tokenizer.separator, *tokenizer.encode(prompt)]
-    params = state.evaluated
     out = choices.load(family.generate)(
         config.model,
         params,

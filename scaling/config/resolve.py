@@ -107,10 +107,12 @@ def eval_data(data: DataConfig, eval_set: EvalSetConfig) -> Any:
     """
     if eval_set.source is None and eval_set.part is None:
         return data
-    changed: dict[str, Any] = {"corpus": eval_set.corpus, "part": eval_set.part}
+    changed: dict[str, Any] = {"corpus": eval_set.corpus}
     if eval_set.source is not None:
         changed["source"] = eval_set.source
-    if "part" not in data.__dataclass_fields__ and changed.pop("part") is not None:
+    if "part" in data.__dataclass_fields__:
+        changed["part"] = eval_set.part
+    elif eval_set.part is not None:
         raise ConfigError(
             f"evals.sets: part={eval_set.part!r}, but data.kind={data.kind} has no parts; give a "
             "source instead"

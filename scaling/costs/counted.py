@@ -32,10 +32,7 @@ def counted(model: ModelConfig, data: DataConfig) -> Size:
 
 def _looked_up(boxed: Any) -> int:
     """Parameters of tables, by their logical axes."""
-    is_box = lambda leaf: hasattr(leaf, "names")  # noqa: E731
-    boxes = jax.tree.leaves(boxed, is_leaf=is_box)
+    tables = set(sharding.LOOKED_UP)
     return sum(
-        math.prod(box.value.shape)
-        for box in boxes
-        if is_box(box) and set(box.names) & set(sharding.LOOKED_UP)
+        math.prod(shape) for axes, shape in sharding.named_shapes(boxed) if tables & set(axes)
     )

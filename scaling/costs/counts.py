@@ -1,8 +1,7 @@
-"""What a run costs: parameters from shapes, FLOPs from the program, and peak FLOP/s.
+"""What a run costs: parameters from shapes, FLOPs from the program.
 
-The loop asks `peak_flops` for the denominator of MFU; the counts of `ledger` work for every model
-family, without a formula of its own. The closed formulas of `scaling/studies/ladder.py` are held
-against these counts by tests.
+The counts of `ledger` work for every model family, without a formula of its own; the closed
+formulas of families are held against them by tests. Called by `scaling/check` and by the step.
 """
 
 import dataclasses

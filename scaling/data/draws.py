@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, odd
+STEP = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, odd
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
@@ -23,18 +23,17 @@ def folded(key: np.uint64, numbers: np.ndarray) -> np.ndarray:
     """The keys of the numbered parts of what `key` stands for: uint64, of the shape of `numbers`
     (whole numbers, at least 0).
     """
-    return _mixed(key ^ _mixed((numbers.astype(np.uint64) + np.uint64(1)) * _STEP))
+    return mixed(key ^ mixed((numbers.astype(np.uint64) + np.uint64(1)) * STEP))
 
 
 def bits(keys: np.ndarray, count: int) -> np.ndarray:
     """64 random bits at each of the positions 0 to `count` - 1 of each key [B]: uint64 [B, count].
 
-    The finaliser of SplitMix64 (Steele, Lea and Flood 2014, figure 16) of the sum of a hash of the
-    key and one of the position. Both are hashed first: in counters of a fixed step the rows of two
-    keys could be shifts of each other.
+    `mixed` of the sum of a hash of the key and one of the position. Both are hashed first: in
+    counters of a fixed step the rows of two keys could be shifts of each other.
     """
-    positions = _mixed((np.arange(count, dtype=np.uint64) + np.uint64(1)) * _STEP)
-    return _mixed(_mixed(keys.astype(np.uint64))[:, None] + positions[None, :])
+    positions = mixed((np.arange(count, dtype=np.uint64) + np.uint64(1)) * STEP)
+    return mixed(mixed(keys.astype(np.uint64))[:, None] + positions[None, :])
 
 
 def whole(keys: np.ndarray, count: int, below: int) -> np.ndarray:
@@ -60,8 +59,10 @@ def normals(keys: np.ndarray, count: int) -> np.ndarray:
     return numbers[:, :count]
 
 
-def _mixed(x: np.ndarray) -> np.ndarray:
-    """The finaliser: a bijection of 64 bits, of which each moves half of all."""
+def mixed(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014, figure 16): a bijection of 64 bits,
+    of which each moves half of all.
+    """
     x = (x ^ (x >> np.uint64(30))) * _FIRST
     x = (x ^ (x >> np.uint64(27))) * _SECOND
     return x ^ (x >> np.uint64(31))

@@ -9,6 +9,8 @@ import hashlib
 
 import numpy as np
 
+from scaling.data.draws import STEP, mixed
+
 
 @functools.lru_cache(maxsize=8)
 def permutation(count: int, key: tuple[str | int, ...]) -> np.ndarray:
@@ -29,14 +31,9 @@ def permutation(count: int, key: tuple[str | int, ...]) -> np.ndarray:
 def keys(seed: int, epoch: np.ndarray, index: np.ndarray) -> np.ndarray:
     """A key for each time that an example is seen: uint64 [B], for whatever is drawn anew then.
 
-    Depends on the seed, the epoch and the example, and on nothing else. Mixed by the finalizer of
-    SplitMix64 (Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators).
+    Depends on the seed, the epoch and the example, and on nothing else.
     """
-    golden, state = np.uint64(0x9E3779B97F4A7C15), np.full(index.shape, seed, np.uint64)
-    with np.errstate(over="ignore"):
-        for part in (epoch, index):
-            state = state * golden + part.astype(np.uint64) + golden
-            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(31))
+    state = np.full(index.shape, seed, np.uint64)
+    for part in (epoch, index):
+        state = mixed(state * STEP + part.astype(np.uint64) + STEP)
     return state

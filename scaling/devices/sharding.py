@@ -130,6 +130,12 @@ def unbox(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.value if _is_box(x) else x, tree, is_leaf=_is_box)
 
 
+def named_shapes(tree: Any) -> Iterator[tuple[tuple[str | None, ...], tuple[int, ...]]]:
+    """(logical axes, shape) of every leaf of a boxed tree; without a box () for the axes."""
+    for leaf in jax.tree.leaves(tree, is_leaf=_is_box):
+        yield _names(leaf) or (), unbox(leaf).shape
+
+
 def state_shardings(abstract: Any, mesh: Mesh, rules: Rules = PARAMETER_RULES) -> Any:
     """NamedSharding of every leaf of a boxed, abstract train state.
 

@@ -2,7 +2,7 @@
 
 The parameters of all blocks lie stacked on a leading axis, "layers", however they are run, so that
 a checkpoint and the random numbers of an initialisation serve every form. Called by
-`transformer.py`.
+`families/transformer/network.py`.
 """
 
 import math

@@ -22,6 +22,11 @@ RELU_GAIN = math.sqrt(2)
 _ACTIVATIONS = {"mlp": "act_mlp", "embed": "act_embed"}
 
 
+def constrain(x_BxYxXxC: Array) -> Array:
+    """Names the axes of a stream of images for the partitioner; its channels lie whole."""
+    return nn.with_logical_constraint(x_BxYxXxC, ("batch", None, None, "act_embed"))
+
+
 class Conv(nn.Module):
     """A convolution, without a bias unless asked for.
 

@@ -67,10 +67,11 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     """
     rows = [_row_or_damaged(run) for run in _runs(source)]
     configs = [row.pop("config") for row in rows]
-    varying = _varying([flat(config) for config in configs if config])
+    flats: list[dict[str, Any]] = [flat(config) if config else {} for config in configs]
+    varying = _varying([values for values in flats if values])
     rows = [
-        row | {field: (flat(config) if config else {}).get(field) for field in varying}
-        for row, config in zip(rows, configs, strict=True)
+        row | {field: values.get(field) for field in varying}
+        for row, values in zip(rows, flats, strict=True)
     ]
     names = _names([config for config in configs if config], varying)
     names += [name for name in JUDGED if any(name in row for row in rows)]

@@ -1,7 +1,7 @@
 """From files to runs: a config or an experiment file becomes resolved RunConfigs.
 
-The one place where a config meets the corpus (`scaling.data.describe`) and the closed formulas
-(`scaling.studies.sizes.size`). Called by `launch.py` and by tests.
+The one place where a config meets the data (`scaling.data.describe`) and the sizes of models
+(`scaling.costs.sizes`). Called by `launch.py` and by tests.
 """
 
 import contextlib
@@ -58,8 +58,8 @@ def _with_parent(config: RunConfig) -> RunConfig:
 
 
 def resolve_planned(config: Any) -> RunConfig:
-    """As `resolve`, but a config whose model states the sizes of the data is taken
-    at its word, and no data are read: a run that is planned, and not trained here.
+    """As `resolve`, but a config whose model states the sizes of the data is taken at its word, and
+    no data are read: a run that is planned, and not trained here.
 
     Raises ConfigError for a length in epochs of data that nobody has read.
     """
@@ -172,11 +172,7 @@ def runs(study: Study, planned: bool = False) -> list[RunConfig]:
 
     Raises ConfigError for a run that cannot be, or an x or group that their table will not have.
     """
-    describe = functools.cache(data.describe)  # a corpus is looked up once a study
-
-    def resolved(config: RunConfig) -> RunConfig:
-        return resolve_planned(config) if planned else resolve(config, describe)
-
+    resolved = resolve_planned if planned else _looking_up_once()
     own = _unique(study.configs(resolved))
     _check_axes(study, list(own.values()))
     return list((own | _unique(study.parents(resolved))).values())
@@ -187,7 +183,13 @@ def shown(study: Study, configs: list[RunConfig]) -> list[RunConfig]:
     if not study.begins:
         return configs
     known = {fingerprint(config): config for config in configs}
-    return [known[name] for name in _unique(study.configs(resolve)) if name in known]
+    own = _unique(study.configs(_looking_up_once()))
+    return [known[name] for name in own if name in known]
+
+
+def _looking_up_once() -> Callable[[RunConfig], RunConfig]:
+    """`resolve` for the runs of a study, whose data are looked up once."""
+    return functools.partial(resolve, describe=functools.cache(data.describe))
 
 
 def _unique(configs: list[RunConfig]) -> dict[str, RunConfig]:

@@ -13,13 +13,13 @@ import jax
 import numpy as np
 
 from scaling import data
-from scaling.config import MeshConfig, RunConfig, choices
-from scaling.devices import meshes, sharding
-from scaling.errors import CheckpointError, UserError
+from scaling.config import RunConfig, choices
+from scaling.devices import sharding
+from scaling.errors import UserError
 from scaling.metrics.moments import Gaussian, frechet_distance
 from scaling.records import RunDirectory
 from scaling.train import state as state_lib
-from scaling.train.checkpoint import Checkpoints
+from scaling.train.opened import newest
 
 _ROWS = 256  # at a time
 
@@ -53,16 +53,8 @@ class Model:
 
     def __init__(self, run: RunDirectory):
         """Raises CheckpointError where there is none yet."""
-        self.run, self.config = run, run.config()
-        self._pieces = state_lib.parts(self.config)
-        self._mesh = meshes.make_mesh(MeshConfig(), jax.devices()[:1])
-        self._plan = state_lib.layout(self._pieces, self.config, self._mesh)
-        path, state = run.path / "checkpoints", None
-        if path.exists():
-            with Checkpoints(path, self.config) as checkpoints:
-                state = checkpoints.restore(self._plan.abstract)
-        if state is None:
-            raise CheckpointError(f"{path} has no checkpoint yet; train the run first")
+        self.run, self._opened = run, newest(run)
+        self.config, state = self._opened.config, self._opened.state
         self.step = int(state.step)
         self.params = state.evaluated
         self._compiled = functools.cache(self._compile)
@@ -70,10 +62,10 @@ class Model:
     @functools.cached_property
     def first(self) -> Any:
         """The parameters before the first update."""
-        return state_lib.init(self._pieces, self.config, self._plan).params
+        return state_lib.init(self._opened.pieces, self.config, self._opened.plan).params
 
     def _compile(self, name: str, field: str) -> Any:
-        model = self._pieces.model
+        model = self._opened.pieces.model
         return jax.jit(lambda p, x: model.apply({"params": p}, {field: x})[name])
 
     def output(self, name: str, params: Any, field: str, values: Any) -> np.ndarray:
@@ -81,7 +73,7 @@ class Model:
         apply, count = self._compiled(name, field), len(values)
         places = np.minimum(np.arange(-(-count // _ROWS) * _ROWS), count - 1)
         places = places if count > _ROWS else np.arange(count)
-        with sharding.context(self._mesh):
+        with sharding.context(self._opened.plan.mesh):
             pieces = [
                 apply(params, values[places[i : i + _ROWS]]) for i in range(0, len(places), _ROWS)
             ]

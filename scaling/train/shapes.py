@@ -2,8 +2,8 @@
 or compiled for devices that are not here begins with them. Called by `scaling/check`.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,20 +39,15 @@ class StepShapes:
         """(parameters that lie stacked on an axis of layers, those of one layer of each stack, the
         others): what a program meets one layer at a time, and what it has whole.
         """
-        inside = largest = outside = 0
-        for box in jax.tree.leaves(self.boxed.params, is_leaf=_is_box):
-            size = int(jax.tree.leaves(box)[0].size)
-            names = box.names if _is_box(box) else ()
-            if "layers" in names:
+        inside = of_layer = outside = 0
+        for axes, shape in sharding.named_shapes(self.boxed.params):
+            size = math.prod(shape)
+            if "layers" in axes:
                 inside += size
-                largest += size // int(jax.tree.leaves(box)[0].shape[names.index("layers")])
+                of_layer += size // shape[axes.index("layers")]
             else:
                 outside += size
-        return inside, largest, outside
-
-
-def _is_box(leaf: Any) -> bool:
-    return hasattr(leaf, "names")
+        return inside, of_layer, outside
 
 
 def step_shapes(config: RunConfig) -> StepShapes:

@@ -10,10 +10,15 @@ import pytest
 from stepping import begun, curve
 
 from scaling import data, families
+from scaling.commands.continuation import continue_text
 from scaling.config import choices, fingerprint, programs
 from scaling.costs import counts, sizes
 from scaling.errors import ConfigError
+from scaling.objectives.next_token.cross_entropy import logits
 from scaling.optim import subtree
+from scaling.records import RunDirectory
+from scaling.train.loop import train
+from scaling.train.opened import newest
 from scaling.train.step import gradients
 from scaling.transforms import transform
 from scaling.transforms.lora.functions import cut
@@ -179,3 +184,27 @@ def test_over_a_mesh_the_curve_is_the_same(tiny):
     for mesh in ({"mesh.fsdp": 2, "mesh.tensor": 2}, {"mesh.data": 4}):
         spread, _ = curve(tiny(fields | mesh | {"train.microbatches": 2}), devices=4)
         np.testing.assert_allclose(spread, losses, rtol=1e-5)  # sums in another order
+
+
+def test_a_tuned_run_writes_what_its_tuned_model_says(tiny, tmp_path):
+    """Greedily, token by token by the model as it is trained: the base alone writes other text."""
+    rate = {"optim.peak_lr": 0.5, "optim.warmup_fraction": 0.0, "train.steps": 6}
+    config = tiny(DEEP | LORA | rate)
+    train(config, tmp_path, devices=jax.devices()[:1], quiet=True)
+    run = RunDirectory.open(config, tmp_path)
+    opened = newest(run)
+    tokens = [256, *b"def"]
+
+    def most_likely(apply, params):
+        row = jax.numpy.asarray([tokens], "int32")
+        places = jax.numpy.arange(row.shape[1])[None]
+        batch = {"tokens": row, "positions": places, "segment_ids": jax.numpy.ones_like(row)}
+        return int(logits(apply({"params": params}, batch))[0, -1].argmax())
+
+    base = most_likely(families.build(config.model).apply, opened.state.params)
+    for _ in range(3):
+        tokens.append(most_likely(opened.pieces.model.apply, opened.state.evaluated))
+    assert tokens[4] != base
+    written = continue_text(run.path, "def", 3, temperature=0.0)
+    new = tokens[1 : tokens.index(256, 1) if 256 in tokens[1:] else None]
+    assert written == bytes(new).decode("utf-8", errors="replace")

@@ -5,14 +5,14 @@ trains against each other. Read without jax; the networks are in `network.py`.
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from scaling.config.amounts import resolved
 from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Facts, Family
 from scaling.config.marks import execution, traced
 from scaling.errors import ConfigError
+from scaling.families import from_data
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,7 @@ def _resolve(config: GANConfig, facts: Facts) -> GANConfig:
     """Image, halvings and groups. Raises ConfigError where the data have no images, and where the
     image or the width does not divide.
     """
-    known: dict[str, Any] = {}
-    for name in ("height", "image_width", "channels"):
-        if name not in facts.sizes:
-            raise ConfigError("model.family=gan makes images; set data.kind to one that has them")
-        known[name] = facts.sizes[name]
-        if getattr(config, name) not in (None, known[name]):
-            raise ConfigError(
-                f"model.{name}={getattr(config, name)}, but the data have {known[name]}; leave "
-                f"model.{name} unset"
-            )
+    known = from_data.image(config, facts.sizes, "makes images")
     sides = known["height"], known["image_width"]
     halvings = config.halvings
     if halvings is None:
@@ -81,13 +72,7 @@ def _resolve(config: GANConfig, facts: Facts) -> GANConfig:
             f"model.halvings={halvings}, but images of {sides[0]} x {sides[1]} pixels are not "
             f"divisible by {2**halvings}; give a smaller one, or leave it unset"
         )
-    if config.group is not None and config.width % config.group:
-        raise ConfigError(
-            f"model.width={config.width} is not divisible by model.group={config.group}; change "
-            "either, or leave model.group unset"
-        )
-    divisors = [n for n in range(1, config.width + 1) if config.width % n == 0]
-    group = config.group or min(divisors, key=lambda n: abs(math.log(n / 16)))
+    group = from_data.norm_group(config)
     return dataclasses.replace(config, **known, halvings=halvings, group=group)
 
 
@@ -97,7 +82,6 @@ FAMILY = Family(
     reads=frozenset({"image"}),
     gives=frozenset({"sample", "score", "features"}),
     resolve=_resolve,
-    scaled=lambda config, width, depth: {"model.width": width, "model.depth": depth},
     remats=("none", "full"),
     ranges=(
         (("latent", "spectral", "group", "height", "image_width", "channels"), AT_LEAST_ONE),

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
 from scaling.families.gan import GANConfig, smallest
-from scaling.models.convolution import RELU_GAIN, Conv, GroupNorm
+from scaling.models.convolution import RELU_GAIN, Conv, GroupNorm, constrain
 from scaling.models.layers import Array, Linear
 from scaling.models.stack import run_stack
 
@@ -44,11 +44,7 @@ class Block(nn.Module):
                 spectral=None if self.generates else c.spectral,
                 name=f"conv{i}",
             )(h)
-        return _constrain(x_BxYxXxC + h)
-
-
-def _constrain(x_BxYxXxC: Array) -> Array:
-    return nn.with_logical_constraint(x_BxYxXxC, ("batch", None, None, "act_embed"))
+        return constrain(x_BxYxXxC + h)
 
 
 def _stage(module: nn.Module, config: GANConfig, stage: int, generates: bool, x: Array) -> Array:
@@ -76,7 +72,7 @@ class Generator(nn.Module):
         c, (height, width) = self.config, smallest(self.config)
         outputs = height * width * c.width
         x = Linear(outputs, ("inputs", "outputs"), c.dtype, name="first")(latent_BxZ)
-        x = _constrain(x.reshape(-1, height, width, c.width))
+        x = constrain(x.reshape(-1, height, width, c.width))
         for stage in reversed(range(resolved(c.halvings) + 1)):
             x = _stage(self, c, stage, True, x)
             if stage:
@@ -99,7 +95,7 @@ class Discriminator(nn.Module):
         """float32 score [B], features [B, F]."""
         c = self.config
         first = {"axes": ("kernel_inputs", "embed"), "dtype": c.dtype, "spectral": c.spectral}
-        x = _constrain(Conv(c.width, name="first", **first)(image_BxYxXxC))  # type: ignore[arg-type]
+        x = constrain(Conv(c.width, name="first", **first)(image_BxYxXxC))  # type: ignore[arg-type]
         for stage in range(resolved(c.halvings) + 1):
             if stage:
                 rows, height, width, channels = x.shape

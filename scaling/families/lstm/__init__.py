@@ -10,7 +10,7 @@ from typing import Literal
 from scaling.config.amounts import resolved
 from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Facts, Family, Size
 from scaling.config.marks import execution, traced
-from scaling.errors import ConfigError
+from scaling.families import from_data
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,7 @@ class LSTMConfig:
 
 def _resolve(config: LSTMConfig, facts: Facts) -> LSTMConfig:
     """The vocabulary, from the data. Raises ConfigError where that is not the config's."""
-    vocab = facts.sizes["vocab"]
-    if config.vocab not in (None, vocab):
-        raise ConfigError(
-            f"model.vocab={config.vocab}, but the tokenizer has {vocab} tokens; leave model.vocab "
-            "unset"
-        )
-    return dataclasses.replace(config, vocab=vocab)
+    return dataclasses.replace(config, vocab=from_data.vocabulary(config, facts.sizes))
 
 
 def size(config: LSTMConfig) -> Size:

@@ -6,12 +6,13 @@ Read without jax; the network is in `network.py`.
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from scaling.config.amounts import resolved
 from scaling.config.choices import AT_LEAST_ONE, Facts, Family, Size
 from scaling.config.marks import execution, traced
 from scaling.errors import ConfigError
+from scaling.families import from_data
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,6 @@ class ResNetConfig:
     )  # full: the backward pass computes every block again
 
 
-_IMAGE = ("height", "image_width", "channels")
-
-
 def blocks(config: ResNetConfig) -> tuple[int, ...]:
     """Blocks of each stage. Raises ConfigError for what is no list of numbers."""
     parts = config.stages.split("-")
@@ -79,28 +77,11 @@ def _resolve(config: ResNetConfig, facts: Facts) -> ResNetConfig:
     sizes = dict(facts.sizes)
     sizes.setdefault("classes", sizes.get("targets", 0))
     blocks(config)
-    known: dict[str, Any] = {}
-    for name in _IMAGE:
-        if name not in sizes:
-            raise ConfigError(
-                "model.family=resnet reads images; set data.kind to one that has them"
-            )
-        known[name] = sizes[name]
-        if getattr(config, name) not in (None, known[name]):
-            raise ConfigError(
-                f"model.{name}={getattr(config, name)}, but the data have {known[name]}; leave "
-                f"model.{name} unset"
-            )
+    known = from_data.image(config, sizes, "reads images")
     known["classes"] = config.classes or sizes["classes"]
     if not known["classes"]:
         raise ConfigError("model.classes: the data have no classes and no targets; give it")
-    if config.group is not None and config.width % config.group:
-        raise ConfigError(
-            f"model.width={config.width} is not divisible by model.group={config.group}; change "
-            "either, or leave model.group unset"
-        )
-    divisors = [n for n in range(1, config.width + 1) if config.width % n == 0]
-    known["group"] = config.group or min(divisors, key=lambda n: abs(math.log(n / 16)))
+    known["group"] = from_data.norm_group(config)
     return dataclasses.replace(config, **known)
 
 
@@ -158,7 +139,7 @@ def _reads(pixels: int, kernel: int, stride: int) -> int:
 
 
 def _stated(config: ResNetConfig) -> dict[str, int] | None:
-    sizes = {name: getattr(config, name) for name in (*_IMAGE, "classes")}
+    sizes = {name: getattr(config, name) for name in (*from_data.IMAGE, "classes")}
     return None if None in sizes.values() else sizes
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
 from scaling.families.resnet import ResNetConfig, blocks, convolutions
-from scaling.models.convolution import RELU_GAIN, Conv, GroupNorm
+from scaling.models.convolution import RELU_GAIN, Conv, GroupNorm, constrain
 from scaling.models.layers import Array, Linear
 from scaling.models.stack import run_stack
 
@@ -66,11 +66,7 @@ class Block(nn.Module):
                 h = normed(h, f"norm{i}", zero=c.zero_init and i == last)
                 h = nn.relu(h) if i < last else h
         y_BxYxXxC = shortcut + h
-        return _constrain(y_BxYxXxC if pre else nn.relu(y_BxYxXxC))
-
-
-def _constrain(x_BxYxXxC: Array) -> Array:
-    return nn.with_logical_constraint(x_BxYxXxC, ("batch", None, None, "act_embed"))
+        return constrain(y_BxYxXxC if pre else nn.relu(y_BxYxXxC))
 
 
 class Network(nn.Module):
@@ -100,7 +96,7 @@ class Network(nn.Module):
         x = x if pre else normed(x, "stem_norm")
         if c.stem == "large":
             x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
-        x = _constrain(x)
+        x = constrain(x)
         remat = c.remat != "none" and not self.is_initializing()
         for stage, count in enumerate(blocks(c)):
             # The first has another shape than the rest, which are equal.

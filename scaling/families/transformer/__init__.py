@@ -16,6 +16,7 @@ from scaling.config.choices import (
     Family,
 )
 from scaling.errors import ConfigError
+from scaling.families import from_data
 from scaling.families.transformer import sizes
 from scaling.families.transformer.fields import TransformerConfig
 from scaling.families.transformer.rule import RULE
@@ -24,12 +25,7 @@ from scaling.models.fields import MoEConfig
 
 def resolve(model: TransformerConfig, facts: Facts) -> TransformerConfig:
     """The model with its vocabulary and derived sizes filled in. Raises ConfigError."""
-    vocab = facts.sizes["vocab"]
-    if model.vocab is not None and model.vocab != vocab:
-        raise ConfigError(
-            f"model.vocab={model.vocab}, but the tokenizer has {vocab} tokens; leave model.vocab "
-            "unset"
-        )
+    vocab = from_data.vocabulary(model, facts.sizes)
     kv_heads = model.kv_heads or model.heads
     if model.heads % kv_heads:
         raise ConfigError(
@@ -75,9 +71,8 @@ def _scaled(config: TransformerConfig, width: int, depth: int) -> dict[str, Any]
     """
     if width < 2 or width % 2:
         raise ConfigError(f"model.width={width} must be even and positive: heads need pairs")
-    head_dims = [k for k in range(2, width + 1, 2) if width % k == 0]
-    wanted = _head_dim(config)
-    head_dim = min(head_dims, key=lambda k: abs(math.log(k / wanted)))
+    even = [k for k in from_data.divisors(width) if k % 2 == 0]
+    head_dim = from_data.nearest(even, _head_dim(config))
     return {
         "model.width": width,
         "model.depth": depth,
@@ -105,8 +100,7 @@ def _proportions(base: TransformerConfig, width: int, heads: int) -> dict[str, A
     kv_heads = None
     if base.kv_heads is not None:
         wanted = heads * base.kv_heads / base.heads
-        divisors = [n for n in range(1, heads + 1) if heads % n == 0]
-        kv_heads = min(divisors, key=lambda n: abs(math.log(n / wanted)))
+        kv_heads = from_data.nearest(from_data.divisors(heads), wanted)
     return {
         "model.kv_heads": kv_heads,
         "model.mlp_width": channels(base.mlp_width),

@@ -48,9 +48,9 @@ class Transformer(nn.Module):
         Returns:
           hidden: behind the final norm, [B, L, D] in the compute dtype; head: output matrix,
           float32 [V, D]; softcap: of the logits, if there is one (the logits themselves are made
-          where they are needed: `objectives/cross_entropy.py`); penalties: what the blocks add to
-          the loss, float32 [B] by name, if they do; cache: the cache with L more slots, if one was
-          given.
+          where they are needed: `objectives/next_token/cross_entropy.py`); penalties: what the
+          blocks add to the loss, float32 [B] by name, if they do; cache: the cache with L more
+          slots, if one was given.
         """
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         vocab, head_dim = resolved(c.vocab), resolved(c.head_dim)

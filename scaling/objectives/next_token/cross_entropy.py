@@ -2,7 +2,7 @@
 
 Takes the hidden states behind the final norm and the output matrix [V, D]; the logits exist for a
 chunk of tokens at a time, and once more in the backward pass, so that memory does not grow with
-tokens x vocabulary. `next_token.py` calls `cross_entropy`; generation and tests call `logits`.
+tokens x vocabulary. `rows.py` calls `cross_entropy`; generation and tests call `logits`.
 """
 
 import functools

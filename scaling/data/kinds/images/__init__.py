@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, SEED, WITHIN, Facts, Kind, Shape
+from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, WITHIN, Facts, Kind, Shape
 from scaling.data.kinds.images.splits import (
     ImageExamples,
     Splits,
@@ -168,7 +168,6 @@ _RANGES: Any = (
     (("unique_examples",), AT_LEAST_ONE),
     (("validation_fraction",), WITHIN),
     (("shift",), NOT_NEGATIVE),
-    (("seed",), SEED),
 )
 _IDLE: Any = (
     (

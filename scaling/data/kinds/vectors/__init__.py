@@ -138,7 +138,7 @@ _RANGES: Any = (
     (_COUNTS, AT_LEAST_ONE),
     (("alpha",), POSITIVE),
     (("noise",), NOT_NEGATIVE),
-    (("task_seed", "seed"), SEED),
+    (("task_seed",), SEED),
 )
 
 KIND = Kind(

@@ -1,0 +1,63 @@
+"""What the configs of several families fill in from the data, and from their own width. No jax in
+this file. Called by the `resolve` and `scaled` of families.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scaling.errors import ConfigError
+
+IMAGE = ("height", "image_width", "channels")
+
+
+def vocabulary(model: Any, sizes: Mapping[str, int]) -> int:
+    """Tokens that there are. Raises ConfigError where the config says another number."""
+    vocab = sizes["vocab"]
+    if model.vocab not in (None, vocab):
+        raise ConfigError(
+            f"model.vocab={model.vocab}, but the tokenizer has {vocab} tokens; leave model.vocab "
+            "unset"
+        )
+    return vocab
+
+
+def image(model: Any, sizes: Mapping[str, int], does: str) -> dict[str, Any]:
+    """The fields `IMAGE`, by the data. Raises ConfigError where these have no images, with what
+    the family `does` with them ("reads images"), or where the config says others.
+    """
+    known: dict[str, Any] = {}
+    for name in IMAGE:
+        if name not in sizes:
+            raise ConfigError(
+                f"model.family={model.family} {does}; set data.kind to one that has them"
+            )
+        known[name] = sizes[name]
+        if getattr(model, name) not in (None, known[name]):
+            raise ConfigError(
+                f"model.{name}={getattr(model, name)}, but the data have {known[name]}; leave "
+                f"model.{name} unset"
+            )
+    return known
+
+
+def norm_group(model: Any) -> int:
+    """Channels of a group in GroupNorm: those of the config, else the divisor of its width nearest
+    to 16. Raises ConfigError where they do not divide the width.
+    """
+    if model.group is not None and model.width % model.group:
+        raise ConfigError(
+            f"model.width={model.width} is not divisible by model.group={model.group}; change "
+            "either, or leave model.group unset"
+        )
+    return int(model.group or nearest(divisors(model.width), 16))
+
+
+def divisors(number: int) -> list[int]:
+    """Ascending."""
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def nearest(numbers: Sequence[int], wanted: float) -> int:
+    """The number nearest to the one wanted, by their ratio."""
+    return min(numbers, key=lambda n: abs(math.log(n / wanted)))
