@@ -3,6 +3,7 @@
 The tiny run is what most tests train: twelve steps on forty small text files.
 """
 
+import gc
 import os
 import pathlib
 
@@ -26,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_compilation_cache_dir", str(REPOSITORY / ".cache" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # Thousands of programs stay alive: looking through all of them for garbage takes its time.
+    gc.set_threshold(20_000, 20, 100)
 
 
 # The longest files, first: two processes then end at about the same time.

@@ -81,6 +81,7 @@ def test_another_seed_begins_with_the_batch(trained):
     assert found.line.relative > 0
 
 
+@pytest.mark.slow
 def test_a_later_decay_begins_with_the_parameters(trained):
     """Same batches and, with a constant learning rate up to the decay, the same first steps."""
     wsd = {"optim.schedule": "wsd", "optim.warmup_steps": 0}
@@ -215,6 +216,7 @@ def moved(tiny, tmp_path_factory):
     return RunDirectory.open(config, workdir)
 
 
+@pytest.mark.slow
 def test_a_run_that_moved_is_verified_as_it_was_computed_there(moved):
     assert [start.step for start in moved.starts()] == [0, 1]
     found = verify(moved, steps=3)

@@ -162,7 +162,9 @@ def test_the_nine_others_go_on_and_the_file_is_named(ten, tmp_path, monkeypatch,
             assert "runs this run again" in text or "goes on with this run" in text
 
 
-@pytest.mark.parametrize("name", ["config.json", "spikes.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["config.json", pytest.param("spikes.jsonl", marks=pytest.mark.slow)]
+)
 def test_a_report_goes_on_with_the_others(ten, tmp_path, name):
     shutil.copytree(ten, tmp_path / "out")
     run = RunDirectory.open(CONFIGS[VICTIM], tmp_path / "out")

@@ -52,6 +52,7 @@ def started(tmp_path):
         process.stderr.close()
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_pipe_says_what_runs_how_fast_and_how_long(started, tmp_path, tiny_fields):
     """Two runs of three train, endlessly, until enough was said of them."""
     fields = tiny_fields | {"train.steps": 10**6, "evals.every": None}

@@ -114,7 +114,14 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+# Each takes the seconds of a new process, and the ways are few: the others are slow.
+SAMPLED = {"no such command", "no such key", "too large", "mesh does not match", "missing data"}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=() if case in SAMPLED else pytest.mark.slow) for case in BAD],
+)
 def test_bad_input_gets_one_line_that_names_it(case, tmp_path):
     arguments, named = BAD[case]
     if arguments[0] == "train":
@@ -255,6 +262,7 @@ def test_status_shows_every_run(workdir):
     assert "5 done" in done.stdout
 
 
+@pytest.mark.slow
 def test_generate_continues_the_prompt(workdir):
     run = find_runs(workdir)[0].path
     done = launch("generate", f"--run={run}", "--prompt=import ", "--tokens=8", "--seed=1")
@@ -264,6 +272,7 @@ def test_generate_continues_the_prompt(workdir):
     assert again.stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_fit_reads_the_runs_of_a_study(workdir, tmp_path):
     other = RunDirectory(workdir / "runs" / "of-another-study")
     shutil.copytree(find_runs(workdir)[0].path, other.path)
@@ -289,6 +298,7 @@ def test_fit_of_a_folder_without_runs_writes_nothing(tmp_path):
     assert not (tmp_path / "typo").exists()
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_says_resume_me(tmp_path):
     command = [
         sys.executable,
@@ -311,6 +321,7 @@ def test_sigterm_saves_and_says_resume_me(tmp_path):
     assert (run.path / "checkpoints" / str(status["step"])).exists()
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_run_are_refused(tmp_path):
     from scaling.records import RunDirectory
 

@@ -73,7 +73,7 @@ PIECES = {
     "data tensor stage, in pieces": {"mesh.data": 2, "mesh.tensor": 2, "mesh.stage": 2},
 }
 PRODUCTS |= {name: axes | {"train.microbatches": 2} for name, axes in PIECES.items()}
-FAST = ("data fsdp tensor", "fsdp tensor stage")
+FAST = ("data fsdp tensor",)
 SLOW = (
     *AXES,
     *("replica fsdp stage", "data fsdp tensor", "fsdp tensor expert", "fsdp tensor stage"),

@@ -26,6 +26,9 @@ def workdir(tmp_path_factory):
     return tmp_path_factory.mktemp("studies")
 
 
+FAST = ("tiny",)  # configs that are trained at each change
+
+
 def test_resolved_configs_are_as_stored():
     """A difference is a hyper-parameter that moved; if it should have, run `make golden`."""
     texts = expected()
@@ -34,14 +37,20 @@ def test_resolved_configs_are_as_stored():
         assert text == (FOLDER / name).read_text(), f"{name} differs; make golden rewrites it"
 
 
-@pytest.mark.parametrize("path", files("configs"), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.slow)
+        for path in files("configs")
+    ],
+)
 def test_every_config_trains_in_its_debug_form(path, workdir):
     config = study.resolve(study.load_config(f"{path}:debug"))
     assert train(config, workdir, devices=jax.devices()[:1], quiet=True).status == "done"
 
 
 # tests/test_launch.py sweeps the quick start.
-MARKS = {"cooldown": ()}
+MARKS = {"cooldown": pytest.mark.slow}
 
 
 @pytest.mark.parametrize(
@@ -104,6 +113,7 @@ def test_the_page_of_studies_lists_every_study():
         assert f"experiments/{path.name}" in page
 
 
+@pytest.mark.slow
 def test_twenty_line_study_of_the_page_runs(tmp_path):
     """The study that the page shows is the one that is tested: it is cut out of the page."""
     page = (REPOSITORY / "docs/studies.md").read_text()

@@ -37,6 +37,7 @@ def test_changes_reach_the_config():
     assert config.train.batch_size == 6
 
 
+@pytest.mark.slow
 def test_a_row_holds_rates_memory_and_a_loss():
     config = config_of("124m", debug=True, batch=None, changes=[])
     row = measure("124m", config, rounds=1, steps=1)

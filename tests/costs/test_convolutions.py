@@ -172,6 +172,7 @@ def test_the_count_is_that_of_loops_over_every_product(name):
         assert convolutions.multiply_adds(eqn) == products_by_loops(eqn)
 
 
+@pytest.mark.slow
 def test_random_convolutions_cost_what_ones_add_up_to():
     """Ones convolved with ones: zeros of padding and dilation add nothing, so that the sum of the
     results is the number of products. Every product of the forward pass has one in each gradient.

@@ -64,6 +64,7 @@ def test_right_gradients_agree_with_differences(healthy):
     assert all(abs(check.gradient) > 0 for check in found)
 
 
+@pytest.mark.slow
 def test_a_wrong_backward_pass_is_found(planted):
     found = gradients.check(planted("WrongBackward"))
     first = next(check for check in found if not check.right)
@@ -117,7 +118,7 @@ def test_two_ways_of_computing_a_healthy_step_agree(healthy, other):
 @pytest.mark.parametrize(
     ("fault", "other"),
     [
-        ("OtherEagerly", "eager"),
+        pytest.param("OtherEagerly", "eager", marks=pytest.mark.slow),
         ("LosesDigits", "bfloat16"),
         pytest.param("LosesDigits", "float64", marks=pytest.mark.slow),
     ],

@@ -19,6 +19,7 @@ FOUND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOUND)
 def test_a_planted_fault_is_named(tiny, monkeypatch, name):
     fields, operation, backward, what, source = FOUND[name]

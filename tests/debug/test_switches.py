@@ -19,7 +19,8 @@ def losses(config, workdir):
     return [line["loss"] for line in lines if line["split"] == "train"]
 
 
-@pytest.mark.parametrize("form", ["alone", pytest.param("packed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["alone", "packed"])
 def test_a_run_without_jit_has_the_losses_of_one_with(tiny, tmp_path, form):
     config = tiny(SHORT)
 
@@ -38,6 +39,7 @@ def test_a_run_without_jit_has_the_losses_of_one_with(tiny, tmp_path, form):
     assert eager == pytest.approx(compiled, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_debug_nans_stops_at_the_line(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "MLP", faults.LogOfZero)
     with jax.debug_nans(True), pytest.raises(FloatingPointError) as error:

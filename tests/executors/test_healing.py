@@ -255,6 +255,7 @@ def test_a_branch_waits_for_its_trunk_and_runs_alone_if_that_fails(tiny, tmp_pat
     assert results[run_name(branch)].status == "done"
 
 
+@pytest.mark.slow
 def test_a_lock_of_a_living_process_is_waited_for_then_reported(tiny, tmp_path):
     config = tiny()
     run = RunDirectory.open(config, tmp_path)

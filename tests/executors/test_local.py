@@ -31,7 +31,10 @@ def statuses(results) -> list[str]:
     return [result.status for result in results]
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "workers",
+    [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.exhaustive)],
+)
 def test_a_failed_or_diverged_run_stops_no_other(runs, tmp_path, workers):
     results = run_local(each(runs), tmp_path, workers=workers)
     assert statuses(results) == ["done", "diverged", "failed", "done"]

@@ -6,10 +6,16 @@ import pytest
 from combinations import Combination, Names, every
 
 # Families whose programs a compiler takes long for, and the tests that they take in the slow part.
-HEAVY = {"resnet"}
+HEAVY = {"resnet", "gan", "lstm"}
 SLOW = {
+    "test_a_loop_over_layers_is_the_layers_one_after_the_other",
     "test_a_mesh_gives_the_same_losses",
+    "test_check_compiles_it",
+    "test_microbatches_are_the_full_batch",
     "test_packed_is_alone",
+    "test_stopped_and_continued_is_uninterrupted",
+    "test_the_table_has_its_metrics_and_its_unit",
+    "test_training_on_one_batch_lowers_its_loss",
     "test_what_is_computed_again_changes_nothing",
 }
 

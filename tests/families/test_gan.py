@@ -48,6 +48,7 @@ def loss_and_gradient(config: GANConfig) -> Any:
     return jax.value_and_grad(loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"spectral": 2}, {"halvings": 0}])
 def test_scanned_unrolled_and_computed_again_are_the_same(fields):
     one = config(**fields)

@@ -124,6 +124,7 @@ def test_a_layer_is_flax_cell_over_the_sequence() -> None:
 # ---- the network
 
 
+@pytest.mark.slow
 def test_every_form_computes_the_same() -> None:
     """Scanned, unrolled, computed again: the same parameters, hidden states and gradients."""
     batch = {"tokens": tokens_of(), "segment_ids": jnp.asarray([[1] * 5 + [2] * 7, [1] * 12])}
@@ -177,6 +178,7 @@ def test_a_document_is_the_same_alone_and_behind_another() -> None:
     np.testing.assert_allclose(both["hidden"][:, 4:], alone["hidden"], **CLOSE)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32_and_keeps_float32_parameters() -> None:
     low, params, batch = config(dtype="bfloat16"), params_of(SMALL), {"tokens": tokens_of()}
     close_trees(params_of(low), params)

@@ -105,6 +105,7 @@ def test_flops_of_a_stem_and_a_head() -> None:
     assert isinstance(size, Size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", FORMS[:4])
 def test_scanned_unrolled_and_computed_again_are_the_same(fields: dict[str, Any]) -> None:
     one = config(**(fields | {"depth": 3, "stages": "1-1"}))
@@ -155,6 +156,7 @@ def test_the_stream_keeps_its_size_block_after_block() -> None:
     assert max(squares) < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", FORMS[:4])
 def test_a_mesh_changes_nothing(fields: dict[str, Any]) -> None:
     """Kernels over fsdp and tensor, rows over data and fsdp; the three classes stay whole."""

@@ -5,6 +5,7 @@ import pytest
 from benchmarks.law_coverage import DESIGNS, coverage
 
 
+@pytest.mark.slow
 def test_quick_start_intervals_cover() -> None:
     """Sixty sweeps of the quick start's shape: 90 % intervals, binomial error 4 %."""
     shares = coverage(DESIGNS["quick start, 13 runs"], simulations=60, bootstrap=150)

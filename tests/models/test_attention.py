@@ -132,7 +132,9 @@ MESHES = [MeshConfig(seq=8), MeshConfig(data=2, seq=2, tensor=2), MeshConfig(fsd
 
 @pytest.mark.parametrize("ring", [False, True])
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
-@pytest.mark.parametrize(("documents", "window"), [(True, None), (False, 20)])
+@pytest.mark.parametrize(
+    ("documents", "window"), [(True, None), pytest.param(False, 20, marks=pytest.mark.slow)]
+)
 def test_keys_of_other_devices_count_as_ones_own(mesh, ring, documents, window):
     given, right = arrays(64, 2, documents), wanted(64, 2, documents, window)
     with sharding.context(meshes.make_mesh(mesh)):

@@ -224,6 +224,7 @@ def penalised(config: TransformerConfig) -> Parts:
     )
 
 
+@pytest.mark.slow
 def test_penalties_count_the_tokens_of_the_loss() -> None:
     config, mask = small(moe=MoEConfig(experts=4, width=8)), jnp.ones((2, 16)).at[1].set(0)
     pieces, params = penalised(config), init(config)
@@ -237,6 +238,7 @@ def test_penalties_count_the_tokens_of_the_loss() -> None:
     assert 1 <= rows["expert_load"].mean[0] <= 2
 
 
+@pytest.mark.slow
 def test_microbatches_with_penalties_are_the_full_batch() -> None:
     config = config_of(FORMS["capacity"])
     pieces, params = penalised(config), init(config)
@@ -307,8 +309,8 @@ MESHES = [
 @pytest.mark.parametrize(
     ("form", "mesh"),
     [
-        ("dropless", MESHES[0]),
         ("capacity", MESHES[0]),
+        pytest.param("dropless", MESHES[0], marks=pytest.mark.slow),
         pytest.param("expert choice", MESHES[0], marks=pytest.mark.slow),
         *(
             pytest.param(form, m, marks=pytest.mark.exhaustive)
@@ -336,6 +338,7 @@ def test_experts_that_do_not_divide_are_refused() -> None:
 # ---- generation
 
 
+@pytest.mark.slow
 def test_generation_with_a_cache_is_the_full_forward_pass() -> None:
     """With a capacity, too: a prompt and its continuation drop nothing."""
     moe = MoEConfig(experts=4, width=8)

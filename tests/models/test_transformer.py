@@ -121,8 +121,14 @@ def test_scanned_is_unrolled():
     assert_trees_close(unrolled[1], gradient, **CLOSE)
 
 
-@pytest.mark.parametrize("scan_layers", [True, False])
-@pytest.mark.parametrize("remat", ["dots", "attention", "offload", "full"])
+@pytest.mark.parametrize("scan_layers", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "remat",
+    [
+        "full",
+        *(pytest.param(of, marks=pytest.mark.slow) for of in ("dots", "attention", "offload")),
+    ],
+)
 def test_remat_changes_nothing(remat, scan_layers):
     plain = dataclasses.replace(BASE, scan_layers=scan_layers)
     params = init(BASE)

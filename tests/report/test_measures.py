@@ -54,6 +54,7 @@ def digits(tmp_path_factory):
     return workdir, report(workdir, study=plan)
 
 
+@pytest.mark.slow
 def test_a_report_of_images_speaks_of_images(digits, capsys):
     workdir, page = digits
     text = text_of(page.read_text())
@@ -170,6 +171,7 @@ def test_the_best_learning_rate_is_the_best_in_its_direction(tmp_path, grains):
                for t in axis_texts(page.parent, "best-optim-peak-lr"))  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grains", ["lower"], indirect=True)
 def test_the_page_of_a_law_speaks_of_them_too(heap, grains, tmp_path):
     report(heap, out=heap)
@@ -186,6 +188,7 @@ def test_the_page_of_a_law_speaks_of_them_too(heap, grains, tmp_path):
 # ---- several of them in one report
 
 
+@pytest.mark.slow
 def test_runs_of_two_units_are_said_and_shown_apart(heap, grains, base):
     for width in (32, 64):
         record(override(base, {"model.width": width}), heap, loss=2.0 + 1 / width)

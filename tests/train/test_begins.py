@@ -15,6 +15,8 @@ from scaling.records import RunDirectory, tables
 from scaling.studies import study
 from scaling.train.loop import train
 
+pytestmark = pytest.mark.slow
+
 STILL = {"optim.peak_lr": 0.0, "optim.warmup_fraction": 0.0, "train.steps": 1}  # nothing moves
 LORA = {"transform.name": "lora", "transform.rank": 2}
 

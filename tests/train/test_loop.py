@@ -63,6 +63,7 @@ def test_tensorboard_shows_the_same_numbers(whole):
         assert all(math.isclose(shown[k], written[k], rel_tol=1e-6) for k in shown)
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_is_what_is_evaluated(whole, tiny, tmp_path, capsys):
     """Its training is the same; early on, an average that lags behind evaluates worse."""
     _, run = whole

@@ -131,6 +131,7 @@ def test_stopped_and_continued_alone_and_packed(few, tmp_path):
         assert_same_run(config, tmp_path, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", ["go on", "are finished"])
 def test_a_member_that_was_cut_off_at_its_last_step_ends(few, tmp_path, others):
     """Its last state is on disk, its status is not; of one, the last evaluation is missing, too."""
@@ -167,6 +168,7 @@ def test_a_member_that_fails_ends_alone(few, tmp_path):
     assert_same_run(configs[3], tmp_path, expected)
 
 
+@pytest.mark.slow
 def test_a_branch_of_a_member_begins_as_a_run_of_its_own(tiny, tmp_path):
     """With its own size, not that of the longer run that it leaves."""
     schedule = {"optim.schedule": "constant", "optim.warmup_steps": 2, "evals.batches": 1}

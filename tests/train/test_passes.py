@@ -117,6 +117,7 @@ def test_a_probe_of_targets_is_the_least_squares_of_gathered_features(tmp_path, 
     assert "loss" not in line
 
 
+@pytest.mark.slow
 def test_a_probe_of_labels_too_and_training_makes_the_features_better(tmp_path):
     fields = {"train.steps": 24, "evals.every": 24, "optim.peak_lr": 1e-2, "evals.batches": 8}
     config = digits(fields | {"model.width": 4, "evals.sets.probe": {}}, family="resnet")
@@ -140,6 +141,7 @@ def test_features_that_are_not_trained_keep_their_probe(tmp_path):
     assert losses[0] > losses[1] > losses[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [vectors, digits])
 def test_meshes_agree(tmp_path, make):
     wanted = trained(make(), tmp_path / "one")
@@ -153,6 +155,7 @@ def test_meshes_agree(tmp_path, make):
                 close([one], [other])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["loop", "vmap"])
 def test_packed_is_alone(tmp_path, form):
     """Members with subsets of their own have probes of their own."""

@@ -28,6 +28,7 @@ def test_a_finished_run_ends_with_its_validation_loss(tiny, tmp_path, capsys):
     assert trained != pytest.approx(validation(config, tmp_path), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_so_does_every_member_of_a_group(tiny, tmp_path, capsys):
     configs = [tiny({"seed": seed}) for seed in (0, 1)]
     train_packed(configs, tmp_path)

@@ -84,6 +84,7 @@ def test_gradients_of_microbatches_meet_once_a_step(tiny, fields):
     assert gradient <= sent <= 1.01 * gradient  # beside it: sums of the loss and its like
 
 
+@pytest.mark.slow
 def test_several_steps_a_call_give_the_same_curve(tiny, one_device):
     losses, _ = curve(tiny({"train.steps_per_call": 4}))
     np.testing.assert_allclose(losses, one_device, rtol=1e-6)

@@ -75,7 +75,9 @@ def undisturbed(tiny, tmp_path_factory) -> list[dict[str, object]]:
 
 
 # Room for about one checkpoint and a half, for the first lines, for a part of config.json.
-@pytest.mark.parametrize("free", [400_000, 40_000, 4096])
+@pytest.mark.parametrize(
+    "free", [400_000, *(pytest.param(free, marks=pytest.mark.slow) for free in (40_000, 4096))]
+)
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(free, tiny, disk, undisturbed, capfd):
     config = tiny(SAVES)
     run = RunDirectory.open(config, disk)
@@ -101,6 +103,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(free, tiny, disk, 
     assert lines(run) == undisturbed
 
 
+@pytest.mark.slow
 def test_members_of_a_packed_group_say_it_too(tiny, disk, capfd):
     configs = [tiny(SAVES | {"seed": seed}) for seed in (0, 1)]
     fill(disk, 600_000)

@@ -60,6 +60,7 @@ def watched(tiny, tmp_path_factory):
     return RunDirectory.open(config, workdir), config
 
 
+@pytest.mark.slow
 def test_a_watched_run_is_the_same_run_to_the_bit(watched, tiny, tmp_path):
     run, config = watched
     plain = tiny(DEEP)

@@ -102,6 +102,7 @@ def test_an_average_of_weights_is_of_what_is_trained(tiny):
     }
 
 
+@pytest.mark.slow
 def test_further_leaves_are_trained_whole(tiny):
     config = tiny(LORA | {"transform.also": "final_norm"})
     before = dict(subtree.leaves(jax.device_get(begun(config)[2].params)))
@@ -178,6 +179,7 @@ def test_the_rank_is_of_the_identity_and_none_is_as_if_there_were_no_transform(t
     assert transform.functions(tiny()) is None
 
 
+@pytest.mark.slow
 def test_over_a_mesh_the_curve_is_the_same(tiny):
     fields = DEEP | LORA
     losses, _ = curve(tiny(fields))
@@ -186,6 +188,7 @@ def test_over_a_mesh_the_curve_is_the_same(tiny):
         np.testing.assert_allclose(spread, losses, rtol=1e-5)  # sums in another order
 
 
+@pytest.mark.slow
 def test_a_tuned_run_writes_what_its_tuned_model_says(tiny, tmp_path):
     """Greedily, token by token by the model as it is trained: the base alone writes other text."""
     rate = {"optim.peak_lr": 0.5, "optim.warmup_fraction": 0.0, "train.steps": 6}
