@@ -16,8 +16,12 @@ from scaling.errors import ConfigError
 SETTINGS: dict[str, tuple[str, ...]] = {
     "rows": (),
     "features": ("fit_batches", "ridge"),
+    "generate": ("prompt", "continuation", "copies"),
 }
-_RANGES = {"fit_batches": AT_LEAST_ONE, "ridge": NOT_NEGATIVE}
+_RANGES = {
+    **dict.fromkeys(("fit_batches", "prompt", "continuation"), AT_LEAST_ONE),
+    "ridge": NOT_NEGATIVE,
+}
 
 
 def metrics(config: RunConfig, name: str) -> Mapping[str, Metric]:
@@ -25,13 +29,31 @@ def metrics(config: RunConfig, name: str) -> Mapping[str, Metric]:
     by = config.evals.sets[name].by
     if by == "rows":
         return choices.objective(config.objective).metrics
-    what = f"PROBE_OF_{probed(config).upper()}"
+    what = "MATCHES" if by == "generate" else f"PROBE_OF_{probed(config).upper()}"
     return choices.load(f"scaling.metrics.declared:{what}")
 
 
 def probed(config: RunConfig) -> str:
     """The field of a batch that a linear probe predicts: "label", or else "targets"."""
     return "label" if "label" in choices.kind(config.data).fields else "targets"
+
+
+def filled(config: RunConfig, one: EvalSetConfig) -> EvalSetConfig:
+    """A set of a resolved model and data with the lengths that it leaves open."""
+    window = _window(config)
+    if one.by != "generate" or not window:
+        return one
+    prompt = one.prompt
+    if prompt is None:
+        prompt = window - (one.continuation or max(1, window // 4))
+    continuation = window - prompt if one.continuation is None else one.continuation
+    return dataclasses.replace(one, prompt=prompt, continuation=continuation)
+
+
+def _window(config: RunConfig) -> int:
+    """Tokens of an example; 0: it has none."""
+    shape, _ = choices.kind(config.data).shapes(config.data).get("tokens", ((), ""))
+    return shape[0] if len(shape) == 1 else 0
 
 
 def check(config: RunConfig) -> None:
@@ -48,15 +70,17 @@ def check(config: RunConfig) -> None:
             )
         if one.by == "features":
             _check_features(at, config)
+        if one.by == "generate":
+            _check_generate(at, one, config)
 
 
 def _check_settings(at: str, one: EvalSetConfig) -> None:
     defaults = {f.name: f.default for f in dataclasses.fields(EvalSetConfig)}
     for by, fields in SETTINGS.items():
         for field in fields:
-            value, (holds, must) = getattr(one, field), _RANGES[field]
-            if value is not None and not holds(value):
-                raise ConfigError(f"{at}.{field}={value} must {must}")
+            value = getattr(one, field)
+            if field in _RANGES and value is not None and not _RANGES[field][0](value):
+                raise ConfigError(f"{at}.{field}={value} must {_RANGES[field][1]}")
             if one.by != by and value != defaults[field]:
                 raise ConfigError(
                     f"{at}.{field}={value} changes nothing without {at}.by={by}; give that, or "
@@ -76,4 +100,24 @@ def _check_features(at: str, config: RunConfig) -> None:
         raise ConfigError(
             f"{what} needs a label or targets of each example, not given by data.kind="
             f"{config.data.kind}"
+        )
+
+
+def _check_generate(at: str, one: EvalSetConfig, config: RunConfig) -> None:
+    what = f"{at}.by=generate"
+    if choices.family(config.model).generate is None:
+        raise ConfigError(f"{what}: model.family={config.model.family} does not continue sequences")
+    window = _window(config)
+    if not window or "loss_mask" not in choices.kind(config.data).fields:
+        raise ConfigError(f"{what} needs tokens, not given by data.kind={config.data.kind}")
+    prompt, continuation = one.prompt or 0, one.continuation or 0
+    lengths = f"{at}.prompt={prompt} and {at}.continuation={continuation}"
+    if min(prompt, continuation) < 1 or prompt + continuation > window:
+        raise ConfigError(
+            f"{lengths} must be positive and together not exceed a window of {window} tokens"
+        )
+    if one.copies and ((prompt + continuation) % 2 or prompt <= continuation):
+        raise ConfigError(
+            f"{lengths}: with {at}.copies they are one text twice, so that their sum must be even "
+            "and the prompt the longer of the two"
         )

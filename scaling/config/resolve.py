@@ -64,6 +64,8 @@ def resolve(
         data=data,
         evals=dataclasses.replace(config.evals, sets=sets),
     )
+    sets = {name: passes.filled(config, one) for name, one in sets.items()}
+    config = dataclasses.replace(config, evals=dataclasses.replace(config.evals, sets=sets))
     passes.check(config)
     steps = _resolve_steps(config, facts, size_of)
     lengths: dict[str, Any] = dict.fromkeys(LENGTHS) | {"steps": steps}

@@ -122,10 +122,14 @@ class EvalSetConfig:
     )
     corpus: str | None = None  # content hash; filled by resolve
     # rows: what the objective measures of each example. features: a linear probe, fitted to the
-    # model's features of training examples (`scaling/config/passes.py`)
-    by: Literal["rows", "features"] = added("rows")
+    # model's features of training examples. generate: greedy continuations against the true ones
+    # (`scaling/config/passes.py`)
+    by: Literal["rows", "features", "generate"] = added("rows")
     fit_batches: int = added(16)  # batches of training examples that a probe is fitted to
     ridge: float = added(1e-3)  # penalty of a probe's weights, over the features' mean variance
+    prompt: int | None = added(None)  # tokens that are continued; None: three quarters of a window
+    continuation: int | None = added(None)  # tokens that are generated; None: the other quarter
+    copies: bool = added(False)  # what is continued is half as much text, written twice
 
 
 @dataclass(frozen=True)

@@ -14,3 +14,7 @@ PROBE_OF_TARGETS = {
     "probe_error": Metric("squared error of a linear probe", "targets²", finish=mean),
     "probe_r_squared": Metric("R² of a linear probe", better="higher", finish=r_squared),
 }
+MATCHES = {
+    "exact_match": Metric("exact matches", better="higher", finish=mean),
+    "token_accuracy": Metric("matching tokens", better="higher", finish=mean),
+}

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 from scaling.models.layers import Array, Projection, parameter, truncated_normal
 
+State = tuple[Array, Array]  # hidden state [B, H], and cell, float32 [B, H]
+
 
 class LSTM(nn.Module):
     """A layer of long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of
@@ -31,8 +33,13 @@ class LSTM(nn.Module):
     unroll: int = 1  # steps of time in a turn of the loop
 
     @nn.compact
-    def __call__(self, x_LxBxD: Array, keep_LxB: Array) -> Array:
-        """`keep_LxB`: bool; where it is False the state before the step is zero."""
+    def __call__(self, x_LxBxD: Array, keep_LxB: Array, state: State | None = None) -> Any:
+        """
+        Args:
+          keep_LxB: bool; where it is False the state before the step is zero.
+          state: from `zero_state` or from the call before; the sequence continues it. The result is
+            then (the hidden states, the state behind them).
+        """
         shape, axes = (4, self.width), ("gates", "mlp")
         into = Projection(
             "LBD,DGH->LBGH", (x_LxBxD.shape[-1], *shape), ("embed", *axes), self.dtype, name="input"
@@ -44,7 +51,15 @@ class LSTM(nn.Module):
         z_LxBx4xH = into(x_LxBxD) + bias_4xH[None, None].astype(self.dtype)
         # Along the length it is whole: the loop visits one place after the other.
         z_LxBx4xH = nn.with_logical_constraint(z_LxBx4xH, (None, "batch", None, "act_mlp"))
-        return recurrence(z_LxBx4xH, w_Hx4xH, keep_LxB, self.unroll)
+        if state is None:
+            return recurrence(z_LxBx4xH, w_Hx4xH, keep_LxB, self.unroll)
+        h_LxBxH, (_, _, _, c_LxBxH, _) = _forward(z_LxBx4xH, w_Hx4xH, keep_LxB, self.unroll, state)
+        return h_LxBxH, (h_LxBxH[-1], c_LxBxH[-1])
+
+
+def zero_state(batch: int, width: int, dtype: Any) -> State:
+    """What a sequence begins with."""
+    return jnp.zeros((batch, width), dtype), jnp.zeros((batch, width), jnp.float32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -62,7 +77,9 @@ def recurrence(z_LxBx4xH: Array, w_Hx4xH: Array, keep_LxB: Array, unroll: int = 
     return _forward(z_LxBx4xH, w_Hx4xH, keep_LxB, unroll)[0]
 
 
-def _forward(z_LxBx4xH: Array, w_Hx4xH: Array, keep_LxB: Array, unroll: int) -> Any:
+def _forward(
+    z_LxBx4xH: Array, w_Hx4xH: Array, keep_LxB: Array, unroll: int, start: State | None = None
+) -> Any:
     dtype = z_LxBx4xH.dtype
     w = w_Hx4xH.astype(dtype)
 
@@ -78,7 +95,7 @@ def _forward(z_LxBx4xH: Array, w_Hx4xH: Array, keep_LxB: Array, unroll: int) -> 
         return (h_BxH, c_BxH), (h_BxH, c_BxH, gates_Bx4xH)
 
     batch, hidden = z_LxBx4xH.shape[1], z_LxBx4xH.shape[3]
-    start = jnp.zeros((batch, hidden), dtype), jnp.zeros((batch, hidden), jnp.float32)
+    start = zero_state(batch, hidden, dtype) if start is None else start
     _, (h, c, gates) = jax.lax.scan(step, start, (z_LxBx4xH, keep_LxB), unroll=unroll)
     return h, (w_Hx4xH, keep_LxB, h, c, gates)
 

@@ -20,14 +20,15 @@ from scaling.devices import sharding
 from scaling.metrics.finish import Statistics, finish
 from scaling.objectives.objective import Sum
 from scaling.train.passes import (
-    FITTED,
     Each,
     EvalSet,
+    Program,
     eval_set,
     fetched,
     fitted,
-    function_of,
-    functions,
+    function,
+    matches,
+    program_of,
 )
 from scaling.train.placement import host_rows, place, place_rows
 from scaling.train.state import Layout, Parts
@@ -38,7 +39,7 @@ class Evaluator:
 
     def __init__(self, config: RunConfig, pieces: Parts, plan: Layout):
         self._config, self._plan = config, plan
-        self._functions = functions(pieces, config)
+        self._pieces = pieces
         self._sets = {name: eval_set(config, name) for name in config.evals.sets}
         self._compiled = functools.cache(self._compile)
 
@@ -50,22 +51,22 @@ class Evaluator:
             for name, one in self._sets.items()
         }
 
-    def _compile(self, function: str) -> Callable[..., Any]:
+    def _compile(self, program: Program) -> Callable[..., Any]:
         """`(params, batch, *given)` -> arrays whole on every host."""
         mesh = self._plan.mesh
         whole = sharding.replicated(mesh)
-        given = (whole,) * (function in FITTED)
+        given = (whole,) * program.given
         return jax.jit(
-            self._functions[function],
+            function(self._pieces, self._config, program),
             in_shardings=(self._plan.shardings.params, sharding.batch_sharding(mesh), *given),
             out_shardings=whole,
         )
 
     def _each(
-        self, params: Any, function: str, sets: Mapping[int, Batches], given: Mapping[int, Any]
+        self, params: Any, program: Program, sets: Mapping[int, Batches], given: Mapping[int, Any]
     ) -> Iterator[dict[int, Any]]:
         """See `passes.Each`."""
-        mesh, batches, call = self._plan.mesh, sets[0], self._compiled(function)
+        mesh, batches, call = self._plan.mesh, sets[0], self._compiled(program)
         where, size = sharding.batch_sharding(mesh), batches.batch_size
         rows = host_rows(size, mesh)
         placed = place([given[0]] if given else [], sharding.replicated(mesh))
@@ -81,12 +82,13 @@ def measure(
     configs: Mapping[int, RunConfig], sets: Mapping[int, EvalSet], name: str, each: Each
 ) -> dict[int, dict[str, float]]:
     """Slot -> every number of the evaluation set `name` of its run."""
-    function = function_of(next(iter(configs.values())), name)
+    program = program_of(next(iter(configs.values())), name)
     found: dict[int, list[Any]] = {slot: [] for slot in sets}
     given = fitted(configs, sets, name, each)
-    for of_batch in each(function, {slot: one.batches for slot, one in sets.items()}, given):
-        for slot, statistics in of_batch.items():
-            found[slot].append(statistics)
+    for of_batch in each(program, {slot: one.batches for slot, one in sets.items()}, given):
+        for slot, outputs in of_batch.items():
+            generated = program.name == "continuations"
+            found[slot].append(matches(outputs) if generated else outputs)
     return {
         slot: summarise(
             configs[slot], name, {key: join([g[key] for g in gathered]) for key in gathered[0]}

@@ -30,7 +30,7 @@ from scaling.train.evaluate import measure
 from scaling.train.loop import Outcome, check_shared, unevaluated
 from scaling.train.member import Branches, Member, settle
 from scaling.train.packed_data import GroupData, ahead
-from scaling.train.passes import FITTED, fetched, functions
+from scaling.train.passes import Program, fetched, function
 from scaling.train.placement import place
 from scaling.train.progress import Progress
 from scaling.train.rhythm import due_lines, evaluates, evaluates_start, saves
@@ -174,9 +174,10 @@ class _Group:
 
     def _loop(self, state: TrainState) -> None:
         trials, members = self.trials, self.members
-        self._functions = functions(trials.pieces, trials.config)
-        self._rows_of = functools.cache(
-            lambda name: trials.compile_rows(self._functions[name], int(name in FITTED))
+        self._compiled = functools.cache(
+            lambda program: trials.compile_rows(
+                function(trials.pieces, trials.config, program), program.given
+            )
         )
         self._end_finished(state)
         self._evaluate(
@@ -340,10 +341,10 @@ class _Group:
                 member.recorder.waited(seconds)
 
     def _each(
-        self, params: Any, function: str, sets: Mapping[int, Batches], given: Mapping[int, Any]
+        self, params: Any, program: Program, sets: Mapping[int, Batches], given: Mapping[int, Any]
     ) -> Iterator[dict[int, Any]]:
         """See `passes.Each`."""
-        trials, call = self.trials, self._rows_of(function)
+        trials, call = self.trials, self._compiled(program)
         wanted = np.zeros(trials.slots, bool)
         wanted[list(sets)] = True
         wanted_T, given_T = trials.place_values(wanted), []

@@ -7,26 +7,38 @@ compiles for one run and `packed.py` for many, and the fit on the host between t
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from scaling import data
-from scaling.config import RunConfig, passes
+from scaling.config import RunConfig, amounts, choices, passes
 from scaling.data import Batches
-from scaling.metrics import linear_probe, statistics
+from scaling.metrics import linear_probe, match, statistics
 from scaling.train.state import Parts
 from scaling.train.step import Batch
+from scaling.transforms import transform
 
 # (params, batch, *given) -> arrays; `given` is what was fitted before.
 Function = Callable[..., Any]
-# (name of a function, slot -> batches, slot -> given) -> of each batch, slot -> arrays on the host,
-# of the slots whose batches have not ended. A run alone is slot 0.
-Each = Callable[[str, Mapping[int, Batches], Mapping[int, Any]], Iterator[dict[int, Any]]]
 
-FITTED = ("scores",)  # the functions that are given something
+
+@dataclass(frozen=True)
+class Program:
+    """Which function of a batch is to be computed."""
+
+    name: Literal["rows", "moments", "scores", "continuations"]
+    given: int = 0  # things that were fitted before
+    prompt: int = 0  # tokens
+    continuation: int = 0  # tokens
+    copies: bool = False
+
+
+# (program, slot -> batches, slot -> given) -> of each batch, slot -> arrays on the host, of the
+# slots whose batches have not ended. A run alone is slot 0.
+Each = Callable[[Program, Mapping[int, Batches], Mapping[int, Any]], Iterator[dict[int, Any]]]
 
 
 @dataclass(frozen=True)
@@ -44,24 +56,31 @@ def eval_set(config: RunConfig, name: str) -> EvalSet:
     return EvalSet(data.eval_batches(config, name), fit)
 
 
-def function_of(config: RunConfig, name: str) -> str:
-    """Which of the `functions` gives the statistics of the set `name`."""
-    return {"rows": "rows", "features": "scores"}[config.evals.sets[name].by]
+def program_of(config: RunConfig, name: str) -> Program:
+    """What is computed of the batches of the set `name`."""
+    one = config.evals.sets[name]
+    if one.by == "features":
+        return Program("scores", given=1)
+    if one.by == "generate":
+        lengths = amounts.resolved(one.prompt), amounts.resolved(one.continuation)
+        return Program("continuations", 0, *lengths, one.copies)
+    return Program("rows")
 
 
-def functions(pieces: Parts, config: RunConfig) -> dict[str, Function]:
-    """By name; each is pure. Statistics are {metric: [B, ...]}, as `metrics/finish.py` takes them.
+def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
+    """A pure function. Statistics are {metric: [B, ...]}, as `metrics/finish.py` takes them.
 
     rows: what the objective measures. moments: (sums [N, N], mean [F]) of a whole batch
-    (`statistics.centred_moments`). scores: of the probe whose coefficients are given.
+    (`statistics.centred_moments`). scores: statistics of the probe whose coefficients are given.
+    continuations: what `matches` takes.
     """
+    model, labelled = pieces.model, passes.probed(config) == "label"
 
     def rows(params: Any, batch: Batch) -> Any:
-        return pieces.objective.rows(pieces.model, params, batch)
+        return pieces.objective.rows(model, params, batch)
 
     def features(params: Any, batch: Batch) -> jax.Array:
-        outputs: Any = pieces.model.apply({"params": params}, batch)
-        return outputs["features"].astype(jnp.float32)
+        return model.apply({"params": params}, batch)["features"].astype(jnp.float32)
 
     def moments(params: Any, batch: Batch) -> Any:
         labels: Any = getattr(config.data, "classes", None)
@@ -81,8 +100,51 @@ def functions(pieces: Parts, config: RunConfig) -> dict[str, Function]:
             "probe_r_squared": parts_BxTx4,
         }
 
-    labelled = passes.probed(config) == "label"
-    return {"rows": rows, "moments": moments, "scores": scores}
+    def continuations(params: Any, batch: Batch) -> Any:
+        text_BxS, weight_B = _text(batch, program)
+        prompt_BxP, new = text_BxS[:, : program.prompt], program.continuation
+        generate, key = choices.load(choices.family(config.model).generate), jax.random.key(0)
+        used = transform.used(config, params)
+        found_BxS = generate(config.model, used, prompt_BxP, new, key, temperature=0.0)
+        return {
+            "generated": found_BxS[:, program.prompt :],
+            "wanted": text_BxS[:, program.prompt :],
+            "weight": weight_B,
+        }
+
+    of: dict[str, Function] = {
+        "rows": rows,
+        "moments": moments,
+        "scores": scores,
+        "continuations": continuations,
+    }
+    return of[program.name]
+
+
+def _text(batch: Batch, program: Program) -> tuple[jax.Array, jax.Array]:
+    """Prompt and true continuation int32 [B, S], and a weight [B]: 0 where it is not one document,
+    all of which is there.
+    """
+    length = program.prompt + program.continuation
+    length = length // 2 if program.copies else length
+    text_BxS = batch["tokens"][:, :length]
+    counts_B = (batch["loss_mask"][:, :length] > 0).all(axis=1)
+    if "segment_ids" in batch:
+        counts_B &= (batch["segment_ids"][:, :length] == batch["segment_ids"][:, :1]).all(axis=1)
+    if program.copies:
+        text_BxS = jnp.concatenate([text_BxS, text_BxS], axis=1)
+    return text_BxS, counts_B.astype(jnp.float32)
+
+
+def matches(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The statistics of the continuations of a batch, [B, 2] each."""
+    generated_BxN, wanted_BxN = outputs["generated"], outputs["wanted"]
+    lengths_B = np.full(len(wanted_BxN), wanted_BxN.shape[1])
+    texts = generated_BxN, lengths_B, wanted_BxN, lengths_B, outputs["weight"]
+    return {
+        "exact_match": match.exact_match(*texts),
+        "token_accuracy": match.token_accuracy(*texts),
+    }
 
 
 def fitted(
@@ -94,7 +156,7 @@ def fitted(
     fits = {slot: one.fit for slot, one in sets.items() if one.fit is not None}
     sums: dict[int, Any] = dict.fromkeys(fits, 0.0)
     features = 0
-    for of_batch in each("moments", fits, {}) if fits else ():
+    for of_batch in each(Program("moments"), fits, {}) if fits else ():
         for slot, (centred, mean) in of_batch.items():
             sums[slot] = sums[slot] + linear_probe.uncentred(centred, mean)
             features = len(mean)

@@ -8,7 +8,8 @@ from small_transformer import VOCAB, batch_of, init, logits_of, small, tokens_of
 
 from scaling import families
 from scaling.errors import UserError
-from scaling.families.transformer.generate import generate, sample
+from scaling.families.decoding import sample
+from scaling.families.transformer.generate import generate
 from scaling.families.transformer.network import init_cache
 from scaling.objectives.next_token.cross_entropy import logits
 

@@ -11,9 +11,12 @@ from scaling import data
 from scaling.config import RunConfig, base_config, fingerprint, from_dict, override
 from scaling.devices import meshes
 from scaling.errors import ConfigError
+from scaling.families.lstm.generate import generate
+from scaling.objectives.next_token.cross_entropy import logits
 from scaling.records import RunDirectory
 from scaling.records.tables import columns, table
 from scaling.studies import study
+from scaling.train import passes as passes_lib
 from scaling.train import state as state_lib
 from scaling.train.loop import train
 from scaling.train.packed import train_packed
@@ -179,6 +182,101 @@ def test_stopped_and_continued_is_uninterrupted(tmp_path):
     one = jax.devices()[:1]
     assert train(config, tmp_path / "cut", devices=one, stop=stop, quiet=True).status == "stopped"
     assert trained(config, tmp_path / "cut") == trained(config, tmp_path / "whole")
+
+
+# ---- greedy continuations
+
+CONTINUED = {
+    "evals.sets.seen": {"split": "train", "by": "generate"},
+    "evals.sets.twice": {"by": "generate", "prompt": 9, "continuation": 7, "copies": True},
+    "evals.at_start": True,
+}
+
+
+@pytest.mark.parametrize("family", ["transformer", "lstm"])
+def test_what_is_memorised_is_continued_exactly_and_what_is_unknown_by_chance(
+    tiny, tmp_path, family
+):
+    """Eight windows of sixteen bytes, each met 150 times: twelve bytes say how one goes on."""
+    fields = {"model.family": family, "model.width": 32, "data.unique_tokens": 128}
+    fields |= {"train.steps": 150, "train.log_every": 50, "evals.every": None}
+    config = tiny(CONTINUED | fields | {"optim.peak_lr": 1e-2, "train.steps_per_call": 10})
+    assert (config.evals.sets["seen"].prompt, config.evals.sets["seen"].continuation) == (12, 4)
+    found = trained(config, tmp_path)
+    start, end = of_set(found, "seen")
+    assert (start["step"], start["exact_match"]) == (0, 0.0)
+    assert start["token_accuracy"] <= 0.2  # of 257 tokens; of the words' letters some come often
+    # Two of them begin alike, of which one can be right.
+    begin = data.eval_batches(config, "seen").batch(0)["tokens"][:, :12]
+    known = len({tuple(row) for row in begin.tolist()})
+    assert end["rows"] == 8 > known == 7
+    assert end["exact_match"] == known / 8
+    assert end["token_accuracy"] == 1 - 1 / 32
+    frame = table(tmp_path)
+    assert frame["exact_match/seen"][0] == known / 8
+    assert "loss/seen" not in frame
+
+
+def test_a_continuation_is_compared_within_one_document():
+    tokens, ones = np.arange(1, 9)[None].repeat(3, axis=0), np.ones((3, 8))
+    segments = np.array([[1] * 8, [1] * 5 + [2] * 3, [1] * 7 + [2]])
+    batch = {"tokens": tokens, "loss_mask": ones, "segment_ids": segments}
+    batch["loss_mask"][0, 0] = 0
+    whole = passes_lib.Program("continuations", 0, 4, 3)
+    text, weight = passes_lib._text(batch, whole)
+    np.testing.assert_array_equal(text, tokens[:, :7])
+    assert weight.tolist() == [0, 0, 1]
+    twice = passes_lib.Program("continuations", 0, 5, 3, copies=True)
+    text, weight = passes_lib._text(batch, twice)
+    np.testing.assert_array_equal(text[0], [1, 2, 3, 4, 1, 2, 3, 4])
+    assert weight.tolist() == [0, 1, 1]
+
+
+def test_continuations_on_meshes_and_in_groups(tiny, tmp_path):
+    """Greedy choices turn on no rounding here: every mesh and form gives the same ones."""
+    config = tiny(CONTINUED)
+    wanted = trained(config, tmp_path / "one")
+    for mesh in ({"mesh.fsdp": 2}, {"mesh.tensor": 2}):
+        close(trained(tiny(CONTINUED | mesh), tmp_path / str(mesh), devices=8), wanted)
+    for form in ("loop", "vmap"):
+        configs, workdir = [config, tiny(CONTINUED | {"seed": 1})], tmp_path / form
+        outcomes = train_packed(configs, workdir, devices=jax.devices()[:1], quiet=True, form=form)
+        assert [getattr(o, "status", o) for o in outcomes] == ["done"] * 2
+        close(lines(RunDirectory.open(config, workdir)), wanted)
+
+
+def test_an_lstm_continues_as_its_full_forward_pass_says(tiny):
+    config = tiny({"model.family": "lstm", "model.depth": 2})
+    pieces, mesh = state_lib.parts(config), meshes.make_mesh(config.mesh, jax.devices()[:1])
+    params = state_lib.init(pieces, config, state_lib.layout(pieces, config, mesh)).params
+    prompt = jax.random.randint(jax.random.key(0), (3, 5), 0, 250)
+    tokens = generate(config.model, params, prompt, 6, jax.random.key(0), temperature=0)
+    outputs = pieces.model.apply({"params": params}, {"tokens": tokens})
+    best = logits(outputs)[:, 4:-1].argmax(axis=-1)
+    np.testing.assert_array_equal(tokens[:, 5:], best)
+    np.testing.assert_array_equal(tokens[:, :5], prompt)
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        ({"prompt": 5}, r"more.prompt=5 changes nothing without evals.sets.more.by=generate"),
+        ({"copies": True}, r"more.copies=True changes nothing"),
+        ({"by": "generate", "ridge": 0.1}, r"more.ridge=0.1 changes nothing without .*features"),
+        ({"by": "generate", "prompt": 16}, r"together not exceed a window of 16 tokens"),
+        ({"by": "generate", "prompt": 12, "continuation": 5}, r"not exceed a window of 16"),
+        ({"by": "generate", "prompt": 0}, r"more.prompt=0 must be at least 1"),
+        ({"by": "generate", "prompt": 8, "continuation": 8, "copies": True}, r"one text twice"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(tiny, one, said):
+    with pytest.raises(ConfigError, match=said):
+        tiny({"evals.sets.more": one})
+
+
+def test_vectors_are_not_continued():
+    with pytest.raises(ConfigError, match=r"family=mlp does not continue sequences"):
+        vectors({"evals.sets.more": {"by": "generate"}})
 
 
 # ---- what is written, and what is refused

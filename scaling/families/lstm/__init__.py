@@ -64,6 +64,7 @@ FAMILY = Family(
     size=lambda config, data: size(config),
     remats=("none", "full"),
     stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},
+    generate="scaling.families.lstm.generate:generate",
     causal=True,
     ranges=((("unroll",), AT_LEAST_ONE), (("norm_eps",), POSITIVE)),
 )

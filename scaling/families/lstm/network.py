@@ -16,8 +16,8 @@ from scaling.config.amounts import resolved
 from scaling.families.lstm import LSTMConfig
 from scaling.models.embedding import lookup
 from scaling.models.layers import Array, RMSNorm, parameter, truncated_normal
-from scaling.models.recurrence import LSTM
-from scaling.models.stack import run_stack
+from scaling.models.recurrence import LSTM, State
+from scaling.models.stack import layers_of, run_stack
 
 
 class Block(nn.Module):
@@ -28,10 +28,14 @@ class Block(nn.Module):
     config: LSTMConfig
 
     @nn.compact
-    def __call__(self, x_LxBxD: Array, keep_LxB: Array) -> Array:
+    def __call__(self, x_LxBxD: Array, keep_LxB: Array, state: State | None = None) -> Any:
         c = self.config
         h_LxBxD = RMSNorm(c.norm_eps, c.dtype, name="norm")(x_LxBxD)
-        y_LxBxD = LSTM(c.width, c.forget_bias, c.dtype, c.unroll, name="lstm")(h_LxBxD, keep_LxB)
+        lstm = LSTM(c.width, c.forget_bias, c.dtype, c.unroll, name="lstm")
+        if state is not None:
+            y_LxBxD, state = lstm(h_LxBxD, keep_LxB, state)
+            return x_LxBxD + y_LxBxD, state
+        y_LxBxD = lstm(h_LxBxD, keep_LxB)
         return nn.with_logical_constraint(x_LxBxD + y_LxBxD, (None, "batch", "act_embed"))
 
 
@@ -41,15 +45,18 @@ class Network(nn.Module):
     config: LSTMConfig
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, Array]) -> dict[str, Any]:
+    def __call__(
+        self, batch: Mapping[str, Array], cache: list[State] | None = None
+    ) -> dict[str, Any]:
         """
         Args:
           batch: tokens and segment_ids (document number in the row; left out: a row is one
             document), each int32 [B, L].
+          cache: the state of each layer; the batch, one document a row, continues it.
 
         Returns:
           hidden: behind the final norm, [B, L, D] in the compute dtype; head: output matrix,
-          float32 [V, D].
+          float32 [V, D]; cache: the states behind the batch, if some were given.
         """
         c, shape = self.config, (resolved(self.config.vocab), self.config.width)
         # As the transformer's: the tied head starts with logits of about 1.
@@ -63,17 +70,24 @@ class Network(nn.Module):
         if "segment_ids" in batch:
             segments_LxB = batch["segment_ids"].swapaxes(0, 1)
             keep_LxB = keep_LxB.at[1:].set(segments_LxB[1:] == segments_LxB[:-1])
-        x_LxBxD = run_stack(
-            self,
-            "layers",
-            c.depth,
-            Block,
-            (c,),
-            x_LxBxD,
-            keep_LxB,
-            scan_layers=c.scan_layers,
-            remat=c.remat,
-        )
+        if cache is not None:
+            layers = layers_of(self.variables["params"]["layers"])
+            for i, (params, state) in enumerate(zip(layers, cache, strict=True)):
+                block: Any = Block(c, parent=None)
+                x_LxBxD, state = block.apply({"params": params}, x_LxBxD, keep_LxB, state)
+                cache = [*cache[:i], state, *cache[i + 1 :]]
+        else:
+            x_LxBxD = run_stack(
+                self,
+                "layers",
+                c.depth,
+                Block,
+                (c,),
+                x_LxBxD,
+                keep_LxB,
+                scan_layers=c.scan_layers,
+                remat=c.remat,
+            )
         x_LxBxD = RMSNorm(c.norm_eps, c.dtype, name="final_norm")(x_LxBxD)
         hidden_BxLxD = nn.with_logical_constraint(
             x_LxBxD.swapaxes(0, 1), ("batch", "seq", "act_embed")
@@ -81,4 +95,5 @@ class Network(nn.Module):
         head_VxD = table_VxD
         if not c.tie_embeddings:
             head_VxD = parameter(self, "head", init, shape, ("vocab", "embed"))
-        return {"hidden": hidden_BxLxD, "head": head_VxD}
+        outputs: dict[str, Any] = {"hidden": hidden_BxLxD, "head": head_VxD}
+        return outputs if cache is None else outputs | {"cache": cache}

@@ -11,8 +11,8 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from scaling.errors import UserError
 from scaling.families import build
+from scaling.families.decoding import check, decode
 from scaling.families.transformer.fields import TransformerConfig
 from scaling.families.transformer.network import Params, init_cache
 from scaling.objectives.next_token.cross_entropy import logits
@@ -43,14 +43,7 @@ def generate(
       UserError: an empty prompt, a number of tokens below 1, or a temperature or top_k that makes
         no distribution.
     """
-    if prompt_BxP.shape[1] < 1:
-        raise UserError("generate: the prompt is empty; give at least one token")
-    if max_new < 1:
-        raise UserError(f"generate: max_new={max_new} must be at least 1")
-    if temperature < 0:
-        raise UserError(f"generate: temperature={temperature} must not be negative")
-    if top_k is not None and not 1 <= top_k <= (config.vocab or top_k):
-        raise UserError(f"generate: top_k={top_k} must lie between 1 and {config.vocab} tokens")
+    check(prompt_BxP, max_new, temperature, top_k, config.vocab)
     return _generate(config, params, prompt_BxP, rng, max_new, temperature, top_k)
 
 
@@ -79,25 +72,5 @@ def _generate(
         outputs["hidden"] = outputs["hidden"][:, -1:]
         return logits(outputs)[:, 0], outputs["cache"]
 
-    def step(carry: tuple[Array, dict], rng: Array) -> tuple[tuple[Array, dict], Array]:
-        logits_BxV, cache = carry
-        token_B = sample(logits_BxV, rng, temperature, top_k)
-        return read(token_B[:, None], cache), token_B
-
     cache = init_cache(config, batch_size, prompt_length + max_new)
-    logits_BxV, cache = read(prompt_BxP, cache)
-    # The last token is drawn after the scan: nothing needs to be read after it.
-    keys = jax.random.split(rng, max_new)
-    (logits_BxV, _), tokens_NxB = jax.lax.scan(step, (logits_BxV, cache), keys[:-1])
-    last_B = sample(logits_BxV, keys[-1], temperature, top_k)
-    return jnp.concatenate([prompt_BxP, tokens_NxB.T, last_B[:, None]], axis=1)
-
-
-def sample(logits_BxV: Array, rng: Array, temperature: float, top_k: int | None) -> Array:
-    """One token a row, int32 [B]; see `generate`."""
-    if temperature == 0:
-        return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
-    if top_k is not None:
-        least_Bx1 = jax.lax.top_k(logits_BxV, top_k)[0][:, -1:]
-        logits_BxV = jnp.where(logits_BxV < least_Bx1, -jnp.inf, logits_BxV)
-    return jax.random.categorical(rng, logits_BxV / temperature, axis=-1).astype(jnp.int32)
+    return decode(read, cache, prompt_BxP, max_new, rng, temperature, top_k)
