@@ -43,10 +43,11 @@ def filled(config: RunConfig, one: EvalSetConfig) -> EvalSetConfig:
     window = _window(config)
     if one.by != "generate" or not window:
         return one
-    prompt = one.prompt
+    prompt, continuation = one.prompt, one.continuation
     if prompt is None:
-        prompt = window - (one.continuation or max(1, window // 4))
-    continuation = window - prompt if one.continuation is None else one.continuation
+        prompt = max(1, window - (window // 4 if continuation is None else continuation))
+    if continuation is None:
+        continuation = max(1, window - prompt)
     return dataclasses.replace(one, prompt=prompt, continuation=continuation)
 
 
@@ -112,10 +113,8 @@ def _check_generate(at: str, one: EvalSetConfig, config: RunConfig) -> None:
         raise ConfigError(f"{what} needs tokens, not given by data.kind={config.data.kind}")
     prompt, continuation = one.prompt or 0, one.continuation or 0
     lengths = f"{at}.prompt={prompt} and {at}.continuation={continuation}"
-    if min(prompt, continuation) < 1 or prompt + continuation > window:
-        raise ConfigError(
-            f"{lengths} must be positive and together not exceed a window of {window} tokens"
-        )
+    if prompt + continuation > window:
+        raise ConfigError(f"{lengths} must together not exceed a window of {window} tokens")
     if one.copies and ((prompt + continuation) % 2 or prompt <= continuation):
         raise ConfigError(
             f"{lengths}: with {at}.copies they are one text twice, so that their sum must be even "
