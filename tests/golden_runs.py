@@ -115,6 +115,9 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "a set of the training data": (_LM, {"evals.sets.seen": {"split": "train"}}),
     "a set otherwise": (_TINY, {"evals.sets.docs.split": "validation"}),
     "the start too": (_LM, {"evals.at_start": True}),
+    "continuations": (_LM, {"evals.sets.next": {"by": "generate"}}),
+    "copies": (_LM, {"evals.sets.next": {"by": "generate", "copies": True}}),
+    "short continuations": (_LM, {"evals.sets.next": {"by": "generate", "prompt": 9}}),
     "a probe of labels": (_VISION, {"evals.sets.probe": {"by": "features", "fit_batches": 4}}),
     "another probe": (_VISION, {"evals.sets.probe": {"by": "features", "ridge": 1e-2}}),
     # ---- many at once
