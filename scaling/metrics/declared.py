@@ -15,6 +15,8 @@ PROBE_OF_TARGETS = {
     "probe_r_squared": Metric("R² of a linear probe", better="higher", finish=r_squared),
 }
 MATCHES = {
-    "exact_match": Metric("exact matches", better="higher", finish=mean),
-    "token_accuracy": Metric("matching tokens", better="higher", finish=mean),
+    "exact_match": Metric("share of exact matches", better="higher", finish=mean),
+    "token_accuracy": Metric("share of matching tokens", better="higher", finish=mean),
 }
+# All of them, by name.
+OF_PASSES = PROBE_OF_LABEL | PROBE_OF_TARGETS | MATCHES

@@ -12,6 +12,7 @@ import pandas as pd
 from scaling.config import choices
 from scaling.config.choices import Metric
 from scaling.errors import ConfigError
+from scaling.metrics.declared import OF_PASSES
 
 MAIN = "loss"  # the metric that laws are fitted to
 _SIZES = {
@@ -62,6 +63,14 @@ def main_metric(objective: str | None) -> Metric:
     return metrics_of(objective)[MAIN]
 
 
+def of_pass(column: str) -> tuple[Metric, str] | None:
+    """(metric, evaluation set) of a column of a set that is not evaluated by rows; of others, None:
+    "exact_match/copied".
+    """
+    name, _, of_set = column.partition("/")
+    return (OF_PASSES[name], of_set) if of_set and name in OF_PASSES else None
+
+
 def values_in(frame: pd.DataFrame, column: str) -> list[str]:
     """The distinct words of a column, those of runs that cannot be read left out; [] without it."""
     return sorted({v for v in frame[column] if isinstance(v, str)}) if column in frame else []
@@ -85,7 +94,8 @@ def conventions(frame: pd.DataFrame) -> dict[str, str]:
     units, objectives = values_in(frame, "unit"), values_in(frame, "objective")
     found = _metrics({name: metrics_of(name) for name in objectives} or {"": metrics_of(None)})
     judged = {name: text for name, text in _JUDGED.items() if name in frame}
-    return found | _params(units) | _SIZES | _amounts(units) | _RUNS | judged
+    passes = {column: _of_set(*of) for column in frame if (of := of_pass(column))}
+    return found | _params(units) | _SIZES | _amounts(units) | _RUNS | passes | judged
 
 
 def _metrics(objectives: Mapping[str, Mapping[str, Metric]]) -> dict[str, str]:
@@ -112,6 +122,11 @@ def _sentence(column: str, metric: Metric) -> str:
     parts = [*label, *unit, main if column == MAIN else "of the same evaluation"]
     text = metric.meaning or ", ".join(parts)
     return text + ("; higher is better" if metric.better == "higher" else "")
+
+
+def _of_set(metric: Metric, name: str) -> str:
+    higher = "; higher is better" if metric.better == "higher" else ""
+    return f"{metric.label}, of the evaluation set {name} after the last step{higher}"
 
 
 def _params(units: Sequence[str]) -> dict[str, str]:

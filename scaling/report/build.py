@@ -35,7 +35,7 @@ from scaling.report.optimum import RateFinding, find_rates
 from scaling.report.page import Page, render
 from scaling.report.parts import Part, divided
 from scaling.report.rate_figures import law_figure, valleys_figure
-from scaling.report.sets import gap_figure, sets_figure
+from scaling.report.sets import gap_figure, pass_figures, sets_figure
 from scaling.report.training import curves_figure
 from scaling.report.watch import write_page
 from scaling.report.words import words_of
@@ -214,6 +214,7 @@ def _draw(
         curves_figure(lines, frame, x),
         sets_figure(frame, x, log_x, by),
         gap_figure(frame, x, log_x, by),
+        *pass_figures(frame, x, log_x, by),
     ):
         if figure is not None:
             yield figure

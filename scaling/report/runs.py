@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from scaling.config import LENGTHS
-from scaling.records.conventions import MAIN
+from scaling.records.conventions import MAIN, of_pass
 from scaling.report.axes import SEEDS, done, groups_in, repeated
 from scaling.report.words import Words, measured, words_of
 from scaling.units import duration, human, labels
@@ -37,7 +37,7 @@ def columns(frame: pd.DataFrame) -> list[tuple[str, str]]:
     names += ["epochs"] if len(repeated(frame)) else []
     metrics = [c for c in words.metrics if c in frame and (c == MAIN or _any(frame[c]))]
     names += ["flops", *metrics, "train_loss"]
-    names += [c for c in frame if c.startswith("loss/")]
+    names += [c for c in frame if c.startswith("loss/") or of_pass(c)]
     shown = {"model.width", "model.depth", "train.steps", *SEEDS}
     own = [c for c in frame if "." in c and "/" not in c and c not in shown]
     names += [c for c in own if not c.startswith("data.unique_")]
@@ -51,6 +51,8 @@ def _head(column: str, words: Words) -> str:
         return measured(words.metrics[column])
     if column == "train_loss":
         return f"train {words.main.label}"
+    if of := of_pass(column):
+        return f"{measured(of[0])} ({of[1]})"
     plain = {words.amount: words.amount, words.unique: f"unique {words.amount}"}
     return plain.get(column) or _TITLES.get(column, column.removeprefix("loss/"))
 
@@ -90,7 +92,7 @@ def _entry(name: str, row: Mapping[Any, Any], words: Words) -> Entry:
     if name in words.counts:
         return Entry(human(value), repr(value))
     metric, _, of_set = name.partition("/")
-    if metric in words.metrics or name == "train_loss":
+    if metric in words.metrics or name == "train_loss" or of_pass(name):
         error = row.get(f"{metric}_se/{of_set}".rstrip("/"))
         known = error is not None and not pd.isna(error)
         return Entry(f"{value:.4f} ± {error:.4f}" if known else f"{value:.4f}", repr(value))

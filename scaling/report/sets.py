@@ -3,13 +3,14 @@
 Takes the table of runs; gives `Drawn`s, as `figures.py` does. Called by `build.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
+from scaling.records.conventions import of_pass
 from scaling.report import style
 from scaling.report.axes import Curve, curves_of, done, means, varies
 from scaling.report.figures import Drawn
@@ -79,6 +80,28 @@ def _sets(frame: pd.DataFrame, x: str) -> dict[str, str]:
     train = {evaluated[0]: TRAIN_SET} if evaluated else {"train_loss": TRAIN_BATCHES}
     rest = {c: c.removeprefix("loss/") for c in further if c not in train}
     return {"loss": "validation", **train, **rest} if further and varies(frame, x) else {}
+
+
+def pass_figures(
+    frame: pd.DataFrame, x: str, log_x: bool = True, by: Sequence[str] = ()
+) -> Iterator[Drawn]:
+    """What evaluation sets measure that are not evaluated by rows (`scaling/config/passes.py`): a
+    figure a metric, as `sets_figure`.
+    """
+    found = {column: of for column in frame if (of := of_pass(column))} if varies(frame, x) else {}
+    for metric in dict.fromkeys(column.partition("/")[0] for column in found):
+        names = {c: of[1] for c, of in found.items() if c.startswith(f"{metric}/")}
+        known = found[next(iter(names))][0]
+        with style.styled():
+            figure, (axes,) = style.new_figure()
+            drawn = _draw_sets(axes, curves_of(frame, x, by), x, names, log_x)
+            drawn = drawn.rename(columns={"loss": metric})
+            axes.set_ylabel(measured(known))
+            style.legend_below(figure, axes)
+            style.finish(figure)
+        title = f"{known.label[:1].upper()}{known.label[1:]}"
+        caption = f"Final {known.label} on the sets that measure it, mean over seeds."
+        yield Drawn(metric, title, caption, figure, drawn)
 
 
 def _draw_sets(

@@ -12,10 +12,12 @@ from scaling import laws
 from scaling.config import override
 from scaling.errors import UserError
 from scaling.records import find_runs
+from scaling.records.conventions import conventions
 from scaling.records.tables import curves, table
 from scaling.report import figures, style
 from scaling.report.axes import check_axis, curves_of, figure_axes, group_of, main_axis
-from scaling.report.sets import gap_figure, sets_figure
+from scaling.report.runs import columns
+from scaling.report.sets import gap_figure, pass_figures, sets_figure
 from scaling.report.training import curves_figure
 
 from .conftest import record
@@ -161,6 +163,22 @@ def test_training_curves_are_coloured_by_size_and_named_once(width_study, frame)
     assert len(colours) == 5
     assert drawn.data["run"].nunique() == 15
     assert axes.get_xlabel() == "training tokens seen"
+
+
+def test_what_other_passes_measure_is_drawn_and_shown_under_its_name(frame):
+    assert not list(pass_figures(frame, "params"))
+    shares = np.linspace(0, 1, len(frame))
+    more = {"exact_match/copied": shares, "exact_match/next": shares / 2}
+    (drawn,) = pass_figures(frame.assign(**more), "params")
+    assert drawn.name == "exact_match"
+    assert set(drawn.data["set"]) == {"copied", "next"}
+    of = {name: rows.sort_values("params") for name, rows in drawn.data.groupby("set")}
+    np.testing.assert_allclose(of["copied"]["exact_match"], 2 * of["next"]["exact_match"].values)
+    heads = dict(columns(frame.assign(**more)))
+    assert heads["exact_match/copied"] == "share of exact matches (copied)"
+    text = conventions(frame.assign(**more))["exact_match/next"]
+    assert text.startswith("share of exact matches, of the evaluation set next")
+    assert "higher is better" in text
 
 
 def test_the_gap_is_that_to_the_training_set(frame):

@@ -232,6 +232,7 @@ def test_a_continuation_is_compared_within_one_document():
     assert weight.tolist() == [0, 1, 1]
 
 
+@pytest.mark.slow
 def test_continuations_on_meshes_and_in_groups(tiny, tmp_path):
     """Greedy choices turn on no rounding here: every mesh and form gives the same ones."""
     fields = {"evals.sets.twice": CONTINUED["evals.sets.twice"], "evals.every": None}
