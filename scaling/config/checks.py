@@ -24,6 +24,8 @@ from scaling.config.choices import (
 from scaling.config.run import MeshConfig, RunConfig, flat
 from scaling.errors import ConfigError
 
+DEEP = ("depth_mup", "completep")  # parametrizations that follow the depth too
+
 _MESH_AXES = tuple(axis.name for axis in dataclasses.fields(MeshConfig))
 _RHYTHM = (
     *("steps_per_call", "log_every", "checkpoint_every", "keep_checkpoints", "profile_steps"),
@@ -40,6 +42,7 @@ _RANGES: tuple[tuple[str, Range], ...] = (
     ("optim", (("b1", "b2", "ema_decay"), DECAY)),
     ("optim", (("eps",), POSITIVE)),
     ("optim", (("clip_norm",), POSITIVE_OR_OFF)),
+    ("optim", (("base_width", "base_depth"), AT_LEAST_ONE)),
     ("mesh", (_MESH_AXES, AT_LEAST_ONE)),
     ("distributed", (("timeout",), AT_LEAST_ONE)),
     ("train", (("batch_size", "microbatches", *_RHYTHM), AT_LEAST_ONE)),
@@ -52,11 +55,21 @@ _RANGES: tuple[tuple[str, Range], ...] = (
 # Fields that nothing reads unless others have certain values, whether they have, and which those
 # are. Away from its default such a field would give one run two names, and change nothing.
 _READ_WITH: tuple[Idle, ...] = (
-    (("optim.b2",), lambda c: c.optim.name != "sgd", "optim.name=adamw, adafactor or lion"),
+    (("optim.b2",), lambda c: c.optim.name != "sgd", "optim.name=adamw, adafactor, lion or muon"),
     (
         ("optim.eps",),
-        lambda c: c.optim.name in ("adamw", "adafactor"),
-        "optim.name=adamw or adafactor",
+        lambda c: c.optim.name in ("adamw", "adafactor", "muon"),
+        "optim.name=adamw, adafactor or muon",
+    ),
+    (
+        ("optim.base_width",),
+        lambda c: c.optim.parametrization != "standard",
+        "optim.parametrization=mup, depth_mup or completep",
+    ),
+    (
+        ("optim.base_depth",),
+        lambda c: c.optim.parametrization in DEEP,
+        "optim.parametrization=depth_mup or completep",
     ),
     (("optim.decay_fraction",), lambda c: c.optim.schedule == "wsd", "optim.schedule=wsd"),
     (
@@ -94,6 +107,42 @@ def check_pairs(config: RunConfig) -> None:
             f"train.microbatches={config.train.microbatches}: {loss} compares the rows of a whole "
             "batch with each other; leave it at 1"
         )
+
+
+def check_parametrization(config: RunConfig) -> None:
+    """Raises ConfigError where the model's parameters cannot be scaled as is asked for."""
+    optim, model = config.optim, config.model
+    given = f"optim.parametrization={optim.parametrization}"
+    if optim.parametrization == "standard":
+        return
+    if optim.base_width is None:
+        raise ConfigError(
+            f"{given} needs optim.base_width, the model.width at which optim's numbers were tuned"
+        )
+    roles = choices.family(model).roles(model)
+    if optim.parametrization in DEEP and not roles.branches:
+        raise ConfigError(
+            f"{given} scales residual branches, and model.family={model.family} has none that end "
+            "in a parameter; give optim.parametrization=mup, which follows the width alone"
+        )
+    if optim.parametrization in DEEP and optim.base_depth is None:
+        raise ConfigError(
+            f"{given} needs optim.base_depth, the model.depth at which optim's numbers were tuned"
+        )
+    if not choices.transform(config.transform).stored_as_used:
+        raise ConfigError(
+            f"{given} scales parameters as they are used, and transform.name="
+            f"{config.transform.name} stores others; leave either at its default"
+        )
+    if config.begins.run is not None:
+        raise ConfigError(
+            f"{given} stores parameters in another scale than begins.run gives them; train the run "
+            "with optim.parametrization=standard"
+        )
+    try:
+        choices.family(model).scaled(model, optim.base_width, model.depth)
+    except ConfigError as error:
+        raise ConfigError(f"optim.base_width={optim.base_width}: no base model: {error}") from error
 
 
 def check_ranges(config: RunConfig) -> None:

@@ -250,6 +250,23 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Roles:
+    """What the logical axes of a family's parameters do not say of them (`optim/roles.py`).
+
+    Each is patterns of paths (`optim.subtree.matches`): names, several in a row, * for any
+    characters.
+    """
+
+    outputs: tuple[str, ...] = ()  # tables [vocabulary, width] that make the output, not the input
+    # Gains in front of an output matrix that is the input's table too: the output's factor is here
+    tied: tuple[str, ...] = ()
+    attention: tuple[str, ...] = ()  # what the attention logits are linear in
+    blocks: tuple[str, ...] = ()  # all of the residual blocks, as many as `depth` says
+    branches: tuple[str, ...] = ()  # of those, what the sum that a branch adds is linear in
+    branch_init: float = 0.0  # initial std of `branches` ~ depth ^ this
+
+
+@dataclass(frozen=True)
 class Family:
     """A family of models."""
 
@@ -267,6 +284,9 @@ class Family:
     }
     width_step: Callable[[Any], int] = lambda config: 8  # the widths that ladders try are multiples
     rule: "Rule | None" = None  # of thumb, for plans without a recipe
+    # (config) -> roles of parameters beyond their axes. Raises ConfigError for a model whose
+    # parameters no parametrization can scale
+    roles: Callable[[Any], Roles] = lambda config: Roles()
     # (config) -> the sizes of `Facts` that the config states by itself, so that it can be planned
     # without data; None: it does not
     stated: Callable[[Any], Mapping[str, int] | None] = lambda config: None
@@ -346,6 +366,7 @@ class Transform:
     # (config) -> `transforms.transform.Functions`. None: stored as they are used, all trained
     functions: Lazy | None
     label: Callable[[Any], str]  # (config) -> what was trained, in a word or two: "whole"
+    stored_as_used: bool = True  # the parameters, but for which of them are trained
     ranges: tuple[Range, ...] = ()
     idle: tuple[Idle, ...] = ()
 

@@ -11,7 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from scaling.config import amounts, choices, passes
-from scaling.config.checks import check_idle, check_pairs, check_ranges
+from scaling.config.checks import (
+    check_idle,
+    check_pairs,
+    check_parametrization,
+    check_ranges,
+)
 from scaling.config.choices import DataConfig, Facts, Size
 from scaling.config.identity import is_fingerprint
 from scaling.config.run import LENGTHS, EvalSetConfig, OptimConfig, RunConfig, from_dict, to_dict
@@ -39,6 +44,7 @@ def resolve(
     check_pairs(config)
     check_ranges(config)
     check_idle(config)
+    check_parametrization(config)
     if config.begins.run is not None and not is_fingerprint(config.begins.run):
         raise ConfigError(
             f"begins.run={config.begins.run} is no run's fingerprint (12 hex digits) and no run "

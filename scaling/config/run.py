@@ -24,7 +24,7 @@ from scaling.errors import ConfigError, nearest
 class OptimConfig:
     """The optimizer and its schedule (`scaling/optim/optimizer.py`)."""
 
-    name: Literal["adamw", "adafactor", "lion", "sgd"] = "adamw"
+    name: Literal["adamw", "adafactor", "lion", "sgd", "muon"] = "adamw"
     peak_lr: float = traced(3e-3)  # learning rate after warm-up
     schedule: Literal["cosine", "wsd", "linear", "rsqrt", "constant"] = "cosine"
     warmup_fraction: float | None = 0.05  # share of the steps; give this or warmup_steps
@@ -35,7 +35,7 @@ class OptimConfig:
     final_lr_fraction: float = traced(0.1)  # last learning rate / peak (cosine, linear, wsd)
     b1: float = traced(
         0.9
-    )  # first-moment decay; sgd: of its momentum; lion: share of the momentum in an update
+    )  # first-moment decay; sgd, muon: of the momentum; lion: share of the momentum in an update
     b2: float = traced(0.95)  # second-moment decay; lion: of its momentum; not of sgd
     eps: float = traced(1e-8)  # added to the root of the second moment
     weight_decay: float = traced(0.1)  # on matrices and embeddings; norms are never decayed
@@ -47,6 +47,13 @@ class OptimConfig:
         None, common=0.5, off=None
     )  # of an average of the weights, which is then what is evaluated; None: off
     offload: bool = execution(False)  # the moments lie in host memory between updates
+    parametrization: Literal["standard", "mup", "depth_mup", "completep"] = added(
+        "standard"
+    )  # how initial scales, rates and factors follow width and depth (`optim/parametrization.py`)
+    base_width: int | None = added(
+        None
+    )  # model.width at which all are as in standard, and for which the numbers above hold
+    base_depth: int | None = added(None)  # likewise model.depth, of depth_mup and completep
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def part_of(scope: str) -> str:
 def optimizer_ledger(config: RunConfig) -> Ledger:
     """Counts of the optimizer's update, clipping included: some twenty FLOPs a parameter."""
     players, params = choices.objective(config.objective).players, params_shapes(config)
-    optimizer = optim.build(config.optim, players)
+    optimizer = optim.build(config.optim, players, transform.parametrization(config))
     hparams = optim.hparams_shapes(config)
     trained = transform.trained(config)(params)
     state = jax.eval_shape(optimizer.init, trained)

@@ -59,6 +59,11 @@ ACTIVATION_RULES: Rules = (
 WHOLE_IF_INDIVISIBLE = ("vocab", "inputs", "outputs")
 # Axes of tables that are looked up: their parameters do not compute.
 LOOKED_UP = ("vocab",)
+# Axes whose size does not follow the model's width: the data's, and those of a kernel or a gate.
+FINITE = (
+    *("vocab", "inputs", "outputs", "router", "gates", "lora_rank"),
+    *("kernel_height", "kernel_width", "kernel_inputs"),
+)
 # The config field behind a logical axis, for error messages.
 _FIELDS = {
     "embed": "model.width",

@@ -53,6 +53,16 @@ def norm_group(model: Any) -> int:
     return int(model.group or nearest(divisors(model.width), 16))
 
 
+def scaled_in_groups(model: Any, width: int, depth: int) -> dict[str, Any]:
+    """`Family.scaled` of a model with GroupNorm: a group that does not divide the new width gives
+    way to one that does.
+    """
+    fields = {"model.width": width, "model.depth": depth}
+    if model.group is not None and width % model.group:
+        fields["model.group"] = nearest(divisors(width), model.group)
+    return fields
+
+
 def divisors(number: int) -> list[int]:
     """Ascending."""
     return [n for n in range(1, number + 1) if number % n == 0]

@@ -15,13 +15,12 @@ import optax
 
 from scaling.config import OptimConfig
 from scaling.optim import subtree
+from scaling.optim.muon import muon
+from scaling.optim.parametrization import Parametrization
+from scaling.optim.roles import decays
 from scaling.optim.schedules import Hparams, schedule
 
 Info = dict[str, jax.Array]
-
-# Leaves that are never decayed. The rule goes by name, not by rank: under scanned layers a norm
-# scale has the shape [layers, embed], and must be treated as its unrolled twin [embed] is.
-NOT_DECAYED = ("scale", "bias")
 
 
 def _adamw(h: Hparams) -> optax.GradientTransformation:
@@ -52,6 +51,7 @@ def _sgd(h: Hparams) -> optax.GradientTransformation:
 
 
 OPTIMIZERS = {"adamw": _adamw, "adafactor": _adafactor, "lion": _lion, "sgd": _sgd}
+BY_ROLE = {"muon": muon}  # those that must know what each parameter is
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,27 @@ class Optimizer:
 
         p <- p - lr * (u + weight_decay * p)               decay tied to the learning rate
         p <- p - lr * u - (lr / peak_lr) * weight_decay * p   independent of its height
+
+    Of a parametrization every leaf has a multiplier of its step lr * u, not of its decay.
     """
 
-    name: str  # key of OPTIMIZERS
+    name: str  # key of OPTIMIZERS, or of BY_ROLE
     schedule: str  # see `schedule`
     clip: bool  # clip by hparams["clip_norm"]
     independent_weight_decay: bool
     offload: bool = False  # between updates the moments lie in the host's memory
+    parametrization: Parametrization | None = None  # None: every multiplier is 1
 
     def _transform(self, h: Hparams) -> optax.GradientTransformation:
-        clip = [optax.clip_by_global_norm(h["clip_norm"])] if self.clip else []
-        return optax.chain(*clip, OPTIMIZERS[self.name](h))
+        before = [optax.clip_by_global_norm(h["clip_norm"])] if self.clip else []
+        found = self.parametrization
+        if found is not None and found.varies("epsilon"):
+            before.append(optax.stateless(lambda grads, _: found.applied("epsilon", grads, -1)))
+        if self.name in BY_ROLE:
+            if found is None:
+                raise ValueError(f"{self.name} needs the roles of the parameters")
+            return optax.chain(*before, BY_ROLE[self.name](h, found.by_path))
+        return optax.chain(*before, OPTIMIZERS[self.name](h))
 
     def init(self, params: Any) -> optax.OptState:
         """Plain optax state; moments have the structure (and the boxes, if any) of `params`."""
@@ -98,6 +108,8 @@ class Optimizer:
             opt_state = on_device(opt_state)
         trained = subtree.like(params, grads)
         directions, opt_state = self._transform(hparams).update(grads, opt_state, trained)
+        if self.parametrization is not None:
+            directions = self.parametrization.applied("rate", directions)
 
         def change(path: tuple[Any, ...], u: jax.Array, p: jax.Array) -> jax.Array:
             u = -lr * u
@@ -135,7 +147,7 @@ def on_host(opt_state: optax.OptState) -> optax.OptState:
     return _moved(opt_state, jax.memory.Space.Host)
 
 
-def build(config: OptimConfig) -> Optimizer:
+def build(config: OptimConfig, parametrization: Parametrization | None = None) -> Optimizer:
     """The optimizer that the structural fields of `config` describe, of all parameters."""
     return Optimizer(
         name=config.name,
@@ -143,13 +155,8 @@ def build(config: OptimConfig) -> Optimizer:
         clip=config.clip_norm is not None,
         independent_weight_decay=config.independent_weight_decay,
         offload=config.offload,
+        parametrization=parametrization,
     )
-
-
-def decays(path: tuple[Any, ...]) -> bool:
-    """Whether weight decay applies to the leaf at a tree path: matrices and embeddings, by name."""
-    names = [str(entry.key) for entry in path if hasattr(entry, "key")]  # without boxes' fields
-    return not names or names[-1] not in NOT_DECAYED
 
 
 def ema_update(ema: Any, params: Any, hparams: Hparams) -> Any:

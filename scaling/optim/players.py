@@ -19,6 +19,7 @@ from scaling.config.choices import Player
 from scaling.errors import ConfigError
 from scaling.optim import optimizer
 from scaling.optim.optimizer import Info, Optimizer
+from scaling.optim.parametrization import Parametrization
 from scaling.optim.schedules import Hparams, learning_rate
 
 
@@ -78,11 +79,15 @@ class Optimizers:
         return new, states, info
 
 
-def build(config: OptimConfig, players: Sequence[Player] = ()) -> Optimizer | Optimizers:
+def build(
+    config: OptimConfig,
+    players: Sequence[Player] = (),
+    parametrization: Parametrization | None = None,
+) -> Optimizer | Optimizers:
     """The optimizer that the structural fields of `config` describe: one, or one a player."""
     if not players:
-        return optimizer.build(config)
-    one = optimizer.build(dataclasses.replace(config, offload=False))
+        return optimizer.build(config, parametrization)
+    one = optimizer.build(dataclasses.replace(config, offload=False), parametrization)
     return Optimizers(one, tuple(players), config.offload)
 
 

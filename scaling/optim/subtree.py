@@ -5,7 +5,8 @@ puts it back into the whole. Plain functions of nested dicts with string keys; a
 no dict, flax's boxes among them.
 """
 
-from collections.abc import Callable, Iterator
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 
@@ -18,6 +19,13 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(tree[name], f"{path}/{name}" if path else name)
 
 
+def matches(path: str, wanted: Sequence[str]) -> bool:
+    """Whether a path is meant by one of the patterns: each is a name in it, or several in a row,
+    with * for any characters: "query" and "attention/q*" both mean "blocks/attention/query/w".
+    """
+    return any(fnmatch.fnmatchcase(f"/{path}/", f"*/{one}/*") for one in wanted)
+
+
 def nested(found: dict[str, Any]) -> Any:
     """The tree of these leaves, by path."""
     tree: dict[str, Any] = {}
@@ -28,6 +36,11 @@ def nested(found: dict[str, Any]) -> Any:
             at = at.setdefault(group, {})
         at[name] = leaf
     return tree
+
+
+def name(path: tuple[Any, ...]) -> str:
+    """ "blocks/norm/scale" of a leaf's path in `jax.tree_util`, without the fields of boxes."""
+    return "/".join(str(entry.key) for entry in path if hasattr(entry, "key"))
 
 
 def where(tree: Any, keep: Callable[[str], bool]) -> Any:

@@ -123,7 +123,7 @@ def _matching(config: RunConfig, params: Any, theirs: Any, found: RunDirectory) 
     ours = dict(subtree.leaves(jax.eval_shape(lambda p: transform.used(config, p), params)))
     there = dict(subtree.leaves(theirs))
     new = transform.check_patterns("begins.new", config.begins.new, list(ours))
-    wanted = {path: leaf for path, leaf in ours.items() if not transform.matches(path, new)}
+    wanted = {path: leaf for path, leaf in ours.items() if not subtree.matches(path, new)}
     missing = [path for path in wanted if path not in there]
     other = [
         f"{path} is {there[path].shape} there and {leaf.shape} here"

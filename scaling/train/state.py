@@ -49,15 +49,18 @@ class Parts:
     optimizer: optim.Optimizer | optim.Optimizers
     # (parameters, or gradients of them) -> the part of them that is trained
     trained: Callable[[Any], Any] = lambda params: params
+    parametrization: optim.Parametrization | None = None  # of the parameters as stored
 
 
 def parts(config: RunConfig) -> Parts:
     """Model, objective and optimizer of a resolved run; no arrays yet."""
+    scale = transform.parametrization(config)
     return Parts(
         model=transform.build(config),
         objective=objective_lib.build(config.objective),
-        optimizer=optim.build(config.optim, choices.objective(config.objective).players),
+        optimizer=optim.build(config.optim, choices.objective(config.objective).players, scale),
         trained=transform.trained(config),
+        parametrization=scale,
     )
 
 
@@ -80,6 +83,8 @@ def create(
         lambda path, p: p * scale if optim.decays(path) else p,
         params,
     )
+    if pieces.parametrization is not None:
+        params = pieces.parametrization.applied("init", params)
     trained = pieces.trained(params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

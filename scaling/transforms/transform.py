@@ -5,7 +5,8 @@ in training and evaluation, packed or alone, in debugging and in the counts of c
 transform that is the flax module itself, and nothing of this is in its program.
 """
 
-import fnmatch
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,9 +14,12 @@ from typing import Any, Protocol
 import jax
 
 from scaling import families
-from scaling.config import RunConfig, choices
+from scaling.config import RunConfig, choices, override
+from scaling.config.amounts import resolved
+from scaling.config.choices import ModelConfig, TransformConfig
 from scaling.errors import ConfigError, nearest
-from scaling.optim import subtree
+from scaling.optim import BY_ROLE, Parametrization, parametrize, roles, subtree
+from scaling.optim.subtree import matches
 
 
 class Model(Protocol):
@@ -58,14 +62,28 @@ class Transformed:
 
 
 def functions(config: RunConfig) -> Functions | None:
-    """Those of a run; None: it has no transform."""
-    lazy = choices.transform(config.transform).functions
-    return None if lazy is None else choices.load(lazy)(config.transform)
+    """Those of a run, with its parametrization's factors; None: it has neither."""
+    found, scale = _own(config.transform), parametrization(config)
+    if scale is None or not scale.varies("forward"):
+        return found
+    one = found or Functions(lambda params, key: params, lambda stored: stored, lambda path: True)
+    return dataclasses.replace(
+        one, apply=lambda stored: one.apply(scale.applied("forward", stored))
+    )
+
+
+def _own(config: TransformConfig) -> Functions | None:
+    lazy = choices.transform(config).functions
+    return None if lazy is None else choices.load(lazy)(config)
 
 
 def build(config: RunConfig) -> Model:
     """The model of a resolved run, which takes the parameters as they are stored."""
-    module, found = families.build(config.model), functions(config)
+    return _applied(config.model, functions(config))
+
+
+def _applied(model: ModelConfig, found: Functions | None) -> Model:
+    module = families.build(model)
     return module if found is None else Transformed(module, found)
 
 
@@ -85,19 +103,62 @@ def used(config: RunConfig, params: Any) -> Any:
     return params if found is None else found.apply(params)
 
 
+# ---- what its parameters are
+
+
+def parametrization(config: RunConfig) -> Parametrization | None:
+    """Of the parameters of a resolved run as they are stored; None: nobody asks for it.
+
+    Raises ConfigError where there is no model of the base's shape.
+    """
+    optim = config.optim
+    model: Any = config.model
+    rest: tuple[Any, Any] = config.data, config.transform
+    if optim.parametrization == "standard":
+        if optim.name not in BY_ROLE:
+            return None
+        stored = _leaves(model, *rest)
+        return parametrize(optim, stored, stored)
+    family, width = choices.family(model), resolved(optim.base_width)
+    base: Any = model
+    if width != model.width:
+        base = override(config, family.scaled(model, width, model.depth)).model
+    return parametrize(
+        optim,
+        _leaves(model, *rest),
+        _leaves(base, *rest),
+        width=model.width / width,
+        depth=model.depth / (optim.base_depth or model.depth),
+        branch_init=family.roles(model).branch_init,
+    )
+
+
+@functools.lru_cache(maxsize=64)  # traced once for all that ask of one model
+def _leaves(model: Any, data: Any, transform: Any) -> dict[str, roles.Leaf]:
+    """The leaves as stored of a resolved model, on resolved data."""
+    shapes = choices.kind(data).shapes(data)
+    row = {
+        name: jax.ShapeDtypeStruct((1, *shape), dtype) for name, (shape, dtype) in shapes.items()
+    }
+    built = _applied(model, _own(transform))
+    boxed = jax.eval_shape(lambda batch: built.init(jax.random.key(0), batch), row)["params"]
+    return roles.leaves(boxed, _roles(model))
+
+
+def _roles(model: ModelConfig) -> choices.Roles:
+    """Those that the family says; none where it has none to give."""
+    try:
+        return choices.family(model).roles(model)
+    except ConfigError:
+        return choices.Roles()
+
+
 # ---- which leaves a field means
 
 
 def patterns(text: str | None) -> list[str]:
     """Those of a field: "query, blocks/mlp"."""
     return [one.strip() for one in (text or "").split(",") if one.strip()]
-
-
-def matches(path: str, wanted: Sequence[str]) -> bool:
-    """Whether a path is meant by one of the patterns: each is a name in it, or several in a row,
-    with * for any characters: "query" and "attention/q*" both mean "blocks/attention/query/w".
-    """
-    return any(fnmatch.fnmatchcase(f"/{path}/", f"*/{one}/*") for one in wanted)
 
 
 def check_patterns(field: str, text: str | None, paths: Sequence[str]) -> list[str]:

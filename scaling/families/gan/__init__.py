@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Facts, Family
+from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Facts, Family, Roles
 from scaling.config.marks import execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data
@@ -76,12 +76,24 @@ def _resolve(config: GANConfig, facts: Facts) -> GANConfig:
     return dataclasses.replace(config, **known, halvings=halvings, group=group)
 
 
+def _roles(config: GANConfig) -> Roles:
+    """Raises ConfigError for kernels whose scale is divided out again."""
+    if config.spectral is not None:
+        raise ConfigError(
+            f"model.spectral={config.spectral} divides kernels by their largest singular value, so "
+            "that no factor of theirs counts; leave it unset, or optim.parametrization at standard"
+        )
+    return Roles(blocks=("stage*",), branches=("conv1",))
+
+
 FAMILY = Family(
     config=GANConfig,
     module="scaling.families.gan.network:Network",
     reads=frozenset({"image"}),
     gives=frozenset({"sample", "score", "features"}),
     resolve=_resolve,
+    scaled=from_data.scaled_in_groups,
+    roles=_roles,
     remats=("none", "full"),
     ranges=(
         (("latent", "spectral", "group", "height", "image_width", "channels"), AT_LEAST_ONE),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Facts, Family, Size
+from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Facts, Family, Roles, Size
 from scaling.config.marks import execution, traced
 from scaling.families import from_data
 
@@ -61,6 +61,9 @@ FAMILY = Family(
     reads=frozenset({"tokens"}),
     gives=frozenset({"hidden", "head"}),
     resolve=_resolve,
+    roles=lambda config: Roles(
+        outputs=("head",), tied=("final_norm",) if config.tie_embeddings else ()
+    ),
     size=lambda config, data: size(config),
     remats=("none", "full"),
     stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},

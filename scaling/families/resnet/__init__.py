@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, Facts, Family, Size
+from scaling.config.choices import AT_LEAST_ONE, Facts, Family, Roles, Size
 from scaling.config.marks import execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data
@@ -143,12 +143,21 @@ def _stated(config: ResNetConfig) -> dict[str, int] | None:
     return None if None in sizes.values() else sizes
 
 
+def _roles(config: ResNetConfig) -> Roles:
+    """A branch ends in a convolution, or in the norm behind it."""
+    last = len(convolutions(config, 0, False)) - 1
+    ends = f"conv{last}" if config.order == "pre" else f"norm{last}"
+    return Roles(blocks=("stage*",), branches=(ends,))
+
+
 FAMILY = Family(
     config=ResNetConfig,
     module="scaling.families.resnet.network:Network",
     reads=frozenset({"image"}),
     gives=frozenset({"out", "features"}),
     resolve=_resolve,
+    scaled=from_data.scaled_in_groups,
+    roles=_roles,
     width_step=lambda config: config.group or 8,
     stated=_stated,
     size=lambda config, data: size(config),

@@ -14,6 +14,7 @@ from scaling.config.choices import (
     POSITIVE_OR_OFF,
     Facts,
     Family,
+    Roles,
 )
 from scaling.errors import ConfigError
 from scaling.families import from_data
@@ -108,6 +109,18 @@ def _proportions(base: TransformerConfig, width: int, heads: int) -> dict[str, A
     }
 
 
+def _roles(model: TransformerConfig) -> Roles:
+    """The gain of normed queries takes what else their matrix would."""
+    return Roles(
+        outputs=("head",),
+        tied=("final_norm",) if model.tie_embeddings else (),
+        attention=("query_norm",) if model.qk_norm else ("attention/query",),
+        blocks=("blocks",),
+        branches=("attention/out", "mlp/down", "moe/down", "shared/down"),
+        branch_init=-0.5,
+    )
+
+
 def _part(model: TransformerConfig, mesh: Mapping[str, int]) -> TransformerConfig:
     """What one device of a mesh computes: its heads, channels, experts and blocks."""
 
@@ -185,6 +198,7 @@ FAMILY = Family(
     scaled=_scaled,
     width_step=_head_dim,
     rule=RULE,
+    roles=_roles,
     stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},
     size=lambda model, data: sizes.size(model, data.units_per_example),
     conventions=lambda model, data: sizes.flops_per_token(model, data.units_per_example),

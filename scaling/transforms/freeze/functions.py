@@ -6,8 +6,9 @@ import jax
 
 from scaling.errors import ConfigError
 from scaling.optim import subtree
+from scaling.optim.subtree import matches
 from scaling.transforms.freeze import FreezeConfig
-from scaling.transforms.transform import Functions, check_patterns, matches, patterns
+from scaling.transforms.transform import Functions, check_patterns, patterns
 
 
 def functions(config: FreezeConfig) -> Functions:

@@ -23,5 +23,6 @@ TRANSFORM = Transform(
     config=LoraConfig,
     functions="scaling.transforms.lora.functions:functions",
     label=lambda config: f"lora {config.rank}",
+    stored_as_used=False,
     ranges=((("rank",), AT_LEAST_ONE), (("alpha",), POSITIVE)),
 )

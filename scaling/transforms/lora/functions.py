@@ -15,12 +15,13 @@ import jax
 
 from scaling.errors import ConfigError
 from scaling.models.layers import truncated_normal
-from scaling.optim import NOT_DECAYED, subtree
+from scaling.optim import subtree
+from scaling.optim.roles import cut
+from scaling.optim.subtree import matches
 from scaling.transforms.lora import LoraConfig
-from scaling.transforms.transform import Functions, check_patterns, matches, patterns
+from scaling.transforms.transform import Functions, check_patterns, patterns
 
 _A, _B = "_lora_a", "_lora_b"
-_STACKED = ("layers", "expert")  # axes along which there is a matrix at each place
 RANK = "lora_rank"  # logical axis of both factors
 
 
@@ -31,22 +32,6 @@ def functions(config: LoraConfig) -> Functions:
         apply=lambda stored: _apply(config.alpha / config.rank, stored),
         trained=lambda path: path.endswith((_A, _B)) or matches(path, patterns(config.also)),
     )
-
-
-def cut(path: str, names: tuple[str, ...]) -> tuple[int, int] | None:
-    """How many of a leaf's axes, by their logical names, are stacks of matrices, and how many of
-    those after them are inputs; None where it is no matrix, as a bias of several axes.
-
-    The stream's channels ("embed") stand alone on their side; of other matrices the last axis is
-    the output, as a convolution's.
-    """
-    stacked = 0
-    while stacked < len(names) and names[stacked] in _STACKED:
-        stacked += 1
-    rest = names[stacked:]
-    if len(rest) < 2 or path.rpartition("/")[2] in NOT_DECAYED:
-        return None
-    return stacked, 1 if rest[0] == "embed" else len(rest) - 1
 
 
 def _init(config: LoraConfig, params: Any, key: jax.Array) -> Any:
