@@ -81,6 +81,16 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "adafactor": (_LM, {"optim.name": "adafactor", "optim.eps": 1e-7}),
     "lion": (_LM, {"optim.name": "lion", "optim.b1": 0.9, "optim.b2": 0.99}),
     "sgd": (_LM, {"optim.name": "sgd", "optim.b1": 0.8, "optim.weight_decay": 0.0}),
+    "muon": (_LM, {"optim.name": "muon", "optim.b1": 0.95}),
+    "mup": (_LM, {"optim.parametrization": "mup", "optim.base_width": 16}),
+    "depth mup": (
+        _LM,
+        {"optim.parametrization": "depth_mup", "optim.base_width": 16, "optim.base_depth": 1},
+    ),
+    "completep": (
+        _LM,
+        {"optim.parametrization": "completep", "optim.base_width": 16, "optim.base_depth": 1},
+    ),
     "moments": (_LM, {"optim.b1": 0.95, "optim.b2": 0.999, "optim.eps": 1e-10}),
     "learning rate": (_LM, {"optim.peak_lr": 1e-3, "optim.final_lr_fraction": 0.0}),
     "wsd": (_LM, {"optim.schedule": "wsd", "optim.decay_fraction": 0.5}),

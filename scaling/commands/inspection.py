@@ -15,12 +15,15 @@ def _check_flags() -> None:
     config_flag.define()
     target_flags()
     flags.DEFINE_integer("devices", None, "another name of --cpu_devices", lower_bound=1)
+    flags.DEFINE_bool("table", False, "only the parameters: roles, learning rates, multipliers")
     flags.DEFINE_bool("propose", True, "if it does not fit, look for what would")
 
 
 def _check() -> int:
     if FLAGS.config is None:
         raise UserError("check: give --config, e.g. --config=configs/lm.py")
+    if FLAGS.table:
+        return _table()
     from scaling.check import target as target_lib
 
     topology = target_lib.prepare(FLAGS.topology)
@@ -73,6 +76,17 @@ def _check() -> int:
     return 0 if report.fits else FAILED
 
 
+def _table() -> int:
+    from scaling.check import parameters
+    from scaling.studies import study
+
+    config = study.resolve_planned(config_flag.given())
+    print(parameters.text(config), file=sys.stderr if FLAGS.json == "-" else sys.stdout)
+    if FLAGS.json:
+        write_json(parameters.as_list(config))
+    return 0
+
+
 def _generate_flags() -> None:
     flags.DEFINE_string("run", None, "a run directory with a checkpoint")
     flags.DEFINE_string("prompt", "def ", "text to continue")
@@ -108,7 +122,8 @@ COMMANDS = {
         """Say how a run lies on its mesh and what it costs; trains nothing.
 
   python launch.py check --config=configs/lm.py
-  python launch.py check --config=configs/lm.py --cpu_devices=8 --config.mesh.fsdp=4""",
+  python launch.py check --config=configs/lm.py --cpu_devices=8 --config.mesh.fsdp=4
+  python launch.py check --config=configs/lm.py --table""",
         _check_flags,
         _check,
     ),

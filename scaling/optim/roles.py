@@ -28,8 +28,12 @@ Role = Literal["input", "hidden", "output", "vector"]
 
 def decays(path: tuple[Any, ...]) -> bool:
     """Whether weight decay applies to the leaf at a tree path: matrices and embeddings, by name."""
-    names = [str(entry.key) for entry in path if hasattr(entry, "key")]  # without boxes' fields
-    return not names or names[-1] not in NOT_DECAYED
+    return decayed(subtree.name(path))
+
+
+def decayed(path: str) -> bool:
+    """`decays` of a leaf by its path, "blocks/norm/scale"."""
+    return path.rpartition("/")[2] not in NOT_DECAYED
 
 
 def cut(path: str, names: tuple[str, ...]) -> tuple[int, int] | None:
@@ -43,7 +47,7 @@ def cut(path: str, names: tuple[str, ...]) -> tuple[int, int] | None:
     while stacked < len(names) and names[stacked] in _STACKED:
         stacked += 1
     rest = names[stacked:]
-    if len(rest) < 2 or path.rpartition("/")[2] in NOT_DECAYED:
+    if len(rest) < 2 or not decayed(path):
         return None
     return stacked, 1 if rest[0] == "embed" else len(rest) - 1
 

@@ -107,16 +107,21 @@ def used(config: RunConfig, params: Any) -> Any:
 
 
 def parametrization(config: RunConfig) -> Parametrization | None:
-    """Of the parameters of a resolved run as they are stored; None: nobody asks for it.
+    """Of the parameters of a resolved run as they are stored; None: all are alike to its program.
 
     Raises ConfigError where there is no model of the base's shape.
     """
+    if config.optim.parametrization == "standard" and config.optim.name not in BY_ROLE:
+        return None
+    return described(config)
+
+
+def described(config: RunConfig) -> Parametrization:
+    """`parametrization` of any run: what each parameter is, with its multipliers."""
     optim = config.optim
     model: Any = config.model
     rest: tuple[Any, Any] = config.data, config.transform
     if optim.parametrization == "standard":
-        if optim.name not in BY_ROLE:
-            return None
         stored = _leaves(model, *rest)
         return parametrize(optim, stored, stored)
     family, width = choices.family(model), resolved(optim.base_width)
