@@ -78,8 +78,8 @@ def of(config: RunConfig, *paths: str) -> set[tuple[float, float, float, float]]
 
 
 def test_adam_in_table_8_of_mup(run):
-    """Yang et al. 2022: input 1 and 1; hidden 1/fan-in; output factor 1/fan-in, std and rate 1. Here
-    over the standard, whose tables and outputs begin with 1/sqrt(width).
+    """Yang et al. 2022: input 1 and 1; hidden 1/fan-in; output factor 1/fan-in, std and rate 1;
+    here over the standard, whose tables and outputs begin with 1/sqrt(width).
     """
     tied = transformer(run, name="mup")
     assert of(tied, "embedding") == {(math.sqrt(M), 1, 1, 1 / M)}
