@@ -8,7 +8,7 @@ from scaling.config.sweep import Study, chain, with_seeds
 
 # A recurrent layer of width w has 8 w^2 parameters, a block of attention and MLP 12: widths are
 # chosen so that both families have the same sizes.
-WIDTHS = {"transformer": (28, 36, 48, 64), "lstm": (34, 44, 58, 78)}
+WIDTHS = {"transformer": (28, 36, 48, 64, 80), "lstm": (34, 44, 58, 78, 98)}
 RECIPES = {
     "transformer": tiny.RECIPE,
     "lstm": replace(tiny.RECIPE, model={}, lr=1e-2, lr_exponent=-0.5),
@@ -16,7 +16,7 @@ RECIPES = {
 
 
 def get_study(arg: str = "") -> Study:
-    """Two families, four sizes each, the small ones with more seeds; as many bytes a parameter."""
+    """Two families, five sizes each, the small ones with more seeds; as many bytes a parameter."""
     debug = arg == "debug"
     config = tiny.get_config(arg)
     base = from_dict(config)

@@ -24,7 +24,6 @@ def get_study(arg: str = "") -> Study:
         runs=with_seeds(runs, 1 if debug else 2),
         x="params",
         law="chinchilla",
-        group="train.steps",
         delta=1e-2,
         holdout=False,
     )

@@ -74,12 +74,12 @@ def find(
     rows, words, notes = done(frame, x), words_of(frame), _not_better(frame, x)
     if words.higher:
         return Finding(x, name, None, None, (f"No law is fitted: {_rises(words)}.", *notes), words)
-    points, free = int(rows[x].nunique()), len(LAWS[law].parameters)
-    needed = _needed(law, test)
-    if points < needed:
+    free, needed = len(LAWS[law].parameters), _needed(law, test)
+    over = _over(law, x, words)
+    if (points := _points(rows, over)) < needed:
         why = (
-            f"No law is fitted: {points} value{'s' if points != 1 else ''} of {words.label(x)} "
-            f"with a finished run, and {law} has {free} parameters"
+            f"No law is fitted: {points} value{'s' if points != 1 else ''} of "
+            f"{_labelled(over, words)} with a finished run, and {law} has {free} parameters"
         )
         why += f", so a fit that can be tested needs at least {needed}."
         return Finding(x, name, None, None, (why, *notes), words)
@@ -104,6 +104,25 @@ def _rises(words: Words) -> str:
     return f"of {words.main.label} more is better, and all laws here fall"
 
 
+def _over(law: str, x: str, words: Words) -> list[str]:
+    """The columns that a law runs over: x, or of a law of several its own, amounts under the name
+    of their unit.
+    """
+    columns = LAWS[law].columns
+    if len(columns) == 1:
+        return [x]
+    return [words.amount if column == "tokens" else column for column in columns]
+
+
+def _points(rows: pd.DataFrame, over: list[str]) -> int:
+    """Different values of the columns, together."""
+    return len(rows[over].drop_duplicates())
+
+
+def _labelled(over: list[str], words: Words) -> str:
+    return " and ".join(words.label(column) for column in over)
+
+
 def _needed(law: str, test: bool) -> int:
     """Values of x that a law is fitted to, one of them held out with `test`."""
     return len(LAWS[law].parameters) + (2 if test else 1)
@@ -124,7 +143,8 @@ def foreseen(planned: pd.DataFrame, study: Study) -> str:
         return ""
     if words.higher:
         return f"no law will be fitted: {_rises(words)}"
-    counts = {curve.name: int(curve.rows[x].nunique()) for curve in curves_in(planned, by)}
+    over = _over(study.law, x, words)
+    counts = {curve.name: _points(curve.rows, over) for curve in curves_in(planned, by)}
     needed = _needed(study.law, study.holdout)
     few = {name: count for name, count in counts.items() if count < needed}
     if not few:
@@ -133,8 +153,8 @@ def foreseen(planned: pd.DataFrame, study: Study) -> str:
     test = " and tested on the largest" if study.holdout else ""
     return (
         f"no law will be fitted{curves}: {study.law} has {len(LAWS[study.law].parameters)} "
-        f"parameters, and to be fitted{test} it needs {needed} values of {words.label(x)}; the "
-        f"study has {min(few.values())}"
+        f"parameters, and to be fitted{test} it needs {needed} values of "
+        f"{_labelled(over, words)}; the study has {min(few.values())}"
     )
 
 

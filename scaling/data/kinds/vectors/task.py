@@ -6,7 +6,8 @@ pure function of the task, the split and its number. Called by `kinds/vectors/__
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -61,12 +62,22 @@ def _teacher(seed: int, features: int, targets: int) -> np.ndarray:
     return weights
 
 
+_KEPT = 2**27  # bytes of examples that are kept for the next time that they are seen
+
+
 @dataclass(frozen=True)
 class VectorExamples:
-    """The examples of a split, or of several, one after the other."""
+    """The examples of a split, or of several, one after the other.
+
+    The first ones that are asked for are kept, as many as `_KEPT` holds: drawing takes far longer
+    than reading them again.
+    """
 
     task: PowerLaw
     splits: tuple[tuple[str, int], ...]  # names, and how many examples each has
+    _kept: dict[int, tuple[np.ndarray, np.ndarray]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return sum(count for _, count in self.splits)
@@ -80,10 +91,29 @@ class VectorExamples:
         rows = len(indices)
         features = np.empty((rows, self.task.features), np.float32)
         targets = np.empty((rows, self.task.targets), np.float32)
+        new = np.ones(rows, bool)
+        for row, index in enumerate(indices.tolist()):
+            if (kept := self._kept.get(index)) is not None:
+                features[row], targets[row] = kept
+                new[row] = False
+        if new.any():
+            features[new], targets[new] = self._drawn(indices[new])
+            room = _KEPT // (4 * (self.task.features + self.task.targets)) - len(self._kept)
+            for row in new.nonzero()[0][: max(0, room)]:
+                self._kept[int(indices[row])] = features[row].copy(), targets[row].copy()
+        return {"features": features, "targets": targets, "weight": np.ones(rows, np.float32)}
+
+    def _drawn(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        features = np.empty((len(indices), self.task.features), np.float32)
+        targets = np.empty((len(indices), self.task.targets), np.float32)
         first = 0
         for split, count in self.splits:
             (here,) = ((indices >= first) & (indices < first + count)).nonzero()
             if len(here):
                 features[here], targets[here] = self.task.draw(split, indices[here] - first)
             first += count
-        return {"features": features, "targets": targets, "weight": np.ones(rows, np.float32)}
+        return features, targets
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To another process go the task and the splits alone."""
+        return {"task": self.task, "splits": self.splits, "_kept": {}}
