@@ -8,45 +8,43 @@ against the theory.
 """
 
 from configs import vectors
-from scaling.config.sweep import Override, Study
+from scaling.config import is_debug
+from scaling.config.sweep import Override, Study, zipped
 
-SPECTRA = (0.75, 1.0, 1.25)
+# alpha of the spectrum: how many numbers an example has. With too few, what is cut off is missed at
+# the larger sizes, and the loss falls faster than the law.
+SPECTRA = {0.75: 4096, 1.0: 2048, 1.25: 2048}
 SIZES = (24, 32, 48, 64, 96, 128)
 RATIO = 4  # of the larger of width and examples to the smaller
 
 
 def get_study(arg: str = "") -> Study:
     """Six sizes of three spectra, five seeds each; "debug" and "examples_debug" make a few."""
-    what, _, form = arg.rpartition("_") if arg.endswith("debug") else (arg, "", "")
-    debug = form == "debug"
-    if what not in ("", "examples"):
-        raise ValueError(f":{arg} is no form of this study; give :examples, or leave it out")
-    sizes, spectra, seeds = ((4, 8), SPECTRA[:2], 1) if debug else (SIZES, SPECTRA, 5)
+    of_examples = arg.startswith("examples")
+    debug = is_debug(arg.removeprefix("examples").removeprefix("_"))
+    sizes, spectra, seeds = ((4, 8), {0.75: 32, 1.0: 32}, 1) if debug else (SIZES, SPECTRA, 5)
     return Study(
-        name=f"power_law{'_' * bool(what)}{what}",
+        name="power_law_examples" if of_examples else "power_law",
         question="Do fitted exponents hold those of a theory?",
         base=vectors.get_config("debug" if debug else ""),
         runs=[
-            _run(size, RATIO * size, alpha, seed)
-            if what != "examples"
-            else _run(RATIO * size, size, alpha, seed)
-            for alpha in spectra
+            _run(*((RATIO * size, size) if of_examples else (size, RATIO * size)), seed) | spectrum
+            for spectrum in zipped({"data.alpha": list(spectra), "data.features": spectra.values()})
             for size in sizes
             for seed in range(seeds)
         ],
-        x="unique_examples" if what else "params",
+        x="unique_examples" if of_examples else "params",
         group="data.alpha",
         holdout=False,
     )
 
 
-def _run(width: int, examples: int, alpha: float, seed: int) -> Override:
+def _run(width: int, examples: int, seed: int) -> Override:
     """All examples in every step; the seed draws the task and the features."""
     return {
         "seed": seed,
         "model.width": width,
         "model.feature_seed": seed,
-        "data.alpha": alpha,
         "data.task_seed": seed,
         "data.unique_examples": examples,
         "train.batch_size": examples,

@@ -37,7 +37,7 @@ def files(folder: str) -> list[pathlib.Path]:
 
 def resolved(config: RunConfig) -> RunConfig:
     """The run on the stand-in."""
-    known = choices.family(config.model).stated(config.model) or SIZES[config.data.kind]
+    known = SIZES[config.data.kind] | (choices.family(config.model).stated(config.model) or {})
 
     def stand_in(data: Any, train: Any) -> Facts:
         units = data.units_per_example

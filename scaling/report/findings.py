@@ -115,8 +115,8 @@ def _over(law: str, x: str, words: Words) -> list[str]:
 
 
 def _points(rows: pd.DataFrame, over: list[str]) -> int:
-    """Different values of the columns, together."""
-    return len(rows[over].drop_duplicates())
+    """Different values of the columns, together; of those that there are."""
+    return len(rows[[column for column in over if column in rows]].drop_duplicates())
 
 
 def _labelled(over: list[str], words: Words) -> str:
@@ -144,6 +144,8 @@ def foreseen(planned: pd.DataFrame, study: Study) -> str:
     if words.higher:
         return f"no law will be fitted: {_rises(words)}"
     over = _over(study.law, x, words)
+    if not {*over} <= {*planned}:
+        return ""
     counts = {curve.name: _points(curve.rows, over) for curve in curves_in(planned, by)}
     needed = _needed(study.law, study.holdout)
     few = {name: count for name, count in counts.items() if count < needed}

@@ -164,6 +164,16 @@ def test_a_study_of_too_few_sizes_is_foreseen(base):
     assert foreseen(pd.DataFrame(rows), four) == ""
 
 
+def test_a_law_of_two_columns_counts_pairs(base):
+    """Three sizes on three amounts each are nine points, on one amount in proportion three."""
+    grid_of = [{"params": p, "tokens": d, "unit": "token"} for p in (1, 2, 3) for d in (1, 2, 3)]
+    study = Study("mine", base, [{}], law="chinchilla", holdout=False)
+    assert foreseen(pd.DataFrame(grid_of), study) == ""
+    line = [{"params": p, "tokens": 20 * p, "unit": "token"} for p in (1, 2, 3)]
+    text = foreseen(pd.DataFrame(line), study)
+    assert "it needs 6 values of parameters and training tokens; the study has 3" in text
+
+
 def test_a_loss_that_rises_with_size_is_said(width_study):
     frame = table(width_study[0])
     frame = frame[frame["width"] <= 256]

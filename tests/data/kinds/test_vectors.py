@@ -77,6 +77,21 @@ def test_any_order_and_any_batch_give_the_same_rows(split: str):
                 np.testing.assert_array_equal(rows, whole[name][chosen], err_msg=name)
 
 
+@pytest.mark.parametrize("room", [0, 10, 10**6])
+def test_what_is_kept_is_what_was_drawn(room: int, monkeypatch: pytest.MonkeyPatch):
+    """Rows of which none, some or all have been seen before, and are changed by who has them."""
+    row = 4 * (DATA.features + DATA.targets)
+    split, fresh = (examples(DATA, DATA, "train", ROOT) for _ in range(2))
+    monkeypatch.setattr("scaling.data.kinds.vectors.task._KEPT", room * row)
+    for chosen in (np.arange(20), np.arange(30)[::-1], np.array([3, 3, 40])):
+        batch = split.take(chosen)
+        fresh._kept.clear()
+        for name, rows in fresh.take(chosen).items():
+            np.testing.assert_array_equal(batch[name], rows)
+        batch["features"][:] = 0
+    assert len(split._kept) == min(room, 31)
+
+
 def test_all_is_validation_then_train():
     everything = take(DATA, "all", np.arange(250))
     for split, rows in (("validation", slice(0, 50)), ("train", slice(50, 250))):
