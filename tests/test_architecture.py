@@ -23,6 +23,7 @@ ROOMS = [
     ["train"],
     ["check"],
     ["executors"],
+    ["certify"],
     ["debug"],
     ["commands"],
 ]

@@ -5,7 +5,7 @@ The rest of the house knows a family by its record (`scaling/config/choices.py`)
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from scaling.config import choices
@@ -35,3 +35,13 @@ def build(config: Any) -> Any:
     """
     module: Callable[[Any], Any] = choices.load(choices.family(config).module)
     return module(config)
+
+
+def predictions(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model predicts, of the outputs of any family: logits, or numbers as they stand."""
+    if "head" in outputs:
+        import jax.numpy as jnp  # configs are read without jax
+
+        hidden = outputs["hidden"].astype(jnp.float32)
+        return {"logits": jnp.einsum("...d,vd->...v", hidden, outputs["head"])}
+    return {name: outputs[name] for name in ("out", "sample", "score") if name in outputs}

@@ -82,12 +82,25 @@ class Watch:
         return jnp.stack(list(found.values()))
 
 
-def activations(model: transform.Model, params: Any, batch: Any, stack: str) -> dict[str, Array]:
-    """RMS of what the modules of an unrolled model give, and of the attention logits, by name.
+def rms(x: Array) -> Array:
+    """Root mean square of all numbers; a float32 scalar."""
+    return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32))))
 
-    `stack`: what the blocks are called, whose parameters lie stacked in `params`.
+
+def activations(
+    model: transform.Model,
+    params: Any,
+    batch: Any,
+    stack: str,
+    keep: Callable[[Array], Array] = rms,
+) -> dict[str, Array]:
+    """What the modules of an unrolled model give, and RMS of the attention logits, by name.
+
+    Args:
+      stack: what the blocks are called, whose parameters lie stacked in `params`.
+      keep: what is kept of an activation.
     """
-    look = _Look(stack)
+    look = _Look(stack, keep)
     with nn.intercept_methods(look.intercept), observing(look.told):
         model.apply({"params": params}, batch)
     return look.found
@@ -96,8 +109,8 @@ def activations(model: transform.Model, params: Any, batch: Any, stack: str) -> 
 class _Look:
     """Meets every call of a module in the model and in its blocks, which are applied within it."""
 
-    def __init__(self, stack: str):
-        self._stack, self._applied = stack, 0
+    def __init__(self, stack: str, keep: Callable[[Array], Array]):
+        self._stack, self._keep, self._applied = stack, keep, 0
         self._at: list[str] = []  # the model, the block
         self.found: dict[str, Array] = {}
 
@@ -123,8 +136,7 @@ class _Look:
 
     def _kept(self, name: str, given: Any) -> Any:
         """What a module gives: of several results the first is its output."""
-        x = jax.tree.leaves(given)[0].astype(jnp.float32)
-        self.found[f"activation/{name}"] = jnp.sqrt(jnp.mean(jnp.square(x)))
+        self.found[f"activation/{name}"] = self._keep(jax.tree.leaves(given)[0])
         return given
 
     def told(self, kind: str, part: str, value: Callable[[], Array]) -> None:

@@ -63,7 +63,11 @@ class Transformed:
 
 def functions(config: RunConfig) -> Functions | None:
     """Those of a run, with its parametrization's factors; None: it has neither."""
-    found, scale = _own(config.transform), parametrization(config)
+    return _with_factors(config, parametrization(config))
+
+
+def _with_factors(config: RunConfig, scale: Parametrization | None) -> Functions | None:
+    found = _own(config.transform)
     if scale is None or not scale.varies("forward"):
         return found
     one = found or Functions(lambda params, key: params, lambda stored: stored, lambda path: True)
@@ -80,6 +84,11 @@ def _own(config: TransformConfig) -> Functions | None:
 def build(config: RunConfig) -> Model:
     """The model of a resolved run, which takes the parameters as they are stored."""
     return _applied(config.model, functions(config))
+
+
+def scaled(config: RunConfig, scale: Parametrization) -> Model:
+    """As `build`, with these multipliers in the place of the run's own."""
+    return _applied(config.model, _with_factors(config, scale))
 
 
 def _applied(model: ModelConfig, found: Functions | None) -> Model:

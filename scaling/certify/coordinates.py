@@ -1,0 +1,180 @@
+"""The coordinate check: how large everything in a model is over the first steps of its training.
+
+Takes a resolved run; trains it for some steps in this process and gives the sizes of activations,
+of the model's output, of initial parameters and of updates, by name. What a parametrization promises
+is that none of them follows the width (Yang et al. 2022, arXiv 2203.03466, appendix D.1) or the
+depth. Called by `scaling/commands/certifying.py`, whose page says how they grow (`slopes.py`).
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling import data, families, optim
+from scaling.config import RunConfig, override, programs
+from scaling.config import choices
+from scaling.devices import sharding
+from scaling.models import spectral
+from scaling.optim import Parametrization, subtree
+from scaling.optim.roles import Leaf
+from scaling.train import state as state_lib
+from scaling.train.state import Parts
+from scaling.train.step import train_step
+from scaling.train.watch import activations, rms
+from scaling.transforms import transform
+
+Array = jax.Array
+# change: of an activation or output since step 0, on one batch. size: of an activation. initial: of
+# a parameter as it is drawn, by the law of its role. update: of one step of a parameter.
+KINDS = ("change", "size", "initial", "update")
+_POWER_STEPS = 8  # of the power method, for spectral norms
+_ROWS = 4  # of the batch that is looked at
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one model, one seed: "<kind>/<name>" -> float64 [steps + 1], NaN where there is none."""
+
+    width: int
+    depth: int
+    seed: int
+    values: Mapping[str, np.ndarray]
+
+
+def prepared(config: RunConfig, steps: int) -> RunConfig:
+    """The run as the check trains it: its learning rate from the first step on, and no longer than
+    is looked at.
+    """
+    lengths = dict.fromkeys(
+        ("train.tokens", "train.units", "train.epochs", "train.flops"), None
+    ) | dict.fromkeys(("train.tokens_per_param", "train.units_per_param"), None)
+    return override(
+        config,
+        {
+            **lengths,
+            "train.steps": steps,
+            "optim.schedule": "constant",
+            "optim.final_lr_fraction": type(config.optim)().final_lr_fraction,
+            "optim.decay_fraction": type(config.optim)().decay_fraction,
+            "optim.warmup_steps": 0,
+            "optim.warmup_fraction": None,
+        },
+    )
+
+
+def measure(
+    config: RunConfig, steps: int, wrong: Callable[[Parametrization], Parametrization] | None = None
+) -> Callable[[int], Sizes]:
+    """A function from a seed to the sizes over the first steps of a resolved run.
+
+    `wrong` puts other multipliers in the place of the parametrization's: what the check must find.
+    """
+    pieces = _pieces(config, wrong)
+    described = pieces.parametrization or transform.described(config)
+    plain = families.unrolled(config.model)
+    look = _model(dataclasses.replace(config, model=plain), described, pieces)
+    step = jax.jit(functools.partial(train_step, pieces, 1))
+    start = jax.jit(lambda seed: sharding.unbox(state_lib.create(pieces, config, seed, 1.0)))
+    stack = next((leaf.path.split("/")[0] for leaf in described.leaves if _layers(leaf)), "")
+
+    @jax.jit
+    def inside(params: Any, batch: Any) -> dict[str, Array]:
+        found = activations(look, params, batch, stack, lambda x: x.astype(jnp.float32))
+        outputs = families.predictions(look.apply({"params": params}, batch))
+        return found | {f"output/{name}": x for name, x in outputs.items()}
+
+    @jax.jit
+    def compare(now: dict[str, Array], first: dict[str, Array]) -> dict[str, Array]:
+        sizes = {f"size/{_bare(name)}": rms(x) for name, x in now.items()}
+        changes = {
+            f"change/{_bare(name)}": rms(x - first[name]) for name, x in now.items() if x.ndim
+        }
+        return sizes | changes
+
+    @jax.jit
+    def update(params: Any, before: Any) -> dict[str, Array]:
+        moved = jax.tree.map(jnp.subtract, params, before)
+        used = dict(subtree.leaves(described.applied("forward", moved)))
+        return {
+            f"update/{leaf.path}": _natural(leaf, used[leaf.path]) for leaf in described.leaves
+        }
+
+    @jax.jit
+    def initial(params: Any) -> dict[str, Array]:
+        used = dict(subtree.leaves(described.applied("forward", params)))
+        return {f"initial/{leaf.path}": _drawn(leaf, used[leaf.path]) for leaf in described.leaves}
+
+    def of_seed(seed: int) -> Sizes:
+        run = override(config, {"seed": seed})
+        batches, hparams = data.train_batches(run), programs.hparams(run)
+        probe = jax.tree.map(lambda x: x[:_ROWS], batches.batch(steps))
+        state = start(np.uint32(seed))
+        first = inside(state.params, probe)
+        rows = [jax.device_get(compare(first, first) | initial(state.params))]
+        for i in range(steps):
+            before = state.params
+            state, _ = step(state, batches.batch(i), hparams)
+            found = compare(inside(state.params, probe), first) | update(state.params, before)
+            rows.append(jax.device_get(found))
+        names = {name for row in rows for name in row}
+        values = {
+            name: np.array([float(row.get(name, math.nan)) for row in rows])
+            for name in sorted(names)
+        }
+        return Sizes(config.model.width, config.model.depth, seed, values)
+
+    return of_seed
+
+
+def _pieces(config: RunConfig, wrong: Callable[[Parametrization], Parametrization] | None) -> Parts:
+    pieces = state_lib.parts(config)
+    if wrong is None:
+        return pieces
+    scale = wrong(transform.described(config))
+    players = choices.objective(config.objective).players
+    return dataclasses.replace(
+        pieces,
+        model=transform.scaled(config, scale),
+        optimizer=optim.build(config.optim, players, scale),
+        parametrization=scale,
+    )
+
+
+def _model(config: RunConfig, scale: Parametrization, pieces: Parts) -> transform.Model:
+    return transform.scaled(config, scale) if pieces.parametrization else transform.build(config)
+
+
+def _layers(leaf: Leaf) -> bool:
+    return "layers" in leaf.axes
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("activation/")
+
+
+def _natural(leaf: Leaf, x: Array) -> Array:
+    """The size of a change as what it does to its input of entries of order 1: of a matrix its
+    spectral norm over sqrt(fan-out / fan-in), of a table or a vector its RMS.
+    """
+    if leaf.role == "vector" or leaf.looked_up and leaf.role == "input":
+        return rms(x)
+    stack = [i for i in range(x.ndim) if i not in (*leaf.ins, *leaf.outs)]
+    matrices = jnp.transpose(x, (*stack, *leaf.ins, *leaf.outs))
+    matrices = matrices.reshape(-1, leaf.fan_in, leaf.fan_out)
+    norms = jax.lax.map(lambda w: spectral.largest(w, _POWER_STEPS), matrices)
+    return rms(norms) / math.sqrt(leaf.fan_out / leaf.fan_in)
+
+
+def _drawn(leaf: Leaf, x: Array) -> Array:
+    """The RMS of a parameter over the law of its role: 1 / sqrt(fan-in) if hidden, 1 / fan-in of an
+    output as it is used, a constant of the rest.
+    """
+    law = {"hidden": math.sqrt(leaf.fan_in), "output": float(leaf.fan_in)}
+    return rms(x) * law.get(leaf.role, 1.0)
