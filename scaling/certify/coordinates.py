@@ -18,8 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling import data, families, optim
-from scaling.config import RunConfig, override, programs
-from scaling.config import choices
+from scaling.config import RunConfig, choices, override, programs
 from scaling.devices import sharding
 from scaling.models import spectral
 from scaling.optim import Parametrization, subtree
@@ -102,9 +101,7 @@ def measure(
     def update(params: Any, before: Any) -> dict[str, Array]:
         moved = jax.tree.map(jnp.subtract, params, before)
         used = dict(subtree.leaves(described.applied("forward", moved)))
-        return {
-            f"update/{leaf.path}": _natural(leaf, used[leaf.path]) for leaf in described.leaves
-        }
+        return {f"update/{leaf.path}": _natural(leaf, used[leaf.path]) for leaf in described.leaves}
 
     @jax.jit
     def initial(params: Any) -> dict[str, Array]:
@@ -163,7 +160,7 @@ def _natural(leaf: Leaf, x: Array) -> Array:
     """The size of a change as what it does to its input of entries of order 1: of a matrix its
     spectral norm over sqrt(fan-out / fan-in), of a table or a vector its RMS.
     """
-    if leaf.role == "vector" or leaf.looked_up and leaf.role == "input":
+    if leaf.role == "vector" or (leaf.looked_up and leaf.role == "input"):
         return rms(x)
     stack = [i for i in range(x.ndim) if i not in (*leaf.ins, *leaf.outs)]
     matrices = jnp.transpose(x, (*stack, *leaf.ins, *leaf.outs))

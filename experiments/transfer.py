@@ -1,0 +1,59 @@
+"""Does the best learning rate stay where it is when the model grows? The measured part of what
+docs/parametrizations.md says.
+"""
+
+import ml_collections
+
+from configs import tiny
+from scaling.config import from_dict
+from scaling.config.sweep import Study, chain
+from scaling.errors import ConfigError
+from scaling.studies import transfer
+
+# What the sizes of an axis are trained under, and how fast standard's best rate falls with them.
+AXES = {"width": (("standard", 1.0), ("mup", 0.0)), "depth": (("mup", 0.0), ("completep", 0.0))}
+SIZES = {"width": (32, 64, 128), "depth": (2, 4, 8, 16)}
+OCTAVES = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+
+
+def _base(debug: bool) -> ml_collections.ConfigDict:
+    """Width 32 and two blocks at about their best rate; a thousand steps of 512 bytes."""
+    base = tiny.get_config("debug" if debug else "")
+    base.train.tokens_per_param = None
+    base.train.steps = 4 if debug else 1000
+    base.optim.peak_lr = 2**-6.25
+    if debug:
+        base.model.width = 16
+        base.model.heads = 1
+    return base
+
+
+def get_study(arg: str = "") -> Study:
+    """arg: "width" (or nothing), "depth"; "debug": two widths for a few steps."""
+    if arg not in ("", "debug", *AXES):
+        raise ConfigError(f":{arg} is no form of this study; give width, depth or debug")
+    axis, debug = "depth" if arg == "depth" else "width", arg == "debug"
+    base = _base(debug)
+    given = from_dict(base)
+    return Study(
+        name=f"transfer-{arg}" if arg == "depth" else "transfer",
+        question=f"Does the best learning rate stay where it is when the {axis} grows?",
+        base=base,
+        runs=chain(
+            *(
+                transfer.runs(
+                    given,
+                    axis,  # type: ignore[arg-type]
+                    (16, 24) if debug else SIZES[axis],
+                    name,
+                    (-1.0, 0.0, 1.0) if debug else OCTAVES,
+                    (0,) if debug else (0, 1),
+                    falls,
+                )
+                for name, falls in AXES[axis]
+            )
+        ),
+        x="optim.peak_lr",
+        group=("optim.parametrization", f"model.{axis}"),
+        holdout=False,
+    )
