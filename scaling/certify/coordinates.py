@@ -1,9 +1,9 @@
 """The coordinate check: how large everything in a model is over the first steps of its training.
 
 Takes a resolved run; trains it for some steps in this process and gives the sizes of activations,
-of the model's output, of initial parameters and of updates, by name. What a parametrization promises
-is that none of them follows the width (Yang et al. 2022, arXiv 2203.03466, appendix D.1) or the
-depth. Called by `scaling/commands/certifying.py`, whose page says how they grow (`slopes.py`).
+of the model's output, of initial parameters and of updates, by name. What a parametrization
+promises is that none of them follows the width (Yang et al. 2022, arXiv 2203.03466, appendix D.1)
+or the depth. Called by `scaling/commands/certifying.py`; `slopes.py` says how they grow.
 """
 
 import dataclasses
@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling import data, families, optim
-from scaling.config import RunConfig, choices, override, programs
+from scaling.config import LENGTHS, RunConfig, choices, override, programs
 from scaling.devices import sharding
 from scaling.models import spectral
 from scaling.optim import Parametrization, subtree
+from scaling.optim.parametrization import ALPHA
 from scaling.optim.roles import Leaf
 from scaling.train import state as state_lib
 from scaling.train.state import Parts
@@ -30,8 +31,9 @@ from scaling.train.watch import activations, rms
 from scaling.transforms import transform
 
 Array = jax.Array
-# change: of an activation or output since step 0, on one batch. size: of an activation. initial: of
-# a parameter as it is drawn, by the law of its role. update: of one step of a parameter.
+# change: of an activation or output since step 0, on one batch; of what a branch adds, times what
+# it is divided by with the depth. size: of an activation. initial: of a parameter as drawn, over
+# the law of its role. update: of one step of a parameter, as what it does to its input.
 KINDS = ("change", "size", "initial", "update")
 _POWER_STEPS = 8  # of the power method, for spectral norms
 _ROWS = 4  # of the batch that is looked at
@@ -51,17 +53,15 @@ def prepared(config: RunConfig, steps: int) -> RunConfig:
     """The run as the check trains it: its learning rate from the first step on, and no longer than
     is looked at.
     """
-    lengths = dict.fromkeys(
-        ("train.tokens", "train.units", "train.epochs", "train.flops"), None
-    ) | dict.fromkeys(("train.tokens_per_param", "train.units_per_param"), None)
+    usual = type(config.optim)()
     return override(
         config,
         {
-            **lengths,
+            **{f"train.{length}": None for length in LENGTHS},
             "train.steps": steps,
             "optim.schedule": "constant",
-            "optim.final_lr_fraction": type(config.optim)().final_lr_fraction,
-            "optim.decay_fraction": type(config.optim)().decay_fraction,
+            "optim.final_lr_fraction": usual.final_lr_fraction,
+            "optim.decay_fraction": usual.decay_fraction,
             "optim.warmup_steps": 0,
             "optim.warmup_fraction": None,
         },
@@ -77,11 +77,17 @@ def measure(
     """
     pieces = _pieces(config, wrong)
     described = pieces.parametrization or transform.described(config)
-    plain = families.unrolled(config.model)
-    look = _model(dataclasses.replace(config, model=plain), described, pieces)
+    plain = dataclasses.replace(config, model=families.unrolled(config.model))
+    look = transform.scaled(plain, described)
+    alpha, depth = ALPHA[config.optim.parametrization], config.model.depth
+    branches = [leaf.path.split("/") for leaf in described.leaves if "branches" in leaf.place]
+    ends = {name for path in branches for name in path}
     step = jax.jit(functools.partial(train_step, pieces, 1))
     start = jax.jit(lambda seed: sharding.unbox(state_lib.create(pieces, config, seed, 1.0)))
-    stack = next((leaf.path.split("/")[0] for leaf in described.leaves if _layers(leaf)), "")
+    # A norm that has the output's factor: the output itself says what there is to say.
+    tied = {leaf.path.split("/")[0] for leaf in described.leaves if "tied" in leaf.place}
+    stacked = (leaf.path.split("/")[0] for leaf in described.leaves if "layers" in leaf.axes)
+    stack = next(stacked, "")
 
     @jax.jit
     def inside(params: Any, batch: Any) -> dict[str, Array]:
@@ -91,22 +97,25 @@ def measure(
 
     @jax.jit
     def compare(now: dict[str, Array], first: dict[str, Array]) -> dict[str, Array]:
-        sizes = {f"size/{_bare(name)}": rms(x) for name, x in now.items()}
-        changes = {
-            f"change/{_bare(name)}": rms(x - first[name]) for name, x in now.items() if x.ndim
-        }
-        return sizes | changes
+        found = {f"size/{_bare(name)}": rms(x) for name, x in now.items()}
+        for name, x in now.items():
+            if x.ndim and _bare(name) not in tied:
+                branch = alpha if name.rpartition(".")[2] in ends else 0.0
+                found[f"change/{_bare(name)}"] = rms(x - first[name]) * depth**branch
+        return found
 
     @jax.jit
     def update(params: Any, before: Any) -> dict[str, Array]:
         moved = jax.tree.map(jnp.subtract, params, before)
-        used = dict(subtree.leaves(described.applied("forward", moved)))
-        return {f"update/{leaf.path}": _natural(leaf, used[leaf.path]) for leaf in described.leaves}
+        found = _by_leaf(described, "update", natural, moved)
+        # So many blocks, each of which moves by so much less, add up to as much.
+        blocks = [f"update/{leaf.path}" for leaf in described.leaves if "blocks" in leaf.place]
+        more = depth ** (1 - alpha) if alpha else 1.0
+        return found | {name: more * found[name] for name in blocks}
 
     @jax.jit
     def initial(params: Any) -> dict[str, Array]:
-        used = dict(subtree.leaves(described.applied("forward", params)))
-        return {f"initial/{leaf.path}": _drawn(leaf, used[leaf.path]) for leaf in described.leaves}
+        return _by_leaf(described, "initial", _drawn, params)
 
     def of_seed(seed: int) -> Sizes:
         run = override(config, {"seed": seed})
@@ -144,19 +153,25 @@ def _pieces(config: RunConfig, wrong: Callable[[Parametrization], Parametrizatio
     )
 
 
-def _model(config: RunConfig, scale: Parametrization, pieces: Parts) -> transform.Model:
-    return transform.scaled(config, scale) if pieces.parametrization else transform.build(config)
-
-
-def _layers(leaf: Leaf) -> bool:
-    return "layers" in leaf.axes
+def _by_leaf(
+    scale: Parametrization, kind: str, size: Callable[[Leaf, Array], Array], tree: Any
+) -> dict[str, Array]:
+    """A size of every leaf: as it is stored, and of outputs as they are used. The other factors are
+    not of the leaf that has them, but of logits, of a branch, or of an output behind it.
+    """
+    stored = dict(subtree.leaves(tree))
+    used = dict(subtree.leaves(scale.applied("forward", tree)))
+    return {
+        f"{kind}/{leaf.path}": size(leaf, (used if leaf.role == "output" else stored)[leaf.path])
+        for leaf in scale.leaves
+    }
 
 
 def _bare(name: str) -> str:
     return name.removeprefix("activation/")
 
 
-def _natural(leaf: Leaf, x: Array) -> Array:
+def natural(leaf: Leaf, x: Array) -> Array:
     """The size of a change as what it does to its input of entries of order 1: of a matrix its
     spectral norm over sqrt(fan-out / fan-in), of a table or a vector its RMS.
     """

@@ -1,6 +1,7 @@
 """The sub-commands of `launch.py`, by name. Each imports the rooms it needs when it runs."""
 
 from scaling.commands import (
+    certifying,
     comparing,
     corpora,
     debugging,
@@ -23,4 +24,5 @@ COMMANDS: dict[str, Command] = {
     **sampling.COMMANDS,
     **comparing.COMMANDS,
     **debugging.COMMANDS,
+    **certifying.COMMANDS,
 }

@@ -32,7 +32,7 @@ of the width for hidden matrices in table 1 of 2505.01618.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -180,3 +180,16 @@ def _spectral(leaf: Leaf) -> float:
     multiplied by for one of sqrt(fan-out / fan-in).
     """
     return math.sqrt(leaf.fan_out / leaf.fan_in / max(leaf.fan_in, leaf.fan_out))
+
+
+def without(scale: Parametrization, path: str, field: str) -> Parametrization:
+    """With one multiplier of one leaf at 1, as if it had been forgotten. Raises KeyError for a path
+    that is no leaf's.
+    """
+    if path not in scale.by_path:
+        raise KeyError(path)
+    found = [
+        replace(of, **{field: 1.0}) if leaf.path == path else of
+        for leaf, of in zip(scale.leaves, scale.multipliers, strict=True)
+    ]
+    return Parametrization(scale.leaves, tuple(found))

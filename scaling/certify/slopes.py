@@ -1,0 +1,133 @@
+"""How the sizes of a coordinate check grow along an axis, and what that says of a parametrization.
+
+Takes `coordinates.Sizes` of several models; gives a `Slope` for each name: the exponent of its size
+in the width or depth, with an interval, and a verdict. Pure numpy. Called by
+`scaling/commands/certifying.py`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.special
+
+from scaling.certify.coordinates import Sizes
+from scaling.studies.transfer import Axis
+
+# flat: the exponent is within the tolerance of 0. off: its interval lies outside of it. unclear:
+# neither, more sizes or seeds would tell.
+Verdict = Literal["flat", "off", "unclear"]
+JUDGED = ("change", "initial", "update")  # kinds; the others are shown
+QUARTERS = (0.25, 0.5, 0.75, 1.0)  # of the blocks, which models of other depths are compared at
+
+
+@dataclass(frozen=True)
+class Slope:
+    """size ~ axis^exponent of one name at one step."""
+
+    name: str  # "<kind>/<name>"
+    exponent: float
+    low: float  # interval; NaN: fewer than three sizes
+    high: float
+    sizes: tuple[float, ...]  # geometric means over seeds, in the order of the axis
+    verdict: Verdict
+
+    @property
+    def kind(self) -> str:
+        """As in `coordinates.KINDS`."""
+        return self.name.partition("/")[0]
+
+
+def fit(
+    measured: Sequence[Sizes],
+    axis: Axis,
+    step: int = -1,
+    tolerance: float = 0.05,
+    level: float = 0.9,
+) -> list[Slope]:
+    """The slope of everything that all models have, at one step; "initial" at step 0.
+
+    Least squares of log size over log axis, through the means of each size over seeds; the interval
+    is Student's, from how far these lie off the line, be it by noise or by a bend. What is zero
+    somewhere has no slope.
+
+    Args:
+      measured: one a model and seed, of three values of the axis at least.
+      axis: what they differ in.
+      step: index of the step.
+      tolerance: of an exponent that counts as zero.
+      level: of the interval.
+    """
+    at = sorted({getattr(one, axis) for one in measured})
+    values = [(getattr(one, axis), _named(one, axis)) for one in measured]
+    shared = set.intersection(*(set(found) for _, found in values))
+    slopes = []
+    for name in sorted(shared):
+        when = 0 if name.startswith("initial/") else step
+        rows = [[found[name][when] for x, found in values if x == a] for a in at]
+        if not all(y > 0 and math.isfinite(y) for row in rows for y in row):
+            continue
+        means = [float(np.mean(np.log(row))) for row in rows]
+        exponent, reach = _line(np.log(at), np.array(means), level)
+        ends = exponent - reach, exponent + reach
+        verdict = _verdict(exponent, *ends, tolerance)
+        slopes.append(Slope(name, exponent, *ends, tuple(map(math.exp, means)), verdict))
+    return slopes
+
+
+def off(slopes: Iterable[Slope]) -> list[Slope]:
+    """Those of the judged kinds whose size follows the axis, the clearest first."""
+    found = [one for one in slopes if one.kind in JUDGED and one.verdict == "off"]
+    return sorted(found, key=lambda one: -min(abs(one.low), abs(one.high)))
+
+
+def holds(slopes: Sequence[Slope]) -> bool:
+    """Whether nothing of the judged kinds is off."""
+    return not off(slopes)
+
+
+def _line(x: np.ndarray, y: np.ndarray, level: float) -> tuple[float, float]:
+    """Slope, and half of its interval; NaN of two points."""
+    centred = x - x.mean()
+    spread = float(centred @ centred)
+    slope = float(centred @ y) / spread
+    dof = len(x) - 2
+    if dof < 1:
+        return slope, math.nan
+    residual = y - y.mean() - slope * centred
+    deviation = math.sqrt(float(residual @ residual) / dof / spread)
+    return slope, float(scipy.special.stdtrit(dof, (1 + level) / 2)) * deviation
+
+
+def _verdict(exponent: float, low: float, high: float, tolerance: float) -> Verdict:
+    if abs(exponent) <= tolerance:
+        return "flat"
+    outside = low > tolerance or high < -tolerance
+    return "off" if outside or math.isnan(low) else "unclear"
+
+
+def _named(one: Sizes, axis: Axis) -> Mapping[str, np.ndarray]:
+    """Its values; along the depth, blocks by the share of the stack that they end."""
+    if axis == "width":
+        return one.values
+    numbers = [int(name.split(".")[1]) for name in one.values if _block(name) is not None]
+    blocks = max(numbers, default=0) + 1
+    shares = {math.ceil(share * blocks) - 1: f"{share:.0%}" for share in QUARTERS}
+    found = {}
+    for name, values in one.values.items():
+        number = _block(name)
+        if number is None:
+            found[name] = values
+        elif number in shares:
+            stack, _, rest = name.partition(".")
+            _, dot, part = rest.partition(".")
+            found[f"{stack} at {shares[number]}{dot}{part}"] = values
+    return found
+
+
+def _block(name: str) -> int | None:
+    """The number of the block that "change/blocks.3.norm" or alike is in."""
+    parts = name.split(".")
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else None
