@@ -17,10 +17,10 @@ OCTAVES = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 
 
 def _base(debug: bool) -> ml_collections.ConfigDict:
-    """Width 32 and two blocks at about their best rate; a thousand steps of 512 bytes."""
+    """Width 32 and two blocks at about their best rate; 500 steps of 512 bytes."""
     base = tiny.get_config("debug" if debug else "")
     base.train.tokens_per_param = None
-    base.train.steps = 4 if debug else 1000
+    base.train.steps = 4 if debug else 500
     base.optim.peak_lr = 2**-6.25
     if debug:
         base.model.width = 16
@@ -32,27 +32,23 @@ def get_study(arg: str = "") -> Study:
     """arg: "width" (or nothing), "depth"; "debug": two widths for a few steps."""
     if arg not in ("", "debug", *AXES):
         raise ConfigError(f":{arg} is no form of this study; give width, depth or debug")
-    axis, debug = "depth" if arg == "depth" else "width", arg == "debug"
+    axis: transfer.Axis = "depth" if arg == "depth" else "width"
+    debug = arg == "debug"
     base = _base(debug)
     given = from_dict(base)
+    sizes = (16, 24) if debug else SIZES[axis]
+    octaves, seeds = ((-1.0, 0.0, 1.0), (0,)) if debug else (OCTAVES, (0, 1))
+    swept = [
+        # The largest is trained once.
+        transfer.runs(given, axis, [size], name, octaves, seeds[: 1 + (size < sizes[-1])], falls)
+        for name, falls in AXES[axis]
+        for size in sizes
+    ]
     return Study(
-        name=f"transfer-{arg}" if arg == "depth" else "transfer",
+        name=f"transfer-{axis}" if axis == "depth" else "transfer",
         question=f"Does the best learning rate stay where it is when the {axis} grows?",
         base=base,
-        runs=chain(
-            *(
-                transfer.runs(
-                    given,
-                    axis,  # type: ignore[arg-type]
-                    (16, 24) if debug else SIZES[axis],
-                    name,
-                    (-1.0, 0.0, 1.0) if debug else OCTAVES,
-                    (0,) if debug else (0, 1),
-                    falls,
-                )
-                for name, falls in AXES[axis]
-            )
-        ),
+        runs=chain(*swept),
         x="optim.peak_lr",
         group=("optim.parametrization", f"model.{axis}"),
         holdout=False,
