@@ -107,6 +107,9 @@ class TrainConfig:
     watch_every: int | None = execution(
         None
     )  # steps between RMS of activations, gradients, updates, attention logits; None: off
+    noise_scale: bool = execution(
+        False
+    )  # the gradient's noise in the metrics, from microbatches or devices
     spike_z: float | None = (
         None  # robust z-score of the loss beyond which training goes back and skips; None: off
     )

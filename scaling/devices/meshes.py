@@ -124,6 +124,11 @@ def check_batch(config: RunConfig, mesh: Mesh | AbstractMesh) -> None:
             f"pieces of {piece} rows cannot be split over {rows} devices (mesh {over}); change any "
             "of them"
         )
+    if train.noise_scale and train.microbatches * mesh.shape["replica"] * mesh.shape["data"] < 2:
+        raise ConfigError(
+            "train.noise_scale compares the gradients of pieces of a batch, and this one is whole; "
+            "give train.microbatches=2 or more, or mesh.data"
+        )
     if evals.batch_size % rows:
         raise ConfigError(
             f"evals.batch_size={evals.batch_size} cannot be split over {rows} devices (mesh "

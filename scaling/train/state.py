@@ -50,6 +50,7 @@ class Parts:
     # (parameters, or gradients of them) -> the part of them that is trained
     trained: Callable[[Any], Any] = lambda params: params
     parametrization: optim.Parametrization | None = None  # of the parameters as stored
+    noise: bool = False  # whether a step measures the noise of its gradient (`noise.py`)
 
 
 def parts(config: RunConfig) -> Parts:
@@ -61,6 +62,7 @@ def parts(config: RunConfig) -> Parts:
         optimizer=optim.build(config.optim, choices.objective(config.objective).players, scale),
         trained=transform.trained(config),
         parametrization=scale,
+        noise=config.train.noise_scale,
     )
 
 

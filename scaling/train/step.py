@@ -19,7 +19,7 @@ from scaling.devices import sharding, xla_flags
 from scaling.models.pipeline import stages_here
 from scaling.objectives.objective import Sum
 from scaling.optim import subtree
-from scaling.train import fingerprints
+from scaling.train import fingerprints, noise
 from scaling.train.state import Layout, Parts, TrainState
 
 Batch = dict[str, jax.Array]
@@ -46,14 +46,16 @@ def gradients(
             whole = subtree.put(params, trained)
             return pieces.objective.loss(pieces.model, whole, piece, rng_of, hparams)
 
-        return jax.grad(loss, has_aux=True)(pieces.trained(params))
+        grads, sums = jax.grad(loss, has_aux=True)(pieces.trained(params))
+        return grads, sums | (noise.of_piece(grads, sums) if pieces.noise else {})
 
-    if microbatches == 1 and stages_here() == 1:
+    if microbatches == 1 and stages_here() == 1 and not pieces.noise:
         grads, sums = grad_of_sum(params, batch, rng)
     else:
         grads, sums = _accumulate(grad_of_sum, microbatches, params, batch, rng)
     count = jnp.maximum(sums["loss"].count, 1.0)
-    return jax.tree.map(lambda g: g / count, grads), sums
+    grads = jax.tree.map(lambda g: g / count, grads)
+    return grads, noise.of_batch(grads, sums) if pieces.noise else sums
 
 
 def _accumulate(
