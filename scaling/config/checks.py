@@ -6,6 +6,7 @@ No jax in this file.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -162,14 +163,18 @@ def check_ranges(config: RunConfig) -> None:
         )
 
 
+@functools.cache
+def _defaults(chosen: tuple[tuple[str, type], ...]) -> dict[str, Any]:
+    """Dotted field -> default, of a run of these choices."""
+    return flat(dataclasses.replace(RunConfig(), **{group: cls() for group, cls in chosen}))
+
+
 def check_idle(config: RunConfig) -> None:
     """Raises ConfigError for a value that nothing reads."""
     values = flat(config)
-    default = dataclasses.replace(
-        RunConfig(),
-        **{group: type(getattr(config, group))() for group, _ in _records(config)},
+    defaults = _defaults(
+        tuple((group, type(getattr(config, group))) for group, _ in _records(config))
     )
-    defaults = flat(default)
     own = [one for _, record in _records(config) for one in record.idle]
     for names, is_read, needed in (*_READ_WITH, *own):
         for name in (n for n in names if n in values):

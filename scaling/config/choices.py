@@ -8,6 +8,7 @@ of it. The rooms `scaling/families`, `scaling/data/kinds`, `scaling/objectives` 
 its first use. Everything here is read without jax: what needs it is given as "module:NAME" too.
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -392,9 +393,12 @@ ROOMS = {
 
 def load(lazy: Any) -> Any:
     """What "module:NAME" stands for; anything else is itself."""
-    if not isinstance(lazy, str):
-        return lazy
-    module, _, name = lazy.partition(":")
+    return _loaded(lazy) if isinstance(lazy, str) else lazy
+
+
+@functools.cache
+def _loaded(place: str) -> Any:
+    module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
 
 

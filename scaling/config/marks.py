@@ -5,6 +5,7 @@ share a program).
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -70,10 +71,16 @@ def in_identity(one: dataclasses.Field, value: Any) -> bool:
         return False
     if not one.metadata.get("added"):
         return True
+    return bool(_computed(value) != _default(one))
+
+
+@functools.cache
+def _default(one: dataclasses.Field) -> Any:
+    """What it computes where nothing is said of it."""
     default = one.default
     if one.default_factory is not dataclasses.MISSING:
         default = cast(Callable[[], Any], one.default_factory)()
-    return bool(_computed(value) != _computed(default))
+    return _computed(default)
 
 
 def _computed(value: Any) -> Any:

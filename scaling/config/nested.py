@@ -23,21 +23,26 @@ from scaling.errors import ConfigError, nearest
 _BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
+_SCALARS = frozenset({type(None), str, int, float, bool})
+
+
 @functools.cache
-def _fields(cls: Any) -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(cls)
+def _fields(cls: Any) -> tuple[dataclasses.Field, ...] | None:
+    """Those of a dataclass; of another class, None."""
+    return dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else None
 
 
 def plain(value: Any, identity: bool = False) -> Any:
     """Nested dicts of a dataclass; with `identity` of those fields that `marks.in_identity` has."""
-    if value is None or isinstance(value, str | int | float):
+    if type(value) in _SCALARS:
         return value
-    if dataclasses.is_dataclass(value):
+    fields = _fields(typing.cast(typing.Hashable, type(value)))
+    if fields is not None:
         found = {}
-        for one in _fields(typing.cast(typing.Hashable, type(value))):
+        for one in fields:
             inner = getattr(value, one.name)
             if not identity or in_identity(one, inner):
-                found[one.name] = plain(inner, identity)
+                found[one.name] = inner if type(inner) in _SCALARS else plain(inner, identity)
         return found
     if isinstance(value, Mapping):
         return {key: plain(value[key], identity) for key in sorted(value)}
@@ -112,6 +117,23 @@ def _read_value(value: Any, hint: Any, path: str, choice: str | None = None) -> 
     return value
 
 
+@functools.cache
+def _slots(cls: Any) -> dict[str, tuple[Any, str | None, frozenset[Any]]]:
+    """Field -> its type, the group whose choice it is, and what may stand there as it is: types,
+    and of a Literal the words.
+    """
+    out = {}
+    for one in dataclasses.fields(cls):
+        hint, optional = _optional(_hints(cls)[one.name])
+        fits: set[Any] = {type(None)} if optional else set()
+        if hint in (int, str, bool):
+            fits.add(hint)
+        if typing.get_origin(hint) is Literal:
+            fits |= {word for word in typing.get_args(hint) if isinstance(word, str)}
+        out[one.name] = (_hints(cls)[one.name], one.metadata.get("choice"), frozenset(fits))
+    return out
+
+
 def read(values: Mapping[str, Any], cls: type, path: str = "") -> Any:
     """A `cls` of nested mappings; fields left out take their defaults.
 
@@ -123,12 +145,16 @@ def read(values: Mapping[str, Any], cls: type, path: str = "") -> Any:
     Raises ConfigError for an unknown key (naming the nearest) or a value of the wrong type (naming
     the field).
     """
-    hints, prefix = _hints(cls), f"{path}." if path else ""
-    for key in values:
-        if key not in hints:
-            raise ConfigError(f"{prefix}{key} is no config field{nearest(str(key), hints)}")
-    which = {f.name: f.metadata.get("choice") for f in _fields(cls)}
-    return cls(**{k: _read_value(v, hints[k], f"{prefix}{k}", which[k]) for k, v in values.items()})
+    slots, prefix = _slots(cls), f"{path}." if path else ""
+    given = {}
+    for key, value in values.items():
+        if key not in slots:
+            raise ConfigError(f"{prefix}{key} is no config field{nearest(str(key), slots)}")
+        hint, choice, fits = slots[key]
+        # Most values stand as they are; a sweep reads millions.
+        as_it_is = type(value) in fits or (type(value) is str and value in fits)
+        given[key] = value if as_it_is else _read_value(value, hint, f"{prefix}{key}", choice)
+    return cls(**given)
 
 
 def from_text(value: Any, path: str, text: str) -> Any:

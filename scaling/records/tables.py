@@ -114,7 +114,15 @@ def _metrics(configs: Iterable[RunConfig]) -> list[str]:
 def _varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The fields that differ between flat configs, by name."""
     every = sorted({field for config in configs for field in config})
-    return [f for f in every if len({repr(config.get(f)) for config in configs}) > 1]
+    return [f for f in every if _differ([config.get(f) for config in configs])]
+
+
+def _differ(values: list[Any]) -> bool:
+    """Whether they read differently: 1 and 1.0 do."""
+    first, kind = values[0], type(values[0])
+    if all(type(value) is kind and value == first for value in values):
+        return False
+    return len({repr(value) for value in values}) > 1
 
 
 def columns(configs: Sequence[RunConfig]) -> dict[str, bool]:
