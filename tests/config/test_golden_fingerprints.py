@@ -74,6 +74,7 @@ def test_how_a_run_is_executed_moves_no_fingerprint(runs):
     kinds = {(type(r.model), type(r.data), type(r.objective)): r for r in runs.values()}
     for run in kinds.values():
         marked = [(path, hint) for path, (hint, execution) in leaves(run).items() if execution]
+        marked = [(path, hint) for path, hint in marked if len(choices(hint)) != 1]  # no other
         assert len(marked) >= 20
         for path, hint in marked:
             moved = override(run, {path: another(hint, flat(run)[path])})
