@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.power_law import RATIO
+from experiments.power_law import RATIO, SPECTRA
 from scaling import laws
-from scaling.config import fingerprint
+from scaling.config import fingerprint, flat
 from scaling.data.kinds.vectors.task import PowerLaw
 from scaling.data.kinds.vectors.theory import expected
 from scaling.records import find_runs
@@ -37,9 +37,11 @@ def losses(workdir: str) -> pd.DataFrame:
     rows = []
     for found in table(workdir).to_dict("records"):
         config = configs[found["fingerprint"]]
-        data, width = config.data, config.model.width
+        data, width, values = config.data, config.model.width, flat(config)
         examples = getattr(data, "unique_examples", None)
         if found["status"] != "done" or examples not in (RATIO * width, width / RATIO):
+            continue
+        if not any(all(values[k] == v for k, v in one.items()) for one in SPECTRA):
             continue
         variances = PowerLaw(data.features, 1, data.alpha, data.noise, 0).variances
         theory = expected(variances, width, examples, data.noise).loss
