@@ -46,12 +46,15 @@ def get_study(arg: str = "") -> Study:
 
 
 def _run(width: int, examples: int, seed: int) -> Override:
-    """All examples in every step; the seed draws the task and the features."""
+    """All examples in every step. Every size has tasks and features of its own: a law's intervals
+    take its points to be independent.
+    """
+    drawn = 1000 * seed + min(width, examples)
     return {
         "seed": seed,
         "model.width": width,
-        "model.feature_seed": seed,
-        "data.task_seed": seed,
+        "model.feature_seed": drawn,
+        "data.task_seed": drawn,
         "data.unique_examples": examples,
         "train.batch_size": examples,
         "optim.peak_lr": vectors.learning_rate(width),
