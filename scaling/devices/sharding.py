@@ -126,18 +126,19 @@ def stacked_batch_sharding(mesh: Mesh) -> NamedSharding:
 # ---- the state
 
 
-def _is_box(x: Any) -> bool:
+def is_box(x: Any) -> bool:
+    """Whether it is an array with its logical axes."""
     return isinstance(x, nn.LogicallyPartitioned)
 
 
 def unbox(tree: Any) -> Any:
     """The tree without linen's boxes."""
-    return jax.tree.map(lambda x: x.value if _is_box(x) else x, tree, is_leaf=_is_box)
+    return jax.tree.map(lambda x: x.value if is_box(x) else x, tree, is_leaf=is_box)
 
 
 def named_shapes(tree: Any) -> Iterator[tuple[tuple[str | None, ...], tuple[int, ...]]]:
     """(logical axes, shape) of every leaf of a boxed tree; without a box () for the axes."""
-    for leaf in jax.tree.leaves(tree, is_leaf=_is_box):
+    for leaf in jax.tree.leaves(tree, is_leaf=is_box):
         yield _names(leaf) or (), unbox(leaf).shape
 
 
@@ -156,12 +157,12 @@ def state_shardings(abstract: Any, mesh: Mesh, rules: Rules = PARAMETER_RULES) -
         spec = _spec(_name(path), names, shape, mesh, rules)
         return NamedSharding(mesh, spec)
 
-    return jax.tree_util.tree_map_with_path(of, abstract, is_leaf=_is_box)
+    return jax.tree_util.tree_map_with_path(of, abstract, is_leaf=is_box)
 
 
 def _names(leaf: Any) -> tuple[str | None, ...] | None:
     """Logical axes of a leaf, or None: no box, or Adafactor's vectors and placeholders in one."""
-    if not _is_box(leaf) or leaf.value.size == 1 or len(leaf.names) != len(leaf.value.shape):
+    if not is_box(leaf) or leaf.value.size == 1 or len(leaf.names) != len(leaf.value.shape):
         return None
     return tuple(leaf.names)
 
@@ -240,7 +241,7 @@ class Row:
 
 def check(abstract: Any, shardings: Any, mesh: Mesh) -> list[Row]:
     """One row a leaf of the boxed, abstract state, in tree order."""
-    leaves = jax.tree_util.tree_leaves_with_path(abstract, is_leaf=_is_box)
+    leaves = jax.tree_util.tree_leaves_with_path(abstract, is_leaf=is_box)
     places = jax.tree.leaves(shardings)
     arrays = [unbox(leaf) for _, leaf in leaves]
     total = sum(array.size * array.dtype.itemsize for array in arrays)

@@ -13,6 +13,7 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
+from scaling.devices.sharding import is_box
 from scaling.optim import subtree
 from scaling.optim.roles import Leaf
 
@@ -26,8 +27,9 @@ def muon(h: Any, leaves: dict[str, Leaf]) -> optax.GradientTransformation:
         return leaves[subtree.name(path)]
 
     def labels(params: Any) -> Any:
+        """Of whole boxes: one around nothing would have no place on a mesh."""
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: "muon" if of(path).role == "hidden" else "adamw", params
+            lambda path, _: "muon" if of(path).role == "hidden" else "adamw", params, is_leaf=is_box
         )
 
     def dimensions(updates: Any) -> Any:
