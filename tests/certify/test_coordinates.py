@@ -72,7 +72,7 @@ def test_mup_is_flat_where_standard_grows(slopes_of):
     assert abs(slopes_of("mup")["change/output/logits"].exponent) < 0.15
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_muons_updates_are_flat_in_the_spectral_norm(slopes_of):
     for name, slope in slopes_of("mup", optimizer="muon").items():
         if name.startswith("update/") and name.endswith("/w"):
@@ -86,8 +86,10 @@ def test_muons_updates_are_flat_in_the_spectral_norm(slopes_of):
     ("path", "field", "kind", "exponent"),
     [
         ("blocks/mlp/up/w", "rate", "update", 1.0),
-        ("embedding", "init", "initial", -0.5),
-        ("blocks/attention/value/w", "rate", "update", 1.0),
+        pytest.param("embedding", "init", "initial", -0.5, marks=pytest.mark.exhaustive),
+        pytest.param(
+            "blocks/attention/value/w", "rate", "update", 1.0, marks=pytest.mark.exhaustive
+        ),
     ],
 )
 def test_a_multiplier_that_is_left_out_is_named(slopes_of, path, field, kind, exponent):
