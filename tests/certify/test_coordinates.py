@@ -81,11 +81,10 @@ def test_muons_updates_are_flat_in_the_spectral_norm(slopes_of):
     assert standard["update/blocks/attention/query/w"].exponent > 0.4
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "field", "kind", "exponent"),
     [
-        ("blocks/mlp/up/w", "rate", "update", 1.0),
+        pytest.param("blocks/mlp/up/w", "rate", "update", 1.0, marks=pytest.mark.slow),
         pytest.param("embedding", "init", "initial", -0.5, marks=pytest.mark.exhaustive),
         pytest.param(
             "blocks/attention/value/w", "rate", "update", 1.0, marks=pytest.mark.exhaustive
