@@ -5,9 +5,8 @@ docs/parametrizations.md says.
 import ml_collections
 
 from configs import tiny
-from scaling.config import from_dict
+from scaling.config import from_dict, is_debug
 from scaling.config.sweep import Study, chain
-from scaling.errors import ConfigError
 from scaling.studies import transfer
 
 # What the sizes of an axis are trained under, and how fast standard's best rate falls with them.
@@ -30,10 +29,8 @@ def _base(debug: bool) -> ml_collections.ConfigDict:
 
 def get_study(arg: str = "") -> Study:
     """arg: "width" (or nothing), "depth"; "debug": two widths for a few steps."""
-    if arg not in ("", "debug", *AXES):
-        raise ConfigError(f":{arg} is no form of this study; give width, depth or debug")
     axis: transfer.Axis = "depth" if arg == "depth" else "width"
-    debug = arg == "debug"
+    debug = arg not in AXES and is_debug(arg)
     base = _base(debug)
     given = from_dict(base)
     sizes = (16, 24) if debug else SIZES[axis]

@@ -97,6 +97,7 @@ EXECUTION = {
         for a in (["replica", "data", "fsdp", "seq", "tensor", "expert", "stage", "trial"])
     ),
     "train.microbatches",
+    "train.noise_scale",
     "train.steps_per_call",
     "train.log_every",
     "train.checkpoint_every",

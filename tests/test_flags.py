@@ -23,6 +23,7 @@ TAKEN = {
     ("generate", "seed"): {"0", "-1"},
     ("generate", "temperature"): {"0"},
     ("samples", "seed"): {"0", "-1"},
+    ("certify", "tolerance"): {"0"},
     ("data", "lines"): {"0"},
     ("sweep", "slurm_save"): {"0"},
     ("sweep", "xpk_restarts"): {"0"},

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import typing
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -15,7 +16,7 @@ from scaling.commands.command import (
     stop_on_signals,
     workdir_flag,
 )
-from scaling.errors import FAILED, RESUME_ME, UserError
+from scaling.errors import FAILED, RESUME_ME, UserError, nearest
 
 if TYPE_CHECKING:
     from scaling.certify.certificate import Drift, Forgotten, Part
@@ -45,9 +46,9 @@ def _certify() -> int:
     from scaling.devices import runtime
     from scaling.studies import study, transfer
 
+    sizes, names, octaves = _sizes(), _names(), _octaves()
     if FLAGS.config is None:
         raise UserError("certify: give --config, e.g. --config=configs/tiny.py")
-    sizes, names = _sizes(), list(dict.fromkeys(FLAGS.parametrizations))
     reachable_workdir()
     runtime.configure()
     config = config_flag.given()
@@ -59,7 +60,7 @@ def _certify() -> int:
     base = override(config, transfer.model(config, FLAGS.axis, sizes[0]))
     parts = []
     for name in names:
-        part = _part(base, name, sizes)
+        part = _part(base, name, sizes, octaves)
         if part is None:
             return RESUME_ME
         parts.append(part)
@@ -95,7 +96,34 @@ def _sizes() -> tuple[int, ...]:
     return sizes
 
 
-def _part(base: "RunConfig", name: str, sizes: tuple[int, ...]) -> "Part | None":
+def _names() -> list[str]:
+    """The parametrizations asked for. Raises UserError for one that there is none of."""
+    from scaling.config import OptimConfig
+
+    known = typing.get_args(typing.get_type_hints(OptimConfig)["parametrization"])
+    for name in FLAGS.parametrizations or [""]:
+        if name not in known:
+            raise UserError(
+                f"--parametrizations={name} is none{nearest(name, known)}; there are "
+                f"{', '.join(known)}"
+            )
+    return list(dict.fromkeys(FLAGS.parametrizations))
+
+
+def _octaves() -> list[float]:
+    """Raises UserError for what are no numbers, or too few for a lowest point between them."""
+    try:
+        octaves = [float(octave) for octave in FLAGS.octaves]
+    except ValueError:
+        raise UserError(f"--octaves={','.join(FLAGS.octaves)} must be numbers") from None
+    if len(set(octaves)) < _LEAST:
+        raise UserError(f"--octaves={','.join(FLAGS.octaves)} must be {_LEAST} or more")
+    return octaves
+
+
+def _part(
+    base: "RunConfig", name: str, sizes: tuple[int, ...], octaves: list[float]
+) -> "Part | None":
     """What is measured of one parametrization; None: told to stop."""
     from scaling.certify.certificate import Part
 
@@ -106,7 +134,7 @@ def _part(base: "RunConfig", name: str, sizes: tuple[int, ...]) -> "Part | None"
         forgotten = _forgotten(base, name, sizes, slopes)
     drift = None
     if FLAGS.transfer:
-        drift = _transfer(base, name, sizes)
+        drift = _transfer(base, name, sizes, octaves)
         if drift is None:
             return None
     return Part(name, tuple(slopes), forgotten, drift)
@@ -155,7 +183,9 @@ def _forgotten(
     return Forgotten(path, field, tuple(found))
 
 
-def _transfer(base: "RunConfig", name: str, sizes: tuple[int, ...]) -> "Drift | None":
+def _transfer(
+    base: "RunConfig", name: str, sizes: tuple[int, ...], octaves: list[float]
+) -> "Drift | None":
     """Runs of every size and rate, and where their best rates lie; None: told to stop."""
     import jax
 
@@ -166,7 +196,6 @@ def _transfer(base: "RunConfig", name: str, sizes: tuple[int, ...]) -> "Drift | 
     from scaling.records import RunDirectory, tables
     from scaling.studies import study, transfer
 
-    octaves = [float(octave) for octave in FLAGS.octaves]
     falls = 1.0 if name == "standard" and FLAGS.axis == "width" else 0.0
     runs = transfer.runs(base, FLAGS.axis, sizes, name, octaves, range(FLAGS.seeds), falls)
     plan = Study(f"certify-{name}", base, runs, x="optim.peak_lr", group=f"model.{FLAGS.axis}")

@@ -108,9 +108,7 @@ def test_the_closed_flops_are_those_of_the_program():
 
 def test_every_axis_has_a_rule():
     boxed = jax.eval_shape(module(SMALL).init, jax.random.key(0), batch_of())["params"]
-    names = {
-        name for leaf in jax.tree.leaves(boxed, is_leaf=sharding._is_box) for name in leaf.names
-    }
+    names = {name for axes, _ in sharding.named_shapes(boxed) for name in axes}
     assert names <= {name for name, _ in sharding.PARAMETER_RULES}
 
 
