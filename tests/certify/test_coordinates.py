@@ -61,7 +61,7 @@ def test_everything_is_measured(slopes_of):
 def test_mup_is_flat_where_standard_grows(slopes_of):
     """Updates of hidden matrices: 1/width in each entry of muP, as they come in standard, whose
     effect grows as the width. Three small widths, one seed: slopes within a quarter, growth nearer
-    to 1 than to 0. Logits of widths this small fall under muP; that they do not grow is its promise.
+    to 1 than to 0. Logits of widths this small fall under muP; not to grow is its promise.
     """
     for name, slope in slopes_of("mup").items():
         if name.startswith("update/") and name.endswith("/w"):
