@@ -42,7 +42,7 @@ def get_study(arg: str = "") -> Study:
         for size in sizes
     ]
     return Study(
-        name=f"transfer-{axis}" if axis == "depth" else "transfer",
+        name="transfer-depth" if axis == "depth" else "transfer",
         question=f"Does the best learning rate stay where it is when the {axis} grows?",
         base=base,
         runs=chain(*swept),

@@ -22,10 +22,10 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 COMMANDS = ("train", "sweep", "status", "report", "fit", "plan", "check", "generate", "data")
 
 
-def launch(*arguments: str) -> subprocess.CompletedProcess:
+def launch(*arguments: object) -> subprocess.CompletedProcess:
     """`python launch.py ...` to its end."""
     return subprocess.run(
-        [sys.executable, "launch.py", *arguments],
+        [sys.executable, "launch.py", *map(str, arguments)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

@@ -122,6 +122,11 @@ def reachable_workdir() -> bool:
         client.setLevel(level)
 
 
+def no_workdir() -> UserError:
+    """What a command that reads a sweep says where there is no folder --workdir."""
+    return UserError(f"there is no folder --workdir={FLAGS.workdir}; give that of a sweep")
+
+
 def _is_folder() -> bool:
     workdir = epath.Path(FLAGS.workdir)
     try:

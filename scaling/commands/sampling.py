@@ -10,6 +10,7 @@ from scaling.commands.command import (
     FLAGS,
     Command,
     given_run,
+    no_workdir,
     reachable_workdir,
     workdir_flag,
 )
@@ -35,7 +36,7 @@ def _samples() -> int:
 
     given = None if FLAGS.judge is None else given_run("judge")
     if not reachable_workdir():
-        raise UserError(f"there is no folder --workdir={FLAGS.workdir}; give that of a sweep")
+        raise no_workdir()
     runtime.configure()
     judge_all(FLAGS.workdir, given, FLAGS.picture, FLAGS.seed)
     return 0

@@ -10,6 +10,7 @@ from scaling.commands.command import (
     FLAGS,
     Command,
     experiment_flag,
+    no_workdir,
     reachable_workdir,
     workdir_flag,
 )
@@ -82,7 +83,7 @@ def _status() -> int:
     there = reachable_workdir()
     planned = study.runs(given_study()) if FLAGS.experiment else None
     if not there and planned is None and not FLAGS.watch:
-        raise UserError(f"there is no folder --workdir={FLAGS.workdir}; give that of a sweep")
+        raise no_workdir()
     (watch if FLAGS.watch else show)(FLAGS.workdir, planned)
     return 0
 
@@ -98,7 +99,7 @@ def _report() -> int:
 
     plan = given_study() if FLAGS.experiment else None
     if not reachable_workdir():
-        raise UserError(f"there is no folder --workdir={FLAGS.workdir}; give that of a sweep")
+        raise no_workdir()
     if plan is not None:
         write_report(plan, study.runs(plan))
     else:

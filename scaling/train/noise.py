@@ -15,8 +15,8 @@ gradient (`records/noise.py`). Called by `step.py`.
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+import optax
 
 from scaling.objectives.objective import Sum
 
@@ -26,7 +26,7 @@ _PIECES = "pieces"
 def of_piece(grads: Any, sums: Mapping[str, Sum]) -> dict[str, Sum]:
     """What adds up over pieces, microbatches and devices alike: (|g_m|^2 / c_m, 1)."""
     count = jnp.maximum(sums["loss"].count, 1.0)
-    return {_PIECES: Sum(_square(grads) / count, jnp.float32(1.0))}
+    return {_PIECES: Sum(optax.tree.norm(grads, squared=True) / count, jnp.float32(1.0))}
 
 
 def of_batch(grads: Any, sums: Mapping[str, Sum]) -> dict[str, Sum]:
@@ -37,14 +37,10 @@ def of_batch(grads: Any, sums: Mapping[str, Sum]) -> dict[str, Sum]:
     """
     found = dict(sums)
     pieces, count = found.pop(_PIECES), jnp.maximum(sums["loss"].count, 1.0)
-    square = _square(grads)
+    square = optax.tree.norm(grads, squared=True)
     noise = (pieces.total - count * square) / (pieces.count - 1.0)
     one = jnp.float32(1.0)
     return found | {
         "gradient_noise": Sum(noise, one),
         "gradient_square": Sum(square - noise / count, one),
     }
-
-
-def _square(tree: Any) -> jax.Array:
-    return sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), jnp.float32(0.0))

@@ -1,23 +1,10 @@
 """`launch.py certify` and `check --table`, as a person types them."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
-
-
-def launch(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "launch.py", *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from tests.test_launch import launch
 
 
 @pytest.mark.exhaustive

@@ -71,11 +71,14 @@ class Network(nn.Module):
             segments_LxB = batch["segment_ids"].swapaxes(0, 1)
             keep_LxB = keep_LxB.at[1:].set(segments_LxB[1:] == segments_LxB[:-1])
         if cache is not None:
-            layers = layers_of(self.variables["params"]["layers"])
-            for i, (params, state) in enumerate(zip(layers, cache, strict=True)):
-                block: Any = Block(c, parent=None)
+            block: Any = Block(c, parent=None)
+            behind: list[State] = []
+            for params, state in zip(
+                layers_of(self.variables["params"]["layers"]), cache, strict=True
+            ):
                 x_LxBxD, state = block.apply({"params": params}, x_LxBxD, keep_LxB, state)
-                cache = [*cache[:i], state, *cache[i + 1 :]]
+                behind.append(state)
+            cache = behind
         else:
             x_LxBxD = run_stack(
                 self,
