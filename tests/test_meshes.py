@@ -76,9 +76,8 @@ PRODUCTS |= {name: axes | {"train.microbatches": 2} for name, axes in PIECES.ite
 FAST = ("data fsdp tensor",)
 SLOW = (
     *AXES,
-    *("replica fsdp stage", "data fsdp tensor", "fsdp tensor expert", "fsdp tensor stage"),
-    *("data seq tensor", "fsdp seq tensor, ring", "seq expert stage"),
-    "replica fsdp tensor, in pieces",
+    *("replica fsdp stage", "data fsdp tensor", "fsdp tensor expert"),
+    *("fsdp seq tensor, ring", "replica fsdp tensor, in pieces"),
 )
 DROPLESS = ("expert", "fsdp tensor expert")
 OF_EXPERTS = (*AXES, *DROPLESS, "seq expert stage", "replica fsdp tensor, in pieces")

@@ -5,8 +5,11 @@ import pathlib
 import pytest
 from combinations import Combination, Names, every
 
-# Families whose programs a compiler takes long for, and the tests that they take in the slow part.
-HEAVY = {"resnet", "gan", "lstm"}
+# The families that are compiled and trained in the fast part, and the tests that the others take in
+# the slow part; more than one mesh of theirs, in the exhaustive part.
+FAST = {"transformer", "mlp"}
+EVERY_MESH = {"transformer", "resnet"}
+ONE_MESH = "4 x 2 fsdp"
 SLOW = {
     "test_a_loop_over_layers_is_the_layers_one_after_the_other",
     "test_a_mesh_gives_the_same_losses",
@@ -26,8 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         of = getattr(item, "callspec", None)
         names = of.params.get("one") if of is not None else None
-        heavy = isinstance(names, Names) and names.family in HEAVY
-        if heavy and getattr(item, "originalname", "") in SLOW:
+        if not isinstance(names, Names) or item.originalname not in SLOW:
+            continue
+        if names.family not in EVERY_MESH and of.params.get("mesh", ONE_MESH) != ONE_MESH:
+            item.add_marker(pytest.mark.exhaustive)
+        elif names.family not in FAST:
             item.add_marker(pytest.mark.slow)
 
 

@@ -118,7 +118,7 @@ def _unread(*_: object) -> NoReturn:
     raise AssertionError("nothing is trained on grains")
 
 
-@pytest.fixture(params=["lower", "higher"])
+@pytest.fixture(params=[pytest.param("lower", marks=pytest.mark.slow), "higher"])
 def grains(request, monkeypatch) -> RunConfig:
     """A run on grains, of which the less, or the more, surprise the better."""
     kind = choices.Kind(

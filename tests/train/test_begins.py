@@ -51,6 +51,7 @@ def test_it_begins_with_the_parents_loss(tiny, parents, which, fields):
     assert loss_of(child, workdir) != loss_of(configs[1 - which], workdir)
 
 
+@pytest.mark.slow
 def test_a_child_of_a_low_rank_run_begins_with_what_that_used(tiny, parents):
     workdir, configs = parents
     middle = tiny(LORA | {"train.steps": 3, "begins.run": fingerprint(configs[0])})

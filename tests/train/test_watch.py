@@ -141,10 +141,16 @@ FORMS = {
     "stages": ({"mesh.stage": 2}, 2),
     "sequence": ({"mesh.seq": 2}, 2),
 }
+SOME = ("remat, microbatches", "fsdp and tensor")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(f, marks=pytest.mark.slow if f in SOME else pytest.mark.exhaustive)
+        for f in FORMS
+    ],
+)
 def test_however_the_model_is_run_the_statistics_are_the_same(form, watched, tiny, tmp_path):
     changes, devices = FORMS[form]
     config = tiny(WATCHED | changes)

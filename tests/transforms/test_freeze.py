@@ -15,6 +15,7 @@ from scaling.train.step import gradients
 FREEZE = {"transform.name": "freeze", "transform.modules": "embedding,blocks/mlp"}
 
 
+@pytest.mark.slow
 def test_frozen_leaves_stay_bit_for_bit_and_the_others_have_the_gradient_that_they_had(tiny):
     plain, config = tiny(), tiny(FREEZE)
     pieces, _, state = begun(config)
