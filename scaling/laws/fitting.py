@@ -12,6 +12,7 @@ import pandas as pd
 from scaling.errors import UserError, nearest
 from scaling.laws.checks import METHODS, OBJECTIVES, SPACES, choice, known_law
 from scaling.laws.diagnosis import Found, outliers, to_vertex
+from scaling.laws.forecast import forecast
 from scaling.laws.law import Law
 from scaling.laws.measures import formula_of, unit_of
 from scaling.laws.minimize import Minima, Problem, minimize
@@ -105,6 +106,9 @@ def fit(
     given = {n: float(v) for n, v in zip(free, values, strict=True)} | fixed
     best = float(minima.objective[at])
     reached = int(np.sum(minima.objective <= best * (1 + 1e-6) + 1e-18))
+    errors_known = None
+    if len(draws.values) and o.forecast:
+        errors_known = forecast(problem, rows.raw, given)
     total = best
     if o.objective == "absolute":
         total = float(np.sum(weight * np.abs(found.residual)))
@@ -119,6 +123,7 @@ def fit(
         conventions=dict(conventions or {}), fixed=fixed, noise=draws.noise, starts=compared,
         polished=len(minima.objective), reached=reached,
         condition=found.condition, gradient=found.gradient, free=free, samples=draws.values,
+        forecast=errors_known,
     )  # fmt: skip
 
 

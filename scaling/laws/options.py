@@ -39,6 +39,9 @@ class Options:
     # Of the intervals: cases or residual (bootstrap; auto chooses), delta, or profile (whose
     # predictions are those of delta).
     method: str = "auto"
+    # Whether intervals hold doubt about the form, learned from backtests within the table and from
+    # published tables; without it they are those of a bootstrap alone.
+    forecast: bool = True
     cluster: str | None = None  # column whose equal values mark rows of one run
     level: float = 0.9  # of the intervals
     seed: int = 0  # of the resampling

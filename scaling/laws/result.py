@@ -7,7 +7,7 @@ plan made later from `fit.json` has the same intervals as one made at once.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,11 @@ from scaling.errors import UserError, nearest
 from scaling.laws.law import Law
 
 if TYPE_CHECKING:
+    from scaling.laws.forecast import Forecast
     from scaling.laws.minimize import Problem
+
+
+DRAWS = 4000  # of one more run
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Fit:
     unit: str | None = None  # what the table counts its data in; None: it does not say
     free: tuple[str, ...] = ()  # names of the columns of `samples`
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), compare=False, repr=False)
+    forecast: "Forecast | None" = field(default=None, compare=False, repr=False)
 
     def _problem(self) -> "Problem":
         from scaling.laws.minimize import Problem  # brings jax
@@ -97,6 +102,11 @@ class Fit:
         """Columns of the law from values of x (a law of one column) or a mapping or table, by the
         table's names or the law's own.
         """
+        law, raw = self._law(), self.raw_of(at)
+        return law.prepare(raw) if law.prepare else raw
+
+    def raw_of(self, at: Any) -> dict[str, np.ndarray]:
+        """Likewise, as the table has them: before the law prepares them."""
         law = self._law()
         needed = law.needs or law.columns
         if not isinstance(at, Mapping | pd.DataFrame):
@@ -111,8 +121,14 @@ class Fit:
             value = at[known] if known in at else at[name]
             out[name] = np.atleast_1d(np.asarray(value, float))
         rows = max(len(v) for v in out.values())
-        wide = {k: np.broadcast_to(v, (rows, *v.shape[1:])).copy() for k, v in out.items()}
-        return law.prepare(wide) if law.prepare else wide
+        return {k: np.broadcast_to(v, (rows, *v.shape[1:])).copy() for k, v in out.items()}
+
+    def _forecast_of(self, kept: Mapping[str, Any]) -> "Forecast":
+        from scaling.laws.forecast import Forecast  # brings jax
+
+        return Forecast.from_values(
+            kept, self._law(), self.free, self.fixed, self.space, self.params
+        )
 
     def draws(self, at: Any) -> tuple[np.ndarray, np.ndarray]:
         """The law's value at `at` [rows] and at every draw of the parameters [draws, rows]."""
@@ -145,8 +161,10 @@ class Fit:
         self._refuse_to_extrapolate(at)
         if not len(self.samples):
             raise UserError(self.why_no_draws())
-        if kind == "run":
-            drawn = self._with_noise(np.repeat(drawn, max(1, 4000 // len(drawn)), axis=0), seed)
+        if kind == "run" and self.forecast is not None:
+            mean, drawn = self._mixed(at, drawn, seed)
+        elif kind == "run":
+            drawn = self._with_noise(np.repeat(drawn, max(1, DRAWS // len(drawn)), axis=0), seed)
         low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return Prediction(mean, np.minimum(low, mean), np.maximum(high, mean), level, kind)
 
@@ -192,9 +210,40 @@ class Fit:
             change = scatter(noise.sd, noise.dof)
         return drawn * np.exp(np.clip(change, -50, 50)) if self.space == "log" else drawn + change
 
+    def _mixed(self, at: Any, drawn: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean [rows] and draws [draws, rows] of one more run, by all accounts of the error: the
+        first of them is the law's own draws [draws, rows].
+        """
+        known = self.forecast
+        assert known is not None
+        rng, log = np.random.default_rng(seed), self.space == "log"
+        told = known.told(self.raw_of(at), self.columns_of(at))
+        count = np.round(known.share * DRAWS).astype(int)
+        picked = drawn[rng.choice(len(drawn), count[0], p=known.weigh(self.samples))]
+        alone = self._with_noise(picked, seed)
+        if known.tail is not None and not self.noise.between_sd:
+            tail = np.sqrt(told.noise[0]) * rng.choice(known.tail, picked.shape)
+            alone = picked * np.exp(tail) if log else picked + tail
+        if log:
+            picked, alone = (np.log(np.maximum(v, 1e-300)) for v in (picked, alone))
+        if count[0]:
+            told.mean[0] = picked.mean(axis=0)
+        middle = known.share @ told.mean
+        spread, parts = np.sqrt(told.parameters + told.form + told.noise), [alone]
+        for k in range(1, len(count)):
+            normal = rng.normal(size=(count[k], len(middle)))
+            # The scale of errors is known from few backtests: drawn from its chi-square.
+            normal *= np.sqrt(known.dof / rng.chisquare(known.dof, (count[k], 1)))
+            parts.append(told.mean[k] + spread[k] * normal)
+        out = middle + known.scale * (np.concatenate(parts) - middle)
+        if log:
+            return np.exp(middle), np.exp(np.clip(out, -700, 700))
+        return middle, out
+
     def to_json(self) -> str:
         """All of it as JSON; infinite numbers become null."""
-        values = {k: v for k, v in vars(self).items() if k != "samples"}
+        values = {k: v for k, v in vars(self).items() if k not in ("samples", "forecast")}
+        values["forecast"] = None if self.forecast is None else self.forecast.to_values()
         values["noise"] = vars(self.noise)
         values["samples"] = [[float(f"{v:.9g}") for v in row] for row in self.samples.tolist()]
         return json.dumps(_finite(values), indent=1, allow_nan=False)
@@ -219,7 +268,9 @@ class Fit:
             values["noise"] = Noise(**values["noise"])
             samples = np.array(values["samples"], float)
             values["samples"] = samples.reshape(-1, len(values["free"]))
-            return cls(**values)
+            kept = values.pop("forecast", None)
+            found = cls(**values)
+            return found if kept is None else replace(found, forecast=found._forecast_of(kept))
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise UserError(f"this is no fit.json of `launch.py fit`: {e}") from None
 

@@ -1,0 +1,136 @@
+"""How often intervals hold runs that others published, beyond the runs that were fitted.
+
+    python benchmarks/real_coverage.py [--clones=DIR] [--by flops] [--out=rows.csv]
+
+Every table is cut at each of its levels that leave twelve runs below (at most twelve cuts, evenly
+spaced in rows); a law is fitted below and every run above is predicted. Prints, by table and
+method, how many of the runs 90 % and 50 % intervals hold, their width, the error of the prediction,
+and the interval score (Gneiting & Raftery 2007, J. Am. Statist. Assoc. 102, 359, eq. 43) of the
+90 % interval, relative to the loss: its width, and 20 times the distance of a run that it misses.
+Means over the runs of a cut, then over the cuts of a table; over tables the geometric mean of
+scores. Beside the tables of tests/data/published are those of `published.public`, when `--clones`
+is a folder with clones of their repositories.
+"""
+
+import argparse
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.published import Published, at_hand, public
+from scaling.errors import UserError
+from scaling.laws import Options, fit
+
+FEWEST, CUTS = 12, 12
+METHODS: dict[str, Callable[[int], Options]] = {
+    "forecast": lambda draws: Options(bootstrap=draws),
+    "bootstrap": lambda draws: Options(bootstrap=draws, forecast=False),
+    "residual bootstrap": lambda draws: Options(bootstrap=draws, forecast=False, method="residual"),
+}
+
+
+def levels(values: np.ndarray) -> np.ndarray:
+    """Where a column is cut [cuts]: at values that differ by more than rounding."""
+    found = np.unique(values)
+    found = found[np.diff(np.log(found), prepend=-np.inf) > 0.02]
+    if len(found) > CUTS:
+        shares = np.linspace(0, 1, CUTS + 2)[1:-1]
+        found = np.unique(np.quantile(values, shares, method="higher"))
+    return found
+
+
+def scored(table: Published, by: str, options: Options) -> pd.DataFrame:
+    """A row for each run above each cut of a table: cut, n (runs below), factor (how far above the
+    largest below), error, low, high, low_50, high_50 (logarithms of predicted over measured).
+    """
+    rows = table.rows.astype(dict.fromkeys(("params", "tokens", "flops", "loss"), float))
+    parts = []
+    for level in levels(rows[by].to_numpy()):
+        below = rows[rows[by] < level * (1 - 1e-6)]
+        above = rows[rows[by] >= level * (1 - 1e-6)]
+        if len(below) < FEWEST:
+            continue
+        asked = Options(**(vars(options) | {"fixed": table.fixed}))
+        try:
+            found = fit(below, table.law, asked, checks=False)
+            wide, half = (found.predict(above, level=share) for share in (0.9, 0.5))
+        except UserError as e:
+            parts.append(pd.DataFrame({"cut": [level], "n": len(below), "refused": str(e)}))
+            continue
+        actual = np.log(above.loss.to_numpy())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts.append(pd.DataFrame({
+                "cut": level, "n": len(below), "refused": None,
+                "factor": above[by].to_numpy() / below[by].max(),
+                "error": np.log(wide.mean) - actual,
+                "low": np.log(wide.low) - actual, "high": np.log(wide.high) - actual,
+                "low_50": np.log(half.low) - actual, "high_50": np.log(half.high) - actual,
+            }))  # fmt: skip
+    out = pd.concat(parts, ignore_index=True)
+    return out.assign(table=table.name, family=table.family, by=by)
+
+
+def judged(rows: pd.DataFrame) -> pd.DataFrame:
+    """Runs, share that each interval holds, score, width and error (in %) of each table."""
+    rows = rows[rows.refused.isna()].copy()
+    rows["held_90"] = (rows.low <= 0) & (rows.high >= 0)
+    rows["held_50"] = (rows.low_50 <= 0) & (rows.high_50 >= 0)
+    rows["width"] = 100 * (rows.high - rows.low)
+    outside = np.maximum(rows.low, 0) + np.maximum(-rows.high, 0)
+    rows["score"] = rows.width + 100 * 20 * outside
+    rows["off"] = 100 * rows.error.abs()
+    cuts = rows.groupby(["table", "cut"]).agg(
+        score=("score", "mean"), width=("width", "median"), off=("off", "median")
+    )
+    out = rows.groupby("table").agg(
+        cuts=("cut", "nunique"), runs=("error", "size"), held_90=("held_90", "mean"),
+        held_50=("held_50", "mean"),
+    )  # fmt: skip
+    return out.join(cuts.groupby("table").mean())
+
+
+def summary(found: pd.DataFrame) -> str:
+    """One line on all tables."""
+    runs = found.runs / found.runs.sum()
+    score = float(np.exp(np.log(found.score).mean()))
+    return (
+        f"{len(found)} tables, {found.runs.sum()} runs: 90 % intervals hold "
+        f"{100 * (found.held_90 * runs).sum():.0f} % of the runs (by table "
+        f"{100 * found.held_90.mean():.0f} %, least {100 * found.held_90.min():.0f} %), 50 % "
+        f"intervals {100 * (found.held_50 * runs).sum():.0f} % ({100 * found.held_50.mean():.0f} "
+        f"%); score {score:.2f}, error {float(np.exp(np.log(found.off).mean())):.2f} %"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clones", type=pathlib.Path)
+    parser.add_argument("--by", nargs="*", default=["flops"])
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--bootstrap", type=int, default=200)
+    parser.add_argument("--out", type=pathlib.Path)
+    asked = parser.parse_args(arguments)
+    tables = at_hand() + (public(asked.clones) if asked.clones else [])
+    kept = []
+    for by in asked.by:
+        for method in asked.methods:
+            began = time.monotonic()
+            options = METHODS[method](asked.bootstrap)
+            rows = pd.concat([scored(t, by, options) for t in tables], ignore_index=True)
+            kept.append(rows.assign(method=method))
+            found = judged(rows)
+            refused = rows.refused.notna().sum()
+            print(f"\ncuts by {by}, {method} ({time.monotonic() - began:.0f} s)")
+            print(found.round({"held_90": 2, "held_50": 2, "score": 1, "width": 1, "off": 2})
+                  .to_string())  # fmt: skip
+            print(summary(found), f"; {refused} cuts refused" if refused else "", flush=True)
+            if asked.out:
+                pd.concat(kept).to_csv(asked.out, index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""The error of one more run: parameters, noise, and a form that may be wrong, weighed by what the
+table shows and by how its own backtests came out.
+
+Takes the rows of a fit; gives a `Forecast`, which goes to JSON and back with the fit. Where a fit
+predicts, its accounts (discrepancy.py) are mixed by their evidence, and the spread is scaled by the
+errors of inner backtests: the table's smaller runs predict its larger ones. Called by `fitting.py`
+and by `result.py`.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from scaling.laws.curve import Curve
+from scaling.laws.discrepancy import Accounts, Explainer, Rows, Sizes, Told
+from scaling.laws.law import Law
+from scaling.laws.minimize import Problem
+from scaling.laws.uncertainty import CASES_FROM
+
+MOST_ROWS = 512  # of more, so many are looked at
+CUTS = 8  # inner backtests
+FEWEST = 3  # rows more than parameters, below a cut
+SLIGHT = 1e-3  # share below which an account is dropped
+WORST = 9.0  # squared standardized error at which one row counts no more
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What published tables say of errors of extrapolation (docs/intervals.md)."""
+
+    alone: float = 0.5  # probability that there is no discrepancy
+    temper: float = 1.0  # power of the evidence: runs share budgets, seeds and mistakes
+    scale: float = 1.0  # of errors, in those that an account expects
+    dof: float = 4.0  # how many cuts of a table that knowledge is worth
+    sizes: Sizes = field(default_factory=Sizes)
+
+
+PUBLISHED = Prior()
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Predictions of all accounts together, in the fit's space; arrays [rows]."""
+
+    mean: np.ndarray
+    parameters: np.ndarray  # variances
+    form: np.ndarray
+    noise: np.ndarray
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Of one more run [rows]."""
+        return self.parameters + self.form + self.noise
+
+
+def mix(told: Told, share: np.ndarray) -> Mixed:
+    """Accounts mixed by their shares: doubt between them is doubt about the form."""
+    mean = share @ told.mean
+    return Mixed(
+        mean, share @ told.parameters, share @ (told.form + (told.mean - mean) ** 2),
+        share @ told.noise,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a fit knows of the errors of its predictions."""
+
+    law: Law
+    free: tuple[str, ...]
+    given: Mapping[str, float]
+    space: str
+    params: Mapping[str, float]
+    placed: tuple[str, ...]  # raw columns whose logarithms are places
+    rows: Rows
+    accounts: Accounts  # the first has no discrepancy
+    share: np.ndarray  # of each account
+    scale: float  # of errors, by the backtests
+    dof: float  # cuts that say so, with those of the prior
+    tests: int  # inner backtests
+    sizes: Sizes
+    tail: np.ndarray | None  # residuals of the law alone, in standard deviations; None: too few
+
+    @functools.cached_property
+    def _explainer(self) -> Explainer:
+        problem = Problem(
+            self.law, self.free, self.given, self.rows.columns, self.rows.target,
+            self.rows.weight, self.space,
+        )  # fmt: skip
+        return Explainer(Curve(problem), self.rows, self.params, self.sizes)
+
+    def told(self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]) -> Told:
+        """What the accounts say at rows: raw columns [rows], and as the law reads them."""
+        place = np.log(np.stack([raw[n] for n in self.placed], axis=1))
+        at = Rows(place, columns, np.zeros(len(place)), np.ones(len(place)))
+        return self._explainer.tell(self.accounts, at)
+
+    def weigh(self, samples: np.ndarray) -> np.ndarray:
+        """Probability of each draw of the parameters [draws], of draws [draws, free] on the
+        natural scale: those that no published law comes near count little.
+        """
+        known, off = self.sizes.known, np.zeros(len(samples))
+        log = self.space == "log"
+        least = float((np.exp(self.rows.target) if log else self.rows.target).min())
+        for i, n in enumerate(self.free):
+            expected = known.of(self.law, n, least)
+            if expected is not None:
+                drawn = np.log(np.maximum(samples[:, i], 1e-9))
+                off += ((drawn - np.log(expected[0])) / expected[1]) ** 2
+        weight = np.exp(-0.5 * (off - off.min()))
+        return weight / weight.sum()
+
+    def to_values(self) -> dict[str, Any]:
+        """As plain values, for JSON; without what the fit has too."""
+        rows = self.rows
+        return {
+            "placed": self.placed, "scale": self.scale, "dof": self.dof, "tests": self.tests,
+            "share": self.share.tolist(), "tail": None if self.tail is None else self.tail.tolist(),
+            "rows": {"place": rows.place.tolist(), "target": rows.target.tolist(),
+                     "weight": rows.weight.tolist(),
+                     "columns": {k: np.asarray(v).tolist() for k, v in rows.columns.items()}},
+            "accounts": {k: v.tolist() if isinstance(v, np.ndarray) else float(v)
+                         for k, v in vars(self.accounts).items()},
+        }  # fmt: skip
+
+    @classmethod
+    def from_values(
+        cls, values: Mapping[str, Any], law: Law, free: tuple[str, ...],
+        given: Mapping[str, float], space: str, params: Mapping[str, float],
+    ) -> "Forecast":  # fmt: skip
+        """The inverse of `to_values`."""
+        kept = values["rows"]
+        rows = Rows(
+            np.array(kept["place"]), {k: np.array(v) for k, v in kept["columns"].items()},
+            np.array(kept["target"]), np.array(kept["weight"]),
+        )  # fmt: skip
+        arrays: dict[str, Any] = {
+            k: np.array(v) if isinstance(v, list) else v for k, v in values["accounts"].items()
+        }
+        accounts = Accounts(**arrays)
+        return cls(
+            law, free, given, space, params, tuple(values["placed"]), rows, accounts,
+            np.array(values["share"]), values["scale"], values["dof"], values["tests"],
+            PUBLISHED.sizes, None if values["tail"] is None else np.array(values["tail"]),
+        )  # fmt: skip
+
+
+def forecast(
+    problem: Problem,
+    raw: Mapping[str, np.ndarray],
+    params: Mapping[str, float],
+    prior: Prior = PUBLISHED,
+) -> Forecast | None:
+    """The errors of a fit's predictions; None where there are too few rows, or no column whose
+    logarithm says how far apart runs are.
+
+    raw: the law's columns as the table has them [rows]; params: fitted, natural scale.
+    """
+    labels = problem.law.labels
+    placed = tuple(
+        n for n, v in raw.items()
+        if n not in labels and np.ndim(v) == 1 and (v > 0).all() and np.ptp(v) > 0
+    )  # fmt: skip
+    needed = len(problem.free) + FEWEST
+    if not placed or problem.law.prepare or len(problem.target) < needed:
+        return None
+    place = np.log(np.stack([raw[n] for n in placed], axis=1))
+    order = np.argsort(place.sum(axis=1), kind="stable")
+    kept = np.sort(order[:: -(-len(order) // MOST_ROWS)])
+    rows = Rows(
+        place[kept], {k: np.asarray(v)[kept] for k, v in problem.columns.items()},
+        problem.target[kept], problem.weight[kept],
+    )  # fmt: skip
+    part = Problem(
+        problem.law, problem.free, problem.given, rows.columns, rows.target, rows.weight,
+        problem.space,
+    )  # fmt: skip
+    explainer = Explainer(Curve(part), rows, params, prior.sizes)
+    cuts = _cuts(rows.place, needed)
+    accounts, *inner = explainer.explain([np.ones(len(rows.target), bool), *cuts])
+    errors = [
+        _tested(explainer, known, ~used, prior) for known, used in zip(inner, cuts, strict=True)
+    ]
+    share = _shares(accounts, prior)
+    counted = share > SLIGHT
+    counted[0] = True
+    accounts, share = accounts.those(counted), share[counted] / share[counted].sum()
+    spare = len(rows.target) - len(problem.free)
+    tail = None
+    if spare >= CASES_FROM:
+        tail = accounts.residual[0] * (len(rows.target) / spare) ** 0.5
+    accounts = replace(accounts, residual=accounts.residual[:, :0])
+    worth = prior.dof + len(errors)
+    scale = ((prior.dof * prior.scale**2 + sum(errors)) / worth) ** 0.5
+    return Forecast(
+        problem.law, problem.free, problem.given, problem.space, params, placed, rows, accounts,
+        share, float(scale), worth, len(errors), prior.sizes, tail,
+    )  # fmt: skip
+
+
+def _shares(accounts: Accounts, prior: Prior) -> np.ndarray:
+    """Of each account, by its evidence [accounts]."""
+    before = np.full(len(accounts.evidence), (1 - prior.alone) / (len(accounts.evidence) - 1))
+    before[0] = prior.alone
+    share = before * np.exp(prior.temper * (accounts.evidence - accounts.evidence.max()))
+    return share / share.sum()
+
+
+def _cuts(place: np.ndarray, needed: int) -> list[np.ndarray]:
+    """Rows below each of some cuts [rows], bool: the smaller runs by the sum of all columns."""
+    total = place.sum(axis=1)
+    ordered = np.sort(total)
+    levels = np.unique(ordered[needed:])
+    # Runs of one budget differ by rounding at most.
+    levels = levels[np.diff(levels, prepend=ordered[0]) > 0.02] if len(levels) else levels
+    if len(levels) > CUTS:
+        levels = levels[np.linspace(0, len(levels) - 1, CUTS).round().astype(int)]
+    masks = [total < level - 1e-9 for level in levels]
+    return [m for m in masks if needed <= m.sum() < len(total)]
+
+
+def _tested(explainer: Explainer, known: Accounts, above: np.ndarray, prior: Prior) -> float:
+    """Mean squared error of the rows above a cut, in the variances that were expected."""
+    rows = explainer.rows
+    there = Rows(
+        rows.place[above], {k: v[above] for k, v in rows.columns.items()}, rows.target[above],
+        rows.weight[above],
+    )  # fmt: skip
+    told = mix(explainer.tell(known, there), _shares(known, prior))
+    error = (there.target - told.mean) ** 2 / told.variance
+    return float(np.minimum(error, WORST * prior.scale**2).mean())
