@@ -1,7 +1,8 @@
 """The law engine: tables of runs in, laws with honest intervals out.
 
 Reads tables only. `LAWS` is the registry: adding a law is one entry. `fit` fits one, `holdout`
-scores one on the largest runs; they bring jax, which the registry does without.
+scores one on the largest runs, `backtest` on all runs that smaller ones foresee; they bring jax,
+which the registry does without.
 """
 
 import importlib
@@ -12,6 +13,7 @@ from scaling.laws.law import Law
 from scaling.laws.options import Options
 
 if TYPE_CHECKING:
+    from scaling.laws.backtest import Backtest, backtest
     from scaling.laws.extrapolation import Holdout, holdout
     from scaling.laws.fitting import fit
     from scaling.laws.result import Fit, Prediction
@@ -43,6 +45,8 @@ LAWS: dict[str, Law] = {
 
 # Imported at first use.
 _LATER = {
+    "Backtest": "backtest",
+    "backtest": "backtest",
     "Fit": "result",
     "Holdout": "extrapolation",
     "Prediction": "result",
@@ -57,4 +61,7 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
-__all__ = ["LAWS", "Fit", "Holdout", "Law", "Options", "Prediction", "fit", "holdout"]
+__all__ = [
+    "LAWS", "Backtest", "Fit", "Holdout", "Law", "Options", "Prediction", "backtest", "fit",
+    "holdout",
+]  # fmt: skip

@@ -93,7 +93,11 @@ def check_fit(asked: FitRequest) -> None:
             f"{MOST:,}"
         )
     if not a.bootstrap and not a.score:
-        for flag, given in (("method", a.method != "auto"), ("preregister", bool(a.preregister))):
+        for flag, given in (
+            ("method", a.method != "auto"),
+            ("preregister", bool(a.preregister)),
+            ("backtest", a.backtest),
+        ):
             if given:
                 raise UserError(f"--{flag} needs intervals; leave --bootstrap=0 out")
     if a.cluster is not None and a.method not in ("auto", "cases"):

@@ -1,7 +1,7 @@
 """The honest test of an extrapolation: fit without the largest, predict it, compare.
 
-`holdout` is called by the report and by `selection.py`; it gives the fit, the prediction with its
-interval, what was measured, and one sentence that says how it went.
+`holdout` is the last cut of a backtest (`backtest.py`); it gives the fit, a prediction of each run
+that was held out, and one sentence that says how it went. Called by the report and `selection.py`.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ import pandas as pd
 
 from scaling import units
 from scaling.errors import UserError
+from scaling.laws.backtest import above, predicted, sizes_of
 from scaling.laws.checks import known_law
 from scaling.laws.options import Options
 from scaling.laws.result import Fit
-from scaling.laws.rows import numbers
+from scaling.laws.rows import groups_of, numbers
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,14 @@ class Holdout:
 
     fit: Fit
     held_out: pd.DataFrame  # the rows that were predicted
+    rows: pd.DataFrame  # a prediction of each of them: columns as in `Backtest.rows`
     predicted: float  # loss, mean over the held-out points
-    low: float  # interval of the mean of the held-out runs
+    low: float  # interval, mean over them
     high: float
     actual: float  # mean loss of the held-out runs
-    actual_se: float  # its standard error: between seeds if several, else the fit's noise
+    # Its standard error: between seeds if these alone differ, the fit's noise of a single run; None
+    # for runs of several points, whose spread is no error.
+    actual_se: float | None
     level: float
     within: bool
     sentence: str
@@ -60,30 +64,41 @@ def holdout(
 
     fitted = fit_law(rest, law, options)
     held = table[out]
-    actual = held[loss].to_numpy(float)
+    below = size[sized & ~out]
+    rows = predicted(fitted, held, size[out], float(below.max()) if len(below) else np.nan)
     log = fitted.space == "log"
-    at = {name: numbers(held, column) for name, column in fitted.x.items()}
-    prediction = fitted.predict(at)
-    predicted = float(np.exp(np.log(prediction.mean).mean()) if log else prediction.mean.mean())
-    mean = float(np.exp(np.log(actual).mean()) if log else actual.mean())
-    if len(actual) > 1:
-        error = float(actual.std(ddof=1) / len(actual) ** 0.5)
-    else:
+
+    def middle(values: pd.Series) -> float:
+        return float(np.exp(np.log(values).mean()) if log else values.mean())
+
+    foreseen, mean = middle(rows.predicted), middle(rows.measured)
+    points = int(groups_of({c: numbers(held, c) for c in fitted.x.values()}).max()) + 1
+    if len(held) == 1:
         sd = fitted.noise.replicate_sd or fitted.noise.sd
-        error = sd * mean if log else sd
-    low, high = float(prediction.low.mean()), float(prediction.high.mean())
+        error: float | None = sd * mean if log else sd
+    elif points == 1:
+        error = float(rows.measured.std(ddof=1) / len(held) ** 0.5)
+    else:
+        error = None
+    low, high = float(rows.low.mean()), float(rows.high.mean())
     within = low <= mean <= high
-    below, most = size[sized & ~out], units.human(largest)
+    most = units.human(largest)
     upto, at_most = f"whose {by} is None", f"{most}"
     if len(below):
         upto = f"up to {by} {units.labels([below.max(), largest])[0]}"
         upto += f" ({unsized} of them with None)" if unsized else ""
         most = units.labels([below.max(), largest])[1]
         at_most = f"{most} ({largest / below.max():.1f}x)" if below.max() > 0 else most
-    sentence = f"Fitted on {fitted.n} runs {upto}; at {at_most}, {law}: " + describe(
-        loss, predicted, low, high, fitted.level, mean, error
+    sentence = f"Fitted on {fitted.n} runs {upto}; at {at_most}, {law}: "
+    if points > 1:
+        sentence += (
+            f"{int(rows.held.sum())} of {len(held)} runs lie within their {fitted.level:.0%} "
+            "intervals; on the mean "
+        )
+    sentence += describe(loss, foreseen, low, high, fitted.level, mean, error)
+    return Holdout(
+        fitted, held, rows, foreseen, low, high, mean, error, fitted.level, within, sentence
     )
-    return Holdout(fitted, held, predicted, low, high, mean, error, fitted.level, within, sentence)
 
 
 def split(table: pd.DataFrame, by: str, loss: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -92,16 +107,9 @@ def split(table: pd.DataFrame, by: str, loss: str) -> tuple[np.ndarray, np.ndarr
     A run without a size is none of the largest: it is among the rest. Raises UserError when none
     is left to fit.
     """
-    try:
-        size, usable = numbers(table, by), np.isfinite(numbers(table, loss))
-    except UserError as e:
-        raise UserError(f"--holdout_by={by}: {e}") from None
-    sized = usable & np.isfinite(size)
-    if not sized.any():
-        raise UserError(f"--holdout_by={by}: no row has both {by} and {loss}")
-    largest = size[sized].max()
-    # Runs of one rung differ by rounding at most.
-    out = sized & (size >= largest - 1e-9 * abs(largest))
+    size, usable = sizes_of(table, by, loss)
+    largest = size[usable & np.isfinite(size)].max()
+    out = usable & above(size, largest)
     if out.sum() == usable.sum():
         raise UserError(
             f"--holdout_by={by}: all {int(out.sum())} runs have the same {by} ({largest:g}), so "

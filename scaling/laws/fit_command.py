@@ -14,6 +14,7 @@ import pandas as pd
 from scaling import units
 from scaling.errors import UserError
 from scaling.laws import checks, measures, registration
+from scaling.laws.backtest import backtest
 from scaling.laws.expressions import assignments, split
 from scaling.laws.extrapolation import holdout
 from scaling.laws.extrapolation import split as split_largest
@@ -112,7 +113,8 @@ class _Made:
         self.result.tables[name], self.result.folders[name] = rows, below
         self.told += [f"\n{by} = {name}" if by else "", str(found)]
         extra = self.extra(name, rows, found)
-        self.told += [f"\n{k}\n{show(v)}" for k, v in extra.items()]
+        shown = {k: v for k, v in extra.items() if k != "backtest_rows"}
+        self.told += [f"\n{k}\n{show(v)}" for k, v in shown.items()]
         if asked.out:
             self.write(pathlib.Path(asked.out) / below, rows, found, extra)
 
@@ -125,9 +127,16 @@ class _Made:
             tested = holdout(rows, asked.law, asked, by=asked.holdout_by)
             self.result.holdouts[name] = tested
             self.told.append(tested.sentence)
+        if asked.backtest:
+            done = backtest(rows, asked.law, asked, by=asked.holdout_by)
+            self.result.backtests[name] = done
+            self.told += [done.sentence, *(f"note: no prediction {r}" for r in done.refused)]
+            extra |= {"backtest": done.table, "backtest_rows": done.rows}
         if asked.compare:
             laws = list(dict.fromkeys([asked.law, *split(asked.compare)]))
-            extra["comparison"] = selection.compare(rows, laws, asked, by=asked.holdout_by)
+            extra["comparison"] = selection.compare(
+                rows, laws, asked, by=asked.holdout_by, rolling=asked.backtest
+            )
             self.result.comparisons[name] = extra["comparison"]
         if asked.sensitivity:
             extra["sensitivity"] = selection.sensitivity(rows, asked.law, asked)

@@ -98,6 +98,20 @@ class Forecast:
         at = Rows(place, columns, np.zeros(len(place)), np.ones(len(place)))
         return self._explainer.tell(self.accounts, at)
 
+    def mixed(self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]) -> Mixed:
+        """The accounts together at rows, variances scaled by the backtests."""
+        whole = mix(self.told(raw, columns), self.share)
+        scale = self.scale**2
+        return Mixed(whole.mean, scale * whole.parameters, scale * whole.form, scale * whole.noise)
+
+    def beyond(self, times: float) -> dict[str, np.ndarray]:
+        """A place that many times beyond the largest run, each column grown alike: raw column ->
+        [1].
+        """
+        place = self.rows.place
+        largest = place[int(np.argmax(place.sum(axis=1)))] + np.log(times) / place.shape[1]
+        return {n: np.exp(largest[i : i + 1]) for i, n in enumerate(self.placed)}
+
     def weigh(self, samples: np.ndarray) -> np.ndarray:
         """Probability of each draw of the parameters [draws], of draws [draws, free] on the
         natural scale: those that no published law comes near count little.

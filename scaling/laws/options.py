@@ -60,6 +60,8 @@ class FitRequest(Options):
     where: str = ""
     by: str | None = None  # column; one fit for each of its values
     holdout_by: str | None = None  # column whose largest value is predicted from the rest
+    # Rolling origin: a fit below each size predicts every run above it; by `holdout_by`, or flops.
+    backtest: bool = False
     compare: str = ""  # "chinchilla,kaplan": laws compared with this one
     sensitivity: bool = False  # a table of the answer under other choices
     # A table of compute-optimal exponents by envelope, isoFLOP and parametric fit.

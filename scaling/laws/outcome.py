@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from scaling.errors import UserError
+from scaling.laws.backtest import Backtest
 from scaling.laws.design import Design
 from scaling.laws.extrapolation import Holdout
 from scaling.laws.planning import Plan
@@ -21,6 +22,7 @@ class Outcome:
     folders: dict[str, str] = field(default_factory=dict)  # the sub-folder of each
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # the rows of each group
     holdouts: dict[str, Holdout] = field(default_factory=dict)
+    backtests: dict[str, Backtest] = field(default_factory=dict)
     approaches: dict[str, pd.DataFrame] = field(default_factory=dict)
     comparisons: dict[str, pd.DataFrame] = field(default_factory=dict)
     sensitivities: dict[str, pd.DataFrame] = field(default_factory=dict)

@@ -168,6 +168,28 @@ class Fit:
         low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return Prediction(mean, np.minimum(low, mean), np.maximum(high, mean), level, kind)
 
+    def holds(self, times: float = 10.0) -> str:
+        """One line: what the interval of a run beyond the largest holds, and the share of each;
+        empty for a fit that does not know.
+        """
+        if self.forecast is None or set(self.forecast.placed) != set(self.x):
+            return ""
+        at = self.forecast.beyond(times)
+        try:
+            there = self.predict(at)
+        except UserError:
+            return ""
+        whole = self.forecast.mixed(self.raw_of(at), self.columns_of(at))
+        parts = [("parameters", whole.parameters), ("noise", whole.noise), ("form", whole.form)]
+        shares = ", ".join(f"{n} {float((v / whole.variance)[0]):.0%}" for n, v in parts)
+        place = ", ".join(f"{self.x[n]} {v[0]:.3g}" for n, v in at.items())
+        width = 50 * float((there.high - there.low)[0] / abs(there.mean[0]))
+        return (
+            f"a run {times:g} times beyond the largest ({place}): {self.loss} {there.mean[0]:.4g} "
+            f"± {width:.2g} % ({there.level:.0%}), of its variance {shares}; errors x "
+            f"{self.forecast.scale:.2f} by {self.forecast.tests} backtests within the table"
+        )
+
     def why_no_draws(self) -> str:
         """What to do about a fit that has no intervals, as a clause of a message."""
         if self.noise.dof <= 0:
@@ -291,6 +313,7 @@ class Fit:
             f"  {self.reached} of {self.polished} starts ended there, chosen among {self.starts}; "
             f"condition number {self.condition:.2g}"
         )
+        lines += [f"  {line}" for line in (self.holds(),) if line]
         counted = (f"{name}: {what}" for name, what in self.conventions.items())
         lines += [f"  {line}" for line in counted]
         return "\n".join([*lines, *(f"  note: {flag}" for flag in self.flags)])

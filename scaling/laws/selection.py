@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError
+from scaling.laws.backtest import backtest
 from scaling.laws.checks import known_law
 from scaling.laws.extrapolation import holdout
 from scaling.laws.fitting import fit
@@ -27,12 +28,15 @@ def compare(
     options: Options | None = None,
     *,
     by: str | None = None,
+    rolling: bool = False,
 ) -> pd.DataFrame:
     """One row a law, best extrapolation first.
 
     Columns: law, parameters, n, objective, aicc and bic (from the scale of the residuals, so that
     robust fits compare too), held_out_error (relative, at the largest `by`), held_out_z (in half
-    widths of its interval: above 1 is outside), within, status, note.
+    widths of its interval: above 1 is outside), within, status, note. With `rolling`, also of a
+    backtest by `by`: predictions, held (share of the runs that intervals hold), and score (mean
+    interval score in %, smaller is better), by which laws are then ordered.
 
     Raises UserError for a law that does not exist.
     """
@@ -60,9 +64,18 @@ def compare(
             }
         except UserError as e:
             row["note"] = f"no held-out test: {e}"
+        if rolling:
+            try:
+                done = backtest(table, name, options, by=by)
+                row |= {"predictions": len(done.rows), "held": done.rows.held.mean()}
+                row["score"] = 100 * done.score
+            except UserError as e:
+                row["note"] = str(e)
         rows.append(row)
     out = pd.DataFrame(rows)
-    if "held_out_error" in out:
+    if "score" in out:
+        out = out.sort_values("score", kind="stable")
+    elif "held_out_error" in out:
         out = out.reindex(out["held_out_error"].abs().sort_values(kind="stable").index)
     return out.reset_index(drop=True)
 

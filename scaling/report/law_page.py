@@ -17,6 +17,9 @@ from scaling.report.page import embedded, now, template_of
 def render_law(outcome: Outcome, drawn: Mapping[str, Sequence[Drawn]]) -> str:
     """One section a group of the fit."""
     tables = {
+        "Backtest, by the factor of extrapolation": {
+            name: done.table for name, done in outcome.backtests.items()
+        },
         "Other laws on the same rows": outcome.comparisons,
         "The answer under other choices": outcome.sensitivities,
         "Compute-optimal exponents by three approaches": outcome.approaches,
@@ -25,6 +28,7 @@ def render_law(outcome: Outcome, drawn: Mapping[str, Sequence[Drawn]]) -> str:
         {
             "name": name,
             "fit": str(fit),
+            "backtest": outcome.backtests.get(name),
             "holdout": outcome.holdouts.get(name),
             "tables": [(k, _html(t[name])) for k, t in tables.items() if name in t],
             "figures": [embedded(d, prefix=f"g{i}-") for d in drawn.get(name, ())],

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scaling import files
 from scaling.errors import UserError
 from scaling.laws import LAWS, Fit
+from scaling.laws.backtest import Backtest
 from scaling.laws.isoflop import Optimum, isoflop
 from scaling.laws.outcome import Outcome
 from scaling.laws.planning import optimum
@@ -252,6 +253,37 @@ def choices(table: pd.DataFrame) -> Drawn:
     )  # fmt: skip
 
 
+def backtests(done: Backtest) -> Drawn:
+    """Error of every prediction of a backtest against the factor of extrapolation, and how many of
+    the runs their intervals hold.
+    """
+    rows, summary = done.rows, done.table.iloc[:-1]
+    held = rows.held.to_numpy(bool)
+    with style.styled():
+        figure, (axes, *_) = style.new_figure()
+        for inside, colour, named in ((True, BLUE, "within its"), (False, RED, "outside its")):
+            part = rows[held == inside]
+            axes.plot(
+                part.factor, 100 * (part.measured / part.predicted - 1), "o", color=colour, ms=3.5,
+                alpha=0.6, ls="", label=f"{named} {done.level:.0%} interval: {len(part)}",
+            )  # fmt: skip
+        axes.axhline(0, color=INK, lw=1)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}x"))
+        axes.set_xlabel(f"{done.by}, times the largest fitted")
+        axes.set_ylabel("measured - predicted, % of the prediction")
+        axes.set_title("Backtest: predicted by smaller runs")
+        style.legend_below(figure, axes)
+    share = f"held_{100 * done.level:.0f}"
+    told = "; ".join(
+        f"{r['factor']}: {r[share]:.0%} of {r['runs']}" for r in summary.to_dict("records")
+    )
+    return Drawn(
+        "law-backtest", "Backtest: predicted by smaller runs",
+        f"A dot is a run and a fit below it. Runs within their intervals: {told}.", figure, rows,
+    )  # fmt: skip
+
+
 def draw(outcome: Outcome, *, run: str | None = None) -> dict[str, list[Drawn]]:
     """Every figure that the outcome of a fit allows, by group."""
     out: dict[str, list[Drawn]] = {}
@@ -269,6 +301,8 @@ def draw(outcome: Outcome, *, run: str | None = None) -> dict[str, list[Drawn]]:
             attempts.append(lambda f=fit, t=table: envelope_figure(t, f.loss, run))  # type: ignore[misc]
         if name in outcome.sensitivities:
             attempts.append(lambda s=outcome.sensitivities[name]: choices(s))  # type: ignore[misc]
+        if name in outcome.backtests:
+            attempts.append(lambda b=outcome.backtests[name]: backtests(b))  # type: ignore[misc]
         out[name] = []
         for attempt in attempts:
             try:
