@@ -13,7 +13,7 @@ from scaling.laws.law import Law
 from scaling.laws.options import Options
 
 if TYPE_CHECKING:
-    from scaling.laws.backtest import Backtest, backtest
+    from scaling.laws.backtests import Backtest, backtest
     from scaling.laws.extrapolation import Holdout, holdout
     from scaling.laws.fitting import fit
     from scaling.laws.result import Fit, Prediction
@@ -45,8 +45,8 @@ LAWS: dict[str, Law] = {
 
 # Imported at first use.
 _LATER = {
-    "Backtest": "backtest",
-    "backtest": "backtest",
+    "Backtest": "backtests",
+    "backtest": "backtests",
     "Fit": "result",
     "Holdout": "extrapolation",
     "Prediction": "result",

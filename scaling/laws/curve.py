@@ -137,10 +137,10 @@ class Curve:
         floor = values.get(law.floor or "", 0.0)
         rest = max(float(np.exp(np.log(loss).mean())) - floor, 1e-3 * least)
         if self.scales:
-            whole = self._terms(values)
+            whole = self._terms(params)
             for n in self.scales:
                 i = self.free.index(n)
-                at[i] = np.log(max(whole[n], LEAST_SHARE * rest))
+                at[i] = np.log(np.clip(whole[n], LEAST_SHARE * rest, 3 * rest))
                 middle[i], spread[i] = np.log(rest / len(self.scales)), known.term_sd
         return at, middle, spread
 

@@ -138,7 +138,7 @@ class Explainer:
         typical = np.array([np.median(s[part]) for s, part in zip(share, parts, strict=True)])
         gap = np.abs(rows.target - task.curve(at)[0]) * np.sqrt(rows.weight)
         growth = np.array([
-            _growth(g[part], np.log(s[part] / t), sizes)
+            growth_of(g[part], np.log(s[part] / t), sizes)
             for g, s, t, part in zip(gap, share, typical, parts, strict=True)
         ])  # fmt: skip
         noisy = _relative(share, typical, growth) / rows.weight
@@ -294,7 +294,7 @@ def _relative(share: np.ndarray, typical: np.ndarray, growth: np.ndarray) -> np.
     return np.clip(share / typical[:, None], 0.1, 10) ** (2 * growth[:, None])
 
 
-def _growth(gap: np.ndarray, share: np.ndarray, sizes: Sizes) -> float:
+def growth_of(gap: np.ndarray, share: np.ndarray, sizes: Sizes) -> float:
     """The power of the reducible share (its log, [rows]) that the size of the gaps follows."""
     best, found = -np.inf, 0.0
     for power in GROWTHS:

@@ -1,6 +1,6 @@
 """The honest test of an extrapolation: fit without the largest, predict it, compare.
 
-`holdout` is the last cut of a backtest (`backtest.py`); it gives the fit, a prediction of each run
+`holdout` is the last cut of a backtest (`backtests.py`); it gives the fit, a prediction of each run
 that was held out, and one sentence that says how it went. Called by the report and `selection.py`.
 """
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from scaling import units
 from scaling.errors import UserError
-from scaling.laws.backtest import above, predicted, sizes_of
+from scaling.laws.backtests import above, predicted, sizes_of
 from scaling.laws.checks import known_law
 from scaling.laws.options import Options
 from scaling.laws.result import Fit

@@ -14,7 +14,7 @@ import pandas as pd
 from scaling import units
 from scaling.errors import UserError
 from scaling.laws import checks, measures, registration
-from scaling.laws.backtest import backtest
+from scaling.laws.backtests import backtest
 from scaling.laws.expressions import assignments, split
 from scaling.laws.extrapolation import holdout
 from scaling.laws.extrapolation import split as split_largest

@@ -31,9 +31,9 @@ WORST = 9.0  # squared standardized error at which one row counts no more
 class Prior:
     """What published tables say of errors of extrapolation (docs/intervals.md)."""
 
-    alone: float = 0.5  # probability that there is no discrepancy
+    alone: float = 0.25  # probability that there is no discrepancy
     temper: float = 1.0  # power of the evidence: runs share budgets, seeds and mistakes
-    scale: float = 1.0  # of errors, in those that an account expects
+    scale: float = 1.1  # of errors, in those that an account expects
     dof: float = 4.0  # how many cuts of a table that knowledge is worth
     sizes: Sizes = field(default_factory=Sizes)
 
@@ -193,7 +193,7 @@ def forecast(
         problem.space,
     )  # fmt: skip
     explainer = Explainer(Curve(part), rows, params, prior.sizes)
-    cuts = _cuts(rows.place, needed)
+    cuts = cuts_of(rows.place, needed)
     accounts, *inner = explainer.explain([np.ones(len(rows.target), bool), *cuts])
     errors = [
         _tested(explainer, known, ~used, prior) for known, used in zip(inner, cuts, strict=True)
@@ -223,7 +223,7 @@ def _shares(accounts: Accounts, prior: Prior) -> np.ndarray:
     return share / share.sum()
 
 
-def _cuts(place: np.ndarray, needed: int) -> list[np.ndarray]:
+def cuts_of(place: np.ndarray, needed: int) -> list[np.ndarray]:
     """Rows below each of some cuts [rows], bool: the smaller runs by the sum of all columns."""
     total = place.sum(axis=1)
     ordered = np.sort(total)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from scaling.errors import UserError
-from scaling.laws.backtest import Backtest
+from scaling.laws.backtests import Backtest
 from scaling.laws.design import Design
 from scaling.laws.extrapolation import Holdout
 from scaling.laws.planning import Plan

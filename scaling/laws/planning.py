@@ -43,7 +43,7 @@ class Plan:
     convention: str  # how FLOPs are
     params: Estimate
     amount: Estimate  # of data, in units
-    loss: Estimate
+    loss: Estimate  # of one more run: it may depart from the law (docs/intervals.md)
     level: float
     other_sizes: pd.DataFrame  # params, amount, loss, extra loss, FLOPs wasted (share)
     inference: dict[str, float] | None  # params, amount, training_flops, total_flops, saved

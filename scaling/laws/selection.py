@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError
-from scaling.laws.backtest import backtest
+from scaling.laws.backtests import backtest
 from scaling.laws.checks import known_law
 from scaling.laws.extrapolation import holdout
 from scaling.laws.fitting import fit

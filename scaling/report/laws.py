@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scaling import files
 from scaling.errors import UserError
 from scaling.laws import LAWS, Fit
-from scaling.laws.backtest import Backtest
+from scaling.laws.backtests import Backtest
 from scaling.laws.isoflop import Optimum, isoflop
 from scaling.laws.outcome import Outcome
 from scaling.laws.planning import optimum

@@ -178,3 +178,36 @@ def test_isoflop_exponents(
         refused = [v for v in found.valleys if v.best_size is None]
         assert len(refused) == 2
         assert all("the minimum lies beyond" in v.refused for v in refused)
+
+
+# Independent minima of the sum of Huber(1e-3), by multi-start SciPy with analytic gradients:
+# A, B, E, alpha, beta; objective.
+EXTRACTS = {
+    ("ml_scalefit__massivetext__chinchilla", "log"): (
+        (819.003, 3614.27, 1.872234, 0.377696, 0.392781), 5.792622e-4),
+    ("llama_3__raw_loss", "log"): (
+        (38.3290, 160.226, 0.594193, 0.283517, 0.315656), 3.904678e-4),
+    ("marin_202603__comma__llama_2", "log"): (
+        (216045, 1393.16, 2.700929, 0.665783, 0.349911), 5.255634e-4),
+    ("misfitting__fineweb_c4__transformer", "log"): (
+        (35988.7, 1579617, 2.691553, 0.610210, 0.704788), 1.7296418e-3),
+    ("ml_scalefit__massivetext__chinchilla", "linear"): (
+        (706.298, 4402.20, 1.871917, 0.369159, 0.402386), 1.6229995e-3),
+    ("marin_202603__comma__llama_2", "linear"): (
+        (205935, 1346.34, 2.701360, 0.663521, 0.348336), 1.9471460e-3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EXTRACTS, ids="-".join)
+def test_extracted_isoflop_optima(case: tuple[str, str]) -> None:
+    name, space = case
+    table = published("isoflop_extracts.csv")
+    found = fit(
+        table[table.experiment == name], "chinchilla", Options(space=space, bootstrap=0),
+        checks=False,
+    )  # fmt: skip
+    values, objective = EXTRACTS[case]
+    ours = [found.params[n] for n in ("A", "B", "E", "alpha", "beta")]
+    # As many digits as are printed.
+    np.testing.assert_allclose(ours, values, rtol=2e-5)
+    assert found.objective == pytest.approx(objective, rel=2e-7)

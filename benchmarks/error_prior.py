@@ -1,0 +1,180 @@
+"""What published tables say of errors of extrapolation: the numbers of `forecast.Prior`, refitted.
+
+    python benchmarks/error_prior.py [--clones=DIR] [--halves]
+
+Every table of `real_coverage.py` is cut as there. For each cut the accounts of its rows and of
+their inner cuts are found once; then the probability that there is no discrepancy, the power of the
+evidence, the scale of errors and its degrees of freedom are chosen on a grid by the mean log score
+of the runs above (cuts of a table, tables of a family and families alike). With `--halves` they are
+chosen on one half of the families and judged on the other, and the other way around.
+"""
+
+import argparse
+import itertools
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from benchmarks.published import Published, at_hand, public
+from benchmarks.real_coverage import FEWEST, levels
+from scaling.errors import UserError
+from scaling.laws import LAWS, Options, fit
+from scaling.laws.curve import Curve
+from scaling.laws.discrepancy import Explainer, Rows, Sizes, Told
+from scaling.laws.forecast import PUBLISHED, WORST, cuts_of
+from scaling.laws.minimize import Problem
+
+GRID = {
+    "alone": (0.1, 0.25, 0.5, 0.75),
+    "temper": (0.3, 0.5, 1.0),
+    "scale": (0.9, 1.0, 1.15, 1.3, 1.5),
+    "dof": (4.0, 8.0),
+}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What the accounts of the rows below a cut say of those above."""
+
+    evidence: np.ndarray  # [accounts]
+    told: Told
+    target: np.ndarray  # [rows above]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cut of a table, with the inner cuts of the rows below it."""
+
+    table: str
+    family: str
+    outer: Cut
+    inner: tuple[Cut, ...]
+
+
+def cases(table: Published, sizes: Sizes, by: str = "flops") -> list[Case]:
+    """All cuts of a table."""
+    rows, law = table.rows, LAWS[table.law]
+    rows = rows.astype(dict.fromkeys(("params", "tokens", "flops", "loss"), float))
+    out = []
+    for level in levels(rows[by].to_numpy()):
+        low = rows[by] < level * (1 - 1e-6)
+        if low.sum() < FEWEST:
+            continue
+        try:
+            options = Options(bootstrap=0, fixed=table.fixed)
+            found = fit(rows[low], law, options, checks=False)
+        except UserError:
+            continue
+        parts = [_rows(part, law.columns) for part in (rows[low], rows[~low])]
+        below, above = parts
+        problem = Problem(
+            law, found.free, found.fixed, below.columns, below.target, below.weight
+        )  # fmt: skip
+        explainer = Explainer(Curve(problem), below, found.params, sizes)
+        masks = cuts_of(below.place, len(found.free) + 3)
+        whole = np.ones(len(below.target), bool)
+        first, *others = explainer.explain([whole, *masks])
+        outer = Cut(first.evidence, explainer.tell(first, above), above.target)
+        inner = []
+        for known, used in zip(others, masks, strict=True):
+            there = _those(below, ~used)
+            inner.append(Cut(known.evidence, explainer.tell(known, there), there.target))
+        out.append(Case(table.name, table.family, outer, tuple(inner)))
+    return out
+
+
+def _rows(part: pd.DataFrame, columns: Sequence[str]) -> Rows:
+    values = {c: part[c].to_numpy(float) for c in columns}
+    place = np.log(np.stack(list(values.values()), axis=1))
+    target = np.log(part.loss.to_numpy(float))
+    return Rows(place, values, target, np.ones(len(target)))
+
+
+def _those(rows: Rows, which: np.ndarray) -> Rows:
+    columns = {k: v[which] for k, v in rows.columns.items()}
+    return Rows(rows.place[which], columns, rows.target[which], rows.weight[which])
+
+
+def _share(evidence: np.ndarray, alone: float, temper: float) -> np.ndarray:
+    before = np.full(len(evidence), (1 - alone) / (len(evidence) - 1))
+    before[0] = alone
+    share = before * np.exp(temper * (evidence - evidence.max()))
+    return share / share.sum()
+
+
+def judged(
+    case: Case, alone: float, temper: float, scale: float, dof: float
+) -> tuple[float, float, float]:
+    """Mean log score of the runs above a cut, and the share in 90 % and in 50 % intervals."""
+    errors = []
+    for cut in case.inner:
+        share = _share(cut.evidence, alone, temper)
+        told = cut.told
+        mean = share @ told.mean
+        spread = told.parameters + told.form + told.noise + (told.mean - mean) ** 2
+        errors.append(np.minimum((cut.target - mean) ** 2 / (share @ spread), WORST).mean())
+    worth = dof + len(errors)
+    size = ((dof * scale**2 + sum(errors)) / worth) ** 0.5
+    told, share = case.outer.told, _share(case.outer.evidence, alone, temper)
+    middle = share @ told.mean
+    centre = middle + size * (told.mean - middle)
+    spread = size * np.sqrt(told.parameters + told.form + told.noise)
+    off = (case.outer.target - centre) / spread
+    density = share @ (student.pdf(off, worth) / spread)
+    place = share @ student.cdf(off, worth)
+    return (
+        float(np.log(np.maximum(density, 1e-6)).mean()),
+        float(np.mean((place > 0.05) & (place < 0.95))),
+        float(np.mean((place > 0.25) & (place < 0.75))),
+    )
+
+
+def over(found: list[Case], values: Sequence[float]) -> np.ndarray:
+    """Scores and shares [3]: means over cuts, then tables, then families."""
+    families: dict[str, dict[str, list]] = {}
+    for case in found:
+        tables = families.setdefault(case.family, {})
+        tables.setdefault(case.table, []).append(judged(case, *values))
+    return np.mean(
+        [np.mean([np.mean(cuts, axis=0) for cuts in tables.values()], axis=0)
+         for tables in families.values()], axis=0,
+    )  # fmt: skip
+
+
+def best(found: list[Case]) -> tuple[float, ...]:
+    """The point of the grid with the best log score."""
+    return max(itertools.product(*GRID.values()), key=lambda values: over(found, values)[0])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the choice, and how it is judged."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clones", type=pathlib.Path)
+    parser.add_argument("--halves", action="store_true")
+    asked = parser.parse_args(arguments)
+    tables = at_hand() + (public(asked.clones) if asked.clones else [])
+    found = [case for table in tables for case in cases(table, PUBLISHED.sizes)]
+    names = ", ".join(GRID)
+    chosen = best(found)
+    score, wide, half = over(found, chosen)
+    print(f"all: {names} = {chosen}; log score {score:.3f}, held {wide:.0%} and {half:.0%}")
+    if asked.halves:
+        families = sorted({case.family for case in found})
+        for own in (families[::2], families[1::2]):
+            mine = [c for c in found if c.family in own]
+            rest = [c for c in found if c.family not in own]
+            chosen = best(mine)
+            score, wide, half = over(rest, chosen)
+            other = over(rest, best(rest))[0]
+            print(
+                f"fitted to {', '.join(own)}: {chosen}; on the others log score {score:.3f} (their "
+                f"own best {other:.3f}), held {wide:.0%} and {half:.0%}"
+            )
+
+
+if __name__ == "__main__":
+    main()
