@@ -135,6 +135,10 @@ SEED: tuple[Callable[[float], bool], str] = (
 # ---- data
 
 
+# `Facts.train_examples` of data that have no end: examples are drawn from so many, each once.
+ENDLESS = 2**60
+
+
 @dataclass(frozen=True)
 class Facts:
     """What `resolve` must know of prepared data."""
@@ -166,6 +170,21 @@ class Examples(Protocol):
 
 
 @dataclass(frozen=True)
+class Truth:
+    """What theory says of the numbers that models reach on some data: tables have it beside what
+    was measured, fits are held against it, and figures draw it.
+    """
+
+    source: str  # whose theory, or that it is exact
+    of: str = "loss"  # the column of what is measured
+    floor: float | None = None  # what it tends to as models and data grow, in its own unit
+    floor_error: float = 0.0  # standard error of the floor, where that was estimated
+    # Column of the table -> power of it that the distance from the floor falls with, where all else
+    # is plenty: "width", "params", "amount" (of data seen once), "unique" (of data fitted whole).
+    exponents: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Kind:
     """A kind of data."""
 
@@ -182,6 +201,7 @@ class Kind:
     resolve: Callable[[Any, Facts], Any] = lambda data, facts: data
     # (evaluation data, its split, training data, folder) -> examples that training sees too
     shared: Callable[[Any, str, Any, Path], int] = lambda data, split, train, root: 0
+    truth: Callable[[Any], Truth | None] = lambda data: None  # (data) -> what is known of its law
     # (resolved data, folder) -> what is known of data that are prepared, for the run's record:
     # "unique", the distinct units of the train split, and whatever the kind's own are. Prepares
     # nothing.

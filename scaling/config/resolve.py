@@ -171,6 +171,11 @@ def _resolve_steps(config: RunConfig, facts: Facts, size_of: Callable[[RunConfig
             f"train.{name.replace('tokens', 'units')}"
         )
     if name == "epochs":
+        if facts.train_examples >= choices.ENDLESS and not data.unique_units:
+            raise ConfigError(
+                f"train.epochs={amount}, but the train split has no end; give train.units, or "
+                f"{amounts.unique_field(data)}"
+            )
         whole = facts.train_examples * data.units_per_example
         return amounts.steps_of(config, amount * (data.unique_units or whole))
     if name in ("tokens", "units"):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.config.amounts import resolved
 from scaling.config.choices import Examples
-from scaling.data.order import keys, permutation
+from scaling.data.order import endless, keys, permutation
 
 Batch = dict[str, np.ndarray]
 Rows = slice | np.ndarray | None  # of a batch: a range, or their numbers; None: all
@@ -22,10 +23,11 @@ Rows = slice | np.ndarray | None  # of a batch: a range, or their numbers; None:
 class Batches:
     """Batches over some examples: endless and reshuffled each epoch (`seed` given), or one pass in
     the order of `selection` (`seed` None), its last batch filled up with rows that do not count.
+    A range of examples, which has no end, is drawn from.
     """
 
     examples: Examples
-    selection: np.ndarray  # indices of the examples that are used: int64 [num_examples]
+    selection: np.ndarray | range  # of the examples that are used: int64 [num_examples]
     batch_size: int  # rows a batch, over all hosts
     seed: int | None
     steps: int  # batches in a run, or in the pass
@@ -49,6 +51,10 @@ class Batches:
         """
         row = np.arange(self.batch_size)[slice(None) if rows is None else rows]
         example = step * self.batch_size + row
+        if isinstance(self.selection, range):
+            seed = resolved(self.seed)
+            chosen = endless(seed, example)
+            return self.examples.take(chosen, keys(seed, np.zeros_like(chosen), chosen))
         if self.seed is None:
             counts = example < self.num_examples
             batch = self.examples.take(self.selection[np.minimum(example, self.num_examples - 1)])

@@ -9,6 +9,8 @@ import hashlib
 
 import numpy as np
 
+from scaling.config.choices import ENDLESS
+from scaling.data import draws
 from scaling.data.draws import STEP, mixed
 
 
@@ -26,6 +28,16 @@ def permutation(count: int, key: tuple[str | int, ...]) -> np.ndarray:
     order = np.argsort(bits, kind="stable")
     order.setflags(write=False)
     return order
+
+
+def endless(seed: int, position: np.ndarray) -> np.ndarray:
+    """The examples at these places of an endless stream: int64, each of range(`ENDLESS`).
+
+    A hash of seed and place: nothing is kept or sorted, and of n examples that are seen two are the
+    same with a chance of n^2 / 2^61.
+    """
+    hashed = draws.folded(draws.key("endless", seed), position)
+    return (hashed % np.uint64(ENDLESS)).astype(np.int64)
 
 
 def keys(seed: int, epoch: np.ndarray, index: np.ndarray) -> np.ndarray:

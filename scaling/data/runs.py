@@ -17,7 +17,7 @@ from scaling.config.amounts import resolved, unique_field
 from scaling.config.choices import DataConfig, Examples, Facts, Shape
 from scaling.config.resolve import eval_data, source_named
 from scaling.data.batches import Batches
-from scaling.data.order import permutation
+from scaling.data.order import endless, permutation
 from scaling.errors import ConfigError, DataError
 
 
@@ -87,7 +87,7 @@ def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batc
         count = min(most, len(seen))
         selection = seen[np.arange(count) * len(seen) // max(1, count)]
     else:
-        selection = _order(examples)[:most]
+        selection = _order(examples, most)
     if not len(selection):
         raise DataError(
             f"evals.sets.{name}: the {eval_set.split} split of its source has not one example of "
@@ -105,8 +105,10 @@ def probe_batches(config: RunConfig, name: str, root: Path | None = None) -> Bat
     train on, evenly spread over them, as they are evaluated (nothing is drawn); the same however
     long it trains. Raises DataError as `train_batches`.
     """
-    examples = _examples(config, None, root)
-    subset, rows = _subset(config, examples), config.evals.batch_size
+    examples, rows = _examples(config, None, root), config.evals.batch_size
+    subset = _subset(config, examples)
+    if isinstance(subset, range):
+        subset = _seen(config, subset)
     count = min(config.evals.sets[name].fit_batches * rows, len(subset))
     selection = subset[np.arange(count) * len(subset) // count]
     weights = choices.kind(config.data).weights
@@ -135,19 +137,30 @@ def _data(config: RunConfig, name: str | None) -> Any:
     return dataclasses.replace(eval_data(config.data, one), corpus=one.corpus)
 
 
-def _order(examples: Examples) -> np.ndarray:
-    """Every example, in the one order from which subsets are taken."""
-    return permutation(len(examples), ("windows",))
+def _order(examples: Examples, most: int | None = None) -> np.ndarray:
+    """Every example, in the one order from which subsets are taken, or the first of them. Of data
+    that have no end that is the order of their numbers: one draw is as good as another.
+    """
+    if len(examples) >= choices.ENDLESS:
+        return np.arange(resolved(most))
+    return permutation(len(examples), ("windows",))[:most]
 
 
-def _subset(config: RunConfig, examples: Examples) -> np.ndarray:
-    """The examples of the nested training subset: the first of the order, so that sizes nest."""
+def _subset(config: RunConfig, examples: Examples) -> np.ndarray | range:
+    """The examples of the nested training subset: the first of the order, so that sizes nest. A
+    range is drawn from without end.
+    """
     unique = config.data.unique_units
-    return _order(examples)[: None if unique is None else unique // config.data.units_per_example]
+    if unique is None and len(examples) >= choices.ENDLESS:
+        return range(choices.ENDLESS)
+    return _order(examples, None if unique is None else unique // config.data.units_per_example)
 
 
-def _seen(config: RunConfig, subset: np.ndarray) -> np.ndarray:
+def _seen(config: RunConfig, subset: np.ndarray | range) -> np.ndarray:
     """The examples of the subset that the run meets, all of them if it lasts an epoch."""
+    if isinstance(subset, range):
+        met = resolved(config.train.steps) * config.train.batch_size
+        return endless(resolved(config.data.seed), np.arange(met))
     order = permutation(len(subset), ("epoch", resolved(config.data.seed), 0))
     return subset[order[: resolved(config.train.steps) * config.train.batch_size]]
 

@@ -20,6 +20,7 @@ from scaling.laws.options import Options
 from scaling.laws.result import Fit
 from scaling.laws.rows import check_enough, names_of, read_rows
 from scaling.laws.starts import Screen, candidates, thin
+from scaling.laws.truth import truth_of
 from scaling.laws.uncertainty import bootstrap as resample
 
 POLISHED = 16  # starts that are minimised to the end
@@ -124,6 +125,7 @@ def fit(
         polished=len(minima.objective), reached=reached,
         condition=found.condition, gradient=found.gradient, free=free, samples=draws.values,
         forecast=errors_known,
+        known=truth_of(table[table[loss].notna()], law, names, loss),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from scaling.errors import UserError, nearest
 from scaling.laws.law import Law
+from scaling.laws.truth import Known
 
 if TYPE_CHECKING:
     from scaling.laws.forecast import Forecast
@@ -83,6 +84,7 @@ class Fit:
     condition: float  # condition number of the scaled Hessian
     gradient: float  # largest scaled gradient entry, relative to the objective
     unit: str | None = None  # what the table counts its data in; None: it does not say
+    known: Known = field(default_factory=Known)  # what theory says of the parameters
     free: tuple[str, ...] = ()  # names of the columns of `samples`
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), compare=False, repr=False)
     forecast: "Forecast | None" = field(default=None, compare=False, repr=False)
@@ -266,7 +268,7 @@ class Fit:
         """All of it as JSON; infinite numbers become null."""
         values = {k: v for k, v in vars(self).items() if k not in ("samples", "forecast")}
         values["forecast"] = None if self.forecast is None else self.forecast.to_values()
-        values["noise"] = vars(self.noise)
+        values["noise"], values["known"] = vars(self.noise), vars(self.known)
         values["samples"] = [[float(f"{v:.9g}") for v in row] for row in self.samples.tolist()]
         return json.dumps(_finite(values), indent=1, allow_nan=False)
 
@@ -288,6 +290,9 @@ class Fit:
             for name in ("flags", "unidentified", "free"):
                 values[name] = tuple(values[name])
             values["noise"] = Noise(**values["noise"])
+            said = values.get("known") or {"values": {}, "source": ""}
+            true = {name: tuple(value) for name, value in said["values"].items()}
+            values["known"] = Known(true, said["source"])
             samples = np.array(values["samples"], float)
             values["samples"] = samples.reshape(-1, len(values["free"]))
             kept = values.pop("forecast", None)
@@ -295,6 +300,21 @@ class Fit:
             return found if kept is None else replace(found, forecast=found._forecast_of(kept))
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise UserError(f"this is no fit.json of `launch.py fit`: {e}") from None
+
+    def off(self) -> str:
+        """How far the fit is from what is known, in standard errors of its own."""
+        said = []
+        for name, (true, unsure) in self.known.values.items():
+            text = f"{name} = {true:.6g}" + (f" ± {unsure:.2g}" if unsure else "")
+            off = self.known.off(name, self.params[name], self.errors.get(name, 0.0))
+            if math.isfinite(off):
+                inside = (
+                    self.intervals[name][0] - unsure <= true <= self.intervals[name][1] + unsure
+                )
+                text += f", the fit {off:+.1f} standard errors off, its interval "
+                text += "holds it" if inside else "misses it"
+            said.append(text)
+        return "; ".join(said)
 
     def __str__(self) -> str:
         lines = [f"{self.law}: {self.formula}"]
@@ -304,6 +324,8 @@ class Fit:
                 low, high = self.intervals[name]
                 beside = f"  [{low:.5g}, {high:.5g}]"
             lines.append(f"  {name} = {value:.6g}{beside}")
+        if self.known:
+            lines.append(f"  truth: {self.off()} ({self.known.source})")
         known = f"{self.level:.0%} intervals: {self.method}" if self.intervals else "no intervals"
         lines.append(
             f"  {known}; {self.loss_function} = "

@@ -40,6 +40,12 @@ _RUNS = {
     "a packed group has the whole group's, so a sum over runs is one of seconds / members",
     "members": "runs that were trained as one program with this one, itself included",
 }
+_TRUTH = {
+    "truth": "who says what is true of the law of the data",
+    "truth_of": "the column that it is said of",
+    "true_floor": "what that tends to as models and data grow, in its own unit",
+    "true_floor_se": "standard error of true_floor, where it was estimated; 0: exact",
+}
 _DISTANCE = "Fréchet distance from the validation examples, by the judge's features, of "
 _JUDGED = {
     "sample_distance": f"{_DISTANCE}as many samples of the trained model; samples.json",
@@ -95,7 +101,11 @@ def conventions(frame: pd.DataFrame) -> dict[str, str]:
     found = _metrics({name: metrics_of(name) for name in objectives} or {"": metrics_of(None)})
     judged = {name: text for name, text in _JUDGED.items() if name in frame}
     passes = {column: _of_set(*of) for column in frame if (of := of_pass(column))}
-    return found | _params(units) | _SIZES | _amounts(units) | _RUNS | passes | judged
+    true = {name: text for name, text in _TRUTH.items() if name in frame}
+    for column in (c for c in frame if c.startswith("true_exponent/")):
+        of = column.partition("/")[2]
+        true[column] = f"power of {of} that the distance from true_floor falls with in theory"
+    return found | _params(units) | _SIZES | _amounts(units) | _RUNS | passes | judged | true
 
 
 def _metrics(objectives: Mapping[str, Mapping[str, Metric]]) -> dict[str, str]:

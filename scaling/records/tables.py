@@ -35,6 +35,9 @@ _LAST = (
     *("branched_from", "seconds", "members", "attempts", "healed", "spikes"),
     *("corpus", "commit", "device"),
 )
+# Columns of runs on data of a known law (`choices.Truth`); a word, a word, numbers, and further
+# ones `true_exponent/<column>`.
+_TRUTH = ("truth", "truth_of", "true_floor", "true_floor_se")
 # Columns of runs whose samples were judged, by the field of `samples.json`.
 JUDGED = {
     "sample_distance": "trained",
@@ -43,7 +46,7 @@ JUDGED = {
 }
 _WORDS = {
     *("fingerprint", "name", "status", "reason", "unit", "objective", "branched_from"),
-    *("healed", "corpus", "commit", "device", "trained"),
+    *("healed", "corpus", "commit", "device", "trained", "truth", "truth_of"),
 }
 
 
@@ -58,9 +61,11 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     and unique under their unit's names (tokens, unique_tokens), unit, amount, unique, epochs,
     flops, objective, its metrics (loss, loss_se, ...), train_loss, width, depth, seed,
     trained, amount_before and params_trained where runs begin with others or are trained in part,
-    `<metric>/<set>` of every further evaluation set, every config field that differs between the
-    runs under its dotted name, branched_from, seconds, members, attempts, healed, spikes, corpus,
-    commit, device; and of runs that were judged by their samples, the columns `JUDGED`.
+    `<metric>/<set>` of every further evaluation set, what is known of the law of the data (truth,
+    truth_of, true_floor, true_floor_se, true_exponent/<column>), every config field that differs
+    between the runs under its dotted name, branched_from, seconds, members, attempts, healed,
+    spikes, corpus, commit, device; and of runs that were judged by their samples, the columns
+    `JUDGED`.
     `conventions` says what they count.
     Losses are those after the last step: NaN for a run that is not done. A run whose files cannot
     be read has the status "damaged", a reason that names the file, and little else.
@@ -101,8 +106,19 @@ def _names(configs: Sequence[RunConfig], varying: Sequence[str]) -> list[str]:
         for column in choices.columns(passes.metrics(config, name))
     }
     further = [f"{column}/{name}" for column, name in sorted(pairs) if name != "val"]
-    names = [*_FIRST, *own, *_MIDDLE, *metrics, *_AFTER, *tuned, *further, *varying, *_LAST]
+    true = list(dict.fromkeys(name for config in configs for name in _truth(config)))
+    names = [*_FIRST, *own, *_MIDDLE, *metrics, *_AFTER, *tuned, *further, *true, *varying, *_LAST]
     return list(dict.fromkeys(names))
+
+
+def _truth(config: RunConfig) -> dict[str, Any]:
+    """What is known of the law of a run's data, by column; of most data nothing is."""
+    truth = choices.kind(config.data).truth(config.data)
+    if truth is None:
+        return {}
+    said = (truth.source, truth.of, truth.floor, None if truth.floor is None else truth.floor_error)
+    exponents = {f"true_exponent/{name}": value for name, value in truth.exponents.items()}
+    return dict(zip(_TRUTH, said, strict=True)) | exponents
 
 
 def _metrics(configs: Iterable[RunConfig]) -> list[str]:
@@ -198,6 +214,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         for name, s in config.evals.sets.items()
         if s.by == "rows" and s.split == "train" and s.source is None and s.part is None
     ]
+    row |= _truth(config)
     judged = run.samples()
     row |= {name: judged[of] for name, of in JUDGED.items() if judged}
     row["train_loss"] = final.get(seen[0] if seen else "train", {}).get("loss")

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling import files
-from scaling.laws import Fit, Holdout
+from scaling.laws import LAWS, Fit, Holdout
 from scaling.records.conventions import MAIN
 from scaling.report import style
 from scaling.report.axes import Curve, curves_of, done, means
@@ -81,6 +81,7 @@ def loss_figure(
         if fit is not None:
             data.append(_draw_fit(axes, rows, x, fit))
             _draw_strip(strip[0], rows, x, fit, data[0], out)
+            data.append(_draw_truth(axes, rows, x, fit))
         if holdout is not None:
             data.append(_draw_prediction(axes, strip[0], rows[x].max(), x, holdout))
         curves = curves_of(frame, x, by)
@@ -136,6 +137,29 @@ def _draw_fit(axes: Axes, rows: pd.DataFrame, x: str, fit: Fit) -> pd.DataFrame:
         axes.plot(grid[beyond], curve.mean[beyond], label="extrapolated", **dashed)
     columns = {x: grid, "loss": curve.mean, "low": curve.low, "high": curve.high}
     return pd.DataFrame(columns).assign(what="fit")
+
+
+def _draw_truth(axes: Axes, rows: pd.DataFrame, x: str, fit: Fit) -> pd.DataFrame:
+    """What is known of the law of the data: its exponent and its floor, laid through the runs; or
+    the floor alone. Nothing where neither is known.
+    """
+    law, known = LAWS[fit.law], fit.known.values
+    floor = 0.0 if law.floor is None else known.get(law.floor, (None, 0.0))[0]
+    slope = next((known[name][0] for name in law.exponents if name in known), None)
+    if floor is None or (slope is None and law.floor is None) or len(law.columns) > 1:
+        return pd.DataFrame()
+    grid = np.geomspace(rows[x].min(), rows[x].max(), 30)
+    above = rows["loss"] - floor
+    if slope is not None and (above > 0).all():
+        # The factor is the runs': theory says the power.
+        curve = floor + np.exp(np.mean(np.log(above * rows[x] ** slope))) * grid**-slope
+        label = f"known exponent {slope:.3g}" + (f", floor {floor:.4g}" if law.floor else "")
+    elif floor > 0.5 * rows["loss"].min():  # farther down it would say nothing of the runs
+        curve, label = np.full_like(grid, floor), f"known floor {floor:.4g}"
+    else:
+        return pd.DataFrame()
+    axes.plot(grid, curve, color=style.ORANGE, ls=(0, (1, 1.5)), lw=2, label=label)
+    return pd.DataFrame({x: grid, "loss": curve}).assign(what="known")
 
 
 def _off(fit: Fit, values: Any, at: Any) -> np.ndarray:

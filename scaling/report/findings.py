@@ -55,6 +55,13 @@ class Finding:
             f"{' and '.join(ranges)}: {', '.join(values)}."
         )
 
+    @property
+    def truth(self) -> str | None:
+        """How far the law is from what is known of the data, in a sentence; None: nothing is."""
+        if self.fit is None or not self.fit.known:
+            return None
+        return f"In truth {self.fit.off()} ({self.fit.known.source})."
+
 
 def find(
     frame: pd.DataFrame,

@@ -39,6 +39,7 @@ DATA: dict[str, dict[str, Any]] = {
     "text": {"source": "{text}", "seq_len": 16},
     "images": {"source": "digits"},
     "vectors": {"features": 8, "targets": 4, "examples": 64, "validation_examples": 24},
+    "sequences": {"length": 16, "validation_examples": 24},
 }
 # Of the objective, by name, where its defaults leave terms off that should be tried.
 OBJECTIVES: dict[str, dict[str, Any]] = {

@@ -11,4 +11,5 @@ KINDS: dict[str, Kind | str] = {
     "text": "scaling.data.kinds.text:KIND",
     "images": "scaling.data.kinds.images:KIND",
     "vectors": "scaling.data.kinds.vectors:KIND",
+    "sequences": "scaling.data.kinds.sequences:KIND",
 }

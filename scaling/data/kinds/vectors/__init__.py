@@ -1,8 +1,10 @@
-"""Vectors with a known law: a linear teacher over Gaussian features of power-law variance.
+"""Vectors with a known law: `power_law`, a linear teacher over Gaussian features of power-law
+variance, and `sparse_parity`, many parities of few bits, some asked for more often than others.
 
-The task of Maloney, Roberts and Sully (2022), "A solvable model of neural scaling laws", arXiv
-2210.16859, whose test loss is known in closed form (`theory.py`). Nothing is stored: an example is
-drawn when it is asked for (`task.py`).
+The first is the task of Maloney, Roberts and Sully (2022), "A solvable model of neural scaling
+laws", arXiv 2210.16859, whose test loss is known in closed form (`theory.py`), and, seen once, of
+Lin et al. (2024), arXiv 2406.08466. Nothing is stored: an example is drawn when it is asked for
+(`task.py`, `parity.py`).
 """
 
 import dataclasses
@@ -12,14 +14,18 @@ from typing import Any, Literal
 
 from scaling.config.choices import (
     AT_LEAST_ONE,
+    ENDLESS,
     NOT_NEGATIVE,
     POSITIVE,
     SEED,
     Facts,
     Kind,
     Shape,
+    Truth,
 )
-from scaling.data.kinds.vectors.task import PowerLaw, VectorExamples
+from scaling.config.marks import added
+from scaling.data.kinds.vectors.parity import SparseParity
+from scaling.data.kinds.vectors.task import PowerLaw, Task, VectorExamples
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError, nearest
 
@@ -32,9 +38,10 @@ class VectorsConfig:
     source: str = "power_law"  # the law that makes them
     features: int = 1024  # numbers that the model sees of an example; M in the paper
     targets: int = 1  # numbers to be predicted
-    alpha: float = 1.0  # the variance of feature i is in proportion to i^-(1 + alpha)
+    # The variance of feature i is in proportion to i^-(1 + alpha); or the frequency of parity i
+    alpha: float = 1.0
     noise: float = 0.0  # standard deviation of what is added to every target
-    examples: int = 65_536  # of the train split
+    examples: int | None = 65_536  # of the train split; None: it has no end
     validation_examples: int = 4096  # of the validation split, drawn apart from it
     unique_examples: int | None = (
         None  # size of the nested training subset; None: the whole train split
@@ -42,6 +49,10 @@ class VectorsConfig:
     task_seed: int = 0  # of the teacher and of the examples
     seed: int | None = None  # order of the examples; None: the run's seed
     corpus: str | None = None  # hash of all that decides the examples; filled by resolve
+    tasks: int = added(
+        32
+    )  # parities that there are: as many of the features say which is asked for
+    bits: int = added(3)  # that a parity is of
 
     @property
     def unit(self) -> str:
@@ -59,18 +70,21 @@ class VectorsConfig:
         return self.unique_examples
 
 
-LAWS = ("power_law",)
+LAWS = ("power_law", "sparse_parity")
 _RULE = "unit Gaussians by key of (task, split), example and feature; variances sum to 1; v1"
+_PARITY_RULE = "by key of (task, split) and example; v1"
 
 
-def _task(data: VectorsConfig) -> PowerLaw:
+def _task(data: VectorsConfig) -> Task:
     """Raises SourceError for a law that there is none of."""
-    if data.source not in LAWS:
-        raise SourceError(
-            f'source "{data.source}" is no law of vectors{nearest(data.source, LAWS)}; '
-            "write power_law"
-        )
-    return PowerLaw(data.features, data.targets, data.alpha, data.noise, data.task_seed)
+    if data.source == "power_law":
+        return PowerLaw(data.features, data.targets, data.alpha, data.noise, data.task_seed)
+    if data.source == "sparse_parity":
+        return SparseParity(data.features, data.tasks, data.bits, data.alpha, data.task_seed)
+    raise SourceError(
+        f'source "{data.source}" is no law of vectors{nearest(data.source, LAWS)}; write '
+        f"{' or '.join(LAWS)}"
+    )
 
 
 def facts(data: VectorsConfig, train: VectorsConfig, root: Path) -> Facts:
@@ -78,7 +92,7 @@ def facts(data: VectorsConfig, train: VectorsConfig, root: Path) -> Facts:
     del train, root
     return Facts(
         content_hash=_content(data),
-        train_examples=data.examples,
+        train_examples=data.examples or ENDLESS,
         validation_examples=data.validation_examples,
         sizes={"features": data.features, "targets": data.targets},
     )
@@ -86,7 +100,9 @@ def facts(data: VectorsConfig, train: VectorsConfig, root: Path) -> Facts:
 
 def _content(data: VectorsConfig) -> str:
     counts = [data.examples, data.validation_examples]
-    return key_of([data.source, dataclasses.astuple(_task(data)), counts, _RULE])
+    task: Any = _task(data)
+    rule = _RULE if data.source == "power_law" else _PARITY_RULE
+    return key_of([data.source, dataclasses.astuple(task), counts, rule])
 
 
 def examples(data: VectorsConfig, train: VectorsConfig, split: str, root: Path) -> VectorExamples:
@@ -100,19 +116,37 @@ def examples(data: VectorsConfig, train: VectorsConfig, split: str, root: Path) 
             "way, or the config was changed; start a new run",
             "corpus",
         )
-    counts = {"validation": data.validation_examples, "train": data.examples}
+    counts = {"validation": data.validation_examples, "train": data.examples or ENDLESS}
     chosen = counts if split == "all" else {split: counts[split]}
     return VectorExamples(_task(data), tuple(chosen.items()))
 
 
 def resolve(data: VectorsConfig, facts: Facts) -> VectorsConfig:
-    """Nothing is left to fill in. Raises ConfigError for a subset larger than the train split."""
+    """Nothing is left to fill in. Raises ConfigError for a subset larger than the train split, and
+    for sizes that the law cannot have.
+    """
     if data.unique_examples is not None and data.unique_examples > facts.train_examples:
         raise ConfigError(
             f"data.unique_examples={data.unique_examples} is more than data.examples="
             f"{facts.train_examples}"
         )
+    if data.source == "sparse_parity":
+        if data.features < data.tasks + data.bits:
+            raise ConfigError(
+                f"data.features={data.features} are not enough for data.tasks={data.tasks}, which "
+                f"have one each, and data.bits={data.bits} bits"
+            )
+        if data.targets != 1 or data.noise:
+            raise ConfigError(
+                "data.source=sparse_parity has one target and no noise; leave data.targets and "
+                "data.noise unset"
+            )
     return data
+
+
+def truth(data: VectorsConfig) -> Truth:
+    """See `Kind.truth`."""
+    return _task(data).truth()
 
 
 def shapes(data: VectorsConfig) -> dict[str, Shape]:
@@ -130,12 +164,17 @@ def shared(data: VectorsConfig, split: str, train: VectorsConfig, root: Path) ->
     """
     del root
     same = data.source == train.source and _task(data) == _task(train)
-    return min(data.examples, train.examples) if same and split != "validation" else 0
+    return (
+        min(data.examples or ENDLESS, train.examples or ENDLESS)
+        if same and split != "validation"
+        else 0
+    )
 
 
 _COUNTS = ("features", "targets", "examples", "validation_examples", "unique_examples")
+_OF_PARITY = ("data.tasks", "data.bits")
 _RANGES: Any = (
-    (_COUNTS, AT_LEAST_ONE),
+    ((*_COUNTS, "tasks", "bits"), AT_LEAST_ONE),
     (("alpha",), POSITIVE),
     (("noise",), NOT_NEGATIVE),
     (("task_seed",), SEED),
@@ -150,6 +189,14 @@ KIND = Kind(
     resolve=resolve,
     shapes=shapes,
     shared=shared,
-    about=lambda data, root: {"unique": data.examples},
+    truth=truth,
+    about=lambda data, root: {} if data.examples is None else {"unique": data.examples},
     ranges=_RANGES,
+    idle=(
+        (
+            _OF_PARITY,
+            lambda config: config.data.source == "sparse_parity",
+            "data.source=sparse_parity",
+        ),
+    ),
 )

@@ -1,4 +1,4 @@
-"""A task of known law, and its examples, drawn as they are asked for.
+"""The linear teacher, and examples of any task of vectors, drawn as they are asked for.
 
 Takes the numbers that define the task, and the numbers of examples; gives arrays. An example is a
 pure function of the task, the split and its number. Called by `kinds/vectors/__init__.py`;
@@ -7,11 +7,30 @@ pure function of the task, the split and its number. Called by `kinds/vectors/__
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from scaling.config.choices import ENDLESS, Truth
 from scaling.data import draws
+
+
+class Task(Protocol):
+    """Vectors by number, and what is known of them."""
+
+    @property
+    def features(self) -> int:
+        """Numbers of an example."""
+
+    @property
+    def targets(self) -> int:
+        """Numbers to be predicted."""
+
+    def draw(self, split: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x [B, features] and y [B, targets] of the numbered examples of a split: float32."""
+
+    def truth(self) -> Truth:
+        """What theory says of the sum of squared errors over the targets."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,19 @@ class PowerLaw:
             y += self.noise * draws.normals(noises, self.targets)
         return x, y.astype(np.float32)
 
+    def truth(self) -> Truth:
+        """Of a linear read-out of linear random features, of variances ~ i^-a, a = 1 + alpha: their
+        number limits it as ~ width^-(a - 1), a data set that is fitted whole as
+        ~ unique^-(a - 1), and data that gradient descent sees once as ~ amount^-(a - 1)/a.
+        """
+        exponents = {"width": self.alpha, "params": self.alpha, "unique": self.alpha}
+        exponents["amount"] = self.alpha / (1.0 + self.alpha)
+        return Truth(
+            "Maloney et al. 2022 (2210.16859); of data seen once Lin et al. 2024 (2406.08466)",
+            floor=self.targets * self.noise**2,
+            exponents=exponents,
+        )
+
 
 @functools.lru_cache(maxsize=8)
 def _teacher(seed: int, features: int, targets: int) -> np.ndarray:
@@ -70,10 +102,10 @@ class VectorExamples:
     """The examples of a split, or of several, one after the other.
 
     The first ones that are asked for are kept, as many as `_KEPT` holds: drawing takes far longer
-    than reading them again.
+    than reading them again. Of a split without an end nothing is, as nothing is met again.
     """
 
-    task: PowerLaw
+    task: Task
     splits: tuple[tuple[str, int], ...]  # names, and how many examples each has
     _kept: dict[int, tuple[np.ndarray, np.ndarray]] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -99,6 +131,7 @@ class VectorExamples:
         if new.any():
             features[new], targets[new] = self._drawn(indices[new])
             room = _KEPT // (4 * (self.task.features + self.task.targets)) - len(self._kept)
+            room = 0 if len(self) >= ENDLESS else room
             for row in new.nonzero()[0][: max(0, room)]:
                 self._kept[int(indices[row])] = features[row].copy(), targets[row].copy()
         return {"features": features, "targets": targets, "weight": np.ones(rows, np.float32)}
