@@ -308,9 +308,8 @@ class Fit:
             text = f"{name} = {true:.6g}" + (f" ± {unsure:.2g}" if unsure else "")
             off = self.known.off(name, self.params[name], self.errors.get(name, 0.0))
             if math.isfinite(off):
-                inside = (
-                    self.intervals[name][0] - unsure <= true <= self.intervals[name][1] + unsure
-                )
+                interval = self.intervals[name]
+                inside = self.known.holds(name, self.params[name], interval, self.level)
                 text += f", the fit {off:+.1f} standard errors off, its interval "
                 text += "holds it" if inside else "misses it"
             said.append(text)

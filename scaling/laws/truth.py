@@ -7,6 +7,7 @@ the law; gives parameter -> truth. Called by `fitting.py`; the report draws it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,13 @@ class Known:
     def __bool__(self) -> bool:
         return bool(self.values)
 
+    def holds(self, name: str, value: float, interval: tuple[float, float], level: float) -> bool:
+        """Whether an interval about a fitted value, made wider by the truth's own error, has it."""
+        true, unsure = self.values[name]
+        side = interval[0] if true < value else interval[1]
+        more = NormalDist().inv_cdf((1 + level) / 2) * unsure
+        return bool(abs(true - value) <= np.hypot(side - value, more))
+
     def off(self, name: str, value: float, error: float) -> float:
         """By how many standard errors a fitted value, known to `error`, lies above the truth."""
         true, unsure = self.values[name]
@@ -40,7 +48,9 @@ def truth_of(table: pd.DataFrame, law: Law, names: Mapping[str, str], loss: str)
     """What the rows say is true of the law's parameters, where all of them say the same.
 
     What is fitted is either what the truth is of (`truth_of`), or its distance from the true floor,
-    as `--derive` makes it of a share that tends to 1; that one tends to 0.
+    as `--derive` makes it of a share that tends to 1; that one tends to 0. Where all rows were
+    evaluated on the same examples, the floor there is another than on all that there are, by an
+    error that is theirs and no part of the fit's: it is added to the truth's.
     """
     if "truth" not in table or law.name not in _FALL:
         return Known()
@@ -58,13 +68,21 @@ def truth_of(table: pd.DataFrame, law: Law, names: Mapping[str, str], loss: str)
         floor = 0.0
     values: dict[str, tuple[float, float]] = {}
     if law.floor and floor is not None:
-        values[law.floor] = float(floor), float(_same(table, "true_floor_se") or 0.0)
+        values[law.floor] = float(floor), _unsure(table, loss)
     if law.floor or floor == 0.0:  # a law without a floor takes it to be 0
         for exponent, column in zip(law.exponents, law.columns, strict=True):
             known = f"true_exponent/{_counted(names.get(column, column), table)}"
             if known in table and (value := _same(table, known)) is not None:
                 values[exponent] = float(value), 0.0
     return Known(values, str(source))
+
+
+def _unsure(table: pd.DataFrame, loss: str) -> float:
+    """Standard error of the true floor, as these rows measure it."""
+    error, measured = float(_same(table, "true_floor_se") or 0.0), f"{loss}_se"
+    if measured not in table or _same(table, "corpus") is None:
+        return error
+    return float(np.hypot(error, np.nan_to_num(table[measured].min())))
 
 
 def _counted(column: str, table: pd.DataFrame) -> str:

@@ -18,6 +18,7 @@ from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 from scaling.config.amounts import resolved
 from scaling.errors import ConfigError
 from scaling.models import flash, kernels
+from scaling.models.distance import with_distance
 from scaling.models.fields import BlockConfig
 from scaling.models.flash import Keys, Piece
 from scaling.models.layers import Array, Projection, RMSNorm, rotate
@@ -37,7 +38,9 @@ BLOCK = 512
 
 
 class Attention(nn.Module):
-    """Self-attention with rotary positions; with a cache, over the slots written so far."""
+    """Self-attention with positions as the config says; with a cache, over the slots written so
+    far.
+    """
 
     config: BlockConfig
     out_scale: float
@@ -55,30 +58,38 @@ class Attention(nn.Module):
             y = jnp.swapaxes(y, 1, 2)
             if c.qk_norm and name != "value":
                 y = RMSNorm(c.norm_eps, dtype, name=f"{name}_norm")(y)
-            if name != "value":
+            if name != "value" and c.positions == "rope":
                 y = rotate(y, context["rope"])
             return nn.with_logical_constraint(y, ("batch", f"act_{axis}", "seq", None))
 
         q_BxHxLxK = into("query", c.heads, "heads")
         k_BxGxSxK = into("key", kv_heads, "kv_heads")
         v_BxGxSxK = into("value", kv_heads, "kv_heads")
-        segments_BxL = context["segment_ids"]
+        segments_BxL, biased = context["segment_ids"], c.positions == "alibi"
         if cache is None:
             ring = c.context_parallel == "ring"
             logits = functools.partial(
                 rms_of_logits, scaled(q_BxHxLxK), k_BxGxSxK, segments_BxL, c.window
             )
             tell("logits", "attention", logits)
+            form = c.attention
+            if biased:
+                form = "blockwise"  # the kernels take no such numbers of channels
+                q_BxHxLxK, k_BxGxSxK, v_BxGxSxK = with_distance(q_BxHxLxK, k_BxGxSxK, v_BxGxSxK)
             out_BxHxLxK = attention(
-                q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments_BxL, c.window, c.attention, ring
+                q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments_BxL, c.window, form, ring
             )
         else:
             start, put = context["start"], jax.lax.dynamic_update_slice_in_dim
             k_BxGxSxK = put(cache["key"], k_BxGxSxK.astype(cache["key"].dtype), start, axis=2)
             v_BxGxSxK = put(cache["value"], v_BxGxSxK.astype(cache["value"].dtype), start, axis=2)
             cache = {"key": k_BxGxSxK, "value": v_BxGxSxK}
+            if biased:
+                q_BxHxLxK, k_BxGxSxK, v_BxGxSxK = with_distance(q_BxHxLxK, k_BxGxSxK, v_BxGxSxK)
             piece = Piece(k_BxGxSxK, v_BxGxSxK, context["key_segments"])
             out_BxHxLxK = attend(scaled(q_BxHxLxK), segments_BxL, piece, start, c.window)
+        if biased:
+            out_BxHxLxK = out_BxHxLxK[..., :head_dim]
         shape, axes = (c.heads, head_dim, c.width), ("heads", "head_dim", "embed")
         out = Projection("BLHK,HKD->BLD", shape, axes, dtype, self.out_scale, c.matmul, name="out")
         return out(jnp.swapaxes(out_BxHxLxK, 1, 2)), cache

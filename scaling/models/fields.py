@@ -7,7 +7,7 @@ file: configs are read without.
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.marks import execution, traced
+from scaling.config.marks import added, execution, traced
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class BlockConfig:
     mlp_width: int | None = (
         None  # hidden channels; None: 4 width (plain), 8/3 width rounded up to 16 (gated)
     )
+    # How a query knows where a key is: both turn with their places, a score falls with their
+    # distance (`scaling/models/distance.py`), or by what a causal model infers
+    positions: Literal["rope", "alibi", "none"] = added("rope")
     qk_norm: bool = True  # RMSNorm of queries and keys, per head
     init_scale: float = traced(
         1.0, argument=False

@@ -42,6 +42,11 @@ def resolve(model: TransformerConfig, facts: Facts) -> TransformerConfig:
         raise ConfigError(
             f"model.head_dim={head_dim} must be even: rotary positions turn pairs of channels"
         )
+    if model.positions == "alibi" and model.attention in ("cudnn", "splash"):
+        raise ConfigError(
+            f"model.attention={model.attention} cannot add model.positions=alibi to its scores; "
+            "set it to auto"
+        )
     default_mlp = 4 * model.width if model.mlp == "plain" else -(-8 * model.width // 48) * 16
     return dataclasses.replace(
         model,
@@ -153,6 +158,10 @@ def _has_experts(config: Any) -> bool:
     return bool(config.model.moe.experts > 0)
 
 
+def _turns(config: Any) -> bool:
+    return bool(config.model.positions == "rope")
+
+
 def _sends_tokens(config: Any) -> bool:
     return bool(config.model.moe.router == "top_k")
 
@@ -216,7 +225,7 @@ FAMILY = Family(
     remats=("none", "dots", "attention", "full"),
     causal=True,
     ranges=(
-        (("heads", "kv_heads", "head_dim", "mlp_width", "window"), AT_LEAST_ONE),
+        (("heads", "kv_heads", "head_dim", "mlp_width", "window", "rope_length"), AT_LEAST_ONE),
         (("pipeline_microbatches", "pipeline_repeats"), AT_LEAST_ONE),
         (("moe.per_token", "moe.width"), AT_LEAST_ONE),
         (("moe.experts", "moe.shared"), NOT_NEGATIVE),
@@ -226,6 +235,7 @@ FAMILY = Family(
     ),
     idle=(
         (_WITHOUT_EXPERTS, _has_experts, "model.moe.experts"),
+        (("model.rope_theta", "model.rope_length"), _turns, "model.positions=rope"),
         (  # with expert_choice every expert has the same share: the penalty is a constant
             ("objective.load_balance",),
             _sends_tokens,

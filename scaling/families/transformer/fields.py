@@ -3,15 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from scaling.config.marks import added
 from scaling.models.fields import BlockConfig
 
 
 @dataclass(frozen=True)
 class TransformerConfig(BlockConfig):
-    """A decoder of pre-norm blocks with rotary positions (`network.py`)."""
+    """A decoder of pre-norm blocks (`network.py`)."""
 
     family: Literal["transformer"] = "transformer"
     vocab: int | None = None  # tokens; None: what the tokenizer has
     tie_embeddings: bool = True  # the output head is the embedding, transposed
     logit_softcap: float | None = None  # logits -> cap * tanh(logits / cap)
     rope_theta: float = 10_000.0  # base of the rotary wavelengths, positions
+    # Tokens of a row, as trained: the positions of longer rows are scaled down to it (position
+    # interpolation: Chen et al. 2023, 2306.15595); None: rows are read as they are
+    rope_length: int | None = added(None)

@@ -53,7 +53,7 @@ class Transformer(nn.Module):
           slots, if one was given.
         """
         c, dtype = self.config, jnp.dtype(self.config.dtype)
-        vocab, head_dim = resolved(c.vocab), resolved(c.head_dim)
+        vocab = resolved(c.vocab)
         # 1 / sqrt(width): the tied head, fed with a normed vector, starts with logits of about 1.
         # Measured on bytes at width 64: half or twice of it, a constant 0.02 (GPT-2), and an input
         # multiplied by sqrt(width) all train slower.
@@ -63,7 +63,7 @@ class Transformer(nn.Module):
             x_BxLxD = constrain(lookup(table_VxD, batch["tokens"], dtype))
 
         context = {
-            "rope": rope_table(batch["positions"], head_dim, c.rope_theta),
+            "rope": self._rope(batch, cache) if c.positions == "rope" else None,
             "segment_ids": batch.get("segment_ids"),
             "key_segments": batch.get("segment_ids"),
             "start": None if cache is None else cache["length"],
@@ -96,6 +96,14 @@ class Transformer(nn.Module):
                 "length": cache["length"] + batch["tokens"].shape[1],
             }
         return outputs
+
+    def _rope(self, batch: Mapping[str, Array], cache: Mapping[str, Any] | None) -> Any:
+        """The rotary table; of rows longer than `rope_length` at positions scaled down to it."""
+        c, positions_BxL = self.config, batch["positions"]
+        row = positions_BxL.shape[1] if cache is None else cache["segment_ids"].shape[1]
+        if c.rope_length is not None and row > c.rope_length:
+            positions_BxL = positions_BxL.astype(jnp.float32) * (c.rope_length / row)
+        return rope_table(positions_BxL, resolved(c.head_dim), c.rope_theta)
 
 
 def init_cache(config: TransformerConfig, batch_size: int, slots: int) -> dict[str, Any]:

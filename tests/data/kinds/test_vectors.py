@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scaling.config.choices import ENDLESS
 from scaling.data import draws
 from scaling.data.kinds.vectors import KIND, VectorsConfig, examples, facts, resolve, shared
+from scaling.data.kinds.vectors.parity import SparseParity
 from scaling.data.kinds.vectors.task import PowerLaw
 from scaling.data.kinds.vectors.theory import asymptote, expected
 from scaling.errors import ConfigError, SourceError
@@ -271,3 +273,65 @@ def test_limits_of_the_theory():
     # A little ridge is no ridge.
     none, little = (expected(variances, 20, 50, 0.1, ridge) for ridge in (0.0, 1e-9))
     assert little.loss == pytest.approx(none.loss, rel=1e-5)
+
+
+# ---- parities, and data without an end
+
+
+PARITY = VectorsConfig(source="sparse_parity", features=40, tasks=5, bits=3, validation_examples=50)
+
+
+def test_a_target_is_the_parity_of_its_tasks_bits():
+    task = SparseParity(40, 5, 3, 1.0, 0)
+    x, y = task.draw("train", np.arange(6000))
+    assert {*np.unique(x)} == {0.0, 1.0}
+    asked, bits = x[:, :5], x[:, 5:]
+    assert (asked.sum(axis=1) == 1).all()
+    for number, subset in enumerate(task.subsets):
+        assert len({*subset.tolist()}) == 3
+        rows = asked[:, number] == 1
+        np.testing.assert_array_equal(y[rows, 0], 1 - 2 * (bits[rows][:, subset].sum(axis=1) % 2))
+    counts, expected = asked.sum(axis=0), 6000 * task.frequencies
+    assert ((counts - expected) ** 2 / expected).sum() < 18.5  # 4 degrees, p = 0.001
+    assert np.allclose(task.frequencies * np.arange(1, 6) ** 2, task.frequencies[0])
+    assert abs(bits.mean() - 0.5) < 4 * 0.5 / math.sqrt(bits.size)
+    assert abs(y.mean()) < 4 / math.sqrt(len(y))
+
+
+def test_a_parity_is_what_its_key_says():
+    whole = take(PARITY, "train", np.arange(30))
+    for name, rows in take(PARITY, "train", np.array([7, 3])).items():
+        np.testing.assert_array_equal(rows, whole[name][[7, 3]])
+    known = facts(PARITY, PARITY, ROOT)
+    assert known.content_hash != facts(DATA, DATA, ROOT).content_hash
+    assert known.sizes == {"features": 40, "targets": 1}
+    for wrong in ({"features": 7}, {"targets": 2}, {"noise": 0.1}):
+        with pytest.raises(ConfigError):
+            resolve(dataclasses.replace(PARITY, **wrong), known)
+
+
+def test_a_split_without_an_end_keeps_nothing():
+    endless = dataclasses.replace(DATA, examples=None)
+    found = examples(endless, endless, "train", ROOT)
+    far = np.array([10**17, 5, 10**17])
+    rows = found.take(far)["features"]
+    np.testing.assert_array_equal(rows[0], rows[2])
+    np.testing.assert_array_equal(rows[1], take(DATA, "train", np.array([5]))["features"][0])
+    assert not found._kept
+    assert len(found) == facts(endless, endless, ROOT).train_examples == ENDLESS
+    assert shared(endless, "all", endless, ROOT) == ENDLESS
+
+
+def test_what_is_true_of_the_task_is_what_its_theory_has():
+    """Of least squares: the slopes of the loss of `theory.expected` between large sizes."""
+    variances, alpha = PowerLaw(2**14, 1, 1.5, 0.0, 0).variances, 1.5
+    said = PowerLaw(2**14, 3, alpha, 0.5, 0).truth()
+    assert said.floor == 3 * 0.25
+    assert said.exponents["amount"] == alpha / (1 + alpha)
+    for name in ("width", "unique"):
+        first, second = (
+            expected(variances, *((n, math.inf) if name == "width" else (10 * n, n))).loss
+            for n in (32, 64)
+        )
+        slope = math.log2(first / second)
+        assert abs(slope - said.exponents[name]) < (0.01 if name == "width" else 0.1)

@@ -18,10 +18,6 @@ from scaling.data.kinds.sequences.task import Rows, keys_of, shifted, uniform, z
 
 _SCALINGS = 2000  # at most; each makes the margins better by a constant factor
 _ROWS = 8192  # that the hidden source's entropy is measured on
-_EFFICIENT = (
-    "k / (2 n) nats above the entropy after n symbols, of k free probabilities (Rissanen 1986, "
-    "Stochastic complexity and modeling)"
-)
 
 
 @dataclass(frozen=True)
@@ -69,8 +65,7 @@ class Markov:
         if self.order == 2:
             triples = transitions * pairs.reshape(-1, 1)
             floor = (one + (self.length - 1) * conditional_entropy(triples)) / self.length
-        source = f"entropy of the chain, exact; {_EFFICIENT}"
-        return Truth(source, floor=floor, exponents={"amount": 1.0, "unique": 1.0})
+        return Truth("exact: entropy of the chain", floor=floor)
 
 
 @dataclass(frozen=True)
@@ -117,9 +112,8 @@ class HiddenMarkov:
         8,192 rows: the entropy of each prediction, which varies less than its surprise.
         """
         floor, error = _filtered(self)
-        source = f"entropy of the source, by the filter of {_ROWS:,} rows; {_EFFICIENT}"
-        exponents = {"amount": 1.0, "unique": 1.0}
-        return Truth(source, floor=floor, floor_error=error, exponents=exponents)
+        source = f"entropy of the source, by the filter of {_ROWS:,} rows"
+        return Truth(source, floor=floor, floor_error=error)
 
 
 def chosen(context: np.ndarray, table: np.ndarray, u: np.ndarray) -> np.ndarray:
