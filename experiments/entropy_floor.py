@@ -26,8 +26,8 @@ def get_study(arg: str = "") -> Study:
         base.data.length = 64
         base.data.validation_examples = 16_384
         base.evals.batches = 64
-        base.train.batch_size = 32
-        base.train.units = 2.0**22
+        base.train.batch_size = 16
+        base.train.units = 2.0**21
     widths = (4, 8, 12) if debug else (4, 8, 12, 16, 24, 32, 48)
     sizes = [{"model.width": w, "model.heads": w // 4, "optim.peak_lr": _rate(w)} for w in widths]
     return Study(

@@ -28,6 +28,7 @@ def get_study(arg: str = "") -> Study:
     base.train.steps_per_call = 1 if debug else 50
     base.train.log_every = 4 if debug else 100
     base.optim.schedule = "constant"
+    base.optim.final_lr_fraction = 0.1
     base.optim.peak_lr = 1e-3
     base.optim.b2 = 0.98
     base.optim.warmup_fraction = None

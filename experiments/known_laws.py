@@ -18,7 +18,7 @@ from scaling.config.sweep import Override, Study, grid
 from scaling.errors import UserError
 
 TASKS = ("features", "seen_once", "markov", "associations")
-SEEDS = 1  # runs of a size, in each repetition
+SEEDS = 3  # runs of a size, in each repetition
 
 
 def get_study(arg: str = "") -> Study:
@@ -73,7 +73,7 @@ def _seen_once(small: bool, name: str, first: int) -> Study:
     base.data.targets = 16
     base.data.noise = 0.5
     base.data.examples = None
-    base.data.validation_examples = 64 if small else 2048
+    base.data.validation_examples = 64 if small else 8192
     base.optim.name = "sgd"
     base.optim.b1 = 0.0
     base.optim.peak_lr = RATE / base.model.width
@@ -87,7 +87,7 @@ def _seen_once(small: bool, name: str, first: int) -> Study:
     base.train.units = 64.0
     base.train.log_every = 64
     base.train.steps_per_call = 1 if small else 16
-    base.evals.batches = 1 if small else 8
+    base.evals.batches = 1 if small else 32
     base.evals.batch_size = 64 if small else 256
     amounts = (64, 128) if small else (512, 1024, 2048, 4096, 8192, 16384, 32768)
     runs = [
@@ -113,14 +113,16 @@ def _markov(small: bool, name: str, first: int) -> Study:
         base.data.validation_examples = 16_384
         base.evals.batches = 64
     axes = {
-        "train.units": [1024.0, 2048.0] if small else [2.0**k for k in range(15, 22)],
+        "train.units": [1024.0, 2048.0] if small else [2.0**k for k in range(14, 20)],
         "seed": _seeds(small, first),
     }
     return _study(name, base, grid(axes), "symbols")
 
 
 def _associations(small: bool, name: str, first: int) -> Study:
-    """Every size is trained for as many passes, until it knows what it has seen."""
+    """Every size has a task of its own, and is trained for as many steps: until it has by heart
+    what it has seen.
+    """
     base = sequences.get_config("debug" if small else "")
     base.data.source = "associations"
     base.data.zipf = 2.0
@@ -130,8 +132,8 @@ def _associations(small: bool, name: str, first: int) -> Study:
         base.data.length = 32
         base.data.validation_examples = 4096
     base.train.units = None
-    base.train.epochs = 1.0 if small else 40.0
-    rows = (8, 16) if small else (8, 16, 32, 64, 128, 256, 512)
+    base.train.steps = 4 if small else 400
+    rows = (8, 16) if small else (4, 8, 16, 32, 64, 128)
     runs = [
         {
             "seed": seed,
