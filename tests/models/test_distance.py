@@ -16,7 +16,7 @@ from scaling.models.distance import slopes, with_distance
 from scaling.objectives.next_token.cross_entropy import logits
 
 
-@pytest.mark.parametrize("length", [64, 384])  # the short form, and the long one
+@pytest.mark.parametrize("length", [16, 384])  # the short form, and the long one
 def test_a_bias_falls_with_the_distance(length: int):
     """Against softmax(q k / sqrt(K) - slope * distance) v over all pairs at once."""
     keys = jax.random.split(jax.random.key(0), 3)
@@ -33,14 +33,13 @@ def test_a_bias_falls_with_the_distance(length: int):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("positions", ["alibi", "none"])
-def test_cached_decoding_is_the_full_forward_pass(positions: str):
-    config = small(positions=positions)
-    params, tokens = init(config), tokens_of(1, length=16)
+def test_cached_decoding_is_the_full_forward_pass():
+    config = small(positions="alibi")
+    params, tokens = init(config), tokens_of(1, length=8)
     model, batch = families.build(config), batch_of(tokens)
     read = jax.jit(lambda batch, cache: model.apply({"params": params}, batch, cache))
-    cache, pieces = init_cache(config, 2, 16), []
-    for piece in (slice(0, 7), slice(7, 8), slice(8, 16)):
+    cache, pieces = init_cache(config, 2, 8), []
+    for piece in (slice(0, 4), slice(4, 8)):
         outputs = read({name: x[:, piece] for name, x in batch.items()}, cache)
         cache = outputs["cache"]
         pieces.append(logits(outputs))
@@ -62,9 +61,9 @@ def test_without_positions_earlier_places_are_a_set():
 
 
 def test_longer_rows_are_read_at_positions_between_those_of_training():
-    config, plain = small(rope_length=32), small()
-    params, tokens = init(plain), tokens_of(3, length=64)
-    batch, short = batch_of(tokens), batch_of(tokens[:, :32])
+    config, plain = small(rope_length=8, depth=1), small(depth=1)
+    params, tokens = init(plain), tokens_of(3, length=16)
+    batch, short = batch_of(tokens), batch_of(tokens[:, :8])
     np.testing.assert_array_equal(logits_of(config)(params, short), logits_of(plain)(params, short))
     halves = batch | {"positions": batch["positions"] / 2}
     np.testing.assert_allclose(

@@ -331,7 +331,7 @@ def test_what_is_true_of_the_task_is_what_its_theory_has():
     for name in ("width", "unique"):
         first, second = (
             expected(variances, *((n, math.inf) if name == "width" else (10 * n, n))).loss
-            for n in (32, 64)
+            for n in (64, 128)
         )
-        slope = math.log2(first / second)
-        assert abs(slope - said.exponents[name]) < (0.01 if name == "width" else 0.1)
+        # Of a cut spectrum the slope is a little less, and comes near it with the size.
+        assert 0 < said.exponents[name] - math.log2(first / second) < 0.03
