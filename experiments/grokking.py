@@ -45,9 +45,8 @@ def get_study(arg: str = "") -> Study:
     decays = DECAYS[1:] if debug else DECAYS
     seeds = range(1 if debug else 2)
     runs = grid({"optim.weight_decay": decays, "data.train_share": (SHARES[1],), "seed": seeds})
-    if not debug:
-        others = (SHARES[0], SHARES[2])
-        runs += grid({"optim.weight_decay": (1.0,), "data.train_share": others, "seed": seeds})
+    others = (SHARES[0], SHARES[2])[debug:]
+    runs += grid({"optim.weight_decay": (1.0,), "data.train_share": others, "seed": seeds})
     return Study(
         name="grokking",
         question="How long after the training examples are the others right?",
