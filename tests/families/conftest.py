@@ -8,6 +8,7 @@ from combinations import Combination, Names, every
 # The families that are compiled and trained in the fast part, and the tests that the others take in
 # the slow part; more than one mesh of theirs, in the exhaustive part.
 FAST = {"transformer", "mlp"}
+LATER = {"sequences"}  # kinds whose arrays are another's, which the fast part has
 EVERY_MESH = {"transformer", "resnet"}
 ONE_MESH = "4 x 2 fsdp"
 SLOW = {
@@ -33,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if names.family not in EVERY_MESH and of.params.get("mesh", ONE_MESH) != ONE_MESH:
             item.add_marker(pytest.mark.exhaustive)
-        elif names.family not in FAST:
+        elif names.family not in FAST or names.kind in LATER:
             item.add_marker(pytest.mark.slow)
 
 
