@@ -18,6 +18,7 @@ from scaling.laws.result import Fit
 from scaling.laws.rows import numbers
 
 DRAWS = 200  # resamples of each fit: an interval's ends need no more
+ITERATIONS = 60  # of a refit: where few rows leave a valley flat, its end does not matter
 CUTS = 12  # of a table with more levels, evenly spaced in rows
 SAME = 1e-9  # relative difference below which runs are of one size
 RUNG = 0.02  # that sizes of different rungs have at least
@@ -138,6 +139,7 @@ def backtest(
     Raises UserError when no cut leaves enough runs to fit.
     """
     from scaling.laws.fitting import fit as fit_law  # brings jax
+    from scaling.laws.minimize import room_for
 
     options = options or Options()
     options = replace(options, bootstrap=min(options.bootstrap, DRAWS))
@@ -149,8 +151,11 @@ def backtest(
         held = usable & above(size, level)
         below = size[usable & ~held & np.isfinite(size)]
         try:
-            found = fit_law(table[usable & ~held], law, options, checks=False)
-            parts.append(predicted(found, table[held], size[held], float(below.max())))
+            with room_for(len(table)):
+                found = fit_law(
+                    table[usable & ~held], law, options, checks=False, iterations=ITERATIONS
+                )
+                parts.append(predicted(found, table[held], size[held], float(below.max())))
         except UserError as e:
             refused.append(f"below {by} {units.human(level)}: {e}")
     if not parts:

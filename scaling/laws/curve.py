@@ -8,7 +8,7 @@ exponents hardly correlate. Called by `discrepancy.py`.
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.laws.law import Law
-from scaling.laws.minimize import Problem, pad, padded
+from scaling.laws.minimize import Problem, pad, padded, predict, rounded
 
 TASKS = 8  # coordinates of one call, at least: fewer take no less time
 FLAT = 100.0  # standard deviation of a coordinate of which nothing is known
@@ -78,6 +78,7 @@ class Curve:
 
     def __init__(self, problem: Problem):
         law, free = problem.law, problem.free
+        self.problem = problem
         self.law, self.free, self.space = law, free, problem.space
         self.given = dict(problem.given)
         self.logs = frozenset(n for n in free if law[n].link == "log" or law[n].low >= 0)
@@ -97,7 +98,7 @@ class Curve:
         """
         rows, tasks = len(next(iter(columns.values()))), len(at)
         wide = {k: pad(np.asarray(v, float), padded(rows)) for k, v in columns.items()}
-        many = pad(np.asarray(at, float), TASKS if tasks <= TASKS else padded(tasks))
+        many = pad(np.asarray(at, float), TASKS if tasks <= TASKS else rounded(tasks, 64))
         program = _program(self.law, self.free, self.logs, self.scales, self.space)
         with jax.enable_x64(True):
             curve, slopes = program(many, self.given, self.middle, wide)
@@ -146,9 +147,9 @@ class Curve:
 
     def _terms(self, values: Mapping[str, float]) -> dict[str, float]:
         """What each scale adds at the middle of the table."""
-        zero = {p.name: 0.0 for p in self.law.parameters if p.linear}
-        with jax.enable_x64(True):
-            return {
-                n: float(self.law.predict({**values, **zero, n: values[n]}, self.middle)[0])
-                for n in self.scales
-            }
+        plain = {n: 0.0 if self.law[n].linear else values[n] for n in self.free}
+        held = [n for n in self.given if n in self.law.names and self.law[n].linear]
+        problem = replace(self.problem, given=self.given | dict.fromkeys(held, 0.0))
+        alone = np.array([[{**plain, n: values[n]}[k] for k in self.free] for n in self.scales])
+        added = predict(problem, problem.coordinates(alone), self.middle)[:, 0]
+        return dict(zip(self.scales, added.tolist(), strict=True))

@@ -172,10 +172,10 @@ class Explainer:
         shape = self.basis(at.place)
         wide = known.departure[:, None, None] * shape[None]
         inclined = np.concatenate([slopes, wide], axis=2)
-        both = np.einsum("trp,tpq,trq->tr", inclined, known.covariance, inclined)
+        both = ((inclined @ known.covariance) * inclined).sum(axis=2)
         # The form's share is what would be left if the parameters were known.
         precision = np.linalg.inv(known.covariance)[:, free:, free:]
-        form = np.einsum("trp,tpq,trq->tr", wide, np.linalg.inv(precision), wide)
+        form = ((wide @ np.linalg.inv(precision)) * wide).sum(axis=2)
         beyond = known.departure[:, None] ** 2 * np.maximum(1 - (shape**2).sum(axis=1), 0)
         share = reducible(self.curve, known.at, value)
         relative = _relative(share, np.array([known.typical]), np.array([known.growth]))

@@ -21,6 +21,7 @@ from scaling.laws.result import Fit
 from scaling.laws.rows import check_enough, names_of, read_rows
 from scaling.laws.starts import Screen, candidates, thin
 from scaling.laws.truth import truth_of
+from scaling.laws.uncertainty import ITERATIONS
 from scaling.laws.uncertainty import bootstrap as resample
 
 POLISHED = 16  # starts that are minimised to the end
@@ -37,6 +38,7 @@ def fit(
     conventions: Mapping[str, str] | None = None,
     checks: bool = True,
     polished: int = POLISHED,
+    iterations: int = ITERATIONS,
 ) -> Fit:
     """Fit a law to a table of runs.
 
@@ -48,6 +50,7 @@ def fit(
       conventions: what the columns count, carried into the result.
       checks: refit without the rows that lie far off, and say whether they decide the fit.
       polished: starting points of the grid that are minimised to the end.
+      iterations: of a resample's refit, at most.
 
     Raises UserError for a table that the law cannot be fitted to.
     """
@@ -88,7 +91,7 @@ def fit(
     bootstrapped = o.method in ("auto", "cases", "residual")
     draws = resample(
         problem, found.coordinates, screen, draws=o.bootstrap if bootstrapped else 0,
-        method=o.method, cluster=rows.cluster, seed=o.seed,
+        method=o.method, cluster=rows.cluster, seed=o.seed, iterations=iterations,
     )  # fmt: skip
     if not bootstrapped and o.bootstrap and draws.noise.dof > 0:
         draws = found.asymptotic(draws, o.method, o.bootstrap, o.seed)

@@ -17,7 +17,7 @@ import numpy as np
 from scaling.laws.curve import Curve
 from scaling.laws.discrepancy import Accounts, Explainer, Rows, Sizes, Told
 from scaling.laws.law import Law
-from scaling.laws.minimize import Problem
+from scaling.laws.minimize import Problem, room_for
 from scaling.laws.uncertainty import CASES_FROM
 
 MOST_ROWS = 512  # of more, so many are looked at
@@ -194,10 +194,11 @@ def forecast(
     )  # fmt: skip
     explainer = Explainer(Curve(part), rows, params, prior.sizes)
     cuts = cuts_of(rows.place, needed)
-    accounts, *inner = explainer.explain([np.ones(len(rows.target), bool), *cuts])
-    errors = [
-        _tested(explainer, known, ~used, prior) for known, used in zip(inner, cuts, strict=True)
-    ]
+    with room_for(len(rows.target)):
+        accounts, *inner = explainer.explain([np.ones(len(rows.target), bool), *cuts])
+        errors = [
+            _tested(explainer, known, ~used, prior) for known, used in zip(inner, cuts, strict=True)
+        ]
     share = _shares(accounts, prior)
     counted = share > SLIGHT
     counted[0] = True

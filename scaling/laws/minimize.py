@@ -8,10 +8,12 @@ below the residuals) the delta is lowered step by step. Called by `fitting.py` a
 """
 
 import concurrent.futures
+import contextlib
+import contextvars
 import functools
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,9 +24,11 @@ import numpy as np
 from scaling.laws.law import Law
 
 SLOTS = 16  # tasks that are iterated together
-BATCH = 512  # tasks that one call of the program works through
+BATCH = 256  # tasks that one call of the program works through
 TOLERANCE = 1e-13  # of the objective: the decrease that the quadratic model still promises
 LONGEST = 2.0  # longest step in one coordinate (most are logarithms)
+_MOST_SHARED = 512  # rows from which a program of its own pays
+_LEAST_ROWS = contextvars.ContextVar("least rows of a program", default=64)
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,24 @@ def padded(rows: int) -> int:
     """Rows that the program is compiled for: the next power of two, at least 64, below which fewer
     rows take no less time. Tables of different lengths share programs.
     """
-    return max(64, 1 << (rows - 1).bit_length())
+    return rounded(rows, _LEAST_ROWS.get())
+
+
+def rounded(count: int, least: int) -> int:
+    """The next power of two, or more."""
+    return max(least, 1 << (count - 1).bit_length())
+
+
+@contextlib.contextmanager
+def room_for(rows: int) -> Iterator[None]:
+    """Within, parts of a table of so many rows share its programs: to compile one for each length
+    takes longer than to fit them all.
+    """
+    token = _LEAST_ROWS.set(min(padded(rows), _MOST_SHARED))
+    try:
+        yield
+    finally:
+        _LEAST_ROWS.reset(token)
 
 
 def pad(array: np.ndarray, rows: int) -> np.ndarray:
@@ -352,7 +373,6 @@ def predict(problem: Problem, coordinates: np.ndarray, columns: Mapping[str, Any
         padded_columns = {k: pad(np.asarray(v, float), wide) for k, v in columns.items()}
         run = predictor(problem.law, problem.free)
         # On short tables one point costs as little as many: one compiled program for all.
-        least = min(128, 2**16 // wide)
-        many = pad(coordinates, max(padded(draws), least))
+        many = pad(coordinates, rounded(draws, max(64, min(256, 2**16 // wide))))
         out = run(many, dict(problem.given), padded_columns)
         return np.asarray(out)[:draws, :rows]

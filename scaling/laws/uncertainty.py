@@ -17,6 +17,7 @@ from scaling.laws.starts import Screen
 
 CASES_FROM = 60  # residual degrees of freedom from which resampling rows is trusted
 FEW_CLUSTERS = 15  # fewer than this, and resampling them understates the spread
+ITERATIONS = 200  # of a refit, at most
 SIGNIFICANT = 0.2  # of the F test of lack of fit against replicates
 
 
@@ -109,6 +110,7 @@ def bootstrap(
     method: str,
     cluster: np.ndarray | None,
     seed: int,
+    iterations: int = ITERATIONS,
 ) -> Draws:
     """Refit `draws` resamples.
 
@@ -121,6 +123,7 @@ def bootstrap(
         clusters or at least CASES_FROM more rows than parameters, else residual.
       cluster: label of each row [rows]; rows of one label are resampled together.
       seed: of the resampling.
+      iterations: at most so many a refit; one that is not done stays where it stands.
 
     Raises UserError when all rows are of one cluster.
     """
@@ -154,7 +157,8 @@ def bootstrap(
         name = "residual bootstrap, scale drawn from its chi-square (small-sample t)"
     # Resamples of a nearly absolute loss need no sharper corner than a hundredth of the scatter.
     smooth = max(problem.delta, min(1e-4, 0.01 * noise.sd))
-    found = refit(replace(problem, delta=smooth), best, screen, targets, weights)
+    rough = replace(problem, delta=smooth)
+    found = refit(rough, best, screen, targets, weights, iterations)
     return Draws(problem.values(found), noise, f"{name}, {draws} resamples, percentile", flags)
 
 
@@ -170,8 +174,9 @@ def _resampled(kinds: int, draws: int, seed: int) -> np.ndarray:
 
 
 def refit(
-    problem: Problem, best: np.ndarray, screen: Screen, targets: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
+    problem: Problem, best: np.ndarray, screen: Screen, targets: np.ndarray, weights: np.ndarray,
+    iterations: int = ITERATIONS,
+) -> np.ndarray:  # fmt: skip
     """The better of two minima for every resample [draws, free]: one from `best`, one from the
     best point of the starting grid, judged on that resample.
     """
@@ -190,6 +195,7 @@ def refit(
         targets=np.concatenate([targets, targets]),
         weights=np.concatenate([weights, weights]),
         first_delta=first_delta,
+        iterations=iterations,
     )
     objective = minima.objective.reshape(2, draws)
     coordinates = minima.coordinates.reshape(2, draws, -1)
