@@ -8,7 +8,7 @@ which the registry does without.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from scaling.laws import forms, schedules
+from scaling.laws import compression, corpora, downstream, forms, schedules, tuning
 from scaling.laws.law import Law
 from scaling.laws.options import Options
 
@@ -36,10 +36,30 @@ LAWS: dict[str, Law] = {
         forms.WIDTH_DEPTH_TOKENS,
         forms.DATA_CONSTRAINED,
         forms.ROUTED,
-        forms.BEST_LR,
-        forms.BEST_BATCH,
-        forms.ACCURACY,
+        compression.PRECISION,
+        compression.PRECISION_PARTS,
+        compression.QUANTIZATION,
+        compression.SPARSITY,
+        compression.DISTILLATION,
+        corpora.MIXTURE_2,
+        corpora.MIXTURE_3,
+        corpora.MIXTURE_4,
+        corpora.VOCABULARY,
+        corpora.CONTEXT,
+        corpora.LOSS_TO_LOSS,
+        tuning.BEST_LR,
+        tuning.BEST_LR_COMPUTE,
+        tuning.BEST_LR_SIZE,
+        tuning.BEST_LR_TOKENS,
+        tuning.BEST_BATCH,
+        tuning.BEST_BATCH_COMPUTE,
+        tuning.BEST_BATCH_SIZE,
+        tuning.CRITICAL_BATCH,
+        downstream.OVERTRAINING,
+        downstream.ERROR,
+        downstream.ACCURACY,
         schedules.MULTI_POWER,
+        schedules.ANNEALING,
     )
 }
 

@@ -136,7 +136,9 @@ class Curve:
                     spread[i] = 1.0 if n in law.exponents else FLAT
         at = np.array([np.log(values[n]) if n in self.logs else values[n] for n in self.free])
         floor = values.get(law.floor or "", 0.0)
-        rest = max(float(np.exp(np.log(loss).mean())) - floor, 1e-3 * least)
+        # A loss relative to another can be negative; then its spread is what there is to explain.
+        typical = float(np.exp(np.log(loss).mean())) if least > 0 else least + float(np.ptp(loss))
+        rest = max(typical - floor if least > 0 else typical - least, 1e-3 * abs(least))
         if self.scales:
             whole = self._terms(params)
             for n in self.scales:

@@ -16,7 +16,7 @@ import numpy as np
 
 from scaling.laws.curve import Curve
 from scaling.laws.discrepancy import Accounts, Explainer, Rows, Sizes, Told
-from scaling.laws.law import Law
+from scaling.laws.law import GROWING, Law
 from scaling.laws.minimize import Problem, room_for
 from scaling.laws.uncertainty import CASES_FROM
 
@@ -105,11 +105,13 @@ class Forecast:
         return Mixed(whole.mean, scale * whole.parameters, scale * whole.form, scale * whole.noise)
 
     def beyond(self, times: float) -> dict[str, np.ndarray]:
-        """A place that many times beyond the largest run, each column grown alike: raw column ->
-        [1].
+        """A place that many times beyond the largest run, each column that grows grown alike, the
+        others as they are there: raw column -> [1].
         """
+        grows = np.array([n in GROWING for n in self.placed])
         place = self.rows.place
-        largest = place[int(np.argmax(place.sum(axis=1)))] + np.log(times) / place.shape[1]
+        at = int(np.argmax(place[:, grows].sum(axis=1) if grows.any() else place.sum(axis=1)))
+        largest = place[at] + np.log(times) * grows / max(int(grows.sum()), 1)
         return {n: np.exp(largest[i : i + 1]) for i, n in enumerate(self.placed)}
 
     def weigh(self, samples: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 A law is one pure function and one `Law` entry: formula, columns, parameters with bounds and
 starting grid, and the paper it comes from. `LAWS` in the package's `__init__` collects them;
-`schedules.py` holds the one that reads whole learning-rate schedules.
+`compression.py`, `corpora.py`, `downstream.py`, `tuning.py` and `schedules.py` hold the others.
 """
 
 from typing import Any
@@ -11,20 +11,21 @@ from scaling.laws.later import jax, jnp
 from scaling.laws.law import Law, Parameter, Values, power
 
 _EXPONENTS = (0.03, 0.08, 0.15, 0.25, 0.35, 0.5, 0.7, 1.0, 1.5)
-_FEW = (0.08, 0.25, 0.5, 1.0)
-_FLOOR = Parameter("E", link="identity", linear=True)
+FEW = (0.08, 0.25, 0.5, 1.0)
+FLOOR = Parameter("E", link="identity", linear=True)
 
 
-def _scale(name: str) -> Parameter:
+def scale(name: str) -> Parameter:
     """A positive factor that the prediction is linear in."""
     return Parameter(name, linear=True)
 
 
-def _exponent(name: str, grid: tuple[float, ...] = _EXPONENTS) -> Parameter:
+def exponent(name: str, grid: tuple[float, ...] = _EXPONENTS) -> Parameter:
+    """An exponent that is not negative."""
     return Parameter(name, grid=grid, link="identity", high=5.0)
 
 
-def _slope(name: str, low: float = -5.0) -> Parameter:
+def slope(name: str, low: float = -5.0) -> Parameter:
     """An exponent of either sign that the log prediction is linear in."""
     return Parameter(name, link="identity", low=low, high=5.0, linear=True)
 
@@ -37,7 +38,7 @@ def _power(p: Values, c: Values) -> Any:
 
 
 POWER = Law(
-    "power", "A / x^alpha", ("x",), (_scale("A"), _slope("alpha")), _power,
+    "power", "A / x^alpha", ("x",), (scale("A"), slope("alpha")), _power,
     "Hestness et al. 2017 (arXiv 1712.00409)", exponents=("alpha",), linear_in="log",
 )  # fmt: skip
 
@@ -47,7 +48,7 @@ def _power_floor(p: Values, c: Values) -> Any:
 
 
 POWER_FLOOR = Law(
-    "power_floor", "E + A / x^alpha", ("x",), (_FLOOR, _scale("A"), _exponent("alpha")),
+    "power_floor", "E + A / x^alpha", ("x",), (FLOOR, scale("A"), exponent("alpha")),
     _power_floor, "Henighan et al. 2020 (arXiv 2010.14701), eq. 1.1",
     exponents=("alpha",), floor="E",
 )  # fmt: skip
@@ -58,7 +59,7 @@ def _compute(p: Values, c: Values) -> Any:
 
 
 COMPUTE = Law(
-    "compute", "E + A / flops^gamma", ("flops",), (_FLOOR, _scale("A"), _exponent("gamma")),
+    "compute", "E + A / flops^gamma", ("flops",), (FLOOR, scale("A"), exponent("gamma")),
     _compute, "Henighan et al. 2020 (arXiv 2010.14701), table 1", exponents=("gamma",), floor="E",
 )  # fmt: skip
 
@@ -85,7 +86,7 @@ def _broken(breaks: int) -> Law:
     return Law(
         "broken_power" if breaks == 1 else f"broken_power_{breaks}",
         "E + b x^-c0 prod_i (1 + (x/d_i)^(1/f_i))^(-c_i f_i)", ("x",),
-        (_FLOOR, _scale("b"), first, *bent), predict,
+        (FLOOR, scale("b"), first, *bent), predict,
         "Caballero et al. 2023 (arXiv 2210.14891), eq. 1", exponents=("c0",), floor="E",
     )  # fmt: skip
 
@@ -101,7 +102,7 @@ def _m1(p: Values, c: Values) -> Any:
 
 
 M1 = Law(
-    "m1", "beta x^-c", ("x",), (_scale("beta"), _slope("c")), _m1, _ALABDULMOHSIN,
+    "m1", "beta x^-c", ("x",), (scale("beta"), slope("c")), _m1, _ALABDULMOHSIN,
     exponents=("c",), linear_in="log",
 )  # fmt: skip
 
@@ -111,7 +112,7 @@ def _m2(p: Values, c: Values) -> Any:
 
 
 M2 = Law(
-    "m2", "E + beta x^-c", ("x",), (_FLOOR, _scale("beta"), _exponent("c")), _m2, _ALABDULMOHSIN,
+    "m2", "E + beta x^-c", ("x",), (FLOOR, scale("beta"), exponent("c")), _m2, _ALABDULMOHSIN,
     exponents=("c",), floor="E",
 )  # fmt: skip
 
@@ -122,8 +123,8 @@ def _m3(p: Values, c: Values) -> Any:
 
 M3 = Law(
     "m3", "beta (1/x + gamma)^c", ("x",),
-    (_scale("beta"), Parameter("gamma", grid=(1e-3, 0.03, 0.3, 3.0), unit="x", unit_power=-1),
-     _exponent("c")),
+    (scale("beta"), Parameter("gamma", grid=(1e-3, 0.03, 0.3, 3.0), unit="x", unit_power=-1),
+     exponent("c")),
     _m3, _ALABDULMOHSIN, exponents=("c",),
 )  # fmt: skip
 
@@ -154,7 +155,7 @@ M4 = Law(
     (Parameter("E", grid=(0.2, 0.7, 0.95), link="identity", unit="least"),
      Parameter("top", grid=(1.02, 1.3, 3.0), unit="largest"),
      Parameter("a", grid=(0.3, 1.0), low=0.02, high=10.0),
-     Parameter("s", grid=(0.01, 0.3, 10.0), unit="x"), _exponent("c", _FEW)),
+     Parameter("s", grid=(0.01, 0.3, 10.0), unit="x"), exponent("c", FEW)),
     _m4, _ALABDULMOHSIN, exponents=("c",), floor="E",
 )  # fmt: skip
 
@@ -170,7 +171,7 @@ KAPLAN = Law(
     "kaplan", "((Nc/params)^(alpha_N/alpha_D) + Dc/tokens)^alpha_D", ("params", "tokens"),
     (Parameter("Nc", grid=(1.0, 1e2, 1e4, 1e6, 1e9), unit="params"),
      Parameter("Dc", grid=(1.0, 1e2, 1e4, 1e6), unit="tokens"),
-     Parameter("alpha_N", grid=_FEW, low=1e-3, high=5), Parameter("alpha_D", grid=_FEW, low=1e-3,
+     Parameter("alpha_N", grid=FEW, low=1e-3, high=5), Parameter("alpha_D", grid=FEW, low=1e-3,
      high=5)),
     _kaplan, "Kaplan et al. 2020 (arXiv 2001.08361), eq. 1.5", exponents=("alpha_N", "alpha_D"),
 )  # fmt: skip
@@ -183,7 +184,7 @@ def _chinchilla(p: Values, c: Values) -> Any:
 
 CHINCHILLA = Law(
     "chinchilla", "E + A / params^alpha + B / tokens^beta", ("params", "tokens"),
-    (_FLOOR, _scale("A"), _scale("B"), _exponent("alpha"), _exponent("beta")), _chinchilla,
+    (FLOOR, scale("A"), scale("B"), exponent("alpha"), exponent("beta")), _chinchilla,
     "Hoffmann et al. 2022 (arXiv 2203.15556), eq. 10", exponents=("alpha", "beta"), floor="E",
 )  # fmt: skip
 
@@ -194,7 +195,7 @@ def _chinchilla_tied(p: Values, c: Values) -> Any:
 
 CHINCHILLA_TIED = Law(
     "chinchilla_tied", "E + A / params^alpha + B / tokens^alpha", ("params", "tokens"),
-    (_FLOOR, _scale("A"), _scale("B"), _exponent("alpha")), _chinchilla_tied,
+    (FLOOR, scale("A"), scale("B"), exponent("alpha")), _chinchilla_tied,
     "Muennighoff et al. 2023 (arXiv 2305.16264), appendix A", exponents=("alpha",), floor="E",
 )  # fmt: skip
 
@@ -207,8 +208,8 @@ def _width_depth_tokens(p: Values, c: Values) -> Any:
 WIDTH_DEPTH_TOKENS = Law(
     "width_depth_tokens", "E + A / width^alpha + B / depth^beta + C / tokens^gamma",
     ("width", "depth", "tokens"),
-    (_FLOOR, _scale("A"), _scale("B"), _scale("C"), _exponent("alpha", _FEW),
-     _exponent("beta", _FEW), _exponent("gamma", _FEW)),
+    (FLOOR, scale("A"), scale("B"), scale("C"), exponent("alpha", FEW),
+     exponent("beta", FEW), exponent("gamma", FEW)),
     _width_depth_tokens, "after McLeish et al. 2025 (arXiv 2502.06857), section 4",
     exponents=("alpha", "beta", "gamma"), floor="E",
 )  # fmt: skip
@@ -242,7 +243,7 @@ DATA_CONSTRAINED = Law(
     ("params", "tokens", "unique_tokens"),
     (Parameter("E", grid=(0.5, 0.8), link="identity", unit="least"),
      Parameter("A", grid=(1e2, 1e3)), Parameter("B", grid=(3e2, 3e3)),
-     _exponent("alpha", (0.25, 0.4)), _exponent("beta", (0.25, 0.4)),
+     exponent("alpha", (0.25, 0.4)), exponent("beta", (0.25, 0.4)),
      Parameter("R_D", grid=(1.0, 4.0, 16.0, 64.0), low=1e-2, high=1e9),
      Parameter("R_N", grid=(0.5, 2.0, 8.0, 32.0), low=1e-2, high=1e9)),
     _data_constrained, "Muennighoff et al. 2023 (arXiv 2305.16264), eq. 5 and 6",
@@ -261,48 +262,9 @@ ROUTED = Law(
     "routed",
     "exp(a log params + b log e + c log params log e + d), 1/e = 1/(experts - 1 + 1/(1/E_start - "
     "1/E_max)) + 1/E_max, E_max = E_start + E_more", ("params", "experts"),
-    (_slope("a"), _slope("b"), _slope("c"), Parameter("d", link="identity", low=-50, high=50,
+    (slope("a"), slope("b"), slope("c"), Parameter("d", link="identity", low=-50, high=50,
      linear=True), Parameter("E_start", grid=(1.0, 2.0, 4.0), low=0.5, high=1e3),
      Parameter("E_more", grid=(30.0, 300.0, 3000.0), low=1e-2, high=1e7)),
     _routed, "Clark et al. 2022 (arXiv 2202.01169), eq. 6 and 7", exponents=("a", "b", "c"),
     linear_in="log",
-)  # fmt: skip
-
-# ---- hyper-parameters and downstream
-
-
-def _best_lr(p: Values, c: Values) -> Any:
-    return p["k"] * power(c["params"], p["a"]) * power(c["tokens"], p["b"])
-
-
-BEST_LR = Law(
-    "best_lr", "k params^a tokens^b", ("params", "tokens"), (_scale("k"), _slope("a"), _slope("b")),
-    _best_lr, "Li et al. 2025 (arXiv 2503.04715), eq. 1", exponents=("a", "b"), linear_in="log",
-    target="lr",
-)  # fmt: skip
-
-
-def _best_batch(p: Values, c: Values) -> Any:
-    return p["k"] * power(c["tokens"], p["b"])
-
-
-BEST_BATCH = Law(
-    "best_batch", "k tokens^b", ("tokens",), (_scale("k"), _slope("b")), _best_batch,
-    "Li et al. 2025 (arXiv 2503.04715), eq. 1", exponents=("b",), linear_in="log", target="batch",
-)  # fmt: skip
-
-
-def _accuracy(p: Values, c: Values) -> Any:
-    reached = jax.nn.sigmoid(p["k"] * (p["middle"] - c["loss"]))
-    return p["chance"] + (p["best"] - p["chance"]) * reached
-
-
-ACCURACY = Law(
-    "accuracy", "chance + (best - chance) sigmoid(k (middle - loss))", ("loss",),
-    (Parameter("chance", grid=(0.0, 0.25), link="identity", high=1.0),
-     Parameter("best", grid=(0.6, 1.0), link="identity", high=1.0),
-     Parameter("k", grid=(0.5, 2.0, 8.0), high=1e3),
-     Parameter("middle", grid=(0.7, 0.9, 1.0, 1.2), unit="loss")),
-    _accuracy, "after Grattafiori et al. 2024 (arXiv 2407.21783), section 3.2.1",
-    target="accuracy",
 )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError, nearest
-from scaling.laws.law import Law
+from scaling.laws.law import GROWING, Law
 from scaling.laws.truth import Known
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ class Fit:
         if self.forecast is None or set(self.forecast.placed) != set(self.x):
             return ""
         at = self.forecast.beyond(times)
+        grows = any(name in GROWING for name in at)
         try:
             there = self.predict(at)
         except UserError:
@@ -187,8 +188,8 @@ class Fit:
         place = ", ".join(f"{self.x[n]} {v[0]:.3g}" for n, v in at.items())
         width = 50 * float((there.high - there.low)[0] / abs(there.mean[0]))
         return (
-            f"a run {times:g} times beyond the largest ({place}): {self.loss} {there.mean[0]:.4g} "
-            f"± {width:.2g} % ({there.level:.0%}), of its variance {shares}; errors x "
+            f"a run {f'{times:g} times beyond' if grows else 'like'} the largest ({place}): "
+            f"{self.loss} {there.mean[0]:.4g} ± {width:.2g} % ({there.level:.0%}), of its variance {shares}; errors x "
             f"{self.forecast.scale:.2f} by {self.forecast.tests} backtests within the table"
         )
 

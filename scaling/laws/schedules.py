@@ -1,6 +1,6 @@
-"""The loss curve of a run from its learning-rate schedule: the multi-power law.
+"""The loss curve of a run from its learning-rate schedule: multi-power law, annealing momentum.
 
-The table has one row a logged step of a run (columns run, step, lr); the law sees, for each row,
+The table has one row a logged step of a run (columns run, step, lr); the laws see, for each row,
 the learning rate summed so far and every fall of the learning rate before it. Between logged steps
 the learning rate is taken to be that of the next row.
 """
@@ -20,12 +20,12 @@ def schedule_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     """What the law reads, from run, step and lr [rows].
 
     Gives `lr_sum` [rows], and per fall k before the row: `fall` (lr lost), `lr_after`, `since` (lr
-    summed since) [rows, falls]; unused entries have fall 0.
+    summed since), `steps` (counted since) [rows, falls]; unused entries have fall 0.
     """
     run, step, lr = (np.asarray(columns[k], float) for k in ("run", "step", "lr"))
     rows = len(step)
     total = np.zeros(rows)
-    fall, after, since = (np.zeros((rows, FALLS)) for _ in range(3))
+    fall, after, since, steps = (np.zeros((rows, FALLS)) for _ in range(4))
     after += 1.0
     for label in np.unique(run):
         mine = np.flatnonzero(run == label)
@@ -47,7 +47,9 @@ def schedule_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
             )  # fmt: skip
             after[mine, slot] = max(float(np.sum(share * rate[group])), 1e-12 * rate[peak])
             since[mine, slot] = np.maximum(summed - before, 0.0)
-    return {"lr_sum": total, "fall": fall, "lr_after": after, "since": since}
+            fell = np.sum(share * (step[mine] - length)[group])
+            steps[mine, slot] = np.maximum(step[mine] - fell, 0.0)
+    return {"lr_sum": total, "fall": fall, "lr_after": after, "since": since, "steps": steps}
 
 
 def _multi_power(p: Values, c: Values) -> Any:
@@ -70,4 +72,25 @@ MULTI_POWER = Law(
      Parameter("gamma", grid=(0.3, 0.8), link="identity", low=0.0, high=5)),
     _multi_power, "Luo et al. 2025 (arXiv 2503.12811), eq. 1", exponents=("alpha",), floor="E",
     prepare=schedule_columns, needs=("run", "step", "lr"), labels=("run",), zeros=("lr",),
+)  # fmt: skip
+
+
+def _annealing(p: Values, c: Values) -> Any:
+    # The momentum of a fall, summed over n steps: (1 - keep^n) / (1 - keep).
+    gained = -jnp.expm1(c["steps"] * jnp.log(p["keep"])) / (1 - p["keep"])
+    steady = p["E"] + p["A"] * power(c["lr_sum"], -p["alpha"])
+    return steady - p["C"] * jnp.sum(c["fall"] * gained, axis=-1)
+
+
+ANNEALING = Law(
+    "annealing",
+    "E + A / S^alpha - C M; S the sum of the learning rate, M the sum of its momentum m_s = keep "
+    "m_(s-1) + lr_(s-1) - lr_s",
+    ("lr_sum", "fall", "steps"),
+    (Parameter("E", link="identity", linear=True), Parameter("A", linear=True),
+     Parameter("C", linear=True, link="identity", low=-1e9),
+     Parameter("alpha", grid=(0.2, 0.5, 1.0), link="identity", high=5)),
+    _annealing, "Tissue et al. 2024 (arXiv 2408.11029), eq. 1", exponents=("alpha",), floor="E",
+    prepare=schedule_columns, needs=("run", "step", "lr"), labels=("run",), zeros=("lr",),
+    constants={"keep": 0.999},
 )  # fmt: skip
