@@ -189,8 +189,8 @@ class Fit:
         width = 50 * float((there.high - there.low)[0] / abs(there.mean[0]))
         return (
             f"a run {f'{times:g} times beyond' if grows else 'like'} the largest ({place}): "
-            f"{self.loss} {there.mean[0]:.4g} ± {width:.2g} % ({there.level:.0%}), of its variance {shares}; errors x "
-            f"{self.forecast.scale:.2f} by {self.forecast.tests} backtests within the table"
+            f"{self.loss} {there.mean[0]:.4g} ± {width:.2g} % ({there.level:.0%}), "
+            f"of its variance {shares}; errors x {self.forecast.scale:.2f} by {self.forecast.tests} backtests within the table"
         )
 
     def why_no_draws(self) -> str:
