@@ -190,7 +190,8 @@ class Fit:
         return (
             f"a run {f'{times:g} times beyond' if grows else 'like'} the largest ({place}): "
             f"{self.loss} {there.mean[0]:.4g} ± {width:.2g} % ({there.level:.0%}), "
-            f"of its variance {shares}; errors x {self.forecast.scale:.2f} by {self.forecast.tests} backtests within the table"
+            f"of its variance {shares}; errors x {self.forecast.scale:.2f} by "
+            f"{self.forecast.tests} backtests within the table"
         )
 
     def why_no_draws(self) -> str:
