@@ -35,15 +35,15 @@ MIXTURE_2, MIXTURE_3, MIXTURE_4 = (_mixture(domains) for domains in (2, 3, 4))
 
 def _vocabulary(p: Values, c: Values) -> Any:
     inner = p["A"] * power(c["inner_params"], -p["alpha"])
-    words = p["W"] * power(c["vocab_params"], -p["omega"])
+    words = p["W"] * power(c["embedding_params"], -p["omega"])
     return p["E"] + inner + words + p["B"] * power(c["tokens"], -p["beta"])
 
 
 VOCABULARY = Law(
     "vocabulary",
-    "E + A / inner_params^alpha + W / vocab_params^omega + B / tokens^beta; of a loss relative to "
+    "E + A / inner_params^alpha + W / embedding_params^omega + B / tokens^beta; of a loss relative to "
     "the unigrams' E is negative (--space=linear)",
-    ("inner_params", "vocab_params", "tokens"),
+    ("inner_params", "embedding_params", "tokens"),
     (Parameter("E", link="identity", linear=True, low=-math.inf), scale("A"), scale("W"),
      scale("B"), exponent("alpha", FEW), exponent("omega", FEW), exponent("beta", FEW)),
     _vocabulary, "Tao et al. 2024 (arXiv 2407.13623), section 3.3",

@@ -20,7 +20,7 @@ Values = Mapping[str, Any]  # parameter -> scalar, or column -> array [rows]
 # Columns that a larger budget makes larger; others (bits, shares, another loss) are a choice.
 GROWING = (
     "x", "params", "tokens", "unique_tokens", "flops", "width", "depth", "inner_params",
-    "vocab_params",
+    "embedding_params",
 )  # fmt: skip
 FAR = 120.0  # how far a log coordinate may run: e^120, beyond any count
 

@@ -160,7 +160,7 @@ def sizes(law: Law, rows: int = 60) -> dict[str, np.ndarray]:
         "share_2": rng.uniform(0, 0.3, rows),
         "share_3": rng.uniform(0, 0.3, rows),
         "inner_params": 10 ** rng.uniform(7, 9.5, rows),
-        "vocab_params": 10 ** rng.uniform(6, 8.5, rows),
+        "embedding_params": 10 ** rng.uniform(6, 8.5, rows),
         "context": 2.0 ** rng.integers(7, 16, rows),
         "other_loss": rng.uniform(2.0, 4.0, rows),
         "tokens_per_param": 2 ** rng.uniform(2, 9, rows),
