@@ -41,8 +41,8 @@ def _vocabulary(p: Values, c: Values) -> Any:
 
 VOCABULARY = Law(
     "vocabulary",
-    "E + A / inner_params^alpha + W / embedding_params^omega + B / tokens^beta; of a loss relative to "
-    "the unigrams' E is negative (--space=linear)",
+    "E + A / inner_params^alpha + W / embedding_params^omega + B / tokens^beta; of a loss relative "
+    "to the unigrams' E is negative (--space=linear)",
     ("inner_params", "embedding_params", "tokens"),
     (Parameter("E", link="identity", linear=True, low=-math.inf), scale("A"), scale("W"),
      scale("B"), exponent("alpha", FEW), exponent("omega", FEW), exponent("beta", FEW)),
