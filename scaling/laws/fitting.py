@@ -11,7 +11,7 @@ import pandas as pd
 
 from scaling.errors import UserError, nearest
 from scaling.laws.checks import METHODS, OBJECTIVES, SPACES, choice, known_law
-from scaling.laws.diagnosis import Found, outliers, to_vertex
+from scaling.laws.diagnosis import Found, outliers, to_vertex, with_copies
 from scaling.laws.forecast import forecast
 from scaling.laws.law import Law
 from scaling.laws.measures import formula_of, unit_of
@@ -106,6 +106,7 @@ def fit(
         errors = {n: float(draws.values[:, i].std(ddof=1)) for i, n in enumerate(free)}
     status, unidentified, notes = found.judge(intervals)
     if checks:
+        notes = (*with_copies(problem, found, begun[:3]), *notes)
         notes = (*notes, *outliers(problem, found, begun[:3], intervals))
     given = {n: float(v) for n, v in zip(free, values, strict=True)} | fixed
     best = float(minima.objective[at])

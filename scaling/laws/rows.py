@@ -33,6 +33,7 @@ class Rows:
     sd: np.ndarray | None
     cluster: np.ndarray | None
     kept: np.ndarray  # row numbers in the table
+    copies: np.ndarray  # [rows]: how many exact copies of each are left out
     flags: tuple[str, ...]
 
 
@@ -88,12 +89,20 @@ def clusters(table: pd.DataFrame, name: str) -> np.ndarray:
     return np.unique(label, return_inverse=True)[1]
 
 
-def _copies(table: pd.DataFrame) -> np.ndarray:
-    """Rows that equal an earlier row in every column [rows]."""
+def _copies(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that equal an earlier one in every column, what names a run included [rows], and how
+    many equal each [rows].
+    """
     try:
-        return table.duplicated().to_numpy()
+        copied = table.duplicated().to_numpy()
     except TypeError:  # a column of lists or dicts
-        return table.astype(str).duplicated().to_numpy()
+        table = table.astype(str)
+        copied = table.duplicated().to_numpy()
+    counts = np.zeros(len(table), int)
+    if copied.any():
+        alike = table.groupby(list(table.columns), dropna=False, sort=False).ngroup().to_numpy()
+        counts = np.bincount(alike)[alike] - 1
+    return copied, counts
 
 
 def names_of(law: Law, x: str | Mapping[str, str], table: pd.DataFrame) -> dict[str, str]:
@@ -120,9 +129,12 @@ def read_rows(
     if not len(table):
         raise UserError("the table has no rows")
     flags = []
-    copies = _copies(table)
+    copies, counts = _copies(table)
     if copies.any():
-        flags.append(f"{int(copies.sum())} rows are exact copies of others and are left out")
+        flags.append(
+            f"{int(copies.sum())} rows are exact copies of others, in every column, and are left "
+            "out"
+        )
     shared = [c for c in RUN_COLUMNS if c in table.columns and table[c].duplicated().any()]
     if shared and cluster is None and not law.needs:
         flags.append(
@@ -166,7 +178,8 @@ def read_rows(
         raise UserError(f"column {sd} must hold positive standard deviations of {loss}")
     label = clusters(table[keep], cluster) if cluster else None
     prepared = law.prepare(raw) if law.prepare else raw
-    return Rows(prepared, raw, losses[keep], noise, label, np.flatnonzero(keep), tuple(flags))
+    kept = np.flatnonzero(keep)
+    return Rows(prepared, raw, losses[keep], noise, label, kept, counts[keep], tuple(flags))
 
 
 def pooled(table: pd.DataFrame, x: Sequence[str], cluster: str | None) -> tuple[str, ...]:

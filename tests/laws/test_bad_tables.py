@@ -100,6 +100,13 @@ def test_copies_of_runs_count_once() -> None:
     assert found.n == 12
     assert found.dropped == 4
     assert any("4 rows are exact copies" in flag for flag in found.flags)
+    # Runs that measured the same are no copies; with copies the objective is that of such runs.
+    twice = pd.concat([table, table.iloc[:4]]).reset_index(drop=True)
+    runs_apart = fit(twice.assign(run=twice.index), options=Options(bootstrap=0))
+    assert runs_apart.n == 16
+    told = next(flag for flag in found.flags if flag.startswith("the objective at the minimum"))
+    assert f"{found.objective:.9g} without the copies and" in told
+    assert f"{runs_apart.objective:.9g} with them" in told
 
 
 def test_equal_losses() -> None:
