@@ -52,7 +52,8 @@ def _typed(record: type[Any], **given: Any) -> Any:
 FIT_HELP = {
     "table": "text (.csv, .tsv, .txt), Parquet, JSON or JSON lines; or give --workdir",
     "workdir": "our own runs, all of them; with --experiment those of a study (default out)",
-    "law": "the law; an unknown one lists all",
+    "law": "the law; an unknown one lists all, auto takes that of all the columns allow which "
+    "predicts best",
     "decimal": "'.' or ',': what 1,400 means where the table does not say",
     "columns": "names, or places: 'params=Model Size,loss=#3'",
     "derive": "columns from others: 'tokens=flops/(6*params)'",

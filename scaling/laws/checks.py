@@ -97,9 +97,12 @@ def check_fit(asked: FitRequest) -> None:
             ("method", a.method != "auto"),
             ("preregister", bool(a.preregister)),
             ("backtest", a.backtest),
+            ("law=auto", a.law == "auto"),
         ):
             if given:
                 raise UserError(f"--{flag} needs intervals; leave --bootstrap=0 out")
+    if a.law == "auto" and a.by is not None:
+        raise UserError("--law=auto chooses one law for a table: give --law with --by")
     if a.cluster is not None and a.method not in ("auto", "cases"):
         raise UserError(
             f"--cluster resamples whole clusters, which --method={a.method} does not; use "

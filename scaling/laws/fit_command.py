@@ -14,6 +14,7 @@ import pandas as pd
 from scaling import units
 from scaling.errors import UserError
 from scaling.laws import checks, measures, registration
+from scaling.laws.automatic import Choice, choose
 from scaling.laws.backtests import backtest
 from scaling.laws.expressions import assignments, split
 from scaling.laws.extrapolation import holdout
@@ -28,21 +29,30 @@ if TYPE_CHECKING:
     from scaling.laws.result import Fit
 
 
+AUTO = "auto"  # --law: that which predicts best
+
+
 def fit_command(asked: FitRequest) -> Outcome:
     """Fit a law to a table, or score a preregistered prediction on one.
 
     Raises UserError, before anything is compiled, for what cannot be meant.
     """
     checks.check_fit(asked)
-    form = checks.known_law(asked.law, "--law")
-    checks.check_law(form, asked)
+    automatic = asked.law == AUTO and not asked.score
+    if not automatic:
+        checks.check_law(checks.known_law(asked.law, "--law"), asked)
     for name in split(asked.compare):
         checks.known_law(name, "--compare")
     loaded = _load(asked)
     if asked.score:
         return Outcome(_score(asked.score, loaded))
+    chosen = choose(loaded.rows, asked, by=asked.holdout_by) if automatic else None
+    if chosen:
+        asked = replace(asked, law=chosen.law)
+        checks.check_law(checks.known_law(chosen.law), asked)
+    form = checks.known_law(asked.law)
     _check_table(loaded.rows, form, asked)
-    made = _Made(loaded, asked, form)
+    made = _Made(loaded, asked, form, chosen)
     for name, below, rows in _groups(loaded.rows, asked.by):
         made.fit(name, below, rows)
     if made.refused and not made.result.fits:
@@ -82,9 +92,10 @@ def _check_table(rows: pd.DataFrame, form: Law, asked: FitRequest) -> None:
 class _Made:
     """What the groups of a table have come to so far."""
 
-    def __init__(self, loaded: Table, asked: FitRequest, form: Law):
-        self.loaded, self.asked, self.form = loaded, asked, form
+    def __init__(self, loaded: Table, asked: FitRequest, form: Law, chosen: Choice | None):
+        self.loaded, self.asked, self.form, self.chosen = loaded, asked, form, chosen
         self.told = [f"{loaded.source}: {loaded.read} rows", *loaded.notes]
+        self.told += [chosen.sentence] if chosen else []
         self.result = Outcome("")
         self.files: list[pathlib.Path] = []
         self.refused: list[str] = []
@@ -132,6 +143,9 @@ class _Made:
             self.result.backtests[name] = done
             self.told += [done.sentence, *(f"note: no prediction {r}" for r in done.refused)]
             extra |= {"backtest": done.table, "backtest_rows": done.rows}
+        if self.chosen:
+            extra["laws"] = self.chosen.table
+            self.result.choices[name] = self.chosen.table
         if asked.compare:
             laws = list(dict.fromkeys([asked.law, *split(asked.compare)]))
             extra["comparison"] = selection.compare(

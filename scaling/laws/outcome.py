@@ -25,6 +25,7 @@ class Outcome:
     backtests: dict[str, Backtest] = field(default_factory=dict)
     approaches: dict[str, pd.DataFrame] = field(default_factory=dict)
     comparisons: dict[str, pd.DataFrame] = field(default_factory=dict)
+    choices: dict[str, pd.DataFrame] = field(default_factory=dict)  # laws that were chosen from
     sensitivities: dict[str, pd.DataFrame] = field(default_factory=dict)
     plan: Plan | None = None
     design: Design | None = None

@@ -20,6 +20,7 @@ def render_law(outcome: Outcome, drawn: Mapping[str, Sequence[Drawn]]) -> str:
         "Backtest, by the factor of extrapolation": {
             name: done.table for name, done in outcome.backtests.items()
         },
+        "Laws that the columns allow, by backtest": outcome.choices,
         "Other laws on the same rows": outcome.comparisons,
         "The answer under other choices": outcome.sensitivities,
         "Compute-optimal exponents by three approaches": outcome.approaches,

@@ -6,6 +6,7 @@ import pytest
 
 from scaling.errors import UserError
 from scaling.laws import Options, backtest, fit, holdout
+from scaling.laws.automatic import candidates, choose
 from scaling.laws.backtests import interval_score
 from scaling.laws.fit_command import fit_command
 from tests.laws.conftest import fit_request
@@ -72,6 +73,47 @@ def test_a_table_of_one_size_has_no_backtest() -> None:
         backtest(sizes().assign(params=1e6), "power_floor", FEW)
     with pytest.raises(UserError, match="no column steps"):
         backtest(sizes(), "power_floor", FEW, by="steps")
+
+
+def test_auto_compares_what_the_columns_allow() -> None:
+    table = runs()
+    assert candidates(table, Options()) == ["compute", "kaplan", "chinchilla", "chinchilla_tied"]
+    assert "data_constrained" in candidates(table.assign(unique_tokens=1e9), Options())
+    # A column that does not vary, and one that is typed.
+    assert candidates(table.assign(params=1e8), Options()) == ["compute"]
+    of_one = candidates(table, Options(x="flops"))
+    assert {"power", "power_floor"} <= {*of_one}
+    assert "chinchilla" not in of_one
+    assert candidates(table.assign(lr=1e-3), Options(loss="lr"))[0] == "best_lr"
+    with pytest.raises(UserError, match="no law reads the columns of this table"):
+        candidates(table[["flops"]].assign(loss=2.0), Options(x="width"))
+
+
+def test_auto_takes_the_law_that_predicts(tmp_path) -> None:
+    table = sizes().assign(note="as it is")
+    chosen = choose(table, FEW, laws=["power", "power_floor"])
+    assert chosen.law == chosen.table.law[0] == "power_floor"
+    assert chosen.table.score[1] > 2 * chosen.table.score[0]
+    # Both are judged on the same predictions: those of the larger law.
+    assert chosen.table.predictions.nunique() == 1
+    path = tmp_path / "runs.csv"
+    table.to_csv(path, index=False)
+    with pytest.raises(UserError, match="leave --bootstrap=0 out"):
+        fit_command(fit_request(table=str(path), law="auto", bootstrap=0))
+    with pytest.raises(UserError, match="give --law with --by"):
+        fit_command(fit_request(table=str(path), law="auto", by="note"))
+
+
+@pytest.mark.slow
+def test_the_command_chooses_a_law(tmp_path) -> None:
+    table = tmp_path / "runs.csv"
+    sizes().iloc[:12].to_csv(table, index=False)  # too few for laws of five parameters
+    out = tmp_path / "fit"
+    asked = fit_request(table=str(table), law="auto", bootstrap=30, out=str(out))
+    made = fit_command(asked)
+    assert made.fits[""].law in ("power_floor", "m3")
+    assert f"--law=auto: {made.fits[''].law} of" in made.text
+    assert pd.read_csv(out / "laws.csv").law[0] == made.fits[""].law
 
 
 def test_the_command_writes_the_backtest(tmp_path) -> None:
