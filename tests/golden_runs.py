@@ -118,6 +118,20 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "batch": (_LM, {"train.batch_size": 16}),
     # ---- what training does by itself
     "spikes": (_LM, {"train.spike_z": 6.0, "train.spike_window": 32}),
+    # ---- regularizers and augmentation
+    "dropout": (_LM, {"model.dropout": 0.1}),
+    "stochastic depth": (_LM, {"model.drop_path": 0.1}),
+    "l1": (_LM, {"optim.l1": 1e-4}),
+    "l2": (_LM, {"optim.l2": 1e-4}),
+    "images with noise": (_VISION, {"augment.noise": 0.1}),
+    "images turned": (_VISION, {"augment.rotation": 10.0}),
+    "images scaled": (_VISION, {"augment.scale": 0.1}),
+    "images mixed": (_VISION, {"augment.mixup": 0.2}),
+    "images cut and mixed": (_VISION, {"augment.cutmix": 1.0}),
+    "dropped features": (_VISION, {"model.dropout": 0.1}),
+    "patches": (_VISION, {"model.family": "vit"}),
+    "patches as a set": (_VISION, {"model.family": "vit", "model.positions": "none"}),
+    "mixed patches": (_VISION, {"model.family": "mixer"}),
     # ---- evaluation
     "rhythm of the evaluation": (
         _LM,

@@ -8,6 +8,7 @@ family of models, a kind of data, an objective is: `choices`. No jax.
 from scaling.config.identity import fingerprint, run_name
 from scaling.config.run import (
     LENGTHS,
+    AugmentConfig,
     BeginsConfig,
     DataConfig,
     DistributedConfig,
@@ -33,6 +34,7 @@ from scaling.config.run import (
 
 __all__ = [
     "LENGTHS",
+    "AugmentConfig",
     "BeginsConfig",
     "DataConfig",
     "DistributedConfig",

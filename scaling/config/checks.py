@@ -42,6 +42,9 @@ _RANGES: tuple[tuple[str, Range], ...] = (
     ("optim", (("warmup_fraction", "decay_fraction", "final_lr_fraction"), SHARE)),
     ("optim", (("b1", "b2", "ema_decay"), DECAY)),
     ("optim", (("eps",), POSITIVE)),
+    ("optim", (("l1", "l2"), NOT_NEGATIVE)),
+    ("augment", (("noise", "rotation", "mixup", "cutmix"), NOT_NEGATIVE)),
+    ("augment", (("scale",), DECAY)),
     ("optim", (("clip_norm",), POSITIVE_OR_OFF)),
     ("optim", (("base_width", "base_depth"), AT_LEAST_ONE)),
     ("mesh", (_MESH_AXES, AT_LEAST_ONE)),
@@ -103,11 +106,40 @@ def check_pairs(config: RunConfig) -> None:
     ):
         if missing:
             raise ConfigError(f"{reader} needs {', '.join(sorted(missing))}, not given by {giver}")
+    _check_augment(config)
     if objective.couples_rows and config.train.microbatches > 1:
         raise ConfigError(
             f"train.microbatches={config.train.microbatches}: {loss} compares the rows of a whole "
             "batch with each other; leave it at 1"
         )
+
+
+# What an augmentation changes, and what it needs beside it: fields of a batch, any one of each.
+_AUGMENTED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "noise": (("image", "features"),),
+    "rotation": (("image",),),
+    "scale": (("image",),),
+    "mixup": (("image", "features"), ("label", "targets")),
+    "cutmix": (("image",), ("label",)),
+}
+
+
+def _check_augment(config: RunConfig) -> None:
+    fields = choices.kind(config.data).fields
+    for name, needs in _AUGMENTED.items():
+        value = getattr(config.augment, name)
+        for one in needs if value else ():
+            if not fields & set(one):
+                raise ConfigError(
+                    f"augment.{name}={value} needs {' or '.join(one)}, not given by data.kind="
+                    f"{config.data.kind}; leave it at 0"
+                )
+        mixes = value and name in ("mixup", "cutmix") and "label" in fields
+        if mixes and "label" not in choices.objective(config.objective).fields:
+            raise ConfigError(
+                f"augment.{name}={value} mixes labels, which objective.name="
+                f"{config.objective.name} does not read; leave it at 0"
+            )
 
 
 def check_parametrization(config: RunConfig) -> None:

@@ -42,6 +42,12 @@ class OptimConfig:
     independent_weight_decay: bool = (
         False  # True: decay is weight_decay * lr / peak_lr, not weight_decay * lr
     )
+    l1: float = traced(
+        0.0, common=1e-3, off=0.0, added=True
+    )  # the loss has this times the sum of |w| over matrices and embeddings; 0: off
+    l2: float = traced(
+        0.0, common=1e-3, off=0.0, added=True
+    )  # likewise, half of this times the sum of w^2; with adamw that is not weight_decay
     clip_norm: float | None = traced(1.0, off=None)  # global norm of the gradient; None: off
     ema_decay: float | None = traced(
         None, common=0.5, off=None
@@ -156,6 +162,19 @@ class EvalsConfig:
 
 
 @dataclass(frozen=True)
+class AugmentConfig:
+    """What training does to its images or vectors each time that they are seen, on the device
+    (`scaling/train/augment.py`). Nothing of it in evaluation.
+    """
+
+    noise: float = 0.0  # standard deviation of Gaussian noise on every number; 0: off
+    rotation: float = 0.0  # degrees, at most, by which an image is turned; 0: off
+    scale: float = 0.0  # share, at most, by which an image is larger or smaller; 0: off
+    mixup: float = 0.0  # alpha of the Beta distribution of the shares of two examples; 0: off
+    cutmix: float = 0.0  # likewise, of the areas of two images; 0: off
+
+
+@dataclass(frozen=True)
 class BeginsConfig:
     """The run whose parameters a run begins with; its optimizer and its steps are its own
     (`scaling/train/begins.py`).
@@ -194,6 +213,7 @@ class RunConfig:
         default_factory=_default("transform"), metadata={"choice": "transform", "added": True}
     )
     begins: BeginsConfig = field(default=BeginsConfig(), metadata={"added": True})
+    augment: AugmentConfig = field(default=AugmentConfig(), metadata={"added": True})
 
 
 # Training lengths, of which a config gives one.

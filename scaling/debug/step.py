@@ -28,7 +28,8 @@ def loss_of(instant: Instant) -> Callable[..., tuple[Array, Any]]:
     pieces, hparams, key = instant.pieces, instant.hparams, instant.key
 
     def loss(params: Any, batch: Mapping[str, Array]) -> tuple[Array, Any]:
-        total, sums = pieces.objective.loss(pieces.model, params, batch, key, hparams)
+        trained_on = pieces.prepared(batch, key)
+        total, sums = pieces.objective.loss(pieces.model, params, trained_on, key, hparams)
         return total / jnp.maximum(sums["loss"].count, 1.0), sums
 
     return loss

@@ -33,6 +33,7 @@ PARAMETER_RULES: Rules = (
     ("kv_heads", "tensor"),
     ("mlp", "tensor"),
     ("inputs", ("fsdp", "expert")),  # pixels or features of the data
+    ("positions", None),  # places of a sequence that parameters tell apart
     ("outputs", "tensor"),  # classes or targets
     ("gates", None),
     ("kernel_height", None),
@@ -61,7 +62,7 @@ WHOLE_IF_INDIVISIBLE = ("vocab", "inputs", "outputs")
 LOOKED_UP = ("vocab",)
 # Axes whose size does not follow the model's width: the data's, and those of a kernel or a gate.
 FINITE = (
-    *("vocab", "inputs", "outputs", "router", "gates", "lora_rank"),
+    *("vocab", "inputs", "positions", "outputs", "router", "gates", "lora_rank"),
     *("kernel_height", "kernel_width", "kernel_inputs"),
 )
 # The config field behind a logical axis, for error messages.

@@ -17,6 +17,8 @@ FAMILIES: dict[str, Family | str] = {
     "lstm": "scaling.families.lstm:FAMILY",
     "mlp": "scaling.families.mlp:FAMILY",
     "resnet": "scaling.families.resnet:FAMILY",
+    "vit": "scaling.families.vit:FAMILY",
+    "mixer": "scaling.families.mixer:FAMILY",
     "gan": "scaling.families.gan:FAMILY",
     "random_features": "scaling.families.random_features:FAMILY",
 }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scaling.config.amounts import resolved
 from scaling.errors import ConfigError
 
 IMAGE = ("height", "image_width", "channels")
@@ -39,6 +40,43 @@ def image(model: Any, sizes: Mapping[str, int], does: str) -> dict[str, Any]:
                 f"model.{name} unset"
             )
     return known
+
+
+def classes(model: Any, sizes: Mapping[str, int]) -> int:
+    """Outputs: those of the config, else the data's classes, or targets where they have none.
+    Raises ConfigError where they have neither.
+    """
+    found = model.classes or sizes.get("classes") or sizes.get("targets")
+    if not found:
+        raise ConfigError("model.classes: the data have no classes and no targets; give it")
+    return int(found)
+
+
+def patch_sides(model: Any) -> tuple[int, int]:
+    """Height and width in pixels of the patches of a resolved model: squares, but no higher than
+    the image, which may be one row. Raises ConfigError where they do not cover the image exactly.
+    """
+    sides = resolved(model.height), resolved(model.image_width)
+    patch = min(model.patch, sides[0]), model.patch
+    if sides[0] % patch[0] or sides[1] % patch[1]:
+        raise ConfigError(
+            f"model.patch={model.patch} does not divide images of {sides[0]} x {sides[1]} pixels; "
+            "give a side that does"
+        )
+    return patch
+
+
+def patches(model: Any) -> tuple[int, int]:
+    """(how many patches an image has, numbers of one) of a resolved model."""
+    height, width = patch_sides(model)
+    count = resolved(model.height) // height * (resolved(model.image_width) // width)
+    return count, height * width * resolved(model.channels)
+
+
+def stated_image(model: Any) -> dict[str, int] | None:
+    """`Family.stated` of a model of images with classes."""
+    sizes = {name: getattr(model, name) for name in (*IMAGE, "classes")}
+    return None if None in sizes.values() else sizes
 
 
 def norm_group(model: Any) -> int:

@@ -54,7 +54,8 @@ class Attention(nn.Module):
 
         def into(name: str, heads: int, axis: str) -> Array:
             shape, axes = (c.width, heads, head_dim), ("embed", axis, "head_dim")
-            y = Projection("BLD,DHK->BLHK", shape, axes, dtype, 1.0, c.matmul, name=name)(x_BxLxD)
+            fields = (shape, axes, dtype, 1.0, c.matmul, c.biases)
+            y = Projection("BLD,DHK->BLHK", *fields, name=name)(x_BxLxD)
             y = jnp.swapaxes(y, 1, 2)
             if c.qk_norm and name != "value":
                 y = RMSNorm(c.norm_eps, dtype, name=f"{name}_norm")(y)
@@ -69,7 +70,7 @@ class Attention(nn.Module):
         if cache is None:
             ring = c.context_parallel == "ring"
             logits = functools.partial(
-                rms_of_logits, scaled(q_BxHxLxK), k_BxGxSxK, segments_BxL, c.window
+                rms_of_logits, scaled(q_BxHxLxK), k_BxGxSxK, segments_BxL, c.window, c.causal
             )
             tell("logits", "attention", logits)
             form = c.attention
@@ -77,7 +78,7 @@ class Attention(nn.Module):
                 form = "blockwise"  # the kernels take no such numbers of channels
                 q_BxHxLxK, k_BxGxSxK, v_BxGxSxK = with_distance(q_BxHxLxK, k_BxGxSxK, v_BxGxSxK)
             out_BxHxLxK = attention(
-                q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments_BxL, c.window, form, ring
+                q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments_BxL, c.window, form, ring, c.causal
             )
         else:
             start, put = context["start"], jax.lax.dynamic_update_slice_in_dim
@@ -91,7 +92,8 @@ class Attention(nn.Module):
         if biased:
             out_BxHxLxK = out_BxHxLxK[..., :head_dim]
         shape, axes = (c.heads, head_dim, c.width), ("heads", "head_dim", "embed")
-        out = Projection("BLHK,HKD->BLD", shape, axes, dtype, self.out_scale, c.matmul, name="out")
+        fields = (shape, axes, dtype, self.out_scale, c.matmul, c.biases)
+        out = Projection("BLHK,HKD->BLD", *fields, name="out")
         return out(jnp.swapaxes(out_BxHxLxK, 1, 2)), cache
 
 
@@ -103,14 +105,18 @@ def attention(
     window: int | None = None,
     form: Form = "auto",
     ring: bool = False,
+    causal: bool = True,
 ) -> Array:
-    """Causal softmax attention inside segments, [B, H, L, K] (Vaswani et al. 2017, section 3.2.1).
+    """Softmax attention inside segments, [B, H, L, K] (Vaswani et al. 2017, section 3.2.1).
 
     A query sees the `window` latest slots up to its own (None: all) that have its segment number
     (None: all have the same). Scores and softmax are float32; the output has the dtype of `v`.
 
     Runs on the context's mesh: batch and heads, and the length along mesh.seq, stay where they are;
     keys are gathered from the other devices, or travel round the `ring`.
+
+    Not `causal`: every query sees all slots; there is then neither segment nor window, and the
+    length is whole. Without cuDNN all scores exist at once.
 
     Raises:
       ConfigError: `form` names a kernel that the platform does not have or that cannot do this.
@@ -124,8 +130,12 @@ def attention(
         ),
         "splash": kernels.splash_cannot(length, place.shards),
     }
-    form = choose(form, platform, cannot, ring and place.shards > 1)
     arrays = (scaled(q_BxHxLxK), k_BxGxLxK, v_BxGxLxK, segments_BxL)
+    if not causal:
+        if form == "auto" and platform == "gpu" and not cannot["cudnn"]:
+            return checkpoint_name(cudnn(*arrays, window, place, causal), "attention")
+        return checkpoint_name(weighed(arrays[0], Piece(*arrays[1:]), None), "attention")
+    form = choose(form, platform, cannot, ring and place.shards > 1)
     if form == "cudnn":
         return checkpoint_name(cudnn(*arrays, window, place), "attention")
     if form == "splash":
@@ -177,10 +187,16 @@ def scaled(q_BxHxLxK: Array) -> Array:
 
 
 def cudnn(
-    q: Array, k: Array, v: Array, segments: Array | None, window: int | None, place: Placement
+    q: Array,
+    k: Array,
+    v: Array,
+    segments: Array | None,
+    window: int | None,
+    place: Placement,
+    causal: bool = True,
 ) -> Array:
     """cuDNN's kernel."""
-    local = functools.partial(kernels.cudnn, window=window)
+    local = functools.partial(kernels.cudnn, window=window, causal=causal)
     takes = (place.by_head, place.by_head, place.by_head, place.by_row)
     return place.run(local, takes, place.by_head, q, k, v, segments)
 
@@ -296,16 +312,25 @@ def attend(
     window: int | None,
 ) -> Array:
     """One block of scaled queries, the first at slot `start` of the piece, against all of it."""
+    length, slots = q_BxHxLxK.shape[2], piece.k_BxGxSxK.shape[2]
+    distance_LxS = start + jnp.arange(length)[:, None] - jnp.arange(slots)[None, :]
+    seen = flash.seen(distance_LxS, q_segments_BxL, piece.segments_BxS, window)
+    return weighed(q_BxHxLxK, piece, seen)
+
+
+def weighed(q_BxHxLxK: Array, piece: Piece, seen: Array | None) -> Array:
+    """The values of a piece, weighed for a block of scaled queries by a softmax over the slots that
+    are `seen` (broadcast to [B, G, R, L, S]; None: all).
+    """
     batch, heads, length, channels = q_BxHxLxK.shape
-    k_BxGxSxK, v_BxGxSxK, k_segments_BxS = piece
-    groups, slots = k_BxGxSxK.shape[1:3]
+    k_BxGxSxK, v_BxGxSxK, _ = piece
+    groups = k_BxGxSxK.shape[1]
     q_BxGxRxLxK = q_BxHxLxK.reshape(batch, groups, heads // groups, length, channels)
     scores_BxGxRxLxS = jnp.einsum(
         "BGRLK,BGSK->BGRLS", q_BxGxRxLxK, k_BxGxSxK, preferred_element_type=jnp.float32
     )
-    distance_LxS = start + jnp.arange(length)[:, None] - jnp.arange(slots)[None, :]
-    seen = flash.seen(distance_LxS, q_segments_BxL, k_segments_BxS, window)
-    scores_BxGxRxLxS = jnp.where(seen, scores_BxGxRxLxS, flash.HIDDEN)
+    if seen is not None:
+        scores_BxGxRxLxS = jnp.where(seen, scores_BxGxRxLxS, flash.HIDDEN)
     # A softmax that divides after the values are summed: K channels are fewer than S keys.
     largest = jax.lax.stop_gradient(scores_BxGxRxLxS.max(axis=-1, keepdims=True))
     weights_BxGxRxLxS = jnp.exp(scores_BxGxRxLxS - largest)

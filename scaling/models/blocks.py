@@ -2,7 +2,7 @@
 
 The parameters of all blocks lie stacked on a leading axis, "layers", however they are run, so that
 a checkpoint and the random numbers of an initialisation serve every form. Called by
-`families/transformer/network.py`.
+`families/transformer/network.py`, and by others that read places of a sequence.
 """
 
 import math
@@ -16,8 +16,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from scaling.config.amounts import resolved
 from scaling.models.attention import Attention
+from scaling.models.dropout import dropped, skipped
 from scaling.models.fields import BlockConfig
-from scaling.models.layers import MLP, Array, RMSNorm, constrain
+from scaling.models.layers import MLP, NORMS, Array, constrain
 from scaling.models.moe import MoE
 from scaling.models.observed import observed
 from scaling.models.pipeline import run_pipeline, stages_here
@@ -43,18 +44,25 @@ class Block(nn.Module):
     ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         out_scale = 1 / math.sqrt(2 * c.depth)
-        h_BxLxD = RMSNorm(c.norm_eps, dtype, name="attention_norm")(x_BxLxD)
+        norm = NORMS[c.norm]
+        h_BxLxD = norm(c.norm_eps, dtype, name="attention_norm")(x_BxLxD)
         y_BxLxD, cache = Attention(c, out_scale, name="attention")(h_BxLxD, context, cache)
-        x_BxLxD = constrain(x_BxLxD + y_BxLxD)
-        h_BxLxD = RMSNorm(c.norm_eps, dtype, name="mlp_norm")(x_BxLxD)
+        x_BxLxD = constrain(x_BxLxD + self._left(y_BxLxD, context, 0))
+        h_BxLxD = norm(c.norm_eps, dtype, name="mlp_norm")(x_BxLxD)
         penalties: dict[str, Array] = {}
         if c.moe.experts:
             moe = MoE(c, out_scale, name="moe")
             y_BxLxD, penalties = moe(h_BxLxD, decoding=cache is not None)
         else:
-            mlp_width, gated = resolved(c.mlp_width), c.mlp == "gated"
-            y_BxLxD = MLP(mlp_width, gated, dtype, out_scale, c.matmul, name="mlp")(h_BxLxD)
-        return constrain(x_BxLxD + y_BxLxD), (cache, penalties)
+            fields = (resolved(c.mlp_width), c.mlp == "gated", dtype, out_scale, c.matmul, c.biases)
+            y_BxLxD = MLP(*fields, name="mlp")(h_BxLxD)
+        return constrain(x_BxLxD + self._left(y_BxLxD, context, 2)), (cache, penalties)
+
+    def _left(self, y_BxLxD: Array, context: Mapping[str, Any], site: int) -> Array:
+        """What training leaves of a branch's output."""
+        c, keys = self.config, context.get("dropout")
+        y_BxLxD = dropped(y_BxLxD, keys, c.dropout, site)
+        return skipped(y_BxLxD, keys, c.drop_path, c.depth, site + 1)
 
 
 def init_blocks(config: BlockConfig) -> nn.Module:
@@ -83,8 +91,14 @@ def run_blocks(
       The stream, the caches with the new keys and values, and the penalties summed over blocks.
     """
 
-    def block(params: Any, x_BxLxD: Array, context: Any, cache: Any) -> Any:
-        module = Block(config, parent=None)
+    keys = context.get("dropout")
+    # A block that drops something must know which one it is.
+    numbers = None if keys is None else jnp.arange(config.depth)
+
+    def block(numbered: Any, x_BxLxD: Array, context: Any, cache: Any) -> Any:
+        (params, number), module = numbered, Block(config, parent=None)
+        if number is not None:
+            context = {**context, "dropout": context["dropout"].of_layer(number)}
         return module.apply({"params": params}, x_BxLxD, context, cache)
 
     if config.remat != "none":
@@ -93,7 +107,7 @@ def run_blocks(
         block = jax.checkpoint(block, policy=policy(config.remat), prevent_cse=prevent_cse)
 
     def run(params: Any, x_BxLxD: Array, context: Any, caches: Any) -> Any:
-        """Some of the blocks: as many as `params` holds."""
+        """Some of the blocks: as many as `params` holds, each with its number or None."""
 
         def body(x_BxLxD: Array, layer: Any) -> tuple[Array, Any]:
             params, cache = layer
@@ -111,11 +125,11 @@ def run_blocks(
 
     # With caches (generation), or observed, the blocks run one after the other wherever they lie.
     if stages_here() == 1 or caches is not None or observed():
-        return run(params, x_BxLxD, context, caches)
+        return run((params, numbers), x_BxLxD, context, caches)
 
     def run_some(params: Any, x_BxLxD: Array, context: Any) -> tuple[Array, dict[str, Array]]:
         x_BxLxD, _, penalties = run(params, x_BxLxD, context, None)
         return x_BxLxD, penalties
 
-    x_BxLxD, penalties = run_pipeline(config, run_some, params, x_BxLxD, context)
+    x_BxLxD, penalties = run_pipeline(config, run_some, (params, numbers), x_BxLxD, context)
     return x_BxLxD, None, penalties

@@ -5,7 +5,7 @@ file: configs are read without.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from scaling.config.marks import added, execution, traced
 
@@ -27,6 +27,12 @@ class MoEConfig:
 @dataclass(frozen=True)
 class BlockConfig:
     """A stack of pre-norm blocks of attention and MLP (`scaling/models/blocks.py`)."""
+
+    # What makes a decoder of it; no settings of a run (`EncoderConfig` has the others).
+    causal: ClassVar[bool] = True  # a place sees itself and those before it; else all
+    rotary: ClassVar[bool] = True  # queries and keys turn with their positions
+    norm: ClassVar[Literal["rms", "layer"]] = "rms"
+    biases: ClassVar[bool] = False  # of every projection
 
     width: int = 256  # channels of the residual stream
     depth: int = 4  # blocks
@@ -53,6 +59,12 @@ class BlockConfig:
     )
     window: int | None = None  # keys a query sees, its own included; None: all up to its own
     moe: MoEConfig = MoEConfig()
+    dropout: float = added(
+        0.0
+    )  # share of the stream's first numbers, and of what each branch adds, that training drops
+    drop_path: float = added(
+        0.0
+    )  # share of the rows that pass by the last block's branches in training; earlier ones less
     attention: Literal["auto", "blockwise", "cudnn", "splash"] = execution(
         "auto"
     )  # auto: cudnn on a GPU, splash on a TPU where the shape allows, else blockwise
@@ -67,3 +79,15 @@ class BlockConfig:
     remat: Literal["none", "dots", "attention", "offload", "full"] = execution(
         "none"
     )  # what the backward pass computes again (`scaling/models/remat.py`)
+
+
+@dataclass(frozen=True)
+class EncoderConfig(BlockConfig):
+    """The same blocks as an encoder has them: every place sees all places, no rotary positions,
+    LayerNorm and biases as in Dosovitskiy et al. 2021 (arXiv 2010.11929, section 3.1).
+    """
+
+    causal: ClassVar[bool] = False
+    rotary: ClassVar[bool] = False
+    norm: ClassVar[Literal["rms", "layer"]] = "layer"
+    biases: ClassVar[bool] = True

@@ -38,6 +38,7 @@ def cudnn(
     v_BxGxLxK: Array,
     segments_BxL: Array | None,
     window: int | None,
+    causal: bool = True,
 ) -> Array:
     """[B, H, L, K] by cuDNN's flash attention; queries are scaled already. Memory is linear in the
     length without documents.
@@ -52,7 +53,7 @@ def cudnn(
         v,
         mask=mask,
         scale=1.0,
-        is_causal=True,
+        is_causal=causal,
         local_window_size=None if window is None else (window - 1, 0),
         implementation="cudnn",
     )

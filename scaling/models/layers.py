@@ -48,7 +48,7 @@ class Projection(nn.Module):
     The sum runs over the last axes of x and the first of w, and the fan-in is read off it: the
     product of the weight's axes that the sum runs over. Weights start from a truncated normal with
     std `init_scale / sqrt(fan_in)` (LeCun et al. 1998, Efficient BackProp, section 4.6), which
-    keeps the variance of the input.
+    keeps the variance of the input. A bias, of the axes of y that w has, starts at zero.
     """
 
     spec: str  # "BLD,DHK->BLHK": x, w -> y
@@ -57,6 +57,7 @@ class Projection(nn.Module):
     dtype: Any
     init_scale: float = 1.0
     matmul: Literal["default", "int8", "fp8"] = "default"
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -72,6 +73,11 @@ class Projection(nn.Module):
             y = contract(contracted, dtype, x.astype(dtype), w)
         else:
             y = quantized.einsum(self.spec, x.astype(dtype), w, self.matmul)
+        if self.bias:
+            own = [i for i, name in enumerate(names) if name in out]
+            shape, axes = tuple(self.shape[i] for i in own), tuple(self.axes[i] for i in own)
+            bias = parameter(self, "bias", nn.initializers.zeros, shape, axes)
+            y += bias.astype(dtype).reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
         return checkpoint_name(y, "projection")  # see remat.py
 
 
@@ -152,6 +158,9 @@ class LayerNorm(nn.Module):
         return (x * scale.reshape(shape) + bias.reshape(shape)).astype(self.dtype)
 
 
+NORMS = {"rms": RMSNorm, "layer": LayerNorm}  # by the name of a config's field
+
+
 class Linear(nn.Module):
     """x W + b, [B, I] -> [B, O]; W starts as `Projection`'s, b at zero."""
 
@@ -194,32 +203,34 @@ def rotate(x_BxHxLxK: Array, table: tuple[Array, Array]) -> Array:
 
 
 class MLP(nn.Module):
-    """GELU MLP, or its gated form with SiLU (SwiGLU: Shazeer 2020, GLU variants)."""
+    """GELU MLP over the last axis, or its gated form with SiLU (SwiGLU: Shazeer 2020, GLU
+    variants).
+    """
 
     width: int  # hidden channels
     gated: bool
     dtype: Any
     out_scale: float = 1.0  # multiplies the initial std of the output projection
     matmul: Literal["default", "int8", "fp8"] = "default"
+    bias: bool = False
+    axis: str = "embed"  # logical, of what it reads and makes
 
     @nn.compact
     def __call__(self, x_BxLxD: Array) -> Array:
-        d = x_BxLxD.shape[-1]
+        d, rest = x_BxLxD.shape[-1], (self.matmul, self.bias)
 
         def into(name: str) -> Array:
-            shape, axes = (d, self.width), ("embed", "mlp")
-            y = Projection("BLD,DF->BLF", shape, axes, self.dtype, 1.0, self.matmul, name=name)(
-                x_BxLxD
-            )
+            shape, axes = (d, self.width), (self.axis, "mlp")
+            y = Projection("BLD,DF->BLF", shape, axes, self.dtype, 1.0, *rest, name=name)(x_BxLxD)
             return nn.with_logical_constraint(y, ("batch", "seq", "act_mlp"))
 
         if self.gated:
             h_BxLxF = nn.silu(into("gate")) * into("up")
         else:
             h_BxLxF = nn.gelu(into("up"))
-        shape, axes = (self.width, d), ("mlp", "embed")
+        shape, axes = (self.width, d), ("mlp", self.axis)
         down = Projection(
-            "BLF,FD->BLD", shape, axes, self.dtype, self.out_scale, self.matmul, name="down"
+            "BLF,FD->BLD", shape, axes, self.dtype, self.out_scale, *rest, name="down"
         )
         return down(h_BxLxF)
 

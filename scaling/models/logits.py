@@ -12,7 +12,11 @@ _QUERIES = 256  # whose logits exist at a time
 
 
 def rms_of_logits(
-    q_BxHxLxK: Array, k_BxGxLxK: Array, segments_BxL: Array | None, window: int | None
+    q_BxHxLxK: Array,
+    k_BxGxLxK: Array,
+    segments_BxL: Array | None,
+    window: int | None,
+    causal: bool = True,
 ) -> Array:
     """RMS of every scaled query with every key that it sees, before the softmax; float32."""
     batch, heads, length, head_dim = q_BxHxLxK.shape
@@ -35,7 +39,7 @@ def rms_of_logits(
         if theirs is not None:
             theirs = jax.lax.dynamic_slice_in_dim(theirs, first, height, axis=1)
         real_L = (places < length)[None, None, None, :, None]
-        visible = seen(distance_LxS, theirs, k_segments, window) & real_L
+        visible = seen(distance_LxS, theirs, k_segments, window) & real_L if causal else real_L
         squares = jnp.sum(jnp.where(visible, jnp.square(scores), 0.0))
         # All heads see as much. A whole number: on CPUs, jaxlib 0.10.2 now and then loses a part of
         # a sum of floats that are made of no array, as those of a mask are.

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from scaling.models.dropout import Keys
 from scaling.models.layers import Array
 from scaling.models.remat import policy
 
@@ -24,6 +25,8 @@ def run_stack(
     *context: Array | None,
     scan_layers: bool,
     remat: str = "none",
+    dropout: Keys | None = None,
+    first: int = 0,
 ) -> Array:
     """`length` blocks `block(*fields)`, each of which maps (x, *context) to an x of that shape.
 
@@ -32,6 +35,8 @@ def run_stack(
       context: what every block is given beside the stream.
       scan_layers: one compiled block, looped; False: unrolled.
       remat: as `model.remat` (`remat.py`).
+      dropout: of the batch; each block is then given its own, behind the context.
+      first: number of the first block, among those that drop something.
     """
     if length == 0:
         return x
@@ -46,18 +51,23 @@ def run_stack(
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         return makes(*fields, name=name, parent=parent)(x, *context)[0]
-    params = parent.variables["params"][name]
+    numbers = None if dropout is None else jax.numpy.arange(first, first + length)
+    params = parent.variables["params"][name], numbers
 
-    def one(params: Any, x: Array, context: Any) -> Any:
+    def one(numbered: Any, x: Array, context: Any) -> Any:
+        params, number = numbered
+        if dropout is not None:
+            context = (*context[0], context[1].of_layer(number))
         return block(*fields, parent=None).apply({"params": params}, x, *context)
 
+    given = context if dropout is None else (context, dropout)
     if remat != "none":
         # Inside a scan the loop already keeps the compiler from undoing the remat.
         one = jax.checkpoint(one, policy=policy(remat), prevent_cse=not scan_layers)
     if scan_layers:
-        return jax.lax.scan(lambda x, params: (one(params, x, context), None), x, params)[0]
+        return jax.lax.scan(lambda x, params: (one(params, x, given), None), x, params)[0]
     for layer in layers_of(params):
-        x = one(layer, x, context)
+        x = one(layer, x, given)
     return x
 
 

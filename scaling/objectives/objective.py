@@ -94,8 +94,8 @@ class Loss:
     ) -> tuple[Array, dict[str, Sum]]:
         """(what is differentiated, the sums that are means), both over the whole batch.
 
-        `rng` is for losses that draw random numbers, and for modules that do, as dropout would; so
-        far none does. The weights of the penalties that are on are taken from `hparams`, where they
+        `rng` is for losses that draw random numbers; what modules draw is in the batch
+        (`scaling/models/dropout.py`). The weights of the penalties that are on are taken from `hparams`, where they
         may be traced: runs that differ in them share one program. None: the config's.
 
         With players it is the sum of `of_player` of each: of every parameter, the gradient is that
@@ -135,7 +135,7 @@ class Loss:
         if self.rows_by is not None:
             values = self.fixed if hparams is None else hparams
             return self._called(self.rows_by, model, params, batch, rng, values)
-        outputs = model.apply({"params": params}, batch, rngs={"dropout": rng})
+        outputs = model.apply({"params": params}, batch)
         return self._of(cast(Mapping[str, Any], outputs), batch)
 
     def _of(self, outputs: Mapping[str, Any], batch: Batch) -> Rows:

@@ -58,8 +58,8 @@ BY_ROLE = {"muon": muon}  # those that must know what each parameter is
 class Optimizer:
     """The shape of an update: which transforms, in which order. Holds no numbers.
 
-    An update clips the gradient by its global norm, preconditions it, adds the decoupled weight
-    decay, and steps against it:
+    An update adds the penalties' gradient to the loss's, clips it by its global norm, preconditions
+    it, adds the decoupled weight decay, and steps against it:
 
         p <- p - lr * (u + weight_decay * p)               decay tied to the learning rate
         p <- p - lr * u - (lr / peak_lr) * weight_decay * p   independent of its height
@@ -73,6 +73,8 @@ class Optimizer:
     independent_weight_decay: bool
     offload: bool = False  # between updates the moments lie in the host's memory
     parametrization: Parametrization | None = None  # None: every multiplier is 1
+    l1: bool = False  # the loss has hparams["l1"] times sum |p| over what is decayed
+    l2: bool = False  # likewise hparams["l2"] / 2 times sum p^2
 
     def _transform(self, h: Hparams) -> optax.GradientTransformation:
         before = [optax.clip_by_global_norm(h["clip_norm"])] if self.clip else []
@@ -98,7 +100,8 @@ class Optimizer:
         `grads` and the state may be of a part of the parameters (`subtree.py`); the others stay.
 
         Returns the new parameters, the new state, and scalars worth recording: `grad_norm`
-        (global, before clipping), `update_norm` (of the change made to the parameters), `lr`.
+        (global, before clipping, penalties included), `update_norm` (of the change made to the
+        parameters), `lr`.
         """
         factor = schedule(step, hparams, self.schedule)
         lr = hparams["peak_lr"] * factor
@@ -107,6 +110,8 @@ class Optimizer:
         if self.offload:
             opt_state = on_device(opt_state)
         trained = subtree.like(params, grads)
+        if self.l1 or self.l2:
+            grads = self._penalised(grads, trained, hparams)
         directions, opt_state = self._transform(hparams).update(grads, opt_state, trained)
         if self.parametrization is not None:
             directions = self.parametrization.applied("rate", directions)
@@ -125,6 +130,17 @@ class Optimizer:
             opt_state = on_host(opt_state)
         new = subtree.put(params, optax.apply_updates(trained, changes))
         return new, opt_state, info
+
+    def _penalised(self, grads: Any, params: Any, hparams: Hparams) -> Any:
+        """The gradient of the loss with its penalties; of a sum over pieces they are no part."""
+
+        def of(path: tuple[Any, ...], grad: jax.Array, p: jax.Array) -> jax.Array:
+            if not decays(path):
+                return grad
+            grad = grad + hparams["l1"] * jnp.sign(p) if self.l1 else grad
+            return grad + hparams["l2"] * p if self.l2 else grad
+
+        return jax.tree_util.tree_map_with_path(of, grads, params)
 
 
 def offloads(leaf: Any) -> bool:
@@ -156,6 +172,8 @@ def build(config: OptimConfig, parametrization: Parametrization | None = None) -
         independent_weight_decay=config.independent_weight_decay,
         offload=config.offload,
         parametrization=parametrization,
+        l1=config.l1 != 0.0,
+        l2=config.l2 != 0.0,
     )
 
 

@@ -21,6 +21,7 @@ from scaling.costs import counts
 from scaling.devices import meshes, sharding
 from scaling.objectives import objective as objective_lib
 from scaling.optim import subtree
+from scaling.train.augment import preparation
 from scaling.train.placement import place
 from scaling.transforms import transform
 
@@ -51,6 +52,12 @@ class Parts:
     trained: Callable[[Any], Any] = lambda params: params
     parametrization: optim.Parametrization | None = None  # of the parameters as stored
     noise: bool = False  # whether a step measures the noise of its gradient (`noise.py`)
+    # (batch, key of the step) -> the batch that is trained on; None: as it is (`augment.py`)
+    prepare: Callable[[Any, jax.Array], Any] | None = None
+
+    def prepared(self, batch: Any, rng: jax.Array) -> Any:
+        """What the loss of a training step takes."""
+        return batch if self.prepare is None else self.prepare(batch, rng)
 
 
 def parts(config: RunConfig) -> Parts:
@@ -63,6 +70,7 @@ def parts(config: RunConfig) -> Parts:
         trained=transform.trained(config),
         parametrization=scale,
         noise=config.train.noise_scale,
+        prepare=preparation(config),
     )
 
 

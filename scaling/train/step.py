@@ -119,7 +119,8 @@ def train_step(
     tensor every so many steps (`fingerprints.names` names them), is of the state after it.
     """
     rng = jax.random.fold_in(jax.random.key(hparams["seed"]), state.step)
-    grads, sums = gradients(pieces, microbatches, state.params, batch, hparams, rng)
+    trained_on = pieces.prepared(batch, rng)
+    grads, sums = gradients(pieces, microbatches, state.params, trained_on, hparams, rng)
     params, opt_state, info = pieces.optimizer.update(
         grads, state.opt_state, state.params, state.step, hparams
     )

@@ -70,7 +70,8 @@ class Watch:
         batch = jax.tree.map(lambda x: x[0], batches_K)
         rng = jax.random.fold_in(jax.random.key(hparams["seed"]), state.step)
         pieces, pieces_of_batch = self._pieces, self._config.train.microbatches
-        grads, _ = gradients(pieces, pieces_of_batch, state.params, batch, hparams, rng)
+        trained_on = pieces.prepared(batch, rng)
+        grads, _ = gradients(pieces, pieces_of_batch, state.params, trained_on, hparams, rng)
         params, _, _ = pieces.optimizer.update(
             grads, state.opt_state, state.params, state.step, hparams
         )

@@ -31,6 +31,7 @@ GENERIC: dict[str, Any] = {"width": 8, "depth": 2}
 MODELS: dict[str, dict[str, Any]] = {
     "transformer": GENERIC | {"heads": 4, "kv_heads": 2, "head_dim": 4},
     "random_features": {"width": 16},
+    "vit": GENERIC | {"heads": 4},
     "resnet": GENERIC | {"depth": 2, "stages": "1-1"},
 }
 # Of the data, by kind; "{text}" is a glob of small files. Some hundred examples, of 16 units at

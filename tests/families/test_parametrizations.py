@@ -240,7 +240,7 @@ def test_a_read_out_of_fixed_features_is_an_output(run):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_at_the_base_shape_the_program_is_standards(run, family):
     """To the letter, so that it is to the bit."""
-    name = "completep" if family in ("transformer", "resnet", "gan") else "mup"
+    name = "completep" if family in ("transformer", "resnet", "gan", "vit", "mixer") else "mup"
     base = run(family)
     model = base.model
     at = {"optim__parametrization": name, "optim__base_width": model.width}
@@ -261,7 +261,7 @@ def test_at_the_base_shape_the_program_is_standards(run, family):
 # ---- initial scales
 
 
-SLOW = {"resnet", "gan"}  # long to compile
+SLOW = {"resnet", "gan", "vit", "mixer"}  # long to compile
 
 
 @pytest.mark.parametrize(

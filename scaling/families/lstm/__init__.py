@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Facts, Family, Roles, Size
-from scaling.config.marks import execution, traced
+from scaling.config.choices import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Roles, Size
+from scaling.config.marks import added, execution, traced
 from scaling.families import from_data
 
 
@@ -23,6 +23,9 @@ class LSTMConfig:
     vocab: int | None = None  # tokens; None: what the tokenizer has
     tie_embeddings: bool = True  # the output head is the embedding, transposed
     forget_bias: float = 1.0  # at the start; large: the cell keeps what it has
+    dropout: float = added(
+        0.0
+    )  # share of what is added to the stream that training drops; states keep all
     norm_eps: float = 1e-6  # added to the mean square in RMSNorm
     init_scale: float = traced(
         1.0, argument=False
@@ -69,7 +72,7 @@ FAMILY = Family(
     stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},
     generate="scaling.families.lstm.generate:generate",
     causal=True,
-    ranges=((("unroll",), AT_LEAST_ONE), (("norm_eps",), POSITIVE)),
+    ranges=((("unroll",), AT_LEAST_ONE), (("norm_eps",), POSITIVE), (("dropout",), DECAY)),
 )
 
 __all__ = ["FAMILY", "LSTMConfig", "size"]

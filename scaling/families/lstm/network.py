@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
 from scaling.families.lstm import LSTMConfig
+from scaling.models.dropout import Keys, dropped, keys_of
 from scaling.models.embedding import lookup
 from scaling.models.layers import Array, RMSNorm, parameter, truncated_normal
 from scaling.models.recurrence import LSTM, State
@@ -22,20 +23,27 @@ from scaling.models.stack import layers_of, run_stack
 
 class Block(nn.Module):
     """x + lstm(norm(x)): residual connections between recurrent layers as in Wu et al. 2016
-    (section 3.1), and the norm before the layer as in the transformer.
+    (section 3.1), and the norm before the layer as in the transformer. What is dropped is what a
+    layer gives, never its state (Zaremba et al. 2014, arXiv 1409.2329, section 3.2).
     """
 
     config: LSTMConfig
 
     @nn.compact
-    def __call__(self, x_LxBxD: Array, keep_LxB: Array, state: State | None = None) -> Any:
+    def __call__(
+        self,
+        x_LxBxD: Array,
+        keep_LxB: Array,
+        dropout: Keys | None = None,
+        state: State | None = None,
+    ) -> Any:
         c = self.config
         h_LxBxD = RMSNorm(c.norm_eps, c.dtype, name="norm")(x_LxBxD)
         lstm = LSTM(c.width, c.forget_bias, c.dtype, c.unroll, name="lstm")
         if state is not None:
             y_LxBxD, state = lstm(h_LxBxD, keep_LxB, state)
             return x_LxBxD + y_LxBxD, state
-        y_LxBxD = lstm(h_LxBxD, keep_LxB)
+        y_LxBxD = dropped(lstm(h_LxBxD, keep_LxB), dropout, c.dropout, 0, rows=1)
         return nn.with_logical_constraint(x_LxBxD + y_LxBxD, (None, "batch", "act_embed"))
 
 
@@ -65,6 +73,7 @@ class Network(nn.Module):
         tokens_LxB = batch["tokens"].swapaxes(0, 1)  # time first: what the loop takes lies together
         with jax.named_scope("embedding"):
             x_LxBxD = lookup(table_VxD, tokens_LxB, jnp.dtype(c.dtype))
+            x_LxBxD = dropped(x_LxBxD, keys_of(batch), c.dropout, 0, rows=1)
         x_LxBxD = nn.with_logical_constraint(x_LxBxD, (None, "batch", "act_embed"))
         keep_LxB = jnp.ones_like(tokens_LxB, bool)
         if "segment_ids" in batch:
@@ -76,7 +85,7 @@ class Network(nn.Module):
             for params, state in zip(
                 layers_of(self.variables["params"]["layers"]), cache, strict=True
             ):
-                x_LxBxD, state = block.apply({"params": params}, x_LxBxD, keep_LxB, state)
+                x_LxBxD, state = block.apply({"params": params}, x_LxBxD, keep_LxB, None, state)
                 behind.append(state)
             cache = behind
         else:
@@ -90,6 +99,7 @@ class Network(nn.Module):
                 keep_LxB,
                 scan_layers=c.scan_layers,
                 remat=c.remat,
+                dropout=keys_of(batch),
             )
         x_LxBxD = RMSNorm(c.norm_eps, c.dtype, name="final_norm")(x_LxBxD)
         hidden_BxLxD = nn.with_logical_constraint(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Facts, Family, Size
-from scaling.config.marks import execution, traced
+from scaling.config.choices import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Size
+from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 
 
@@ -25,6 +25,7 @@ class MLPConfig:
     residual: bool = False  # every hidden layer but the first is added to what it reads
     inputs: int | None = None  # numbers of an example; None: what the data have
     outputs: int | None = None  # None: the data's classes, or targets
+    dropout: float = added(0.0)  # share of each hidden layer's units that training drops
     norm_eps: float = 1e-6  # added to the mean square or the variance in a norm
     init_scale: float = traced(
         1.0, argument=False
@@ -89,7 +90,11 @@ FAMILY = Family(
     stated=_stated,
     size=lambda config, data: size(config),
     remats=("none", "full"),
-    ranges=((("inputs", "outputs"), AT_LEAST_ONE), (("norm_eps",), POSITIVE)),
+    ranges=(
+        (("inputs", "outputs"), AT_LEAST_ONE),
+        (("norm_eps",), POSITIVE),
+        (("dropout",), DECAY),
+    ),
     idle=((("model.norm_eps",), _has_norm, "model.norm=layer or rms"),),
 )
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
 from scaling.families.mlp import MLPConfig
-from scaling.models.layers import Array, LayerNorm, Linear, RMSNorm
+from scaling.models.dropout import Keys, dropped, keys_of
+from scaling.models.layers import NORMS, Array, Linear
 from scaling.models.stack import run_stack
 
 # The activation, and what its matrix's initial std is multiplied by so that layer after layer keeps
@@ -21,7 +22,6 @@ ACTIVATIONS = {
     "silu": (nn.silu, math.sqrt(2)),
     "tanh": (jnp.tanh, 1.0),
 }
-NORMS = {"layer": LayerNorm, "rms": RMSNorm}
 
 
 class Hidden(nn.Module):
@@ -32,13 +32,13 @@ class Hidden(nn.Module):
     residual: bool = False
 
     @nn.compact
-    def __call__(self, x_BxI: Array) -> Array:
+    def __call__(self, x_BxI: Array, dropout: Keys | None = None) -> Array:
         c = self.config
         activation, gain = ACTIVATIONS[c.activation]
         h_BxD = Linear(c.width, self.axes, c.dtype, gain, name="linear")(x_BxI)
         if c.norm != "none":
             h_BxD = NORMS[c.norm](c.norm_eps, c.dtype, name="norm")(h_BxD)
-        h_BxD = activation(h_BxD)
+        h_BxD = dropped(activation(h_BxD), dropout, c.dropout, 0)
         h_BxD = x_BxI + h_BxD if self.residual else h_BxD
         return nn.with_logical_constraint(h_BxD, ("batch", "act_embed"))
 
@@ -63,7 +63,9 @@ class Network(nn.Module):
         first = Hidden
         if c.remat != "none" and not self.is_initializing():
             first = nn.remat(Hidden)
-        h_BxD = first(c, ("inputs", "mlp"), name="first")(x_BxI)
+        dropout = keys_of(batch)
+        given = () if dropout is None else (dropout.of_layer(0),)
+        h_BxD = first(c, ("inputs", "mlp"), name="first")(x_BxI, *given)
         fields = (c, ("embed", "mlp"), c.residual)
         h_BxD = run_stack(
             self,
@@ -74,6 +76,8 @@ class Network(nn.Module):
             h_BxD,
             scan_layers=c.scan_layers,
             remat=c.remat,
+            dropout=dropout,
+            first=1,
         )
         with jax.named_scope("head"):
             out_BxO = Linear(resolved(c.outputs), ("embed", "outputs"), c.dtype, name="head")(h_BxD)

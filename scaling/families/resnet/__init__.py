@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, Facts, Family, Roles, Size
-from scaling.config.marks import execution, traced
+from scaling.config.choices import AT_LEAST_ONE, DECAY, Facts, Family, Roles, Size
+from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data
 
@@ -36,6 +36,10 @@ class ResNetConfig:
         None  # channels of a group in GroupNorm; None: the divisor of width nearest to 16
     )
     zero_init: bool = False  # every block begins as the identity
+    dropout: float = added(0.0)  # share of the features before the head that training drops
+    drop_path: float = added(
+        0.0
+    )  # share of the rows that pass by the last block's branch in training; earlier ones less
     height: int | None = None  # pixels; None: what the data have, as the three below
     image_width: int | None = None  # pixels
     channels: int | None = None  # of an image
@@ -74,13 +78,9 @@ def convolutions(config: ResNetConfig, stage: int, first: bool) -> list[tuple[in
 
 def _resolve(config: ResNetConfig, facts: Facts) -> ResNetConfig:
     """Image, classes and groups. Raises ConfigError where the data have none, or none divides."""
-    sizes = dict(facts.sizes)
-    sizes.setdefault("classes", sizes.get("targets", 0))
     blocks(config)
-    known = from_data.image(config, sizes, "reads images")
-    known["classes"] = config.classes or sizes["classes"]
-    if not known["classes"]:
-        raise ConfigError("model.classes: the data have no classes and no targets; give it")
+    known = from_data.image(config, facts.sizes, "reads images")
+    known["classes"] = from_data.classes(config, facts.sizes)
     known["group"] = from_data.norm_group(config)
     return dataclasses.replace(config, **known)
 
@@ -138,11 +138,6 @@ def _reads(pixels: int, kernel: int, stride: int) -> int:
     return sum(min(at + kernel, pixels) - max(at, 0) for at in first)
 
 
-def _stated(config: ResNetConfig) -> dict[str, int] | None:
-    sizes = {name: getattr(config, name) for name in (*from_data.IMAGE, "classes")}
-    return None if None in sizes.values() else sizes
-
-
 def _roles(config: ResNetConfig) -> Roles:
     """A branch ends in a convolution, or in the norm behind it."""
     last = len(convolutions(config, 0, False)) - 1
@@ -159,10 +154,13 @@ FAMILY = Family(
     scaled=from_data.scaled_in_groups,
     roles=_roles,
     width_step=lambda config: config.group or 8,
-    stated=_stated,
+    stated=from_data.stated_image,
     size=lambda config, data: size(config),
     remats=("none", "full"),
-    ranges=((("group", "height", "image_width", "channels", "classes"), AT_LEAST_ONE),),
+    ranges=(
+        (("group", "height", "image_width", "channels", "classes"), AT_LEAST_ONE),
+        (("dropout", "drop_path"), DECAY),
+    ),
 )
 
 __all__ = ["FAMILY", "ResNetConfig", "blocks", "convolutions", "size"]

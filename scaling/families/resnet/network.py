@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from scaling.config.amounts import resolved
 from scaling.families.resnet import ResNetConfig, blocks, convolutions
 from scaling.models.convolution import RELU_GAIN, Conv, GroupNorm, constrain
+from scaling.models.dropout import Keys, dropped, keys_of, skipped
 from scaling.models.layers import Array, Linear
 from scaling.models.stack import run_stack
 
@@ -34,7 +35,7 @@ class Block(nn.Module):
     first: bool
 
     @nn.compact
-    def __call__(self, x_BxYxXxC: Array) -> Array:
+    def __call__(self, x_BxYxXxC: Array, dropout: Keys | None = None) -> Array:
         c, branch = self.config, convolutions(self.config, self.stage, self.first)
         made, stride = branch[-1][1], max(stride for _, _, stride in branch)
         pre, last = c.order == "pre", len(branch) - 1
@@ -65,7 +66,7 @@ class Block(nn.Module):
             if not pre:
                 h = normed(h, f"norm{i}", zero=c.zero_init and i == last)
                 h = nn.relu(h) if i < last else h
-        y_BxYxXxC = shortcut + h
+        y_BxYxXxC = shortcut + skipped(h, dropout, c.drop_path, sum(blocks(c)), 0)
         return constrain(y_BxYxXxC if pre else nn.relu(y_BxYxXxC))
 
 
@@ -98,10 +99,12 @@ class Network(nn.Module):
             x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
         x = constrain(x)
         remat = c.remat != "none" and not self.is_initializing()
+        dropout, number = keys_of(batch), 0  # of a block, over all stages
         for stage, count in enumerate(blocks(c)):
             # The first has another shape than the rest, which are equal.
             first = nn.remat(Block) if remat else Block
-            x = first(c, stage, True, name=f"stage{stage}_first")(x)
+            given = () if dropout is None else (dropout.of_layer(number),)
+            x = first(c, stage, True, name=f"stage{stage}_first")(x, *given)
             x = run_stack(
                 self,
                 f"stage{stage}",
@@ -111,9 +114,13 @@ class Network(nn.Module):
                 x,
                 scan_layers=c.scan_layers,
                 remat=c.remat,
+                dropout=dropout,
+                first=number + 1,
             )
+            number += count
         x = normed(x, "final_norm") if pre else x
         features_BxF = x.astype(jnp.float32).mean(axis=(1, 2))
         with jax.named_scope("head"):
             head = Linear(resolved(c.classes), ("embed", "outputs"), "float32", name="head")
-            return {"out": head(features_BxF), "features": features_BxF}
+            read_BxF = dropped(features_BxF, dropout, c.dropout, 0)
+            return {"out": head(read_BxF), "features": features_BxF}

@@ -9,6 +9,7 @@ from typing import Any
 from scaling.config.amounts import resolved
 from scaling.config.choices import (
     AT_LEAST_ONE,
+    DECAY,
     NOT_NEGATIVE,
     POSITIVE,
     POSITIVE_OR_OFF,
@@ -231,6 +232,7 @@ FAMILY = Family(
         (("moe.experts", "moe.shared"), NOT_NEGATIVE),
         (("moe.capacity_factor",), POSITIVE_OR_OFF),
         (("rope_theta", "norm_eps"), POSITIVE),
+        (("dropout", "drop_path"), DECAY),
         (("logit_softcap",), POSITIVE_OR_OFF),
     ),
     idle=(

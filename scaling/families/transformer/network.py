@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from scaling.config.amounts import resolved
 from scaling.families.transformer.fields import TransformerConfig
 from scaling.models.blocks import init_blocks, run_blocks
+from scaling.models.dropout import dropped, keys_of
 from scaling.models.embedding import lookup
 from scaling.models.layers import (
     Array,
@@ -61,10 +62,12 @@ class Transformer(nn.Module):
         table_VxD = parameter(self, "embedding", init, (vocab, c.width), ("vocab", "embed"))
         with jax.named_scope("embedding"):
             x_BxLxD = constrain(lookup(table_VxD, batch["tokens"], dtype))
+            x_BxLxD = dropped(x_BxLxD, keys_of(batch), c.dropout, 0)
 
         context = {
             "rope": self._rope(batch, cache) if c.positions == "rope" else None,
             "segment_ids": batch.get("segment_ids"),
+            "dropout": keys_of(batch),
             "key_segments": batch.get("segment_ids"),
             "start": None if cache is None else cache["length"],
         }

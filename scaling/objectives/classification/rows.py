@@ -21,7 +21,8 @@ def rows(config: ClassificationConfig) -> Loss:
     That is (Szegedy et al. 2016, arXiv 1512.00567, section 7) the cross-entropy of the label plus
     label_smoothing times (mean of -log p over the classes, less that cross-entropy): a penalty, so
     that its weight is traced, and the reported loss is the plain one whatever is minimised. A label
-    that is no class gives NaN.
+    that is no class gives NaN. Of rows that training has mixed with others (`partner_label`), it is
+    that of both labels by their shares.
     """
 
     def rows_of(outputs: Mapping[str, Any], batch: Batch) -> Rows:
@@ -33,6 +34,9 @@ def rows(config: ClassificationConfig) -> Loss:
 
         log_p_BxC = jax.nn.log_softmax(logits_BxC)
         nats_B = -_at(log_p_BxC, label_B)
+        if "partner_label" in batch:
+            share_B, other_B = batch["share"], jnp.where(counted_B, batch["partner_label"], 0)
+            nats_B = share_B * nats_B - (1 - share_B) * _at(log_p_BxC, other_B)
         even_B = -log_p_BxC.mean(axis=-1)
 
         p_BxC = jnp.exp(log_p_BxC)

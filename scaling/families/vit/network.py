@@ -1,0 +1,61 @@
+"""The vision transformer: images to logits.
+
+Takes a resolved ViTConfig and a batch of images. The blocks are the transformer's own, as an
+encoder has them (`scaling/models/blocks.py`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scaling.config.amounts import resolved
+from scaling.families import from_data
+from scaling.families.vit import ViTConfig, encoder
+from scaling.models.blocks import init_blocks, run_blocks
+from scaling.models.dropout import dropped, keys_of
+from scaling.models.layers import NORMS, Array, Linear, constrain, parameter, truncated_normal
+from scaling.models.patches import Patches
+
+_OWN = 0.02  # initial std of what an image has no part in: positions, and the class's place
+
+
+class Network(nn.Module):
+    """Patches, blocks, a norm, one matrix (Dosovitskiy et al. 2021, arXiv 2010.11929, figure 1)."""
+
+    config: ViTConfig
+
+    @nn.compact
+    def __call__(self, batch: Mapping[str, Array]) -> dict[str, Any]:
+        """
+        Args:
+          batch: image, float32 [B, Y, X, C].
+
+        Returns:
+          out: float32 [B, O]; features: what the last matrix reads, float32 [B, D].
+        """
+        c, dtype = self.config, jnp.dtype(self.config.dtype)
+        blocks, init = encoder(c), truncated_normal(_OWN)
+        patches = Patches(from_data.patch_sides(c), c.width, dtype, name="patches")
+        x_BxLxD = patches(batch["image"])
+        if c.pool == "class":
+            own_D = parameter(self, "class_token", init, (c.width,), ("embed",)).astype(dtype)
+            own_Bx1xD = jnp.broadcast_to(own_D[None, None], (len(x_BxLxD), 1, c.width))
+            x_BxLxD = jnp.concatenate([own_Bx1xD, x_BxLxD], axis=1)
+        if c.positions == "learned":
+            shape, axes = x_BxLxD.shape[1:], ("positions", "embed")
+            x_BxLxD += parameter(self, "positions", init, shape, axes).astype(dtype)[None]
+        x_BxLxD = dropped(constrain(x_BxLxD), keys_of(batch), c.dropout, 0)
+        context = {"segment_ids": None, "dropout": keys_of(batch)}
+        if self.is_initializing():
+            x_BxLxD, _ = init_blocks(blocks)(x_BxLxD, context, None)
+        else:
+            stacked = self.variables["params"]["blocks"]
+            x_BxLxD, _, _ = run_blocks(blocks, stacked, x_BxLxD, context, None)
+        x_BxLxD = NORMS[blocks.norm](c.norm_eps, "float32", name="final_norm")(x_BxLxD)
+        features_BxD = x_BxLxD[:, 0] if c.pool == "class" else x_BxLxD.mean(axis=1)
+        with jax.named_scope("head"):
+            head = Linear(resolved(c.classes), ("embed", "outputs"), "float32", name="head")
+            return {"out": head(features_BxD), "features": features_BxD}
