@@ -110,12 +110,22 @@ def _resolve_data(data: DataConfig, facts: Facts, run_seed: int) -> DataConfig:
 
 
 def eval_data(data: DataConfig, eval_set: EvalSetConfig) -> Any:
-    """The data that an evaluation set is drawn from: those of training with the set's source and
-    part. Raises ConfigError for a part of data that have none.
+    """The data that an evaluation set is drawn from: those of training with the set's source, part
+    and corruption. Raises ConfigError for what the data have none of.
     """
-    if eval_set.source is None and eval_set.part is None:
+    if eval_set.source is None and eval_set.part is None and eval_set.corruption is None:
         return data
     changed: dict[str, Any] = {"corpus": eval_set.corpus}
+    if eval_set.corruption is not None:
+        if "corruption" not in data.__dataclass_fields__:
+            raise ConfigError(
+                f"evals.sets: corruption={eval_set.corruption!r}, but data.kind={data.kind} has "
+                "none; leave it unset"
+            )
+        changed["corruption"] = eval_set.corruption
+        changed["severity"] = 3 if eval_set.severity is None else eval_set.severity
+    if eval_set.source is None and eval_set.part is None:
+        return dataclasses.replace(data, **changed)
     if eval_set.source is not None:
         changed["source"] = eval_set.source
     if "part" in data.__dataclass_fields__:

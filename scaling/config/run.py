@@ -133,8 +133,9 @@ class EvalSetConfig:
 
     source: str | None = None  # as data.source
     part: str | None = None  # as data.part
-    split: Literal["train", "validation", "all"] = (
-        "validation"  # "all" for a source that is not trained on
+    split: Literal["train", "validation", "all", "flipped"] = (
+        "validation"  # "all" for a source that is not trained on; "flipped": of what is trained on,
+        # the examples whose label data.label_noise has made wrong: accuracy on them is memorised
     )
     corpus: str | None = None  # content hash; filled by resolve
     # rows: what the objective measures of each example. features: a linear probe, fitted to the
@@ -146,6 +147,8 @@ class EvalSetConfig:
     prompt: int | None = added(None)  # tokens that are continued; None: three quarters of a window
     continuation: int | None = added(None)  # tokens that are generated; None: the other quarter
     copies: bool = added(False)  # what is continued is half as much text, written twice
+    corruption: str | None = added(None)  # as data.corruption; None: as data.corruption is
+    severity: int | None = added(None)  # of the corruption, 1 to 5; None: 3
 
 
 @dataclass(frozen=True)

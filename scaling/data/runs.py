@@ -74,7 +74,8 @@ def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batc
     """One pass over the evaluation set `name` of a resolved run, at most evals.batches batches.
 
     The examples are the same for every run on the data; but of the split that the run trains on
-    they are a sample, evenly spread, of the examples that the run will have seen at its end.
+    they are a sample, evenly spread, of the examples that the run will have seen at its end, or of
+    those among them whose label is wrong.
 
     Raises:
       DataError: the set has no example, or shares some with the train split.
@@ -82,8 +83,11 @@ def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batc
     eval_set, kind = config.evals.sets[name], choices.kind(config.data)
     examples = _examples(config, name, root)
     most = config.evals.batches * config.evals.batch_size
-    if eval_set.split == "train" and eval_set.corpus == config.data.corpus:
+    trained_on = eval_set.split in ("train", "flipped")
+    if trained_on and eval_set.corpus == config.data.corpus:
         seen = _seen(config, _subset(config, examples))
+        if eval_set.split == "flipped":
+            seen = seen[_flipped(name, examples)[seen]]
         count = min(most, len(seen))
         selection = seen[np.arange(count) * len(seen) // max(1, count)]
     else:
@@ -94,7 +98,7 @@ def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batc
             f"{config.data.units_per_example} {config.data.unit}s; give it more data, raise "
             f"data.validation_fraction, or set evals.sets.{name}.split to all"
         )
-    if eval_set.split != "train":
+    if not trained_on:
         _check_disjoint(config, name, root)
     steps = -(-len(selection) // config.evals.batch_size)
     return Batches(examples, selection, config.evals.batch_size, None, steps, kind.weights)
@@ -121,12 +125,24 @@ def _examples(config: RunConfig, name: str | None, root: Path | None) -> Example
     """
     field = "data" if name is None else f"evals.sets.{name}"
     split = "train" if name is None else config.evals.sets[name].split
+    split = "train" if split == "flipped" else split
     data = _data(config, name)
     if data.corpus is None:
         raise ConfigError(f"{field}.corpus is not set: the config is not resolved")
     with source_named(field):
         open_ = choices.kind(config.data).examples
         return open_(data, config.data, split, root or files.data_dir())
+
+
+def _flipped(name: str, examples: Any) -> np.ndarray:
+    """bool [examples]. Raises ConfigError where no label is wrong."""
+    found = getattr(examples, "flipped", np.zeros(0, bool))
+    if not found.any():
+        raise ConfigError(
+            f"evals.sets.{name}.split=flipped: no label is wrong; give data.label_noise, or take "
+            "the set away"
+        )
+    return found
 
 
 def _data(config: RunConfig, name: str | None) -> Any:

@@ -42,7 +42,7 @@ def shared_steps(config: RunConfig) -> int:
         return 0
     # On the way a run is evaluated on what it will have seen at its end: a function of its length.
     sets = config.evals.sets.values()
-    seen = any(s.split == "train" and s.corpus == config.data.corpus for s in sets)
+    seen = any(s.split in ("train", "flipped") and s.corpus == config.data.corpus for s in sets)
     if config.evals.every is not None and seen:
         return 0
     if config.optim.schedule == "wsd":

@@ -15,6 +15,7 @@ DEFAULT = "transformer"
 FAMILIES: dict[str, Family | str] = {
     "transformer": "scaling.families.transformer:FAMILY",
     "lstm": "scaling.families.lstm:FAMILY",
+    "lstm_classifier": "scaling.families.lstm_classifier:FAMILY",
     "mlp": "scaling.families.mlp:FAMILY",
     "resnet": "scaling.families.resnet:FAMILY",
     "vit": "scaling.families.vit:FAMILY",

@@ -3,7 +3,8 @@
 The product with the input is one matmul over the whole sequence, made before the loop; what is left
 to the loop is the product with the state (Appleyard et al. 2016, Optimizing RNNs on GPUs, section
 3.1). Shapes as in `layers.py`, time first: L length, B batch, H hidden units, and 4 the gates, in
-the order input, forget, candidate, output. Called by `families/lstm`.
+the order input, forget, candidate, output. Called by the families that
+read one place after the other.
 """
 
 import functools
@@ -14,7 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scaling.models.layers import Array, Projection, parameter, truncated_normal
+from scaling.models.dropout import Keys, dropped
+from scaling.models.layers import Array, Projection, RMSNorm, parameter, truncated_normal
 
 State = tuple[Array, Array]  # hidden state [B, H], and cell, float32 [B, H]
 
@@ -55,6 +57,32 @@ class LSTM(nn.Module):
             return recurrence(z_LxBx4xH, w_Hx4xH, keep_LxB, self.unroll)
         h_LxBxH, (_, _, _, c_LxBxH, _) = _forward(z_LxBx4xH, w_Hx4xH, keep_LxB, self.unroll, state)
         return h_LxBxH, (h_LxBxH[-1], c_LxBxH[-1])
+
+
+class ResidualLSTM(nn.Module):
+    """x + lstm(norm(x)): residual connections between recurrent layers as in Wu et al. 2016
+    (section 3.1), and the norm before the layer as in the transformer. What is dropped is what a
+    layer gives, never its state (Zaremba et al. 2014, arXiv 1409.2329, section 3.2).
+    """
+
+    config: Any  # with width, forget_bias, norm_eps, dropout, dtype, unroll
+
+    @nn.compact
+    def __call__(
+        self,
+        x_LxBxD: Array,
+        keep_LxB: Array,
+        dropout: Keys | None = None,
+        state: State | None = None,
+    ) -> Any:
+        c = self.config
+        h_LxBxD = RMSNorm(c.norm_eps, c.dtype, name="norm")(x_LxBxD)
+        lstm = LSTM(c.width, c.forget_bias, c.dtype, c.unroll, name="lstm")
+        if state is not None:
+            y_LxBxD, state = lstm(h_LxBxD, keep_LxB, state)
+            return x_LxBxD + y_LxBxD, state
+        y_LxBxD = dropped(lstm(h_LxBxD, keep_LxB), dropout, c.dropout, 0, rows=1)
+        return nn.with_logical_constraint(x_LxBxD + y_LxBxD, (None, "batch", "act_embed"))
 
 
 def zero_state(batch: int, width: int, dtype: Any) -> State:

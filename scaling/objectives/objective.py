@@ -95,8 +95,9 @@ class Loss:
         """(what is differentiated, the sums that are means), both over the whole batch.
 
         `rng` is for losses that draw random numbers; what modules draw is in the batch
-        (`scaling/models/dropout.py`). The weights of the penalties that are on are taken from `hparams`, where they
-        may be traced: runs that differ in them share one program. None: the config's.
+        (`scaling/models/dropout.py`). The weights of the penalties that are on are taken from
+        `hparams`, where they may be traced: runs that differ in them share one program. None: the
+        config's.
 
         With players it is the sum of `of_player` of each: of every parameter, the gradient is that
         of its own player's loss.

@@ -36,7 +36,7 @@ class GroupData:
             sets = {}
             for name, one in config.evals.sets.items():
                 # What a run has seen, or fits a probe to, is its own; other sets are the group's.
-                its_own = one.split == "train" or one.by == "features"
+                its_own = one.split in ("train", "flipped") or one.by == "features"
                 own = (config.data, config.train.steps) if its_own else None
                 if (name, own) not in eval_sets:
                     eval_sets[name, own] = eval_set(config, name)

@@ -14,37 +14,11 @@ import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
 from scaling.families.lstm import LSTMConfig
-from scaling.models.dropout import Keys, dropped, keys_of
+from scaling.models.dropout import dropped, keys_of
 from scaling.models.embedding import lookup
 from scaling.models.layers import Array, RMSNorm, parameter, truncated_normal
-from scaling.models.recurrence import LSTM, State
+from scaling.models.recurrence import ResidualLSTM, State
 from scaling.models.stack import layers_of, run_stack
-
-
-class Block(nn.Module):
-    """x + lstm(norm(x)): residual connections between recurrent layers as in Wu et al. 2016
-    (section 3.1), and the norm before the layer as in the transformer. What is dropped is what a
-    layer gives, never its state (Zaremba et al. 2014, arXiv 1409.2329, section 3.2).
-    """
-
-    config: LSTMConfig
-
-    @nn.compact
-    def __call__(
-        self,
-        x_LxBxD: Array,
-        keep_LxB: Array,
-        dropout: Keys | None = None,
-        state: State | None = None,
-    ) -> Any:
-        c = self.config
-        h_LxBxD = RMSNorm(c.norm_eps, c.dtype, name="norm")(x_LxBxD)
-        lstm = LSTM(c.width, c.forget_bias, c.dtype, c.unroll, name="lstm")
-        if state is not None:
-            y_LxBxD, state = lstm(h_LxBxD, keep_LxB, state)
-            return x_LxBxD + y_LxBxD, state
-        y_LxBxD = dropped(lstm(h_LxBxD, keep_LxB), dropout, c.dropout, 0, rows=1)
-        return nn.with_logical_constraint(x_LxBxD + y_LxBxD, (None, "batch", "act_embed"))
 
 
 class Network(nn.Module):
@@ -80,7 +54,7 @@ class Network(nn.Module):
             segments_LxB = batch["segment_ids"].swapaxes(0, 1)
             keep_LxB = keep_LxB.at[1:].set(segments_LxB[1:] == segments_LxB[:-1])
         if cache is not None:
-            block: Any = Block(c, parent=None)
+            block: Any = ResidualLSTM(c, parent=None)
             behind: list[State] = []
             for params, state in zip(
                 layers_of(self.variables["params"]["layers"]), cache, strict=True
@@ -93,7 +67,7 @@ class Network(nn.Module):
                 self,
                 "layers",
                 c.depth,
-                Block,
+                ResidualLSTM,
                 (c,),
                 x_LxBxD,
                 keep_LxB,

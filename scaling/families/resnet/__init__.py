@@ -17,7 +17,9 @@ from scaling.families import from_data
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Stages of residual blocks (`scaling/families/resnet/network.py`)."""
+    """Stages of residual blocks (`scaling/families/resnet/network.py`); on images one row high they
+    convolve along it.
+    """
 
     family: Literal["resnet"] = "resnet"
     width: int = 32  # channels of the first stage; every later stage has twice as many
@@ -67,6 +69,11 @@ def blocks(config: ResNetConfig) -> tuple[int, ...]:
     return tuple(config.depth * int(part) for part in parts)
 
 
+def sides(config: ResNetConfig, kernel: int) -> tuple[int, int]:
+    """Height and width of a kernel: squares, but for images one row high, which are signals."""
+    return (1 if config.height == 1 else kernel), kernel
+
+
 def convolutions(config: ResNetConfig, stage: int, first: bool) -> list[tuple[int, int, int]]:
     """(kernel, channels, stride) of each convolution of a block's branch, in order."""
     channels = config.width * 2**stage
@@ -96,8 +103,10 @@ def size(config: ResNetConfig) -> Size:
 
     def convolution(kernel: int, read: int, made: int, stride: int, passes: int = 3) -> None:
         nonlocal params, flops
-        params += kernel**2 * read * made
-        reads = math.prod(_reads(pixels, kernel, stride) for pixels in place)
+        of_kernel = sides(config, kernel)
+        params += math.prod(of_kernel) * read * made
+        pairs = zip(place, of_kernel, strict=True)
+        reads = math.prod(_reads(pixels, side, stride) for pixels, side in pairs)
         flops += passes * 2.0 * reads * read * made
 
     def halved(by: int) -> tuple[int, int]:
@@ -163,4 +172,4 @@ FAMILY = Family(
     ),
 )
 
-__all__ = ["FAMILY", "ResNetConfig", "blocks", "convolutions", "size"]
+__all__ = ["FAMILY", "ResNetConfig", "blocks", "convolutions", "sides", "size"]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
-from scaling.families.resnet import ResNetConfig, blocks, convolutions
+from scaling.families.resnet import ResNetConfig, blocks, convolutions, sides
 from scaling.models.convolution import RELU_GAIN, Conv, GroupNorm, constrain
 from scaling.models.dropout import Keys, dropped, keys_of, skipped
 from scaling.models.layers import Array, Linear
@@ -56,7 +56,7 @@ class Block(nn.Module):
             gain = 0.0 if pre and c.zero_init and i == last else RELU_GAIN
             h = Conv(
                 channels,
-                (kernel, kernel),
+                sides(c, kernel),
                 step,
                 axes=axes,
                 dtype=c.dtype,
@@ -93,10 +93,10 @@ class Network(nn.Module):
         kernel, stride = (3, 1) if c.stem == "small" else (7, 2)
         # An image has too few channels to be cut over devices.
         stem = {"axes": ("kernel_inputs", "embed"), "dtype": c.dtype, "name": "stem"}
-        x = Conv(c.width, (kernel, kernel), stride, **stem)(batch["image"])  # type: ignore[arg-type]
+        x = Conv(c.width, sides(c, kernel), stride, **stem)(batch["image"])  # type: ignore[arg-type]
         x = x if pre else normed(x, "stem_norm")
         if c.stem == "large":
-            x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
+            x = nn.max_pool(x, sides(c, 3), (2, 2), padding="SAME")
         x = constrain(x)
         remat = c.remat != "none" and not self.is_initializing()
         dropout, number = keys_of(batch), 0  # of a block, over all stages

@@ -1,9 +1,10 @@
-"""Images with a label, from a TFDS data set on this disk: `digits`, or `tfds:<name>`.
+"""Images with a label: `digits`, `mnist1d` (signals, as images one row high), or a TFDS data set on
+this disk, `tfds:<name>`.
 
 Takes a config; gives standardised float32 images, moved and mirrored by key where the config asks
 for it. `sources.py` finds a data set, `stored.py` keeps its images, `splits.py` says which of them
-are train and validation. An evaluation set with `part="test"` and `split="all"` is the whole of
-another TFDS split.
+are train and validation, `corruptions.py` makes them worse. An evaluation set with `part="test"`
+and `split="all"` is the whole of another TFDS split.
 """
 
 import dataclasses
@@ -11,7 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, WITHIN, Facts, Kind, Shape
+from scaling.config.choices import (
+    AT_LEAST_ONE,
+    DECAY,
+    NOT_NEGATIVE,
+    WITHIN,
+    Facts,
+    Kind,
+    Shape,
+)
+from scaling.config.marks import added
+from scaling.data.kinds.images.corruptions import CORRUPTIONS, SEVERITIES
 from scaling.data.kinds.images.splits import (
     ImageExamples,
     Splits,
@@ -19,7 +30,7 @@ from scaling.data.kinds.images.splits import (
     splits_of,
 )
 from scaling.data.store import key_of
-from scaling.errors import ConfigError, SourceError
+from scaling.errors import ConfigError, SourceError, nearest
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,9 @@ class ImagesConfig:
     """Images to be classified."""
 
     kind: Literal["images"] = "images"
-    source: str = "digits"  # or tfds:<name>, a prepared TFDS set with features image and label
+    source: str = (
+        "digits"  # or mnist1d, or tfds:<name>, a prepared TFDS set with features image and label
+    )
     part: str | None = None  # TFDS split that is trained on; None: train
     validation_part: str | None = (
         None  # TFDS split for validation; None: validation, else test, if the source has one
@@ -39,8 +52,15 @@ class ImagesConfig:
     unique_examples: int | None = (
         None  # size of the nested training subset, images; None: the whole train split
     )
-    shift: int = 0  # pixels, at most, by which a training image is moved along each axis
+    shift: int = 0  # pixels, at most, by which a training image is moved along each side
     flip: bool = False  # every other training image is mirrored, left to right
+    label_noise: float = added(
+        0.0
+    )  # share of the training images that have a wrong label, always the same ones
+    corruption: Literal["noise", "blur", "contrast", "occlusion", "rotation"] | None = added(
+        None
+    )  # of every image (`corruptions.py`); None: as they are
+    severity: int = added(3)  # of the corruption, 1 to 5
     seed: int | None = None  # order of the images; None: the run's seed
     corpus: str | None = None  # content hash of the images and their split; filled by resolve
     height: int | None = None  # pixels; None: the source's
@@ -76,6 +96,7 @@ def facts(data: ImagesConfig, train: ImagesConfig, root: Path) -> Facts:
         those that are trained on, or of more classes; or a split is empty.
     """
     ours, trained_on = splits_of(data, root), splits_of(train, root)
+    _check_corruption(data, ours.images.sizes)
     sizes, expected = ours.images.sizes, trained_on.images.sizes
     for name in _SIZES:
         wrong = sizes[name] > expected[name] if name == "classes" else sizes[name] != expected[name]
@@ -92,17 +113,31 @@ def facts(data: ImagesConfig, train: ImagesConfig, root: Path) -> Facts:
                     "data.validation_fraction or data.part"
                 )
     return Facts(
-        content_hash=_content(ours, trained_on),
+        content_hash=_content(data, ours, trained_on),
         train_examples=ours.count("train"),
         validation_examples=ours.count("validation"),
         sizes=sizes,
     )
 
 
-def _content(ours: Splits, trained_on: Splits) -> str:
-    if ours == trained_on:
-        return ours.content
-    return key_of([ours.content, trained_on.content])
+def _check_corruption(data: ImagesConfig, sizes: dict[str, int]) -> None:
+    """Here, not in `resolve`: evaluation sets have their own."""
+    name = data.corruption
+    if name is None:
+        return
+    if name not in CORRUPTIONS:
+        raise SourceError(f'"{name}" is none{nearest(name, CORRUPTIONS)}', "corruption")
+    if data.severity not in SEVERITIES:
+        raise SourceError(f"{data.severity} must be 1 to 5", "severity")
+    if name == "rotation" and min(sizes["height"], sizes["image_width"]) == 1:
+        raise SourceError("images of one row cannot be turned by rotation", "corruption")
+
+
+def _content(data: ImagesConfig, ours: Splits, trained_on: Splits) -> str:
+    known = ours.content if ours == trained_on else key_of([ours.content, trained_on.content])
+    changes: list[Any] = [] if data.corruption is None else [data.corruption, data.severity]
+    changes += [data.label_noise] if data.label_noise else []
+    return key_of([known, *changes]) if changes else known
 
 
 def examples(data: ImagesConfig, train: ImagesConfig, split: str, root: Path) -> ImageExamples:
@@ -110,13 +145,15 @@ def examples(data: ImagesConfig, train: ImagesConfig, split: str, root: Path) ->
     SourceError where the images are not those of `data.corpus`.
     """
     ours, trained_on = splits_of(data, root), splits_of(train, root)
-    if data.corpus not in (None, found := _content(ours, trained_on)):
+    if data.corpus not in (None, found := _content(data, ours, trained_on)):
         raise SourceError(
             f"{data.corpus} is wanted, but {data.source} is now {found}: its files changed. Bring "
             "the files back, or start a new run",
             "corpus",
         )
-    return ImageExamples(ours, split, trained_on.mean, trained_on.std, data.shift, data.flip)
+    noise = data.label_noise if split == "train" else 0.0
+    constants, moved = (trained_on.mean, trained_on.std), (data.shift, data.flip)
+    return ImageExamples(ours, split, *constants, *moved, noise, data.corruption, data.severity)
 
 
 def about(data: ImagesConfig, root: Path) -> dict[str, Any]:
@@ -136,7 +173,8 @@ def resolve(data: ImagesConfig, facts: Facts) -> ImagesConfig:
                 f"data.{name}={given}, but {data.source} has {facts.sizes[name]}; leave data.{name}"
                 " unset"
             )
-    side = min(facts.sizes["height"], facts.sizes["image_width"])
+    sides = facts.sizes["height"], facts.sizes["image_width"]
+    side = min(sides) if min(sides) > 1 else max(sides)
     if data.shift >= side:
         raise ConfigError(f"data.shift={data.shift} moves images of {side} pixels out of sight")
     if data.unique_examples is not None and data.unique_examples > facts.train_examples:
@@ -144,8 +182,8 @@ def resolve(data: ImagesConfig, facts: Facts) -> ImagesConfig:
             f"data.unique_examples={data.unique_examples} is more than the train split has "
             f"({facts.train_examples} images)"
         )
-    sizes: dict[str, Any] = {name: facts.sizes[name] for name in _SIZES}
-    return dataclasses.replace(data, **sizes)
+    found: dict[str, Any] = {name: facts.sizes[name] for name in _SIZES}
+    return dataclasses.replace(data, **found)
 
 
 def shapes(data: ImagesConfig) -> dict[str, Shape]:
@@ -160,7 +198,9 @@ def shapes(data: ImagesConfig) -> dict[str, Shape]:
 
 
 def shared(data: ImagesConfig, split: str, train: ImagesConfig, root: Path) -> int:
-    """Images of an evaluation split that are, pixel for pixel, in the train split too."""
+    """Images of an evaluation split that are, pixel for pixel, in the train split too; before they
+    are corrupted.
+    """
     return len(splits_of(data, root).digests(split) & splits_of(train, root).digests("train"))
 
 
@@ -168,6 +208,8 @@ _RANGES: Any = (
     (("unique_examples",), AT_LEAST_ONE),
     (("validation_fraction",), WITHIN),
     (("shift",), NOT_NEGATIVE),
+    (("label_noise",), DECAY),
+    (("severity",), (lambda v: v in SEVERITIES, "be 1 to 5")),
 )
 _IDLE: Any = (
     (
@@ -175,6 +217,7 @@ _IDLE: Any = (
         lambda config: config.data.validation_fraction is None,
         "data.validation_fraction=None",
     ),
+    (("data.severity",), lambda config: config.data.corruption is not None, "data.corruption"),
 )
 
 KIND = Kind(

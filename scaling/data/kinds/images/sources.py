@@ -1,4 +1,4 @@
-"""Where images come from, by name: a folder with a prepared TFDS data set.
+"""Where images come from, by name: a folder with a prepared TFDS data set, or with arrays.
 
 Takes the source of a config and the data directory; gives the folder, its splits, and a signature.
 Called by `splits.py` and `stored.py`. A new source is a function and an entry in SOURCES.
@@ -16,15 +16,18 @@ from scaling.errors import SourceError, nearest
 
 @dataclass(frozen=True)
 class Prepared:
-    """A TFDS data set on this disk."""
+    """A data set on this disk."""
 
     name: str  # the source, as a config writes it
-    folder: Path  # with dataset_info.json
+    folder: Path  # with dataset_info.json; of arrays, with <part>.npz of pixels and labels
     signature: str  # changes when the images may have changed
+    arrays: bool = False  # no TFDS set
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of its splits."""
+        if self.arrays:
+            return tuple(sorted(path.stem for path in self.folder.glob("*.npz")))
         info = json.loads((self.folder / "dataset_info.json").read_text())
         return tuple(split["name"] for split in info["splits"])
 
@@ -50,11 +53,25 @@ def _tfds(argument: str, root: Path) -> Prepared:
     return Prepared(f"tfds:{argument}", folder, key_of([str(folder), written]))
 
 
-SOURCES: dict[str, Callable[[str, Path], Prepared]] = {"digits": _digits, "tfds": _tfds}
+def _mnist1d(argument: str, root: Path) -> Prepared:
+    from scaling.data.kinds.images import signals
+
+    if argument:
+        raise SourceError(f'source "mnist1d:{argument}": mnist1d takes no argument; write mnist1d')
+    signature = key_of(["mnist1d", signals.VERSION])
+    folder = build_once(root / "arrays" / f"mnist1d-{signature}", signals.write)
+    return Prepared("mnist1d", folder, signature, arrays=True)
+
+
+SOURCES: dict[str, Callable[[str, Path], Prepared]] = {
+    "digits": _digits,
+    "mnist1d": _mnist1d,
+    "tfds": _tfds,
+}
 
 
 def find(source: str, root: Path) -> Prepared:
-    """The data set that a config names, "digits" or "tfds:<name>[/config][:version]".
+    """The data set that a config names: "digits", "mnist1d" or "tfds:<name>[/config][:version]".
 
     Raises:
       SourceError: an unknown source, or a set that is not prepared (with how to).
@@ -62,7 +79,7 @@ def find(source: str, root: Path) -> Prepared:
     prefix, _, argument = source.partition(":")
     if prefix not in SOURCES:
         raise SourceError(
-            f'source "{source}" has no images{nearest(prefix, SOURCES)}; write digits or '
-            "tfds:<name>, a TFDS set with features image and label"
+            f'source "{source}" has no images{nearest(prefix, SOURCES)}; write digits, '
+            "mnist1d or tfds:<name>, a TFDS set with features image and label"
         )
     return SOURCES[prefix](argument, root)

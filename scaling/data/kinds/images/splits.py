@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scaling.data import draws
+from scaling.data.kinds.images.corruptions import corrupted
 from scaling.data.kinds.images.sources import find
 from scaling.data.kinds.images.stored import Stored, stored
 from scaling.data.store import build_once, key_of
@@ -153,6 +154,31 @@ class ImageExamples:
     std: np.ndarray  # likewise
     shift: int = 0
     flip: bool = False
+    label_noise: float = 0.0
+    corruption: str | None = None
+    severity: int = 3
+
+    @functools.cached_property
+    def flipped(self) -> np.ndarray:
+        """bool [images]: whose label is a wrong one, chosen by a hash of their pixels."""
+        chances = (draws.bits(self._keys("flipped"), 1)[:, 0] >> np.uint64(11)).astype(np.float64)
+        return chances * 2.0**-53 < self.label_noise
+
+    def _keys(self, what: str) -> np.ndarray:
+        """A key of each image of the split, by its pixels: uint64 [images]."""
+        images, rows = self.splits.rows(self.split)
+        own = images.digests[rows, 8:16].copy().view("<u8")[:, 0]
+        return draws.folded(draws.key("images", what), own)
+
+    @functools.cached_property
+    def _labels(self) -> np.ndarray:
+        """Those that are trained on: int32 [images]."""
+        images, rows = self.splits.rows(self.split)
+        labels, classes = images.labels[rows], images.sizes["classes"]
+        if not self.label_noise:
+            return labels
+        by = 1 + draws.whole(self._keys("wrong label"), 1, classes - 1)[:, 0]
+        return np.where(self.flipped, (labels + by) % classes, labels).astype(np.int32)
 
     def __len__(self) -> int:
         return self.splits.count(self.split)
@@ -166,16 +192,21 @@ class ImageExamples:
         images, rows = self.splits.rows(self.split)
         pixels = images.pixels[rows[indices]]
         if keys is not None and self.shift:
-            pixels = _moved(pixels, draws.whole(keys, 2, 2 * self.shift + 1) - self.shift)
+            by = draws.whole(keys, 2, 2 * self.shift + 1) - self.shift
+            by[:, 0] *= pixels.shape[1] > 1  # one row stays where it is
+            pixels = _moved(pixels, by)
         if keys is not None and self.flip:
             mirrored = draws.whole(keys, 3, 2)[:, 2] == 1
             pixels = np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
         standard = pixels.astype(np.float32)
         standard -= self.mean.astype(np.float32)
         standard /= self.std.astype(np.float32)
+        if self.corruption is not None:
+            own = self._keys("corruption")[indices]
+            standard = corrupted(standard, own, self.corruption, self.severity)
         return {
             "image": standard,
-            "label": images.labels[rows[indices]],
+            "label": self._labels[indices],
             "weight": np.ones(len(indices), np.float32),
         }
 

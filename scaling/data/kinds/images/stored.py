@@ -91,13 +91,10 @@ def stored(source: Prepared, part: str, root: Path) -> Stored:
 
 
 def _read(source: Prepared, part: str, folder: Path) -> None:
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder_from_directory(source.folder)
-    _check(builder, source.name)
+    examples, classes = _arrays(source, part) if source.arrays else _tfds(source, part)
     places, labels, shape, dtype = dict[bytes, int](), list[int](), None, None
     with open(folder / "unordered.bin", "wb") as file:
-        for pixels, label in _rows(builder, part):
+        for pixels, label in examples:
             shape, dtype = shape or pixels.shape, dtype or pixels.dtype
             if pixels.shape != shape:
                 raise SourceError(
@@ -123,9 +120,8 @@ def _read(source: Prepared, part: str, folder: Path) -> None:
     ordered = np.array(labels, np.int32)[order]
     np.save(folder / "labels.npy", ordered)
     np.save(folder / "digests.npy", np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32))
-    classes = builder.info.features["label"].num_classes or int(ordered.max()) + 1
     sizes = dict(zip(("height", "image_width", "channels"), shape, strict=True))
-    facts = {"sizes": {**sizes, "classes": classes}, "dtype": dtype.str}
+    facts = {"sizes": {**sizes, "classes": classes or int(ordered.max()) + 1}, "dtype": dtype.str}
     content = hashlib.sha256(b"".join(digests) + ordered.astype("<i4").tobytes()).hexdigest()
     facts["content"] = key_of([content, facts])
     (folder / "facts.json").write_text(json.dumps(facts))
@@ -153,6 +149,22 @@ def _check(builder: Any, name: str) -> None:
                 f'source "{name}" has no feature "{key}" of type {kind.__name__} (it has '
                 f"{', '.join(sorted(features))}); choose a set of labelled images"
             )
+
+
+def _arrays(source: Prepared, part: str) -> tuple[Iterator[tuple[np.ndarray, int]], int]:
+    """Every image of a part, [H, W, C], with its label, and 0 for as many classes as occur."""
+    with np.load(source.folder / f"{part}.npz") as file:
+        pixels, labels = file["pixels"], file["labels"]
+    return ((image, int(label)) for image, label in zip(pixels, labels, strict=True)), 0
+
+
+def _tfds(source: Prepared, part: str) -> tuple[Iterator[tuple[np.ndarray, int]], int]:
+    """Likewise, and how many classes there are; 0: the set does not say."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(source.folder)
+    _check(builder, source.name)
+    return _rows(builder, part), builder.info.features["label"].num_classes or 0
 
 
 def _rows(builder: Any, part: str) -> Iterator[tuple[np.ndarray, int]]:
