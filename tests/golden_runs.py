@@ -132,6 +132,18 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "patches": (_VISION, {"model.family": "vit"}),
     "patches as a set": (_VISION, {"model.family": "vit", "model.positions": "none"}),
     "mixed patches": (_VISION, {"model.family": "mixer"}),
+    "columns": (_VISION, {"model.family": "lstm_classifier"}),
+    "wrong labels": (_VISION, {"data.label_noise": 0.2}),
+    "wrong labels, looked at": (
+        _VISION,
+        {"data.label_noise": 0.2, "evals.sets.wrong": {"split": "flipped"}},
+    ),
+    "blurred": (_VISION, {"data.corruption": "blur", "data.severity": 2}),
+    "a blurred set": (_VISION, {"evals.sets.blurred": {"corruption": "blur"}}),
+    "a set blurred more": (
+        _VISION,
+        {"evals.sets.blurred": {"corruption": "blur", "severity": 5}},
+    ),
     # ---- evaluation
     "rhythm of the evaluation": (
         _LM,

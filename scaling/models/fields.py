@@ -30,7 +30,6 @@ class BlockConfig:
 
     # What makes a decoder of it; no settings of a run (`EncoderConfig` has the others).
     causal: ClassVar[bool] = True  # a place sees itself and those before it; else all
-    rotary: ClassVar[bool] = True  # queries and keys turn with their positions
     norm: ClassVar[Literal["rms", "layer"]] = "rms"
     biases: ClassVar[bool] = False  # of every projection
 
@@ -83,11 +82,9 @@ class BlockConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig(BlockConfig):
-    """The same blocks as an encoder has them: every place sees all places, no rotary positions,
-    LayerNorm and biases as in Dosovitskiy et al. 2021 (arXiv 2010.11929, section 3.1).
+    """The same blocks as an encoder has them: every place sees all places; LayerNorm and biases as in Dosovitskiy et al. 2021 (arXiv 2010.11929, section 3.1).
     """
 
     causal: ClassVar[bool] = False
-    rotary: ClassVar[bool] = False
     norm: ClassVar[Literal["rms", "layer"]] = "layer"
     biases: ClassVar[bool] = True

@@ -261,7 +261,7 @@ def test_at_the_base_shape_the_program_is_standards(run, family):
 # ---- initial scales
 
 
-SLOW = {"resnet", "gan", "vit", "mixer"}  # long to compile
+SLOW = {"resnet", "gan", "vit", "mixer", "lstm_classifier"}  # long to compile
 
 
 @pytest.mark.parametrize(

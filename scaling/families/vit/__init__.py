@@ -71,6 +71,7 @@ def encoder(config: ViTConfig) -> EncoderConfig:
         head_dim=config.head_dim,
         mlp="plain",
         mlp_width=config.mlp_width,
+        positions="none",
         qk_norm=False,
         norm_eps=config.norm_eps,
         dropout=config.dropout,

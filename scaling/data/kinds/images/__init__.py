@@ -57,9 +57,9 @@ class ImagesConfig:
     label_noise: float = added(
         0.0
     )  # share of the training images that have a wrong label, always the same ones
-    corruption: Literal["noise", "blur", "contrast", "occlusion", "rotation"] | None = added(
+    corruption: str | None = added(
         None
-    )  # of every image (`corruptions.py`); None: as they are
+    )  # noise, blur, contrast, occlusion or rotation of every image; None: as they are
     severity: int = added(3)  # of the corruption, 1 to 5
     seed: int | None = None  # order of the images; None: the run's seed
     corpus: str | None = None  # content hash of the images and their split; filled by resolve
