@@ -2,7 +2,6 @@
 evaluation or in a run that does not ask.
 """
 
-import dataclasses
 import functools
 import pathlib
 import threading
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from scaling import data
-from scaling.config import RunConfig, choices, override, programs
+from scaling.config import AugmentConfig, RunConfig, choices, override, programs
 from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError
 from scaling.models.dropout import Keys, dropped, skipped
@@ -142,19 +141,23 @@ def keys_of_rows(rows: int) -> Keys:
 
 def test_a_share_is_dropped_and_the_mean_stays():
     x = jnp.ones((4, 3, 2000))
-    found = np.asarray(dropped(x, keys_of_rows(4), 0.25, 0))
+    drop = jax.jit(dropped, static_argnums=(2, 3, 4))
+    found = np.asarray(drop(x, keys_of_rows(4), 0.25, 0, 0))
     assert set(np.unique(found)) == {0.0, np.float32(1 / 0.75)}
     assert abs((found == 0).mean() - 0.25) < 0.012  # four standard errors
     assert not (found[0] == found[1]).all()
-    moved = np.asarray(dropped(jnp.swapaxes(x, 0, 1), keys_of_rows(4), 0.25, 0, rows=1))
+    moved = np.asarray(drop(jnp.swapaxes(x, 0, 1), keys_of_rows(4), 0.25, 0, 1))
     np.testing.assert_array_equal(moved.swapaxes(0, 1), found)
 
 
 def test_later_layers_are_passed_by_more_often():
     y, keys = jnp.ones((4000, 1, 1)), keys_of_rows(4000)
-    shares = [
-        float((skipped(y, keys.of_layer(n), 0.4, depth=4, site=0) == 0).mean()) for n in range(4)
-    ]
+
+    @jax.jit
+    def share(number: Any) -> Any:
+        return (skipped(y, keys.of_layer(number), 0.4, depth=4, site=0) == 0).mean()
+
+    shares = [float(share(number)) for number in range(4)]
     np.testing.assert_allclose(shares, [0.1, 0.2, 0.3, 0.4], atol=0.032)  # four standard errors
 
 
@@ -165,14 +168,13 @@ def batch_of_images(rows: int = 64) -> dict[str, Any]:
 
 def test_mixed_rows_hold_as_much_of_each_as_their_shares_say():
     batch, keys_B = batch_of_images(), jax.random.split(jax.random.key(1), 64)
-    base = run_of("mlp").augment
-    off = dataclasses.replace(base, noise=0.0, rotation=0.0, scale=0.0)
+    mix = jax.jit(augmented, static_argnums=0)
     before = np.roll(batch["image"], 1, axis=0)
-    mixed = augmented(dataclasses.replace(off, cutmix=0.0), batch, keys_B)
+    mixed = mix(AugmentConfig(mixup=0.5), batch, keys_B)
     share = np.asarray(mixed["share"]).reshape(-1, 1, 1, 1)
     wanted = share * batch["image"] + (1 - share) * before
     np.testing.assert_allclose(mixed["image"], wanted, rtol=1e-5, atol=1e-5)
-    cut = augmented(dataclasses.replace(off, mixup=0.0), batch, keys_B)
+    cut = mix(AugmentConfig(cutmix=0.5), batch, keys_B)
     own = (np.asarray(cut["image"]) == batch["image"]).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(cut["share"], own, atol=1e-6)
     assert ((np.asarray(cut["image"]) == batch["image"]) | (cut["image"] == before)).all()
@@ -181,16 +183,18 @@ def test_mixed_rows_hold_as_much_of_each_as_their_shares_say():
 
 def test_a_turn_of_nothing_is_nothing_and_a_quarter_turn_is_one():
     image, key = jnp.asarray(batch_of_images()["image"][0, :, :6]), jax.random.key(0)
-    np.testing.assert_allclose(turned(0.0, 0.0, image, key), image, atol=1e-6)
+    turn_by = jax.jit(turned, static_argnums=1)
+    np.testing.assert_allclose(turn_by(0.0, 0.0, image, key), image, atol=1e-6)
     turn = float(jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)[0])
-    quarter = np.asarray(turned(90.0 / turn, 0.0, image, key))
+    quarter = np.asarray(turn_by(90.0 / turn, 0.0, image, key))
     np.testing.assert_allclose(quarter, np.rot90(image, -1), atol=1e-4)
 
 
 def test_a_rectangle_of_no_share_is_empty_and_keeps_its_proportions():
-    inside = np.asarray(rectangle((40, 80), jnp.float32(0.9), jax.random.key(5)))
+    draw = jax.jit(rectangle, static_argnums=0)
+    inside = np.asarray(draw((40, 80), 0.9, jax.random.key(5)))
     assert 0 < inside.mean() <= 0.11
-    assert not np.asarray(rectangle((40, 80), jnp.float32(1.0), jax.random.key(5))).any()
+    assert not np.asarray(draw((40, 80), 1.0, jax.random.key(5))).any()
 
 
 @pytest.mark.parametrize(
