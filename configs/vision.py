@@ -1,12 +1,16 @@
-"""A small residual network on handwritten digits, 8 x 8 pixels, that come with scikit-learn.
+"""Networks on handwritten digits, 8 x 8 pixels, that come with scikit-learn: a small residual
+network, or ":vit", ":mixer".
 
-Sized for a minute on a laptop; `:debug` for seconds. `--config.data.source=tfds:<name>` takes any
-prepared set of images with labels.
+The residual network is sized for a minute on a laptop, the others for a few; `:debug` for seconds.
+`--config.data.source=tfds:<name>` takes any prepared set of images with labels.
 """
+
+from typing import Any
 
 import ml_collections
 
-from scaling.config import base_config, is_debug
+from scaling.config import base_config
+from scaling.errors import ConfigError, nearest
 from scaling.studies.ladder import Recipe
 
 # How a member of the family grows with its width: one block a stage at any width. Learning rate and
@@ -21,10 +25,27 @@ RECIPE = Recipe(
     units_per_param=1.0,
 )
 
+# What each form has of its own. Patches know nothing of neighbourhood: they need more passes.
+# Few blocks: unrolled is faster on a CPU.
+_PATCHES = {
+    **{"model.depth": 3, "model.scan_layers": False, "optim.peak_lr": 3e-3},
+    **{"train.batch_size": 64, "train.epochs": 100.0},
+}
+FORMS: dict[str, dict[str, Any]] = {
+    "": {},
+    "vit": _PATCHES | {"model.family": "vit", "model.width": 64, "model.pool": "mean"},
+    "mixer": _PATCHES | {"model.family": "mixer", "model.width": 48},
+    "debug": {"model.width": 8, "train.epochs": 0.2, "train.log_every": 2, "evals.batches": 2},
+}
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """The base run of studies of vision; arg "debug" shrinks it."""
-    config = base_config(family="resnet", data="images", objective="classification")
+    if arg not in FORMS:
+        raise ConfigError(f":{arg} is no form of this config{nearest(arg, FORMS)}")
+    own = FORMS[arg]
+    family = own.get("model.family", "resnet")
+    config = base_config(family=family, data="images", objective="classification")
     config.model.width = 16
     config.model.depth = 1
     config.data.shift = 1
@@ -34,9 +55,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.train.log_every = 20
     config.evals.batches = 12
     config.evals.batch_size = 32
-    if is_debug(arg):
-        config.model.width = 8
-        config.train.epochs = 0.2
-        config.train.log_every = 2
-        config.evals.batches = 2
+    config.update_from_flattened_dict(own)
     return config
