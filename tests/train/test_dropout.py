@@ -91,11 +91,14 @@ def test_scanned_unrolled_again_and_in_pieces_the_same_is_dropped(family: str):
     assert distance(found, gradient(config, params, batch, key=1)) > 0.1
 
 
-def test_a_mesh_drops_the_same():
+@pytest.mark.parametrize(
+    "axes", [{"data": 4, "fsdp": 2}, pytest.param({"data": 4, "stage": 2}, marks=SLOW)], ids=str
+)
+def test_a_mesh_drops_the_same(axes: dict[str, int]):
     config = run_of("vit", **{"augment.mixup": 0.0})
     params, batch = state_of(config).params, data.train_batches(config).batch(0)
     alone = gradient(config, params, batch)
-    cut = override(config, {"mesh.data": 4, "mesh.fsdp": 2})
+    cut = override(config, {f"mesh.{axis}": size for axis, size in axes.items()})
     mesh = meshes.make_mesh(cut.mesh, jax.devices())
     with sharding.context(mesh):
         rows = {n: jax.device_put(x, sharding.batch_sharding(mesh)) for n, x in batch.items()}

@@ -78,6 +78,7 @@ def test_an_occlusion_covers_the_share_that_it_says():
     assert len(places) > 50  # anywhere
 
 
+@pytest.mark.slow  # the package makes them one by one
 def test_signals_are_images_of_one_row_and_move_along_it(root: Path):
     state, own = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     found = opened(root, source="mnist1d")
