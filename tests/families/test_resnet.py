@@ -93,6 +93,26 @@ def ledger_of(one: ResNetConfig) -> float:
     return (counted.matmul + counted.convolution) / 2
 
 
+def test_a_signal_is_convolved_along_it() -> None:
+    """Kernels one row high, and the closed size of them."""
+    one = FAMILY.resolve(
+        ResNetConfig(width=4, depth=1, stages="1-1"),
+        facts(height=1, image_width=9, channels=1, classes=3),
+    )
+    signal = jax.ShapeDtypeStruct((2, 1, 9, 1), jnp.float32)
+    shapes = nn.unbox(
+        jax.eval_shape(module_of(FAMILY, one).init, jax.random.key(0), {"image": signal})["params"]
+    )
+    assert shapes["stem"]["w"].shape == (1, 3, 1, 4)
+    assert shapes["stage1_first"]["conv0"]["w"].shape == (1, 3, 4, 8)
+    counted = ledger(loss_and_gradient(FAMILY, one), shapes, signal)
+    size = FAMILY.size(one, None)
+    assert (count(shapes), (counted.matmul + counted.convolution) / 2) == (
+        size.params,
+        size.flops_per_unit,
+    )
+
+
 def test_flops_of_a_stem_and_a_head() -> None:
     """By hand: 3 x 3 places of an image of 2 x 2 read the image 16 times, not 36."""
     one = FAMILY.resolve(
