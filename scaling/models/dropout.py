@@ -19,20 +19,20 @@ import jax.numpy as jnp
 from scaling.models.layers import Array
 
 FIELD = "dropout"  # of a batch: uint32 [B, 2], the data of keys
-_OUTSIDE = 2**31  # of sites, of what stands in no layer
+OUTSIDE = 2**31  # the site of what stands in no layer; layers and their sites have small numbers
 
 
 @flax.struct.dataclass
 class Keys:
-    """Of one layer: a key for each row, and the layer's number."""
+    """A key for each row: of a whole batch, or of the layer with a number."""
 
     data_Bx2: Array
-    number: Array | int
+    number: Array | int | None = None
 
     def of(self, site: Array | int) -> Array:
-        """[B] keys of a site of the layer."""
+        """[B] keys of a site."""
         keys_B = jax.random.wrap_key_data(self.data_Bx2)
-        return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, site)
+        return jax.vmap(lambda key: jax.random.fold_in(key, site))(keys_B)
 
     def of_layer(self, number: Array | int) -> "Keys":
         """Of the layer with a number, of the keys of a whole batch."""
@@ -41,7 +41,7 @@ class Keys:
 
 def keys_of(batch: Mapping[str, Any]) -> Keys | None:
     """Those of a batch; None: nothing is dropped."""
-    return Keys(batch[FIELD], _OUTSIDE) if FIELD in batch else None
+    return Keys(batch[FIELD]) if FIELD in batch else None
 
 
 def dropped(x: Array, keys: Keys | None, rate: float, site: int, rows: int = 0) -> Array:
@@ -60,7 +60,7 @@ def skipped(y: Array, keys: Keys | None, rate: float, depth: int, site: int) -> 
     `rate` in the last of `depth` layers and falls to `rate / depth` in the first; the others are
     divided by what is left (Huang et al. 2016, arXiv 1603.09382, section 3).
     """
-    if keys is None or not rate:
+    if keys is None or keys.number is None or not rate:
         return y
     here = jnp.float32(rate / depth) * (jnp.asarray(keys.number) + 1)
     keep_B = jax.vmap(jax.random.uniform)(keys.of(site)) >= here

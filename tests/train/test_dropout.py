@@ -139,7 +139,7 @@ def test_nothing_is_dropped_in_evaluation():
 
 def keys_of_rows(rows: int) -> Keys:
     data_Bx2 = jax.random.key_data(jax.random.split(jax.random.key(0), rows))
-    return Keys(data_Bx2, 0)
+    return Keys(data_Bx2)
 
 
 def test_a_share_is_dropped_and_the_mean_stays():

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
 from scaling.families.lstm import LSTMConfig
-from scaling.models.dropout import dropped, keys_of
+from scaling.models.dropout import OUTSIDE, dropped, keys_of
 from scaling.models.embedding import lookup
 from scaling.models.layers import Array, RMSNorm, parameter, truncated_normal
 from scaling.models.recurrence import ResidualLSTM, State
@@ -47,7 +47,7 @@ class Network(nn.Module):
         tokens_LxB = batch["tokens"].swapaxes(0, 1)  # time first: what the loop takes lies together
         with jax.named_scope("embedding"):
             x_LxBxD = lookup(table_VxD, tokens_LxB, jnp.dtype(c.dtype))
-            x_LxBxD = dropped(x_LxBxD, keys_of(batch), c.dropout, 0, rows=1)
+            x_LxBxD = dropped(x_LxBxD, keys_of(batch), c.dropout, OUTSIDE, rows=1)
         x_LxBxD = nn.with_logical_constraint(x_LxBxD, (None, "batch", "act_embed"))
         keep_LxB = jnp.ones_like(tokens_LxB, bool)
         if "segment_ids" in batch:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from scaling.config.amounts import resolved
 from scaling.families import from_data
 from scaling.families.mixer import MixerConfig
-from scaling.models.dropout import Keys, dropped, keys_of, skipped
+from scaling.models.dropout import OUTSIDE, Keys, dropped, keys_of, skipped
 from scaling.models.layers import MLP, Array, LayerNorm, Linear, constrain
 from scaling.models.patches import Patches
 from scaling.models.stack import run_stack
@@ -70,7 +70,7 @@ class Network(nn.Module):
             c.depth,
             Block,
             (c,),
-            dropped(patches(batch["image"]), keys_of(batch), c.dropout, 0),
+            dropped(patches(batch["image"]), keys_of(batch), c.dropout, OUTSIDE),
             scan_layers=c.scan_layers,
             remat=c.remat,
             dropout=keys_of(batch),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from scaling.config.amounts import resolved
 from scaling.families.resnet import ResNetConfig, blocks, convolutions, sides
 from scaling.models.convolution import RELU_GAIN, Conv, GroupNorm, constrain
-from scaling.models.dropout import Keys, dropped, keys_of, skipped
+from scaling.models.dropout import OUTSIDE, Keys, dropped, keys_of, skipped
 from scaling.models.layers import Array, Linear
 from scaling.models.stack import run_stack
 
@@ -122,5 +122,5 @@ class Network(nn.Module):
         features_BxF = x.astype(jnp.float32).mean(axis=(1, 2))
         with jax.named_scope("head"):
             head = Linear(resolved(c.classes), ("embed", "outputs"), "float32", name="head")
-            read_BxF = dropped(features_BxF, dropout, c.dropout, 0)
+            read_BxF = dropped(features_BxF, dropout, c.dropout, OUTSIDE)
             return {"out": head(read_BxF), "features": features_BxF}

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from scaling.config.amounts import resolved
 from scaling.families.transformer.fields import TransformerConfig
 from scaling.models.blocks import init_blocks, run_blocks
-from scaling.models.dropout import dropped, keys_of
+from scaling.models.dropout import OUTSIDE, dropped, keys_of
 from scaling.models.embedding import lookup
 from scaling.models.layers import (
     Array,
@@ -62,7 +62,7 @@ class Transformer(nn.Module):
         table_VxD = parameter(self, "embedding", init, (vocab, c.width), ("vocab", "embed"))
         with jax.named_scope("embedding"):
             x_BxLxD = constrain(lookup(table_VxD, batch["tokens"], dtype))
-            x_BxLxD = dropped(x_BxLxD, keys_of(batch), c.dropout, 0)
+            x_BxLxD = dropped(x_BxLxD, keys_of(batch), c.dropout, OUTSIDE)
 
         context = {
             "rope": self._rope(batch, cache) if c.positions == "rope" else None,

@@ -15,7 +15,7 @@ from scaling.config.amounts import resolved
 from scaling.families import from_data
 from scaling.families.vit import ViTConfig, encoder
 from scaling.models.blocks import init_blocks, run_blocks
-from scaling.models.dropout import dropped, keys_of
+from scaling.models.dropout import OUTSIDE, dropped, keys_of
 from scaling.models.layers import NORMS, Array, Linear, constrain, parameter, truncated_normal
 from scaling.models.patches import Patches
 
@@ -47,7 +47,7 @@ class Network(nn.Module):
         if c.positions == "learned":
             shape, axes = x_BxLxD.shape[1:], ("positions", "embed")
             x_BxLxD += parameter(self, "positions", init, shape, axes).astype(dtype)[None]
-        x_BxLxD = dropped(constrain(x_BxLxD), keys_of(batch), c.dropout, 0)
+        x_BxLxD = dropped(constrain(x_BxLxD), keys_of(batch), c.dropout, OUTSIDE)
         context = {"segment_ids": None, "dropout": keys_of(batch)}
         if self.is_initializing():
             x_BxLxD, _ = init_blocks(blocks)(x_BxLxD, context, None)
