@@ -13,9 +13,9 @@ from scaling.errors import ConfigError, nearest
 
 # What each form has of its own.
 FORMS: dict[str, dict[str, Any]] = {
-    "": {"width": 16, "depth": 1, "peak_lr": 1e-2, "epochs": 20.0},
-    "mlp": {"width": 256, "depth": 2, "peak_lr": 1e-3, "epochs": 20.0},
-    "lstm": {"width": 64, "depth": 2, "peak_lr": 5e-3, "epochs": 30.0},
+    "": {"width": 16, "depth": 1, "peak_lr": 1e-2, "epochs": 10.0},
+    "mlp": {"width": 256, "depth": 2, "peak_lr": 1e-3, "epochs": 60.0},
+    "lstm": {"width": 64, "depth": 2, "peak_lr": 5e-3, "epochs": 10.0},
 }
 FAMILY = {"": "resnet", "mlp": "mlp", "lstm": "lstm_classifier", "debug": "resnet"}
 
