@@ -79,10 +79,10 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "family", ["vit", *(pytest.param(f, marks=SLOW) for f in ("mixer", "resnet", "mlp"))]
+    "family", ["mlp", *(pytest.param(f, marks=SLOW) for f in ("vit", "mixer", "resnet"))]
 )
 def test_scanned_unrolled_again_and_in_pieces_the_same_is_dropped(family: str):
-    config = run_of(family)
+    config = run_of(family, **{"augment.rotation": 0.0, "augment.scale": 0.0})
     params, batch = state_of(config).params, data.train_batches(config).batch(0)
     found = gradient(config, params, batch)
     for fields in ({"model.scan_layers": False, "model.remat": "full"}, {"train.microbatches": 4}):
@@ -91,12 +91,12 @@ def test_scanned_unrolled_again_and_in_pieces_the_same_is_dropped(family: str):
     assert distance(found, gradient(config, params, batch, key=1)) > 0.1
 
 
-@pytest.mark.parametrize(
-    "axes", [{"data": 4, "fsdp": 2}, pytest.param({"data": 4, "stage": 2}, marks=SLOW)], ids=str
-)
+@SLOW
+@pytest.mark.parametrize("axes", [{"data": 4, "fsdp": 2}, {"data": 4, "stage": 2}], ids=str)
 def test_a_mesh_drops_the_same(axes: dict[str, int]):
     config = run_of("vit", **{"augment.mixup": 0.0})
     params, batch = state_of(config).params, data.train_batches(config).batch(0)
+    params = jax.device_get(params)
     alone = gradient(config, params, batch)
     cut = override(config, {f"mesh.{axis}": size for axis, size in axes.items()})
     mesh = meshes.make_mesh(cut.mesh, jax.devices())
@@ -105,6 +105,7 @@ def test_a_mesh_drops_the_same(axes: dict[str, int]):
         assert distance(alone, gradient(cut, params, rows)) < 1e-5
 
 
+@SLOW
 def test_stopped_and_continued_and_packed_is_the_same_run(tmp_path: pathlib.Path):
     """Stopped and continued: bit for bit. Packed: as another program rounds."""
     config, stop = run_of("mlp", **{"augment.cutmix": 0.0}), threading.Event()
