@@ -82,7 +82,7 @@ class BlockConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig(BlockConfig):
-    """The same blocks as an encoder has them: every place sees all places, with LayerNorm and biases
+    """The same blocks as an encoder has them: every place sees all places; LayerNorm and biases
     (as in Dosovitskiy et al. 2021, arXiv 2010.11929, section 3.1).
     """
 
