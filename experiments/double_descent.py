@@ -15,7 +15,7 @@ WIDTHS = (8, 16, 32, 64, 80, 96, 112, 144, 192, 384, 768)  # one parameter a fea
 
 
 def get_study(arg: str = "") -> Study:
-    """Eleven widths around the number of examples, with two amounts of noise, four seeds."""
+    """Eleven widths around the number of examples, with two amounts of noise, three seeds."""
     debug = is_debug(arg)
     base = vectors.get_config(arg)
     base.model.activation = "relu"
@@ -26,7 +26,7 @@ def get_study(arg: str = "") -> Study:
         base.train.batch_size = EXAMPLES
         # Near the threshold the smallest eigenvalues of the Hessian go to zero: the longer the
         # training, the higher the peak.
-        base.train.steps = 3000
+        base.train.steps = 2000
         base.optim.b1 = 0.99
     widths, noises = (4, 8) if debug else WIDTHS, (0.0, 0.5)
     runs = [
@@ -36,7 +36,7 @@ def get_study(arg: str = "") -> Study:
     # Each seed has a task, examples and features of its own.
     seeded = [
         run | {"model.feature_seed": run["seed"], "data.task_seed": run["seed"]}
-        for run in with_seeds(runs, 1 if debug else 4)
+        for run in with_seeds(runs, 1 if debug else 3)
     ]
     return Study(
         name="double_descent",
