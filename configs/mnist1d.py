@@ -11,32 +11,37 @@ import ml_collections
 from scaling.config import base_config
 from scaling.errors import ConfigError, nearest
 
-# What each form has of its own.
+# What each form has of its own. A perceptron fits all signals within a few passes whatever it is,
+# and without dropout and a norm ends at 64 % of the test's.
 FORMS: dict[str, dict[str, Any]] = {
-    "": {"width": 16, "depth": 1, "peak_lr": 1e-2, "epochs": 10.0},
-    "mlp": {"width": 256, "depth": 2, "peak_lr": 1e-3, "epochs": 60.0},
-    "lstm": {"width": 64, "depth": 2, "peak_lr": 5e-3, "epochs": 10.0},
+    "": {
+        **{"model.width": 16, "model.depth": 1},
+        **{"optim.peak_lr": 1e-2, "train.epochs": 10.0},
+    },
+    "lstm": {
+        **{"model.width": 64, "model.depth": 2},
+        **{"optim.peak_lr": 5e-3, "train.epochs": 10.0},
+    },
+    "mlp": {
+        **{"model.width": 256, "model.depth": 2, "model.norm": "layer"},
+        **{"model.activation": "gelu", "model.dropout": 0.2},
+        **{"optim.peak_lr": 3e-3, "train.epochs": 60.0},
+    },
+    "debug": {"model.width": 4, "model.depth": 1, "train.epochs": 0.1, "train.log_every": 2},
 }
-FAMILY = {"": "resnet", "mlp": "mlp", "lstm": "lstm_classifier", "debug": "resnet"}
+FAMILY = {"lstm": "lstm_classifier", "mlp": "mlp"}  # of a form; else a residual network
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """The base run of a form; arg "debug" is a small one."""
-    if arg not in FAMILY:
-        raise ConfigError(f"configs/mnist1d.py:{arg} is no form{nearest(arg, FAMILY)}")
-    form = FORMS.get(arg, FORMS[""])
-    config = base_config(family=FAMILY[arg], data="images", objective="classification")
+    if arg not in FORMS:
+        raise ConfigError(f":{arg} is no form of this config{nearest(arg, FORMS)}")
+    family = FAMILY.get(arg, "resnet")
+    config = base_config(family=family, data="images", objective="classification")
     config.data.source = "mnist1d"
-    config.model.width, config.model.depth = form["width"], form["depth"]
-    config.optim.peak_lr = form["peak_lr"]
     config.train.batch_size = 64
-    config.train.epochs = form["epochs"]
     config.train.log_every = 50
-    config.evals.batches = 16
+    config.evals.batches = 2 if arg == "debug" else 16
     config.evals.batch_size = 64
-    if arg == "debug":
-        config.model.width = 4
-        config.train.epochs = 0.1
-        config.train.log_every = 2
-        config.evals.batches = 2
+    config.update_from_flattened_dict(FORMS[arg])
     return config

@@ -20,6 +20,7 @@ def get_study(arg: str = "") -> Study:
     of_data = arg.startswith("data")
     debug = is_debug(arg.removeprefix("data").removeprefix("_"))
     base = mnist1d.get_config("mlp")
+    base.model.dropout = 0.0  # plain: what regularizes is left out
     base.optim.weight_decay = 0.0
     base.train.epochs = None
     base.train.steps = 4 if debug else 2000

@@ -158,27 +158,29 @@ class ImageExamples:
     corruption: str | None = None
     severity: int = 3
 
-    @functools.cached_property
+    @property
     def flipped(self) -> np.ndarray:
         """bool [images]: whose label is a wrong one, chosen by a hash of their pixels."""
-        chances = (draws.bits(self._keys("flipped"), 1)[:, 0] >> np.uint64(11)).astype(np.float64)
-        return chances * 2.0**-53 < self.label_noise
+        return self._flipped(np.arange(len(self)))
 
-    def _keys(self, what: str) -> np.ndarray:
-        """A key of each image of the split, by its pixels: uint64 [images]."""
+    def _flipped(self, indices: np.ndarray) -> np.ndarray:
+        chances = draws.bits(self._keys("flipped", indices), 1)[:, 0] >> np.uint64(11)
+        return chances.astype(np.float64) * 2.0**-53 < self.label_noise
+
+    def _keys(self, what: str, indices: np.ndarray) -> np.ndarray:
+        """A key of each of the images, by its pixels: uint64 [B]."""
         images, rows = self.splits.rows(self.split)
-        own = images.digests[rows, 8:16].copy().view("<u8")[:, 0]
+        own = images.digests[rows[indices], 8:16].copy().view("<u8")[:, 0]
         return draws.folded(draws.key("images", what), own)
 
-    @functools.cached_property
-    def _labels(self) -> np.ndarray:
-        """Those that are trained on: int32 [images]."""
+    def _labels(self, indices: np.ndarray) -> np.ndarray:
+        """Those that are trained on: int32 [B]."""
         images, rows = self.splits.rows(self.split)
-        labels, classes = images.labels[rows], images.sizes["classes"]
+        labels, classes = images.labels[rows[indices]], images.sizes["classes"]
         if not self.label_noise:
             return labels
-        by = 1 + draws.whole(self._keys("wrong label"), 1, classes - 1)[:, 0]
-        return np.where(self.flipped, (labels + by) % classes, labels).astype(np.int32)
+        by = 1 + draws.whole(self._keys("wrong label", indices), 1, classes - 1)[:, 0]
+        return np.where(self._flipped(indices), (labels + by) % classes, labels).astype(np.int32)
 
     def __len__(self) -> int:
         return self.splits.count(self.split)
@@ -202,11 +204,11 @@ class ImageExamples:
         standard -= self.mean.astype(np.float32)
         standard /= self.std.astype(np.float32)
         if self.corruption is not None:
-            own = self._keys("corruption")[indices]
+            own = self._keys("corruption", indices)
             standard = corrupted(standard, own, self.corruption, self.severity)
         return {
             "image": standard,
-            "label": self._labels[indices],
+            "label": self._labels(indices),
             "weight": np.ones(len(indices), np.float32),
         }
 
