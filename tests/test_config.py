@@ -124,7 +124,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     if typing.get_origin(hint) is not None:
         return st.dictionaries(st.text("abc", min_size=1), values_of(args[1]), max_size=3)
     if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
+        own = typing.get_type_hints(hint)
+        hints = {one.name: own[one.name] for one in dataclasses.fields(hint)}
         if hint is RunConfig:  # any of the families, kinds of data and objectives
             for group in choices.ROOMS:
                 known = [choices.record(group, name).config for name in choices.registry(group)]

@@ -62,7 +62,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @functools.cache
 def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    """Field -> its type; what belongs to the class is no field."""
+    found = typing.get_type_hints(cls)
+    return {one.name: found[one.name] for one in dataclasses.fields(cls)}
 
 
 @functools.cache
