@@ -27,8 +27,13 @@ FOLDER = pathlib.Path(__file__).parent / "golden"
 NAMES = FOLDER / "fingerprints.txt"  # a run a line: what it is, fingerprint, name
 TOKENS, HELD_OUT = 10_000_000, 400_000  # of the stand-in
 IMAGES = {"height": 8, "image_width": 8, "channels": 1, "classes": 10}
-SIZES = {"text": {"vocab": 257}, "images": IMAGES, "vectors": {"features": 8, "targets": 1}}
-SIZES |= {"sequences": {"vocab": 16}}
+SIZES = {
+    "text": {"vocab": 257},
+    "images": IMAGES,
+    "vectors": {"features": 8, "targets": 1},
+    "sequences": {"vocab": 16},
+    "pairs": {"vocab": 257, "source_len": 10, "target_len": 20},
+}
 
 
 def files(folder: str) -> list[pathlib.Path]:

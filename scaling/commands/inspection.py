@@ -89,11 +89,12 @@ def _table() -> int:
 
 def _generate_flags() -> None:
     flags.DEFINE_string("run", None, "a run directory with a checkpoint")
-    flags.DEFINE_string("prompt", "def ", "text to continue")
+    flags.DEFINE_string("prompt", "def ", "text to continue, or to translate")
     flags.DEFINE_integer("tokens", 200, "tokens to generate", lower_bound=1)
     flags.DEFINE_float("temperature", 0.8, "0: always the likeliest token", lower_bound=0)
     flags.DEFINE_integer("top_k", None, "sample from the k likeliest tokens only", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "of the sampling")
+    flags.DEFINE_integer("beams", 1, "of a run that translates: texts followed", lower_bound=1)
 
 
 def _generate() -> int:
@@ -111,6 +112,7 @@ def _generate() -> int:
         temperature=FLAGS.temperature,
         top_k=FLAGS.top_k,
         seed=FLAGS.seed,
+        beams=FLAGS.beams,
     )
     print(text)
     return 0

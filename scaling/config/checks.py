@@ -107,6 +107,10 @@ def check_pairs(config: RunConfig) -> None:
         if missing:
             raise ConfigError(f"{reader} needs {', '.join(sorted(missing))}, not given by {giver}")
     _check_augment(config)
+    if unread := kind.asks - family.reads:
+        raise ConfigError(
+            f"{data} is for families that read {', '.join(sorted(unread))}: {model} does not"
+        )
     if objective.couples_rows and config.train.microbatches > 1:
         raise ConfigError(
             f"train.microbatches={config.train.microbatches}: {loss} compares the rows of a whole "

@@ -208,6 +208,8 @@ class Kind:
     about: Callable[[Any, Path], dict[str, Any]] = lambda data, root: {}
     # (data, units) -> the data with examples of so many units, where their length is a choice
     shortened: Callable[[Any, int], Any] = lambda data, units: data
+    # Fields that a family must read to be trained on it: without them it would learn another task
+    asks: frozenset[str] = frozenset()
     # (data, folder) -> what turns text into the numbers of an example and back
     tokenizer: Callable[[Any, Path], Any] | None = None
     # (data, lines of examples to show, folder) -> what they hold, in words and as JSON
@@ -329,6 +331,9 @@ class Family:
     shrunk: Callable[[Any, int], tuple[Any, int]] | None = None
     # Continues sequences: (config, params, prompts, ...) as the command `generate` calls it
     generate: Lazy | None = None
+    # Writes the target of a source, where the family reads one: (config, params, source,
+    # source_segments, max_new, separator, beams) -> tokens int32 [B, max_new]
+    translate: Lazy | None = None
     # (config, devices along each mesh axis) -> the model that one device computes, for the memory
     # model. None: the whole of it
     part: Callable[[Any, Mapping[str, int]], Any] | None = None

@@ -16,10 +16,10 @@ from scaling.errors import ConfigError
 SETTINGS: dict[str, tuple[str, ...]] = {
     "rows": (),
     "features": ("fit_batches", "ridge"),
-    "generate": ("prompt", "continuation", "copies"),
+    "generate": ("prompt", "continuation", "copies", "beams"),
 }
 _RANGES = {
-    **dict.fromkeys(("fit_batches", "prompt", "continuation"), AT_LEAST_ONE),
+    **dict.fromkeys(("fit_batches", "prompt", "continuation", "beams"), AT_LEAST_ONE),
     "ridge": NOT_NEGATIVE,
 }
 
@@ -29,8 +29,17 @@ def metrics(config: RunConfig, name: str) -> Mapping[str, Metric]:
     by = config.evals.sets[name].by
     if by == "rows":
         return choices.objective(config.objective).metrics
-    what = "MATCHES" if by == "generate" else f"PROBE_OF_{probed(config).upper()}"
+    if by == "generate":
+        what = "TRANSLATIONS" if translates(config) else "MATCHES"
+    else:
+        what = f"PROBE_OF_{probed(config).upper()}"
     return choices.load(f"scaling.metrics.declared:{what}")
+
+
+def translates(config: RunConfig) -> bool:
+    """Whether the model writes the targets of sources, rather than continuing what there is."""
+    family, kind = choices.family(config.model), choices.kind(config.data)
+    return family.translate is not None and "source" in kind.fields
 
 
 def probed(config: RunConfig) -> str:
@@ -41,7 +50,7 @@ def probed(config: RunConfig) -> str:
 def filled(config: RunConfig, one: EvalSetConfig) -> EvalSetConfig:
     """A set of a resolved model and data with the lengths that it leaves open."""
     window = _window(config)
-    if one.by != "generate" or not window:
+    if one.by != "generate" or not window or translates(config):
         return one
     prompt, continuation = one.prompt, one.continuation
     if prompt is None:
@@ -106,6 +115,11 @@ def _check_features(at: str, config: RunConfig) -> None:
 
 def _check_generate(at: str, one: EvalSetConfig, config: RunConfig) -> None:
     what = f"{at}.by=generate"
+    if translates(config):
+        _check_translations(at, one)
+        return
+    if one.beams != 1:
+        raise ConfigError(f"{at}.beams={one.beams} is of models that translate; leave it at 1")
     if choices.family(config.model).generate is None:
         raise ConfigError(f"{what}: model.family={config.model.family} does not continue sequences")
     window = _window(config)
@@ -120,3 +134,15 @@ def _check_generate(at: str, one: EvalSetConfig, config: RunConfig) -> None:
             f"{lengths}: with {at}.copies they are one text twice, so that their sum must be even "
             "and the prompt the longer of the two"
         )
+
+
+def _check_translations(at: str, one: EvalSetConfig) -> None:
+    for field, value in (("prompt", one.prompt), ("continuation", one.continuation)):
+        if value is not None:
+            raise ConfigError(
+                f"{at}.{field}={value}: a source is translated whole, as far as data.target_len "
+                "goes; leave it unset"
+            )
+    if one.copies:
+        raise ConfigError(f"{at}.copies is of models that continue text; leave it off")
+    choices.load("scaling.metrics.translation:check")()

@@ -149,6 +149,7 @@ class EvalSetConfig:
     copies: bool = added(False)  # what is continued is half as much text, written twice
     corruption: str | None = added(None)  # as data.corruption; None: as data.corruption is
     severity: int | None = added(None)  # of the corruption, 1 to 5; None: 3
+    beams: int = added(1)  # texts that are followed at once where a source is translated; 1: greedy
 
 
 @dataclass(frozen=True)
@@ -334,16 +335,26 @@ def _exchanged(group: str, old: Any, name: Any) -> dict[str, Any]:
 def left_out(config: RunConfig, overrides: Mapping[str, Any]) -> dict[str, str]:
     """The evaluation sets that `override` leaves out, and why, in a line: a set that is a part of
     the training corpus means the config's own, so it goes where that gives way to a source of
-    another kind, unless the overrides speak of the set.
+    another kind; and a whole part goes where that part is now trained on. Unless the overrides
+    speak of the set.
     """
     old, new = config.data.source, str(overrides.get("data.source", config.data.source))
+    sets = {
+        name: one
+        for name, one in config.evals.sets.items()
+        if one.source is None and one.part is not None
+        if not any(f"{path}.".startswith(f"evals.sets.{name}.") for path in overrides)
+    }
     if old.partition(":")[0] == new.partition(":")[0]:
-        return {}
+        part = overrides.get("data.part", getattr(config.data, "part", None))
+        return {
+            name: f"evals.sets.{name} is left out: it is all of part {part}, which is trained on"
+            for name, one in sets.items()
+            if (one.part, one.split) == (part, "all")
+        }
     return {
         name: f"evals.sets.{name} is left out: it is part {s.part} of {old}, and data.source={new}"
-        for name, s in config.evals.sets.items()
-        if s.source is None and s.part is not None
-        if not any(f"{path}.".startswith(f"evals.sets.{name}.") for path in overrides)
+        for name, s in sets.items()
     }
 
 

@@ -5,6 +5,7 @@ Their standard errors are over the evaluated examples alone: what a probe was fi
 """
 
 from scaling.config.choices import Metric
+from scaling.metrics import translation
 from scaling.metrics.finish import mean, r_squared
 
 PROBE_OF_LABEL = {
@@ -18,5 +19,9 @@ MATCHES = {
     "exact_match": Metric("share of exact matches", better="higher", finish=mean),
     "token_accuracy": Metric("share of matching tokens", better="higher", finish=mean),
 }
+TRANSLATIONS = MATCHES | {
+    "chrf": Metric("chrF", better="higher", finish=translation.chrf),
+    "bleu": Metric("BLEU", better="higher", finish=translation.bleu),
+}
 # All of them, by name.
-OF_PASSES = PROBE_OF_LABEL | PROBE_OF_TARGETS | MATCHES
+OF_PASSES = PROBE_OF_LABEL | PROBE_OF_TARGETS | TRANSLATIONS

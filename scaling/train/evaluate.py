@@ -27,8 +27,8 @@ from scaling.train.passes import (
     fetched,
     fitted,
     function,
-    matches,
     program_of,
+    scored,
 )
 from scaling.train.placement import host_rows, place, place_rows
 from scaling.train.state import Layout, Parts
@@ -87,8 +87,7 @@ def measure(
     given = fitted(configs, sets, name, each)
     for of_batch in each(program, {slot: one.batches for slot, one in sets.items()}, given):
         for slot, outputs in of_batch.items():
-            generated = program.name == "continuations"
-            found[slot].append(matches(outputs) if generated else outputs)
+            found[slot].append(scored(configs[slot], program, outputs))
     return {
         slot: summarise(
             configs[slot], name, {key: join([g[key] for g in gathered]) for key in gathered[0]}
@@ -115,5 +114,7 @@ def summarise(config: RunConfig, name: str, rows: Mapping[str, Statistics]) -> d
         counted = np.any(np.asarray(next(iter(rows.values()))) != 0, axis=1)
         return known | {"rows": int(counted.sum())}
     counts = rows["loss"][1]
-    size = {"rows": int((counts > 0).sum()), f"{config.data.unit}s_evaluated": int(counts.sum())}
-    return known | size
+    rows_counted, data = int((counts > 0).sum()), config.data
+    # Of an example of many units each counts once; else a count may be of something within it.
+    units = int(counts.sum()) if data.units_per_example > 1 else rows_counted
+    return known | {"rows": rows_counted, f"{data.unit}s_evaluated": units}

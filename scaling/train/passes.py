@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling import data
+from scaling import data, files
 from scaling.config import RunConfig, amounts, choices, passes
 from scaling.data import Batches
-from scaling.metrics import linear_probe, match, statistics
+from scaling.metrics import linear_probe, match, statistics, translation
 from scaling.train.state import Parts
 from scaling.train.step import Batch
 from scaling.transforms import transform
@@ -29,11 +29,13 @@ Function = Callable[..., Any]
 class Program:
     """Which function of a batch is to be computed."""
 
-    name: Literal["rows", "moments", "scores", "continuations"]
+    name: Literal["rows", "moments", "scores", "continuations", "translations"]
     given: int = 0  # things that were fitted before
     prompt: int = 0  # tokens
     continuation: int = 0  # tokens
     copies: bool = False
+    separator: int = 0  # the token behind a text that is written
+    beams: int = 1
 
 
 # (program, slot -> batches, slot -> given) -> of each batch, slot -> arrays on the host, of the
@@ -61,6 +63,10 @@ def program_of(config: RunConfig, name: str) -> Program:
     one = config.evals.sets[name]
     if one.by == "features":
         return Program("scores", given=1)
+    if one.by == "generate" and passes.translates(config):
+        (length,), _ = choices.kind(config.data).shapes(config.data)["targets"]
+        separator = _tokenizer(config).separator
+        return Program("translations", 0, 0, length, separator=separator, beams=one.beams)
     if one.by == "generate":
         lengths = amounts.resolved(one.prompt), amounts.resolved(one.continuation)
         return Program("continuations", 0, *lengths, one.copies)
@@ -72,7 +78,7 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
 
     rows: what the objective measures. moments: (sums [N, N], mean [F]) of a whole batch
     (`statistics.centred_moments`). scores: statistics of the probe whose coefficients are given.
-    continuations: what `matches` takes.
+    continuations, translations: what `scored` takes.
     """
     model, labelled = pieces.model, passes.probed(config) == "label"
 
@@ -112,11 +118,26 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
             "weight": weight_B,
         }
 
+    def translations(params: Any, batch: Batch) -> Any:
+        translate = choices.load(choices.family(config.model).translate)
+        found_BxN, _ = translate(
+            config.model,
+            transform.used(config, params),
+            batch["source"],
+            batch["source_segments"],
+            program.continuation,
+            program.separator,
+            program.beams,
+        )
+        weight_B = (batch["loss_mask"] > 0).any(axis=1).astype(jnp.float32)
+        return {"generated": found_BxN, "wanted": batch["targets"], "weight": weight_B}
+
     of: dict[str, Function] = {
         "rows": rows,
         "moments": moments,
         "scores": scores,
         "continuations": continuations,
+        "translations": translations,
     }
     return of[program.name]
 
@@ -136,15 +157,44 @@ def _text(batch: Batch, program: Program) -> tuple[jax.Array, jax.Array]:
     return text_BxS, counts_B.astype(jnp.float32)
 
 
-def matches(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The statistics of the continuations of a batch, [B, 2] each."""
+def scored(config: RunConfig, program: Program, outputs: Any) -> Any:
+    """The statistics of what `function` gave of a batch, on the host: those of texts that were
+    written are reckoned here, [B, ...] each; others stay as they are.
+    """
+    if program.name not in ("continuations", "translations"):
+        return outputs
     generated_BxN, wanted_BxN = outputs["generated"], outputs["wanted"]
-    lengths_B = np.full(len(wanted_BxN), wanted_BxN.shape[1])
-    texts = generated_BxN, lengths_B, wanted_BxN, lengths_B, outputs["weight"]
-    return {
+    if program.name == "continuations":
+        lengths = [np.full(len(wanted_BxN), wanted_BxN.shape[1])] * 2
+    else:
+        lengths = [_text_lengths(x_BxN, program.separator) for x_BxN in (generated_BxN, wanted_BxN)]
+    texts = generated_BxN, lengths[0], wanted_BxN, lengths[1], outputs["weight"]
+    found = {
         "exact_match": match.exact_match(*texts),
         "token_accuracy": match.token_accuracy(*texts),
     }
+    if program.name == "translations":
+        decode = _tokenizer(config).decode
+        generated, wanted = (
+            [
+                decode(row[:length].tolist()).decode(errors="replace")
+                for row, length in zip(x_BxN, lengths_B, strict=True)
+            ]
+            for x_BxN, lengths_B in zip((generated_BxN, wanted_BxN), lengths, strict=True)
+        )
+        found |= translation.counts(generated, wanted, outputs["weight"])
+    return found
+
+
+def _text_lengths(tokens_BxN: np.ndarray, separator: int) -> np.ndarray:
+    """Tokens before the first separator: int64 [B]; all, where there is none."""
+    ends_BxN = tokens_BxN == separator
+    return np.where(ends_BxN.any(axis=1), ends_BxN.argmax(axis=1), tokens_BxN.shape[1])
+
+
+def _tokenizer(config: RunConfig) -> Any:
+    make: Any = choices.kind(config.data).tokenizer
+    return make(config.data, files.data_dir())
 
 
 def fitted(

@@ -137,6 +137,15 @@ def test_sets_of_another_corpus_fall_away_in_a_line(
     assert capsys.readouterr().err == ""
 
 
+def test_a_set_that_is_all_of_what_is_trained_on_falls_away(capsys: pytest.CaptureFixture) -> None:
+    run = given("configs/tiny.py:debug", "--config.data.part=docs")
+    assert set(run.evals.sets) == {"val", "seen"}
+    assert capsys.readouterr().err == (
+        "evals.sets.docs is left out: it is all of part docs, which is trained on\n"
+    )
+    assert set(given("configs/tiny.py:debug", "--config.data.part=code").evals.sets) > {"docs"}
+
+
 def test_sets_of_another_corpus_fall_away_in_a_study(tmp_path: Path) -> None:
     source = write(tmp_path, "nine files")
     base = load_config("configs/tiny.py:debug")

@@ -11,6 +11,7 @@ from scaling import data
 from scaling.config import RunConfig, base_config, fingerprint, from_dict, override
 from scaling.devices import meshes
 from scaling.errors import ConfigError
+from scaling.families.encoder_decoder.translate import translate
 from scaling.families.lstm.generate import generate
 from scaling.objectives.next_token.cross_entropy import logits
 from scaling.records import RunDirectory
@@ -19,6 +20,7 @@ from scaling.studies import study
 from scaling.train import passes as passes_lib
 from scaling.train import state as state_lib
 from scaling.train.loop import train
+from scaling.train.opened import newest
 from scaling.train.packed import train_packed
 
 SETS = {
@@ -329,3 +331,56 @@ def test_what_nothing_reads_is_refused(fields, said):
 def test_text_has_no_label_to_probe(tiny):
     with pytest.raises(ConfigError, match=r"features, not given by .*=transformer"):
         tiny({"evals.sets.probe": {"by": "features"}})
+
+
+# ---- translations
+
+
+@pytest.mark.slow
+def test_translations_are_judged_as_whole_texts(tmp_path):
+    """By the texts that the model writes of every pair of the set, greedily."""
+    base = from_dict(base_config(family="encoder_decoder", data="pairs"))
+    sets = {
+        "evals.sets.texts": {"by": "generate"},
+        "evals.sets.beams": {"by": "generate", "beams": 2},
+    }
+    model = {"model.width": 16, "model.depth": 1, "model.heads": 1, "optim.peak_lr": 1e-2}
+    source = {"data.source": "names:en-en", "data.part": "scripts", "train.steps": 30}
+    config = study.resolve(override(base, SHORT | sets | model | source | {"evals.every": None}))
+    found = trained(config, tmp_path)
+    (line, *_) = of_set(found, "texts")[-1:]
+    opened = newest(RunDirectory.open(config, tmp_path))
+    batches, wrote, wanted = data.eval_batches(config, "texts"), [], []
+    for step in range(len(batches)):
+        batch = batches.batch(step)
+        arrays = batch["source"], batch["source_segments"]
+        tokens, _ = translate(config.model, opened.used, *arrays, config.data.target_len, 256)
+        there = batch["loss_mask"].any(axis=1)
+        for texts, rows in ((wrote, np.asarray(tokens)), (wanted, batch["targets"])):
+            texts += [[*row, 256][: [*row, 256].index(256)] for row in rows[there].tolist()]
+    assert len(wanted) == line["rows"] == 21
+    pairs = list(zip(wrote, wanted, strict=True))
+    assert line["exact_match"] == np.mean([a == b for a, b in pairs])
+    right = sum(x == y for a, b in pairs for x, y in zip(a, b, strict=False))
+    assert line["token_accuracy"] == pytest.approx(right / sum(map(len, wanted)))
+    assert 0 < line["token_accuracy"] < 1
+    assert {"chrf", "bleu", "chrf_se"} <= line.keys()
+    beams = of_set(found, "beams")[-1]
+    assert beams["rows"] == 21
+    assert beams["chrf"] != line["chrf"]
+    row = table(tmp_path).iloc[0]
+    assert row["exact_match/texts"] == line["exact_match"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"evals.sets.t": {"by": "generate", "prompt": 3}}, r"evals\.sets\.t\.prompt=3"),
+        ({"evals.sets.t": {"by": "generate", "copies": True}}, r"evals\.sets\.t\.copies"),
+        ({"model.family": "transformer"}, r"data\.kind=pairs is for families that read source"),
+    ],
+)
+def test_what_translations_cannot_do_is_said(fields, says):
+    base = from_dict(base_config(family="encoder_decoder", data="pairs"))
+    with pytest.raises(ConfigError, match=says):
+        study.resolve(override(base, fields))

@@ -10,6 +10,7 @@ DEFAULT = "text"
 KINDS: dict[str, Kind | str] = {
     "text": "scaling.data.kinds.text:KIND",
     "images": "scaling.data.kinds.images:KIND",
+    "pairs": "scaling.data.kinds.pairs:KIND",
     "vectors": "scaling.data.kinds.vectors:KIND",
     "sequences": "scaling.data.kinds.sequences:KIND",
 }

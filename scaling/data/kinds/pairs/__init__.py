@@ -1,0 +1,186 @@
+"""Pairs of texts, a source and what it is to be turned into: names of languages and countries in
+two languages, dates and amounts written out, two files of aligned lines; the unit is the pair.
+
+`sources.py` finds the pairs, `written.py` makes those that are made, `aligned.py` gives examples.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
+from scaling.data.kinds.pairs import sources
+from scaling.data.kinds.pairs.aligned import AlignedExamples, Split
+from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.data.store import key_of
+from scaling.errors import ConfigError, SourceError
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """Where pairs of texts come from, and how many tokens of each side there is room for."""
+
+    kind: Literal["pairs"] = "pairs"
+    source: str = "names:en-de"  # where the pairs are; the forms are in `docs/data.md`
+    part: str | None = None  # of names: languages, territories, ...; None: all
+    source_len: int | None = None  # tokens of the text to be read; None: of the longest
+    target_len: int | None = None  # of the text to be written and its end; None: of the longest
+    validation_fraction: float = 0.1  # share held out, by the hash of what both texts mean
+    unique_pairs: int | None = (
+        None  # size of the nested training subset; None: the whole train split
+    )
+    seed: int | None = None  # order of the pairs; None: the run's seed
+    corpus: str | None = None  # hash of all that decides the examples; filled by resolve
+
+    @property
+    def unit(self) -> str:
+        """What the amount of training is counted in."""
+        return "pair"
+
+    @property
+    def units_per_example(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def unique_units(self) -> int | None:
+        """Pairs of the nested training subset; None: all."""
+        return self.unique_pairs
+
+
+# Part of every content hash: how a pair is assigned to a split and written as tokens.
+_RULE = "bytes, a separator before and behind the target; sha256 of the meaning < fraction; v1"
+
+
+def _split(data: PairsConfig, split: str) -> Split:
+    return Split(sources.find(data.source, data.part), split, data.validation_fraction)
+
+
+def _content(data: PairsConfig) -> str:
+    content = sources.find(data.source, data.part).content
+    return key_of([content, data.validation_fraction, _RULE])
+
+
+def facts(data: PairsConfig, train: PairsConfig, root: Path) -> Facts:
+    """See `Kind.facts`. Raises SourceError: see `sources.find`; or a split without a pair."""
+    del root
+    counts = {split: len(_split(data, split)) for split in ("train", "validation")}
+    if (data.source, data.part) == (train.source, train.part):
+        for split, count in counts.items():
+            if not count:
+                raise SourceError(
+                    f'source "{data.source}": no pair is in its {split} split; give more pairs, or '
+                    "change data.validation_fraction"
+                )
+    longest = sources.find(data.source, data.part).longest
+    sizes = {"vocab": ByteTokenizer.vocab, "source_len": longest[0], "target_len": longest[1] + 1}
+    return Facts(_content(data), counts["train"], counts["validation"], sizes)
+
+
+def resolve(data: PairsConfig, facts: Facts) -> PairsConfig:
+    """The lengths filled in. Raises ConfigError where they are given and too short, or for a subset
+    larger than the train split.
+    """
+    lengths: dict[str, Any] = {}
+    for name in ("source_len", "target_len"):
+        given, needed = getattr(data, name), facts.sizes[name]
+        if given is not None and given < needed:
+            raise ConfigError(
+                f"data.{name}={given}, but the longest text of {data.source} has {needed} tokens; "
+                f"leave data.{name} unset"
+            )
+        lengths[name] = given or needed
+    if data.unique_pairs is not None and data.unique_pairs > facts.train_examples:
+        raise ConfigError(
+            f"data.unique_pairs={data.unique_pairs} is more than the train split has "
+            f"({facts.train_examples} pairs)"
+        )
+    return dataclasses.replace(data, **lengths)
+
+
+def examples(data: PairsConfig, train: PairsConfig, split: str, root: Path) -> AlignedExamples:
+    """See `Kind.examples`. Raises SourceError where the pairs are not those of `data.corpus`, or
+    longer than the run has room for.
+    """
+    del root
+    if data.corpus not in (None, found := _content(data)):
+        raise SourceError(
+            f"{data.corpus} is wanted, but {data.source} is now {found}: its files changed, or "
+            "this is another version of babel. Bring them back, or start a new run",
+            "corpus",
+        )
+    if train.source_len is None or train.target_len is None:
+        raise ConfigError("data.source_len is not set: the config is not resolved")
+    longest = sources.find(data.source, data.part).longest
+    for name, needed, room in (
+        ("source_len", longest[0], train.source_len),
+        ("target_len", longest[1] + 1, train.target_len),
+    ):
+        if needed > room:  # of an evaluation set; `resolve` has seen to the training pairs
+            raise SourceError(
+                f'source "{data.source}" has texts of {needed} tokens; raise data.{name} from '
+                f"{room}"
+            )
+    return AlignedExamples(_split(data, split), train.source_len, train.target_len)
+
+
+def shapes(data: PairsConfig) -> dict[str, Shape]:
+    """See `Kind.shapes`."""
+    if data.source_len is None or data.target_len is None:
+        raise ConfigError("data.source_len is not set: the config is not resolved")
+    of_source = dict.fromkeys(("source", "source_segments"), ((data.source_len,), "int32"))
+    names = ("tokens", "targets", "positions", "target_bytes")
+    return {
+        **of_source,
+        **dict.fromkeys(names, ((data.target_len,), "int32")),
+        "loss_mask": ((data.target_len,), "float32"),
+    }
+
+
+def shared(data: PairsConfig, split: str, train: PairsConfig, root: Path) -> int:
+    """Pairs of an evaluation split whose two texts are a pair of the train split too."""
+    del root
+    ours, trained_on = _split(data, split), _split(train, "train")
+    if ours.pairs == trained_on.pairs and data.validation_fraction == train.validation_fraction:
+        return 0 if split == "validation" else len(trained_on)
+    return ours.pairs.shared(ours.rows, trained_on.pairs, trained_on.rows)
+
+
+def _inspect(data: PairsConfig, lines: int, root: Path) -> tuple[str, dict[str, Any]]:
+    """How many pairs there are, and the first of each split. Raises SourceError."""
+    found: dict[str, Any] = {"source": data.source, "part": data.part}
+    pairs = sources.find(data.source, data.part)
+    text = [f"{data.source}: {len(pairs):,} pairs, {pairs.dropped} of them dropped as copies"]
+    for split in ("train", "validation"):
+        of_split = _split(data, split)
+        rows = of_split.rows[:lines]
+        shown = [tuple(side.decode(errors="replace") for side in pair) for pair in pairs.take(rows)]
+        found[split] = {"pairs": len(of_split), "first": shown}
+        text += [f"{split}: {len(of_split):,} pairs"] + [f"  {a}  ->  {b}" for a, b in shown]
+    return "\n".join(text), found
+
+
+KIND = Kind(
+    config=PairsConfig,
+    fields=frozenset(
+        {
+            *("source", "source_segments", "tokens", "targets", "positions"),
+            *("loss_mask", "target_bytes"),
+        }
+    ),
+    asks=frozenset({"source"}),
+    weights=("loss_mask", "target_bytes"),
+    facts=facts,
+    examples=examples,
+    resolve=resolve,
+    shapes=shapes,
+    shared=shared,
+    about=lambda data, root: {"unique": len(_split(data, "train"))},
+    tokenizer=lambda data, root: ByteTokenizer(),
+    inspect=_inspect,
+    ranges=(
+        (("source_len", "target_len", "unique_pairs"), AT_LEAST_ONE),
+        (("validation_fraction",), WITHIN),
+    ),
+)

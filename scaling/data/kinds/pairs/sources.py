@@ -1,0 +1,136 @@
+"""Where pairs of texts come from.
+
+Takes what a config calls a source; gives `Pairs`, by number. `written.py` makes those that follow
+from a number (dates, amounts), `aligned_files.py` reads a person's own. Called by
+`kinds/pairs/__init__.py`.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import numpy as np
+
+from scaling.data.kinds.pairs import aligned_files, written
+from scaling.data.store import key_of
+from scaling.errors import SourceError, nearest
+
+NAMES = ("languages", "territories", "scripts", "variants", "currencies", "units")
+
+
+class Pairs(Protocol):
+    """Pairs by number; each has a meaning, which goes to one split whole."""
+
+    content: str  # hash of all pairs
+    dropped: int  # copies of others, which are not among them
+
+    def __hash__(self) -> int:
+        """By identity: `find` gives the same object for the same pairs."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    @property
+    def meanings(self) -> np.ndarray:
+        """Hash of what each pair means: uint64, even over all of it."""
+
+    @property
+    def longest(self) -> tuple[int, int]:
+        """Bytes of the longest source and of the longest target."""
+
+    def take(self, rows: np.ndarray) -> list[tuple[bytes, bytes]]:
+        """(source, target) of the numbered ones."""
+
+    def shared(self, rows: np.ndarray, other: Any, of_other: np.ndarray) -> int:
+        """How many of these are, word for word, among some rows of others."""
+
+
+class Listed:
+    """Pairs that were read, one after the other."""
+
+    def __init__(self, found: Iterable[tuple[str, str, str]]):
+        """Of (meaning, source, target); pairs that are word for word others are dropped."""
+        rows = list(found)
+        first: dict[tuple[bytes, bytes], str] = {}
+        for meaning, *texts in rows:
+            first.setdefault((texts[0].encode(), texts[1].encode()), meaning)
+        self.dropped = len(rows) - len(first)
+        self._texts = list(first)
+        self.content = key_of([[m, a.decode(), b.decode()] for (a, b), m in first.items()])
+        digests = [hashlib.sha256(meaning.encode()).digest()[:8] for meaning in first.values()]
+        self.meanings = np.array([int.from_bytes(d, "big") for d in digests], np.uint64)
+        self.longest = (
+            max((len(a) for a, _ in self._texts), default=0),
+            max((len(b) for _, b in self._texts), default=0),
+        )
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def take(self, rows: np.ndarray) -> list[tuple[bytes, bytes]]:
+        return [self._texts[row] for row in rows.tolist()]
+
+    def shared(self, rows: np.ndarray, other: Any, of_other: np.ndarray) -> int:
+        if len(of_other) > 10 * len(self) and not isinstance(other, Listed):
+            return 0  # what is made from numbers, and what was read
+        return len(set(self.take(rows)) & set(other.take(of_other)))
+
+
+def find(source: str, part: str | None = None) -> Pairs:
+    """The pairs of a source; read once a process, and again when its files change.
+
+    Raises:
+      SourceError: there is no such source, locale or part; babel is not installed; a file is not
+        there, is not text, or does not hold pairs (it names the file and the line).
+    """
+    form, _, rest = source.partition(":")
+    if form not in _FORMS or not rest:
+        raise SourceError(
+            f'source "{source}" is no source of pairs{nearest(form, _FORMS)}; write names:en-de, '
+            "dates:de, weekdays:de, amounts:de, lines:<file of sources>=<file of targets> or "
+            "table:<file>#<column>,<column>"
+        )
+    if part is not None and form != "names":
+        raise SourceError(f'source "{source}" has no parts; leave it unset', "part")
+    return _found(form, rest, part, aligned_files.stamps(form, rest))
+
+
+@functools.lru_cache(maxsize=16)
+def _found(form: str, rest: str, part: str | None, stamps: object) -> Pairs:
+    del stamps
+    return _FORMS[form](rest, part)
+
+
+def _names(locales: str, part: str | None) -> Listed:
+    """What languages, countries, scripts, currencies and units are called in two languages (the
+    Unicode CLDR, as the package babel has it). One thing may have several pairs, all of one split.
+    """
+    ours, _, theirs = locales.partition("-")
+    first, second = written.locale(ours), written.locale(theirs)
+    if part not in (None, *NAMES):
+        raise SourceError(f'"{part}" is no part of names{nearest(str(part), NAMES)}', "part")
+    rows = []
+    for name in NAMES if part is None else (part,):
+        here, there = (_called(name, locale) for locale in (first, second))
+        rows += [(f"{name}/{key}", here[key], there[key]) for key in here if key in there]
+    return Listed(rows)
+
+
+def _called(name: str, locale: Any) -> dict[str, str]:
+    if name != "units":
+        return dict(getattr(locale, name))
+    from babel.units import get_unit_name
+
+    found = {unit: get_unit_name(unit, "long", locale) for unit in locale.unit_display_names}
+    return {unit: called for unit, called in found.items() if called}
+
+
+_FORMS: dict[str, Callable[[str, str | None], Pairs]] = {
+    "names": _names,
+    "dates": lambda rest, part: written.Dates(rest),
+    "weekdays": lambda rest, part: written.Weekdays(rest),
+    "amounts": lambda rest, part: written.Amounts(rest),
+    "lines": lambda rest, part: Listed(aligned_files.lines(rest)),
+    "table": lambda rest, part: Listed(aligned_files.table(rest)),
+}

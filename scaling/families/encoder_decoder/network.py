@@ -1,0 +1,275 @@
+"""The encoder-decoder transformer (Vaswani et al. 2017), with pre-norm blocks.
+
+Takes a resolved config and a batch: source and source_segments int32 [B, S] (1: a token, 0: filled
+up), tokens and positions int32 [B, T]; gives the hidden states and the output matrix of the
+target's logits. With a cache it goes on, a token at a time, for `translate.py`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scaling.config.amounts import resolved
+from scaling.families.encoder_decoder import EncoderDecoderConfig
+from scaling.models.embedding import lookup
+from scaling.models.layers import (
+    MLP,
+    Array,
+    RMSNorm,
+    constrain,
+    parameter,
+    rope_table,
+    truncated_normal,
+)
+from scaling.models.reading import Reading, Table
+from scaling.models.stack import layers_of, run_stack
+
+
+class _Block(nn.Module):
+    """What both kinds of blocks have; subclasses give `branches` and run them."""
+
+    config: EncoderDecoderConfig
+    branches: int  # in both stacks' depth of them, the sum starts with the same variance
+
+    def _reading(self) -> Reading:
+        c = self.config
+        eps = c.norm_eps if c.qk_norm else None
+        head_dim, dtype = resolved(c.head_dim), jnp.dtype(c.dtype)
+        return Reading(c.heads, head_dim, c.width, dtype, 1 / math.sqrt(self.branches), eps)
+
+    def _mlp(self) -> MLP:
+        c = self.config
+        scale = 1 / math.sqrt(self.branches)
+        return MLP(resolved(c.mlp_width), c.mlp == "gated", jnp.dtype(c.dtype), scale)
+
+    def _norm(self) -> RMSNorm:
+        return RMSNorm(self.config.norm_eps, jnp.dtype(self.config.dtype))
+
+
+class EncoderBlock(_Block):
+    """x + attention(norm(x)), then x + mlp(norm(x)); every place sees all of the source."""
+
+    def setup(self) -> None:
+        """The two branches."""
+        self.attention_norm, self.attention = self._norm(), self._reading()
+        self.mlp_norm, self.mlp = self._norm(), self._mlp()
+
+    def __call__(
+        self, x_BxSxD: Array, seen_BxSxS: Array, cos: Array | None, sin: Array | None
+    ) -> Array:
+        """The stream behind the block."""
+        table = None if cos is None or sin is None else (cos, sin)
+        h_BxSxD = self.attention_norm(x_BxSxD)
+        keys = self.attention.keys(h_BxSxD, table)
+        x_BxSxD = constrain(x_BxSxD + self.attention(h_BxSxD, keys, seen_BxSxS, table))
+        return constrain(x_BxSxD + self.mlp(self.mlp_norm(x_BxSxD)))
+
+
+class DecoderBlock(_Block):
+    """Attention to what is written so far, reading of the source, and an MLP."""
+
+    def setup(self) -> None:
+        """The three branches."""
+        self.attention_norm, self.attention = self._norm(), self._reading()
+        self.reading_norm, self.reading = self._norm(), self._reading()
+        self.mlp_norm, self.mlp = self._norm(), self._mlp()
+
+    def __call__(
+        self,
+        x_BxTxD: Array,
+        memory_BxSxD: Array,
+        seen_BxTxS: Array,
+        past_BxTxT: Array,
+        cos: Array | None,
+        sin: Array | None,
+    ) -> Array:
+        """The stream behind the block, of a whole target."""
+        table = None if cos is None or sin is None else (cos, sin)
+        keys = self.attention.keys(self.attention_norm(x_BxTxD), table)
+        return self._run(x_BxTxD, keys, past_BxTxT, self.read(memory_BxSxD), seen_BxTxS, table)
+
+    def read(self, memory_BxSxD: Array) -> Table:
+        """Keys and values of the source."""
+        return self.reading.keys(memory_BxSxD)
+
+    def write(
+        self,
+        x_Bx1xD: Array,
+        cache: Mapping[str, Any],
+        past_Bx1xT: Array,
+        seen_Bx1xS: Array,
+        table: Table | None,
+        at: Array,
+    ) -> tuple[Array, dict[str, Any]]:
+        """The stream behind the block at the slot `at`, and the cache with its key and value."""
+        put = jax.lax.dynamic_update_slice_in_dim
+        new = self.attention.keys(self.attention_norm(x_Bx1xD), table)
+        past = tuple(
+            put(old, one.astype(old.dtype), at, axis=2)
+            for old, one in zip(cache["past"], new, strict=True)
+        )
+        x_Bx1xD = self._run(x_Bx1xD, past, past_Bx1xT, cache["source"], seen_Bx1xS, table)
+        return x_Bx1xD, {**cache, "past": past}
+
+    def _run(
+        self, x: Array, past: Any, past_seen: Array, source: Any, seen: Array, table: Table | None
+    ) -> Array:
+        h = self.attention_norm(x)
+        x = constrain(x + self.attention(h, past, past_seen, table))
+        x = constrain(x + self.reading(self.reading_norm(x), source, seen))
+        return constrain(x + self.mlp(self.mlp_norm(x)))
+
+
+class Network(nn.Module):
+    """Source and target to what the target's logits are made of."""
+
+    config: EncoderDecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        batch: Mapping[str, Array],
+        cache: Mapping[str, Any] | None = None,
+        slots: int | None = None,
+    ) -> dict[str, Any]:
+        """
+        Args:
+          batch: source, source_segments int32 [B, S]; tokens, positions int32 [B, T]. With a cache
+            tokens alone, of one place; with slots the source alone.
+          cache: of the call before; the batch continues it.
+          slots: how many tokens there is to be room for; None: no cache is wanted.
+
+        Returns:
+          hidden: behind the final norm, [B, T, D] in the compute dtype; head: output matrix,
+          float32 [V, D]; cache: with slots, before the first token; with a cache, that with one
+          more.
+        """
+        c = self.config
+        init = truncated_normal(1 / math.sqrt(c.width))  # as the transformer's
+        shape = resolved(c.vocab), c.width
+        table_VxD = parameter(self, "embedding", init, shape, ("vocab", "embed"))
+        head_VxD = table_VxD
+        if not c.tie_embeddings:
+            head_VxD = parameter(self, "head", init, shape, ("vocab", "embed"))
+        if cache is None:
+            memory_BxSxD = self._read(batch, table_VxD)
+            if slots is not None:
+                return {"cache": self._opened(memory_BxSxD, batch["source_segments"] > 0, slots)}
+            y_BxTxD = self._written(batch, table_VxD, memory_BxSxD)
+        else:
+            y_BxTxD, cache = self._continued(batch["tokens"], table_VxD, cache)
+        y_BxTxD = RMSNorm(c.norm_eps, jnp.dtype(c.dtype), name="final_norm")(y_BxTxD)
+        outputs = {"hidden": constrain(y_BxTxD), "head": head_VxD}
+        return outputs if cache is None else {**outputs, "cache": cache}
+
+    def _read(self, batch: Mapping[str, Array], table_VxD: Array) -> Array:
+        """What the encoder makes of the source: [B, S, D]."""
+        c, is_source = self.config, batch["source_segments"] > 0
+        places = jnp.broadcast_to(jnp.arange(is_source.shape[1])[None], is_source.shape)
+        seen = jnp.broadcast_to(is_source[:, None], (*is_source.shape, is_source.shape[1]))
+        depth = resolved(c.encoder_depth)
+        x_BxSxD = run_stack(
+            self,
+            "encoder",
+            depth,
+            EncoderBlock,
+            (c, 2 * depth),
+            _embedded(c, table_VxD, batch["source"], places),
+            seen,
+            *_turns(c, places),
+            scan_layers=c.scan_layers,
+            remat=c.remat,
+        )
+        return RMSNorm(c.norm_eps, jnp.dtype(c.dtype), name="encoder_norm")(x_BxSxD)
+
+    def _written(self, batch: Mapping[str, Array], table_VxD: Array, memory_BxSxD: Array) -> Array:
+        """The decoder's stream of a whole target."""
+        c, places = self.config, batch["positions"]
+        is_source = batch["source_segments"] > 0
+        seen = jnp.broadcast_to(is_source[:, None], (*places.shape, is_source.shape[1]))
+        return run_stack(
+            self,
+            "decoder",
+            c.depth,
+            DecoderBlock,
+            (c, 3 * c.depth),
+            _embedded(c, table_VxD, batch["tokens"], places),
+            memory_BxSxD,
+            seen,
+            places[:, :, None] >= places[:, None, :],
+            *_turns(c, places),
+            scan_layers=c.scan_layers,
+            remat=c.remat,
+        )
+
+    def _opened(self, memory_BxSxD: Array, is_source: Array, slots: int) -> dict[str, Any]:
+        """A cache with the source read, and room for what is written."""
+        c, block = self.config, self._block()
+        shape = (len(memory_BxSxD), c.heads, slots, resolved(c.head_dim))
+        empty = jnp.zeros(shape, jnp.dtype(c.dtype))
+        layers = [
+            {
+                "past": (empty, empty),
+                "source": block.apply({"params": params}, memory_BxSxD, method="read"),
+            }
+            for params in layers_of(self.variables["params"]["decoder"])
+        ]
+        return {"layers": layers, "is_source": is_source, "length": jnp.zeros((), jnp.int32)}
+
+    def _continued(
+        self, tokens_Bx1: Array, table_VxD: Array, cache: Mapping[str, Any]
+    ) -> tuple[Array, dict[str, Any]]:
+        """The decoder's stream of one more token, and the cache with it."""
+        c, at, block = self.config, cache["length"], self._block()
+        places = jnp.full_like(tokens_Bx1, at)
+        x_Bx1xD = _embedded(c, table_VxD, tokens_Bx1, places)
+        cos, sin = _turns(c, places)
+        table = None if cos is None or sin is None else (cos, sin)
+        slots = cache["layers"][0]["past"][0].shape[2]
+        past = jnp.broadcast_to(jnp.arange(slots) <= at, (len(tokens_Bx1), 1, slots))
+        layers = []
+        of_layers = layers_of(self.variables["params"]["decoder"])
+        for params, layer in zip(of_layers, cache["layers"], strict=True):
+            x_Bx1xD, layer = block.apply(
+                {"params": params},
+                *(x_Bx1xD, layer, past, cache["is_source"][:, None], table, at),
+                method="write",
+            )
+            layers.append(layer)
+        return x_Bx1xD, {**cache, "layers": layers, "length": at + 1}
+
+    def _block(self) -> Any:
+        return DecoderBlock(self.config, 3 * self.config.depth, parent=None)
+
+
+def _embedded(
+    config: EncoderDecoderConfig, table_VxD: Array, tokens_BxL: Array, places_BxL: Array
+) -> Array:
+    """The rows of the tokens; with sinusoidal positions, and these added."""
+    with jax.named_scope("embedding"):
+        x_BxLxD = lookup(table_VxD, tokens_BxL, jnp.dtype(config.dtype))
+        if config.positions == "sinusoidal":
+            cos, sin = _angles(places_BxL, config.width, config.rope_theta)
+            waves_BxLxD = jnp.concatenate([sin, cos], axis=-1) / math.sqrt(config.width)
+            x_BxLxD += waves_BxLxD.astype(x_BxLxD.dtype)
+    return constrain(x_BxLxD)
+
+
+def _angles(places_BxL: Array, channels: int, theta: float) -> tuple[Array, Array]:
+    """Cosines and sines [B, L, channels / 2] of Vaswani et al. 2017, section 3.5. They go with an
+    embedding that starts at 1 / sqrt(width); in the original that is multiplied by sqrt(width).
+    """
+    wavelengths = theta ** (jnp.arange(channels // 2, dtype=jnp.float32) / (channels // 2))
+    angles_BxLxN = places_BxL[..., None] / wavelengths[None, None]
+    return jnp.cos(angles_BxLxN), jnp.sin(angles_BxLxN)
+
+
+def _turns(config: EncoderDecoderConfig, places_BxL: Array) -> tuple[Array | None, Array | None]:
+    """What queries and keys turn by; nothing without rotary positions."""
+    if config.positions != "rotary":
+        return None, None
+    return rope_table(places_BxL, resolved(config.head_dim), config.rope_theta)

@@ -1,0 +1,165 @@
+"""Pairs of texts: every source, its splits, its tokens, and what is wrong with files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling.config.choices import Facts
+from scaling.data.kinds.pairs import KIND, PairsConfig, sources
+from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.errors import ConfigError, DataError
+
+NOWHERE = Path("/nowhere")  # nothing is kept
+MADE = ("names:en-de", "dates:de", "weekdays:fr", "amounts:de")
+
+
+def opened(source: str, split: str, **fields: object):
+    data = PairsConfig(source=source, **fields)
+    data = KIND.resolve(data, facts(data))
+    return data, KIND.examples(data, data, split, NOWHERE)
+
+
+def facts(data: PairsConfig) -> Facts:
+    return KIND.facts(data, data, NOWHERE)
+
+
+@pytest.mark.parametrize("source", MADE)
+def test_what_the_tokens_say_is_the_pairs(source):
+    data, examples = opened(source, "validation")
+    rows = np.arange(0, len(examples), max(1, len(examples) // 50))
+    batch = examples.take(rows)
+    texts = examples.of.pairs.take(examples.of.rows[rows])
+    tokenizer, separator = ByteTokenizer(), ByteTokenizer.separator
+    for i, (source_text, target_text) in enumerate(texts):
+        seen = batch["source_segments"][i] > 0
+        assert tokenizer.decode(batch["source"][i][seen]) == source_text
+        counts = batch["loss_mask"][i] > 0
+        assert tokenizer.decode(batch["targets"][i][counts]) == target_text
+        assert batch["targets"][i][counts][-1] == separator
+        assert batch["tokens"][i][counts].tolist() == [separator, *target_text]
+        assert batch["target_bytes"][i].sum() == len(target_text)
+    assert {name: x.shape[1:] for name, x in batch.items()} == {
+        name: shape for name, (shape, _) in KIND.shapes(data).items()
+    }
+
+
+@pytest.mark.parametrize("source", MADE)
+def test_no_meaning_is_in_both_splits(source):
+    pairs = sources.find(source)
+    train, validation = (opened(source, split)[1].of.rows for split in ("train", "validation"))
+    assert len(train) + len(validation) == len(pairs)
+    assert not np.intersect1d(pairs.meanings[train], pairs.meanings[validation]).size
+    assert len(validation) / len(pairs) == pytest.approx(0.1, abs=0.03)
+    data = PairsConfig(source=source)
+    assert KIND.shared(data, "validation", data, NOWHERE) == 0
+    assert KIND.shared(data, "all", data, NOWHERE) == len(train)
+
+
+@pytest.mark.parametrize("source", MADE)
+def test_no_text_is_longer_than_what_there_is_room_for(source):
+    """Also where `longest` looks at a part of what is made."""
+    pairs = sources.find(source)
+    rows = np.random.default_rng(0).integers(0, len(pairs), 2000)
+    for side, longest in zip(zip(*pairs.take(rows), strict=True), pairs.longest, strict=True):
+        assert max(map(len, side)) <= longest
+
+
+def test_what_is_written_out():
+    said = dict(sources.find("amounts:de").take(np.arange(8 * 12_345, 8 * 12_346)))
+    assert said[b"123.45 EUR"] == b"123,45 Euro"
+    assert said[b"123.45 km"] == b"123,45 Kilometer"
+    dates = dict(sources.find("weekdays:de").take(np.array([0, 46_353])))
+    assert dates == {
+        b"1900-01-01": b"Montag, 1. Januar 1900",
+        b"2026-11-29": b"Sonntag, 29. November 2026",
+    }
+    names = set(sources.find("names:en-de").take(np.arange(644)))
+    assert (b"Bulgarian", b"Bulgarisch") in names
+
+
+def test_a_part_of_the_names_is_less():
+    whole, part = sources.find("names:en-de"), sources.find("names:en-de", "territories")
+    assert len(part) < len(whole)
+    assert part.content != whole.content
+
+
+# ---- own files
+
+
+def test_two_files_of_lines(tmp_path):
+    (tmp_path / "a").write_text("one\ntwo\n\nthree\none\n")
+    (tmp_path / "b").write_text("eins\nzwei\n\ndrei\neins\n")
+    pairs = sources.find(f"lines:{tmp_path}/a={tmp_path}/b")
+    assert pairs.take(np.arange(len(pairs))) == [
+        (b"one", b"eins"),
+        (b"two", b"zwei"),
+        (b"three", b"drei"),
+    ]
+    assert pairs.dropped == 1
+    (tmp_path / "b").write_text("eins\nzwei\n\nDREI!\neins\n")
+    assert sources.find(f"lines:{tmp_path}/a={tmp_path}/b").content != pairs.content
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_two_columns_of_a_table(tmp_path, suffix):
+    import pandas as pd
+
+    frame = pd.DataFrame({"n": ["1", "2"], "en": ["one", "null"], "de": ["eins", "Null"]})
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "parquet":
+        frame.to_parquet(path)
+    elif suffix == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, sep="\t" if suffix == "tsv" else ",", index=False)
+    pairs = sources.find(f"table:{path}#en,de")
+    assert pairs.take(np.arange(2)) == [(b"one", b"eins"), (b"null", b"Null")]
+    assert sources.find(f"table:{path}").take(np.arange(1)) == [(b"1", b"one")]
+
+
+WRONG = {
+    "a pair missing": ("lines", "one\ntwo\n", "eins\n", r"a has 2 lines and .*b 1"),
+    "an empty partner": ("lines", "one\ntwo\n", "eins\n \n", r"b: line 2 is empty"),
+    "no text": ("lines", b"one\n\xff\xff\n", "eins\nzwei\n", r"a: line 2 is not UTF-8"),
+    "no column": ("table", "en,fr\none,un\n", "", r'no column "de"'),
+    "a hole": ("table", "en,de\none,eins\ntwo,\n", "", r'row 2 has no text in column "de"'),
+    "ragged": ("table", "en,de\none,eins,1\n", "", r"row 1 has 3 cells, not 2"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_with_files_is_one_line_that_names_it(tmp_path, what):
+    form, first, second, says = WRONG[what]
+    for name, text in (("a", first), ("b", second), ("a.csv", first)):
+        data = text if isinstance(text, bytes) else text.encode()
+        (tmp_path / name).write_bytes(data)
+    source = f"{tmp_path}/a={tmp_path}/b" if form == "lines" else f"{tmp_path}/a.csv#en,de"
+    with pytest.raises(DataError, match=says) as raised:
+        sources.find(f"{form}:{source}")
+    assert "\n" not in str(raised.value).strip()
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("name:en-de", "names"),
+        ("names:en-xx", "xx"),
+        ("dates:", "no source of pairs"),
+        ("lines:/nowhere/a=/nowhere/b", "is no file"),
+        ("lines:/nowhere/a", "names one file"),
+        ("table:/nowhere/a.doc", "ends in .csv"),
+    ],
+)
+def test_a_source_that_is_none_is_named(source, says):
+    with pytest.raises(DataError, match=says):
+        sources.find(source)
+
+
+def test_lengths_that_are_too_short_are_refused():
+    data = PairsConfig(source="dates:de", target_len=5)
+    with pytest.raises(ConfigError, match=r"data\.target_len=5"):
+        KIND.resolve(data, facts(data))
+    short, _ = opened("dates:de", "train")
+    with pytest.raises(DataError, match=r"raise data\.source_len from 10"):
+        KIND.examples(PairsConfig(source="names:en-de"), short, "all", NOWHERE)

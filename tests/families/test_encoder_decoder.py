@@ -1,0 +1,164 @@
+"""The encoder-decoder: what its cache, its masks and its beams are against plain recomputation."""
+
+import dataclasses
+import functools
+import itertools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling.config.choices import Facts
+from scaling.errors import ConfigError
+from scaling.families.encoder_decoder import FAMILY, EncoderDecoderConfig
+from scaling.families.encoder_decoder.network import Network
+from scaling.families.encoder_decoder.translate import translate
+from scaling.objectives.next_token.cross_entropy import logits
+
+VOCAB, SEPARATOR = 7, 6
+FACTS = Facts("", 1, 1, {"vocab": VOCAB})
+SMALL = EncoderDecoderConfig(width=8, depth=2, heads=2, encoder_depth=1)
+# The same sums in another order.
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def config(**fields: Any) -> EncoderDecoderConfig:
+    return FAMILY.resolve(dataclasses.replace(SMALL, **fields), FACTS)
+
+
+@functools.cache
+def batch() -> dict[str, jax.Array]:
+    """Three rows; the second source is shorter."""
+    rng = np.random.default_rng(0)
+    source, tokens = rng.integers(0, SEPARATOR, (3, 5)), rng.integers(0, SEPARATOR, (3, 4))
+    tokens[:, 0] = SEPARATOR
+    segments = np.ones((3, 5), np.int32)
+    segments[1, 3:] = 0
+    arrays = {"source": source, "source_segments": segments, "tokens": tokens}
+    arrays["positions"] = np.tile(np.arange(4), (3, 1))
+    return {name: jnp.asarray(x, jnp.int32) for name, x in arrays.items()}
+
+
+@functools.cache
+def params_of(config: EncoderDecoderConfig) -> Any:
+    """Moved by noise, so that what starts alike differs."""
+    params = nn.unbox(jax.jit(Network(config).init)(jax.random.key(0), batch())["params"])
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda p: p + 0.3 * rng.normal(size=p.shape).astype(p.dtype), params)
+
+
+@functools.cache
+def apply_of(config: EncoderDecoderConfig) -> Any:
+    return jax.jit(
+        lambda batch: logits(Network(config).apply({"params": params_of(config)}, batch))
+    )
+
+
+FORMS = [{}, {"positions": "sinusoidal", "tie_embeddings": False, "qk_norm": False}]
+
+
+@pytest.mark.parametrize("fields", [pytest.param(FORMS[0], marks=pytest.mark.slow), FORMS[1]])
+def test_a_token_at_a_time_is_all_at_once(fields):
+    one = config(**fields)
+    model, params = Network(one), {"params": params_of(one)}
+    source = {name: batch()[name] for name in ("source", "source_segments")}
+    cache = jax.jit(lambda source: model.apply(params, source, None, 4)["cache"])(source)
+    step = jax.jit(lambda token, cache: model.apply(params, {"tokens": token}, cache))
+    found = []
+    for place in range(4):
+        outputs = step(batch()["tokens"][:, place : place + 1], cache)
+        cache = outputs["cache"]
+        found.append(logits(outputs))
+    np.testing.assert_allclose(jnp.concatenate(found, axis=1), apply_of(one)(batch()), **CLOSE)
+
+
+def test_what_is_behind_a_source_s_end_changes_nothing_and_the_rest_does():
+    apply, whole = apply_of(config()), apply_of(config())(batch())
+    for place, matters in ((4, False), (2, True)):
+        source = batch()["source"].at[1, place].add(1)
+        changed = apply(batch() | {"source": source})
+        np.testing.assert_array_equal(changed[jnp.array([0, 2])], whole[jnp.array([0, 2])])
+        assert bool((changed[1] != whole[1]).any()) == matters
+
+
+def test_no_place_looks_ahead_in_the_target():
+    apply, whole = apply_of(config()), apply_of(config())(batch())
+    changed = apply(batch() | {"tokens": batch()["tokens"].at[:, 2].add(1)})
+    np.testing.assert_array_equal(changed[:, :2], whole[:, :2])
+    assert bool((changed[:, 2] != whole[:, 2]).any())
+
+
+# ---- writing
+
+
+def log_p_of(one: EncoderDecoderConfig, row: int, text: tuple[int, ...]) -> float:
+    """Of a text that ends in the separator, or is as long as may be, by the forward pass."""
+    tokens = np.full((1, 4), 0)
+    tokens[0, : len(text)] = (SEPARATOR, *text[:-1])
+    found = {name: x[row : row + 1] for name, x in batch().items()}
+    found["tokens"] = jnp.asarray(tokens, jnp.int32)
+    log_p = jax.nn.log_softmax(apply_of(one)(found))[0]
+    return float(sum(log_p[i, token] for i, token in enumerate(text)))
+
+
+def written(one: EncoderDecoderConfig, most: int, beams: int) -> tuple[np.ndarray, np.ndarray]:
+    source = batch()["source"], batch()["source_segments"]
+    return jax.device_get(translate(one, params_of(one), *source, most, SEPARATOR, beams))
+
+
+def cut(row: np.ndarray) -> tuple[int, ...]:
+    text = row.tolist()
+    return tuple(text[: text.index(SEPARATOR) + 1] if SEPARATOR in text else text)
+
+
+@pytest.mark.parametrize("beams", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_score_of_a_text_is_the_model_s_log_probability(beams):
+    tokens, scores = written(config(), 4, beams)
+    for row in range(3):
+        assert scores[row] == pytest.approx(log_p_of(config(), row, cut(tokens[row])), rel=1e-4)
+
+
+def test_one_beam_takes_the_likeliest_token_each_time():
+    tokens, _ = written(config(), 4, 1)
+    for row in range(3):
+        text: tuple[int, ...] = ()
+        while len(text) < 4 and (not text or text[-1] != SEPARATOR):
+            options = [(*text, token) for token in range(VOCAB)]
+            text = max(options, key=lambda option: log_p_of(config(), row, option))
+        assert cut(tokens[row]) == text
+
+
+def test_as_many_beams_as_there_are_texts_find_the_likeliest():
+    """Of all texts of two tokens at most."""
+    tokens, scores = written(config(), 2, VOCAB**2)
+    others = range(SEPARATOR)
+    every = [(SEPARATOR,), *itertools.product(others, range(VOCAB))]
+    for row in range(3):
+        best = max(every, key=lambda text: log_p_of(config(), row, text))
+        assert cut(tokens[row]) == best
+        assert scores[row] == pytest.approx(log_p_of(config(), row, best), rel=1e-4)
+
+
+def test_what_cannot_be_is_said():
+    for fields, says in (
+        ({"heads": 3}, r"model\.heads=3"),
+        ({"head_dim": 3}, r"model\.head_dim=3"),
+        ({"vocab": 9}, r"model\.vocab=9"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            config(**fields)
+
+
+def test_another_width_keeps_heads_and_proportions():
+    base = dataclasses.replace(SMALL, width=64, heads=4, mlp_width=96, encoder_depth=4)
+    assert FAMILY.scaled(base, 32, 1) == {
+        "model.width": 32,
+        "model.depth": 1,
+        "model.encoder_depth": 2,
+        "model.heads": 2,
+        "model.head_dim": 16,
+        "model.mlp_width": 48,
+    }
