@@ -1,7 +1,7 @@
 """What do the configs of small images reach as they stand, on the digits and on MNIST-1D?
 
-Every form of `configs/vision.py` and `configs/mnist1d.py`, five seeds each: what a change to a
-family, or to how it is trained, is held against.
+Every form of `configs/vision.py`, and with `:mnist1d` of `configs/mnist1d.py`, five seeds each: what
+a change to a family, or to how it is trained, is held against.
 """
 
 from typing import Any
@@ -14,19 +14,21 @@ _GROUPS = ("model", "data", "optim", "train")
 
 
 def get_study(arg: str = "") -> Study:
-    """Six configs of five seeds; "debug" is the two small ones."""
-    debug = is_debug(arg)
-    forms: list[tuple[Any, str]] = [(vision, "debug"), (mnist1d, "debug")]
-    if not debug:
+    """Three configs of five seeds on the digits, or, with "mnist1d", on that; "debug" is the small
+    ones of both.
+    """
+    forms: list[tuple[Any, str]] = [(mnist1d, form) for form in ("", "lstm", "mlp")]
+    if debug := arg != "mnist1d" and is_debug(arg):
+        forms = [(vision, "debug"), (mnist1d, "debug")]
+    elif not arg:
         forms = [(vision, form) for form in ("", "vit", "mixer")]
-        forms += [(mnist1d, form) for form in ("", "lstm", "mlp")]
     return Study(
-        name="baselines",
+        name="baselines_mnist1d" if arg == "mnist1d" else "baselines",
         question="What do the configs of small images reach as they stand?",
         base=vision.get_config("debug" if debug else ""),
         runs=with_seeds([_fields(*one) for one in forms], 1 if debug else 5),
         x="params",
-        group=("data.source", "model.family") if not debug else "data.source",
+        group="data.source" if debug else "model.family",
         holdout=False,
     )
 

@@ -11,19 +11,19 @@ from configs import mnist1d
 from scaling.config import eval_set, is_debug
 from scaling.config.sweep import Study, grid, with_seeds
 
-WIDTHS, SIGNALS = (8, 16, 32, 64, 128, 256, 512), (250, 500, 1000, 2000, 4000)
+WIDTHS, SIGNALS = (8, 32, 128, 512), (250, 1000, 4000)
 WIDTH, SIGNAL = 128, 1000  # of the one that does not vary
 
 
 def get_study(arg: str = "") -> Study:
-    """Seven widths (or five numbers of signals), two shares of wrong labels, three seeds."""
+    """Four widths (or three numbers of signals), two shares of wrong labels, three seeds."""
     of_data = arg.startswith("data")
     debug = is_debug(arg.removeprefix("data").removeprefix("_"))
     base = mnist1d.get_config("mlp")
     base.model.dropout = 0.0  # plain: what regularizes is left out
     base.optim.weight_decay = 0.0
     base.train.epochs = None
-    base.train.steps = 4 if debug else 2000
+    base.train.steps = 4 if debug else 1500
     base.train.log_every = 2 if debug else 100
     base.evals.batches = 1 if debug else 16
     with base.unlocked():
