@@ -1,7 +1,7 @@
 """What do the configs of small images reach as they stand, on the digits and on MNIST-1D?
 
-Every form of `configs/vision.py`, and with `:mnist1d` of `configs/mnist1d.py`, five seeds each: what
-a change to a family, or to how it is trained, is held against.
+Every form of `configs/vision.py`, and with `:mnist1d` of `configs/mnist1d.py`, five seeds each:
+what a change to a family, or to how it is trained, is held against.
 """
 
 from typing import Any
