@@ -33,8 +33,8 @@ class Prior:
 
     alone: float = 0.25  # probability that there is no discrepancy
     temper: float = 1.0  # power of the evidence: runs share budgets, seeds and mistakes
-    scale: float = 1.1  # of errors, in those that an account expects
-    dof: float = 4.0  # how many cuts of a table that knowledge is worth
+    scale: float = 1.0  # of errors, in those that an account expects
+    dof: float = 2.0  # how many cuts of a table that knowledge is worth
     sizes: Sizes = field(default_factory=Sizes)
 
 
