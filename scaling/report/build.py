@@ -31,6 +31,7 @@ from scaling.report.axes import (
     main_axis,
 )
 from scaling.report.findings import Finding, find
+from scaling.report.laws import backtests
 from scaling.report.optimum import RateFinding, find_rates
 from scaling.report.page import Page, render
 from scaling.report.parts import Part, divided
@@ -157,7 +158,10 @@ def _part(
     else:
         fitted = functools.partial(find, law=asked.law, test=asked.test, delta=asked.delta)
         # Over a learning rate the loss has a minimum, and no law.
-        found = [fitted(curve.rows, x, name=curve.name) for curve in curves_of(frame, x, by)]
+        found = [
+            fitted(curve.rows, x, name=curve.name, rolling=asked.test)
+            for curve in curves_of(frame, x, by)
+        ]
         drawn = list(_draw(frame, lines, x, by, found, fitted, asked.log_x))
     drawn = [replace(figure, name=prefix + figure.name) for figure in drawn]
     return Part(name, prefix, x, frame, found, rates, drawn)
@@ -210,6 +214,8 @@ def _draw(
         if not apart and finding.drawable and not (column != x and _unsure(finding)):
             fitted = {"fit": finding.fit, "holdout": finding.holdout}
         yield figures.loss_figure(frame, column, **fitted, by=apart, log_x=log_x or column != x)
+        if column == x and not apart and finding.backtest is not None:
+            yield backtests(finding.backtest)
     for figure in (
         curves_figure(lines, frame, x),
         sets_figure(frame, x, log_x, by),

@@ -11,10 +11,13 @@ import pandas as pd
 from scaling import laws
 from scaling.config.sweep import DELTA, Study
 from scaling.errors import UserError, nearest
-from scaling.laws import LAWS, Fit, Holdout
+from scaling.laws import LAWS, Backtest, Fit, Holdout
 from scaling.report.axes import curves_in, done, is_rate, means
 from scaling.report.words import Words, words_of
 from scaling.units import human
+
+SIZES = 4  # more than parameters, for a backtest of several cuts
+CUTS = 4  # of it
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Finding:
     holdout: Holdout | None  # without the largest, and scored on it
     notes: tuple[str, ...]  # what a reader must know, first of all why nothing was fitted
     words: Words = field(default_factory=Words)
+    backtest: Backtest | None = None  # larger runs predicted from smaller ones, where sizes allow
 
     @property
     def drawable(self) -> bool:
@@ -70,9 +74,10 @@ def find(
     test: bool = True,
     name: str | None = None,
     delta: float = DELTA,
+    rolling: bool = False,
 ) -> Finding:
-    """Fits `law` to the runs that are done, and (with `test`) scores it on the largest `x`; `delta`
-    as in `Study`.
+    """Fits `law` to the runs that are done, and (with `test`) scores it on the largest `x`; with
+    `rolling` also below smaller ones, where there are sizes enough. `delta` as in `Study`.
 
     Raises UserError for an unknown law only; data that do not allow a fit give a note.
     """
@@ -93,7 +98,8 @@ def find(
     columns = LAWS[law].columns
     # A law of several columns finds its own, amounts under their unit's name.
     options = laws.Options(x=x if len(columns) == 1 else {}, delta=delta)
-    scored = None
+    scored = rolled = None
+    by = x
     try:
         if test:
             by = x if len(columns) == 1 or x in (*columns, words.amount) else "params"
@@ -104,7 +110,12 @@ def find(
         fitted.predict(rows)  # refused when the fit did not converge
     except UserError as error:
         return Finding(x, name, None, None, (f"No law is fitted: {error}", *notes), words)
-    return Finding(x, name, fitted, scored, (*fitted.flags, *notes), words)
+    if rolling and rows[by].nunique() >= free + SIZES:
+        try:
+            rolled = laws.backtest(rows, law, options, by=by, cuts=CUTS)
+        except UserError:  # why no cut can be fitted was said of the whole, or is of no interest
+            rolled = None
+    return Finding(x, name, fitted, scored, (*fitted.flags, *notes), words, rolled)
 
 
 def _rises(words: Words) -> str:

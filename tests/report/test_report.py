@@ -283,3 +283,14 @@ def test_a_study_says_how_sharply_its_law_turns_from_outliers(tmp_path):
     assert abs(exponents[1e-5] - 0.4) < 1e-3 < abs(exponents[1.0] - 0.4)
     with pytest.raises(ConfigError, match="delta=0 must be positive"):
         Study("a", base=RunConfig(), runs=[{}], delta=0)
+
+
+def test_a_study_of_many_sizes_is_tested_at_several_cuts():
+    params = np.geomspace(1e4, 1e7, 9)
+    loss = (1 + 50 / params**0.4) * (1 + 1e-3 * np.random.default_rng(0).normal(size=9))
+    frame = pd.DataFrame({"params": params, "loss": loss, "status": "done"})
+    found = find(frame, "params", "power_floor", rolling=True).backtest
+    assert found.rows.below.nunique() >= 2
+    assert len(found.rows) > found.rows.below.nunique()
+    assert find(frame[:6], "params", "power_floor", rolling=True).backtest is None
+    assert find(frame, "params", "power_floor", False).backtest is None
