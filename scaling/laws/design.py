@@ -4,6 +4,7 @@ Takes a `Fit` with draws and noise, and the `Shapes` that say what a size costs;
 `plan_command.py`.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ class Design:
     """Runs that a budget should buy, and what they would do to the interval at the target."""
 
     runs: pd.DataFrame  # params, amounts under their unit's name, flops, count
-    half_width: float  # of the interval of the law's value at the target, now (relative)
+    half_width: float  # of the interval of the loss at the target but for noise, now (relative)
     designed: float  # after these runs
     even: float  # after an even grid of the same cost
     even_runs: pd.DataFrame
@@ -41,8 +42,10 @@ def design(
 ) -> Design:
     """The next runs that shrink the interval at the target most per FLOP.
 
-    A greedy c-optimal design on the fitted law: each run's information is the outer product of the
-    law's sensitivities there, over the noise variance; what is known now is the covariance of the
+    A greedy c-optimal design: each run's information is the outer product of the sensitivities
+    there, over the noise variance there. Where the fit knows that its form may be wrong
+    (docs/intervals.md), these are of the law and of its departure, and runs near the target shrink
+    doubt about the form too; else of the law alone, and what is known now is the covariance of its
     draws. The even grid takes as many sizes, evenly spaced in log, each trained on an equal share
     of the budget. Runs of fewer than 1 or more than 1,000 tokens a param are not considered: no law
     is known to hold there. Of other units, those outside the ratios that were fitted are not.
@@ -96,34 +99,23 @@ def design(
     even = pd.DataFrame({"params": even_sizes, named: even_units})
     wide, long = (np.concatenate([a, even[n]]) for a, n in ((wide, "params"), (long, named)))
     cost = shapes.flops_per_unit(wide) * long
-    slopes, covariance = _slopes(fitted, np.append(wide, target[0]), np.append(long, target[1]))
-    goal, offered = slopes[-1], slopes[:-1]
-    variance = fitted.noise.sd**2
-
-    def after(chosen: list[int]) -> np.ndarray:
-        """Covariance of the parameters after these runs (Sherman-Morrison, run by run)."""
-        known = covariance
-        for slope in offered[chosen]:
-            gained = known @ slope
-            known = known - np.outer(gained, gained) / (variance + slope @ gained)
-        return known
+    outlook = _outlook(fitted, np.append(wide, target[0]), np.append(long, target[1]))
 
     def greedy(most: int) -> list[int]:
         """Run after run, the one that gains most per FLOP, none too small to use up the budget."""
-        chosen: list[int] = []
+        chosen, known = list[int](), outlook.covariance
         while len(chosen) < most:
             left = budget - cost[chosen].sum()
-            known = after(chosen)
-            gained = offered @ known
-            shrink = (gained @ goal) ** 2 / (variance + np.einsum("rp,rp->r", gained, offered))
             fits = (cost <= left) & (cost >= left / (2 * (most - len(chosen))))
             if not fits.any():
                 break
+            shrink = outlook.shrink(known)
             chosen.append(int(np.argmax(np.where(fits, shrink / cost, -np.inf))))
+            known = outlook.after(known, chosen[-1])
         return chosen
 
     def spread(chosen: list[int]) -> float:
-        return float(goal @ after(chosen) @ goal)
+        return outlook.spread(functools.reduce(outlook.after, chosen, outlook.covariance))
 
     on_grid = list(range(len(wide) - len(even), len(wide)))
     # Few large runs or many small ones: the better; the even grid itself is one of the offers.
@@ -134,13 +126,71 @@ def design(
     picked = picked.rename(columns={"size": "count"}).sort_values("flops")
     half = 1.645 * np.sqrt([spread([]), spread(chosen), spread(on_grid)])
     sentence = (
-        f"The interval at {target_flops:.3g} FLOPs is ±{100 * half[0]:.2g} % now; "
+        f"The interval at {target_flops:.3g} FLOPs, but for noise, is ±{100 * half[0]:.2g} % now; "
         f"{len(chosen)} proposed runs for {cost[chosen].sum():.3g} FLOPs make it "
         f"±{100 * half[1]:.2g} %, an even grid of {len(even)} runs for {budget:.3g} FLOPs "
         f"±{100 * half[2]:.2g} %."
     )
     even = even.assign(flops=cost[on_grid])
     return Design(picked, float(half[0]), float(half[1]), float(half[2]), even, sentence)
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """What runs would tell of a target, in each account of how wrong the form is; of the law alone
+    there is one account.
+    """
+
+    share: np.ndarray  # of each account [accounts]
+    covariance: np.ndarray  # of the coordinates, now [accounts, p, p]
+    offered: np.ndarray  # sensitivities of the runs on offer [accounts, rows, p]
+    variance: np.ndarray  # of a run there, about what the coordinates say [accounts, rows]
+    goal: np.ndarray  # sensitivity of the target [accounts, p]
+    rest: np.ndarray  # variance at the target that no run on offer shrinks [accounts]
+
+    def shrink(self, known: np.ndarray) -> np.ndarray:
+        """By how much each run would shrink the variance at the target [rows]."""
+        gained = self.offered @ known
+        told = (gained @ self.goal[:, :, None])[:, :, 0] ** 2
+        return self.share @ (told / (self.variance + (gained * self.offered).sum(axis=2)))
+
+    def after(self, known: np.ndarray, run: int) -> np.ndarray:
+        """The covariance after a run (Sherman-Morrison)."""
+        slope = self.offered[:, run]
+        gained = np.einsum("apq,aq->ap", known, slope)
+        total = self.variance[:, run] + (slope * gained).sum(axis=1)
+        return known - gained[:, :, None] * gained[:, None, :] / total[:, None, None]
+
+    def spread(self, known: np.ndarray) -> float:
+        """Variance at the target."""
+        own = np.einsum("ap,apq,aq->a", self.goal, known, self.goal)
+        return float(self.share @ (own + self.rest))
+
+
+def _outlook(fitted: Fit, params: np.ndarray, amount: np.ndarray) -> _Outlook:
+    """What runs would tell of the last of them, in logarithms of the loss."""
+    if fitted.forecast is None:
+        slopes, covariance = _slopes(fitted, params, amount)
+        variance = np.full((1, len(slopes) - 1), fitted.noise.sd**2)
+        return _Outlook(
+            np.ones(1), covariance[None], slopes[None, :-1], variance, slopes[None, -1], np.zeros(1)
+        )
+    at = {"params": params, "tokens": amount}
+    if "unique_tokens" in fitted.x:
+        at["unique_tokens"] = amount
+    explainer, accounts, share, rows = fitted.forecast.foreseen(
+        fitted.raw_of(at), fitted.columns_of(at)
+    )
+    value, slopes, left = explainer.slopes(accounts, rows)
+    noise = explainer.tell(accounts, rows).noise
+    unit = np.ones_like(value) if fitted.space == "log" else 1 / np.abs(value)
+    scale = fitted.forecast.scale
+    slopes = slopes * unit[:, :, None] * scale
+    variance = (noise + left) * (unit * scale) ** 2
+    return _Outlook(
+        share, accounts.covariance, slopes[:, :-1], variance[:, :-1], slopes[:, -1],
+        left[:, -1] * (unit[:, -1] * scale) ** 2,
+    )  # fmt: skip
 
 
 def _slopes(fitted: Fit, params: np.ndarray, amount: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -165,18 +165,26 @@ class Explainer:
             for m in [many == i]
         ]
 
+    def slopes(self, known: Accounts, at: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The law's value at rows [accounts, rows], the slopes of law and discrepancy by the
+        coordinates [accounts, rows, free + basis], and the variance of what of the discrepancy is
+        in no coordinate [accounts, rows].
+        """
+        value, slopes = self.curve(known.at[:, : len(self.curve.free)], at.columns)
+        shape = self.basis(at.place)
+        wide = known.departure[:, None, None] * shape[None]
+        left = known.departure[:, None] ** 2 * np.maximum(1 - (shape**2).sum(axis=1), 0)
+        return value, np.concatenate([slopes, wide], axis=2), left
+
     def tell(self, known: Accounts, at: Rows) -> Told:
         """What accounts say of rows."""
         free = len(self.curve.free)
-        value, slopes = self.curve(known.at[:, :free], at.columns)
-        shape = self.basis(at.place)
-        wide = known.departure[:, None, None] * shape[None]
-        inclined = np.concatenate([slopes, wide], axis=2)
+        value, inclined, beyond = self.slopes(known, at)
+        wide = inclined[:, :, free:]
         both = ((inclined @ known.covariance) * inclined).sum(axis=2)
         # The form's share is what would be left if the parameters were known.
         precision = np.linalg.inv(known.covariance)[:, free:, free:]
         form = ((wide @ np.linalg.inv(precision)) * wide).sum(axis=2)
-        beyond = known.departure[:, None] ** 2 * np.maximum(1 - (shape**2).sum(axis=1), 0)
         share = reducible(self.curve, known.at, value)
         relative = _relative(share, np.array([known.typical]), np.array([known.growth]))
         return Told(

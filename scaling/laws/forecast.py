@@ -104,6 +104,27 @@ class Forecast:
         scale = self.scale**2
         return Mixed(whole.mean, scale * whole.parameters, scale * whole.form, scale * whole.noise)
 
+    def foreseen(
+        self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]
+    ) -> tuple[Explainer, Accounts, np.ndarray, Rows]:
+        """The accounts once more, their shares, and these rows as they see them: with functions of
+        the discrepancy at these rows too, so that a run at one of them says something of its
+        neighbours.
+        """
+        place = np.log(np.stack([raw[n] for n in self.placed], axis=1))
+        none, one = np.zeros(len(place)), np.ones(len(place))
+        at, rows = Rows(place, columns, none, one), self.rows
+        added = {k: np.concatenate([v, columns[k]]) for k, v in rows.columns.items()}
+        both = Rows(
+            np.concatenate([rows.place, place]), added,
+            np.concatenate([rows.target, none + rows.target.mean()]),
+            np.concatenate([rows.weight, one]),
+        )  # fmt: skip
+        explainer = Explainer(self._explainer.curve, both, self.params, self.sizes)
+        used = np.arange(len(both.target)) < len(rows.target)
+        (accounts,) = explainer.explain([used])
+        return explainer, accounts, _shares(accounts, PUBLISHED), at
+
     def beyond(self, times: float) -> dict[str, np.ndarray]:
         """A place that many times beyond the largest run, each column that grows grown alike, the
         others as they are there: raw column -> [1].

@@ -89,12 +89,14 @@ def test_designed_runs_do_shrink_the_interval(found: Fit, chinchilla_240: pd.Dat
     both = pd.concat([chinchilla_240, repeated.assign(loss=loss)], ignore_index=True)
     after = fit(both, "chinchilla", Options(bootstrap=200))
     params = parametric(found).at(1e24)[0]
-    target = {"params": params, "tokens": 1e24 / 6 / params}
+    target = {"params": [params], "tokens": [1e24 / 6 / params]}
 
     def half(one: Fit) -> float:
-        band = one.predict(target, kind="mean")
-        return float((band.high - band.low)[0] / 2 / band.mean[0])
+        """Of an interval of the loss but for noise: doubt about parameters and form."""
+        known = one.forecast.mixed(one.raw_of(target), one.columns_of(target))
+        return float(1.645 * np.sqrt(known.parameters + known.form)[0])
 
+    assert half(found) == pytest.approx(made.half_width, rel=0.05)
     assert half(after) < half(found)
     assert half(after) == pytest.approx(made.designed, rel=0.5)
 
