@@ -52,9 +52,8 @@ def params_of(config: EncoderDecoderConfig) -> Any:
 
 @functools.cache
 def apply_of(config: EncoderDecoderConfig) -> Any:
-    return jax.jit(
-        lambda batch: logits(Network(config).apply({"params": params_of(config)}, batch))
-    )
+    params = {"params": params_of(config)}
+    return jax.jit(lambda batch: logits(Network(config).apply(params, batch)))
 
 
 FORMS = [{}, {"positions": "sinusoidal", "tie_embeddings": False, "qk_norm": False}]
