@@ -30,7 +30,7 @@ def get_study(arg: str = "") -> Study:
     base.data.validation_examples = 64 if debug else 1024
     base.evals.batches = 1 if debug else 16
     base.evals.batch_size = 64
-    base.train.units = 1024.0 if debug else 2.0**22
+    base.train.units = 1024.0 if debug else 1.5e6
     base.train.batch_size = 8 if debug else 64
     base.optim.peak_lr = 3e-3
     if not debug:
