@@ -7,14 +7,14 @@ the trained length, and longer ones. `benchmarks/length.py` draws the accuracies
 
 from configs import sequences
 from scaling.config import eval_set, is_debug
-from scaling.config.sweep import Study, product
+from scaling.config.sweep import Study
 
 POSITIONS = ("rope", "interpolated", "alibi", "none")
 TIMES = (1, 2, 4, 8)
 
 
 def get_study(arg: str = "") -> Study:
-    """Four kinds of positions, two seeds each; "debug" and "markov_debug" make a few steps."""
+    """Four kinds of positions; "debug" and "markov_debug" make a few steps."""
     of_chain = arg.startswith("markov")
     debug = is_debug(arg.removeprefix("markov").removeprefix("_"))
     base = sequences.get_config("debug" if debug else "")
@@ -49,7 +49,7 @@ def get_study(arg: str = "") -> Study:
         name="length_markov" if of_chain else "length",
         question="What is left of what a model learned, on longer rows?",
         base=base,
-        runs=product(kinds, [{"seed": seed} for seed in range(1 if debug else 2)]),
+        runs=kinds,
         x="params",
         group=("model.positions", "model.rope_length"),
         holdout=False,
