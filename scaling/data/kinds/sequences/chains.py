@@ -45,15 +45,14 @@ class Markov:
     def draw(self, split: str, indices: np.ndarray) -> Rows:
         """Rows that begin anywhere in the stationary chain."""
         u = uniform(keys_of("markov", self.seed, split, indices), self.length + 1)
-        pairs, transitions = _chain(self)
+        start, first, later = _steps(self)
         stream = np.empty(u.shape, np.int64)
-        stream[:, 0] = chosen(np.zeros(len(u), np.int64), pairs.sum(axis=1)[None], u[:, 0])
-        first = pairs / pairs.sum(axis=1, keepdims=True)
+        stream[:, 0] = chosen(0, start, self.symbols, u[:, 0])
         for t in range(1, u.shape[1]):
-            table, context = first, stream[:, t - 1]
+            steps, context = first, stream[:, t - 1]
             if self.order == 2 and t > 1:
-                table, context = transitions, stream[:, t - 2] * self.symbols + context
-            stream[:, t] = chosen(context, table, u[:, t])
+                steps, context = later, stream[:, t - 2] * self.symbols + context
+            stream[:, t] = chosen(context, steps, self.symbols, u[:, t])
         tokens, targets = shifted(stream)
         return Rows(tokens, targets, np.ones(targets.shape, np.float32))
 
@@ -97,14 +96,13 @@ class HiddenMarkov:
         return Rows(tokens, targets, np.ones(targets.shape, np.float32))
 
     def _stream(self, u: np.ndarray) -> np.ndarray:
-        moves, emissions = _hidden(self)
-        state = chosen(np.zeros(len(u), np.int64), emissions.sum(axis=1)[None], u[:, 0])
-        emitted = emissions / emissions.sum(axis=1, keepdims=True)
+        start, moves, emitted = _steps(self)
+        state = chosen(0, start, self.states, u[:, 0])
         stream = np.empty((len(u), self.length + 1), np.int64)
         for t in range(self.length + 1):
             if t:
-                state = chosen(state, moves, u[:, 2 * t])
-            stream[:, t] = chosen(state, emitted, u[:, 2 * t + 1])
+                state = chosen(state, moves, self.states, u[:, 2 * t])
+            stream[:, t] = chosen(state, emitted, self.symbols, u[:, 2 * t + 1])
         return stream
 
     def truth(self) -> Truth:
@@ -116,15 +114,19 @@ class HiddenMarkov:
         return Truth(source, floor=floor, floor_error=error)
 
 
-def chosen(context: np.ndarray, table: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """The symbol that each of `u` [B] falls on, by the row `context` [B] of a table of
-    probabilities [C, V]: int64 [B].
+def steps_of(joint: np.ndarray) -> np.ndarray:
+    """Of the second index given the first, of joint probabilities [C, V]: where each symbol ends in
+    [c, c + 1), one context after the other: float64 [C V].
     """
-    upto = np.cumsum(table, axis=1)
+    upto = np.cumsum(joint / joint.sum(axis=1, keepdims=True), axis=1)
     upto[:, -1] = 1.0
-    flat = (upto + np.arange(len(table))[:, None]).ravel()
-    found = np.searchsorted(flat, context + u, side="right") - context * table.shape[1]
-    return np.clip(found, 0, table.shape[1] - 1)
+    return (upto + np.arange(len(joint))[:, None]).ravel()
+
+
+def chosen(context: np.ndarray | int, steps: np.ndarray, symbols: int, u: np.ndarray) -> np.ndarray:
+    """The symbol that each of `u` [B] falls on in its context [B], by `steps_of`: int64 [B]."""
+    found = np.searchsorted(steps, context + u, side="right") - context * symbols
+    return np.clip(found, 0, symbols - 1)
 
 
 def conditional_entropy(joint: np.ndarray) -> float:
@@ -167,6 +169,17 @@ def _chain(source: Markov) -> tuple[np.ndarray, np.ndarray]:
         triples = scaled_to(kernel * np.outer(before, after), before, after)
         given[:, middle] = triples / triples.sum(axis=1, keepdims=True)
     return pairs, given.reshape(-1, size) if size else given
+
+
+@functools.lru_cache(maxsize=16)
+def _steps(source: "Markov | HiddenMarkov") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`steps_of` the start, of a chain's second and later symbols, or of moves and emissions."""
+    if isinstance(source, HiddenMarkov):
+        moves, emissions = _hidden(source)
+        start = emissions.sum(axis=1)[None]
+        return steps_of(start), steps_of(moves), steps_of(emissions)
+    pairs, given = _chain(source)
+    return steps_of(pairs.sum(axis=1)[None]), steps_of(pairs), steps_of(given)
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,5 +1,6 @@
 """Associations to be remembered: inputs of Zipf frequencies, each with one answer."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,15 +36,14 @@ class Associations:
     @property
     def answer_of(self) -> np.ndarray:
         """Of each input: int64 [symbols]."""
-        keys = draws.folded(draws.key("associations", self.seed), np.arange(self.symbols))
-        return draws.whole(keys, 1, self.answers)[:, 0]
+        return _drawn(self)[1]
 
     def draw(self, split: str, indices: np.ndarray) -> Rows:
         """Questions, and their answers as targets."""
         u = uniform(keys_of("associations asked", self.seed, split, indices), self.length)
-        upto = np.cumsum(zipf(self.symbols, self.exponent))
+        upto, answers = _drawn(self)
         tokens = np.minimum(np.searchsorted(upto, u, side="right"), self.symbols - 1)
-        targets = self.answer_of[tokens]
+        targets = answers[tokens]
         ones = np.ones(tokens.shape, np.float32)
         return Rows(tokens.astype(np.int32), targets.astype(np.int32), ones, apart=True)
 
@@ -63,3 +63,11 @@ class Associations:
         """The share of wrong answers of one who remembers all of so many questions."""
         p = zipf(self.symbols, self.exponent)
         return float((p * np.exp(questions * np.log1p(-p))).sum() * (1 - 1 / self.answers))
+
+
+@functools.lru_cache(maxsize=16)
+def _drawn(task: Associations) -> tuple[np.ndarray, np.ndarray]:
+    """Of each input, the sum of probabilities up to it and its answer."""
+    keys = draws.folded(draws.key("associations", task.seed), np.arange(task.symbols))
+    answers = draws.whole(keys, 1, task.answers)[:, 0]
+    return np.cumsum(zipf(task.symbols, task.exponent)), answers
