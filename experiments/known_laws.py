@@ -15,7 +15,7 @@ import ml_collections
 from configs import sequences, vectors
 from scaling.config import base_config
 from scaling.config.sweep import Override, Study, grid
-from scaling.errors import UserError
+from scaling.errors import ConfigError
 
 TASKS = ("features", "seen_once", "markov", "associations")
 SEEDS = 3  # runs of a size, in each repetition
@@ -27,7 +27,10 @@ def get_study(arg: str = "") -> Study:
     name = arg.removesuffix("debug").removesuffix("_")
     task = name.rstrip("0123456789") or TASKS[0]
     if task not in TASKS:
-        raise UserError(f"experiments/known_laws.py:{arg} is none of {', '.join(TASKS)}")
+        raise ConfigError(
+            f":{arg} is no form of this study; give one of {', '.join(TASKS)}, with a number and "
+            "_debug if you like, or debug"
+        )
     repeat = int(name[len(task) :] or 0)
     return _STUDIES[task](small, f"known_laws_{name or task}", 1000 * repeat)
 
