@@ -15,7 +15,7 @@ import ml_collections
 from configs import sequences, vectors
 from scaling.config import base_config
 from scaling.config.sweep import Override, Study, grid
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, nearest
 
 TASKS = ("features", "seen_once", "markov", "associations")
 SEEDS = 3  # runs of a size, in each repetition
@@ -28,8 +28,8 @@ def get_study(arg: str = "") -> Study:
     task = name.rstrip("0123456789") or TASKS[0]
     if task not in TASKS:
         raise ConfigError(
-            f":{arg} is no form of this study; give one of {', '.join(TASKS)}, with a number and "
-            "_debug if you like, or debug"
+            f":{arg} is no form of this study{nearest(arg, ['debug', *TASKS])}; give one of "
+            f"{', '.join(TASKS)}, with a number and _debug if you like"
         )
     repeat = int(name[len(task) :] or 0)
     return _STUDIES[task](small, f"known_laws_{name or task}", 1000 * repeat)
