@@ -23,7 +23,7 @@ ROOMS = [
     ["train"],
     ["check"],
     ["executors"],
-    ["certify"],
+    ["certify", "tuning"],
     ["debug"],
     ["commands"],
 ]

@@ -58,6 +58,7 @@ class Part:
     slopes: tuple[Slope, ...]  # at the last step
     forgotten: Forgotten | None
     drift: Drift | None
+    stress: tuple[tuple[str, Drift], ...] = ()  # what was changed, and the drift then
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ def markdown(found: Certificate) -> str:
         cells = [part.name, found.verdict(part), *map(str, counts), f"{largest:.2f}"]
         lines.append(f"| {' | '.join([*cells, _drift(part.drift)])} |")
     for part in found.parts:
-        lines += ["", f"## {part.name}", "", *_forgotten(part), *_bests(part), *_slopes(part)]
+        lines += ["", f"## {part.name}", "", *_forgotten(part), *_bests(part), *_stress(part)]
+        lines += _slopes(part)
     return "\n".join(lines) + "\n"
 
 
@@ -163,6 +165,14 @@ def _bests(part: Part) -> list[str]:
         lines.append(
             f"| {best.size} | {ends[0]:.2f} | {interval} | {best.loss:.4f} | {best.note} |"
         )
+    return [*lines, ""]
+
+
+def _stress(part: Part) -> list[str]:
+    if not part.stress:
+        return []
+    lines = ["| the same with | drift of best rate | loss of the largest |", "|---|---|---|"]
+    lines += [f"| {name} | {_drift(d)} | {d.bests[-1].loss:.4f} |" for name, d in part.stress]
     return [*lines, ""]
 
 

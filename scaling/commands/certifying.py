@@ -37,6 +37,7 @@ def _flags() -> None:
     flags.DEFINE_float("tolerance", 0.05, "of an exponent that counts as zero", lower_bound=0.0)
     flags.DEFINE_bool("coordinates", True, "the coordinate check")
     flags.DEFINE_bool("transfer", False, "train each size at several rates, as long as the config")
+    flags.DEFINE_bool("stress", False, "that at other weight decays, batches and lengths, too")
     flags.DEFINE_list("octaves", ["-1.5", "-1", "-0.5", "0", "0.5", "1", "1.5"], "of those rates")
 
 
@@ -47,6 +48,8 @@ def _certify() -> int:
     from scaling.studies import study, transfer
 
     sizes, names, octaves = _sizes(), _names(), _octaves()
+    if FLAGS.stress and not FLAGS.transfer:
+        raise UserError("certify: --stress changes nothing without --transfer; add it")
     if FLAGS.config is None:
         raise UserError("certify: give --config, e.g. --config=configs/tiny.py")
     reachable_workdir()
@@ -126,18 +129,24 @@ def _part(
 ) -> "Part | None":
     """What is measured of one parametrization; None: told to stop."""
     from scaling.certify.certificate import Part
+    from scaling.config import override
+    from scaling.studies import transfer
 
     slopes: list[Slope] = []
     forgotten = None
     if FLAGS.coordinates:
         slopes = _coordinates(base, name, sizes)
         forgotten = _forgotten(base, name, sizes, slopes)
-    drift = None
-    if FLAGS.transfer:
-        drift = _transfer(base, name, sizes, octaves)
-        if drift is None:
+    if not FLAGS.transfer:
+        return Part(name, tuple(slopes), forgotten, None)
+    drift = _transfer(base, name, sizes, octaves)
+    stress: list[tuple[str, Drift]] = []
+    for what, changed in (transfer.stressed(base) if FLAGS.stress else {}).items():
+        then = None if drift is None else _transfer(override(base, changed), name, sizes, octaves)
+        if then is None:
             return None
-    return Part(name, tuple(slopes), forgotten, drift)
+        stress.append((what, then))
+    return None if drift is None else Part(name, tuple(slopes), forgotten, drift, tuple(stress))
 
 
 def _coordinates(
@@ -258,7 +267,8 @@ COMMANDS = {
 
 The config is the base: its shape at the first of the sizes is the one that its numbers hold for.
 Exponents of everything in the model over the sizes, after a few steps; then once more with one
-multiplier left out, which must be found; with --transfer the best learning rate of each size. The
+multiplier left out, which must be found; with --transfer the best learning rate of each size,
+and with --stress the same with more weight decay, larger batches and longer runs, as found. The
 exit code says whether what is promised holds.""",
         _flags,
         _certify,

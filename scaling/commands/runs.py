@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from etils import epath
 
-from scaling.commands import config_flag, pods
+from scaling.commands import config_flag, pods, tuning
 from scaling.commands.command import (
     FLAGS,
     Command,
@@ -130,6 +130,7 @@ def _sweep_flags() -> None:
         "mfu", None, "model FLOPs utilization for predictions without a record; default 0.3"
     )
     flags.DEFINE_bool("check", False, "compile every run for a target, say what fits, then stop")
+    flags.DEFINE_bool("tune", False, "train not the study's runs but those of its search (Optuna)")
     target_flags()
     for name, executor in EXECUTORS.items():
         if executor.options:
@@ -226,6 +227,10 @@ def _sweep() -> int:
     if FLAGS.check:
         return _check()
     check_file("experiment")
+    if FLAGS.tune:
+        if FLAGS.why:
+            raise UserError("--why says nothing of a search; leave --why or --tune out")
+        return tuning.tune(_where(), _planning)
     looks = FLAGS.dry_run and not FLAGS.why
     unread = workdir_out_of_reach() if looks else None
     if not looks:
@@ -393,6 +398,7 @@ Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again
   python launch.py sweep --experiment=experiments/width.py --check --topology=v5e:2x4
   python launch.py sweep --experiment=experiments/quickstart.py
   python launch.py sweep --experiment=experiments/width.py:debug --workers=1
+  python launch.py sweep --experiment=experiments/architecture_search.py --tune --dry_run
   python launch.py sweep --experiment=experiments/width.py --executor=slurm --slurm_partition=gpu \\
     --slurm_gpus=1 --slurm_time=240 --slurm_array_parallelism=32
   python launch.py sweep --experiment=experiments/width.py --workdir=gs://bucket/width \\

@@ -15,6 +15,7 @@ from typing import Any
 import ml_collections
 
 from scaling.config import RunConfig, fingerprint, from_dict, left_out, override
+from scaling.config.search import Search
 from scaling.errors import ConfigError
 
 Override = dict[str, Any]  # dotted field -> value
@@ -177,6 +178,7 @@ class Study:
     # its own. In figures the first has the colours, the second the markers, the third the lines.
     group: str | Sequence[str] | None = None
     log_x: bool = True  # scale of the figures' x axis
+    search: Search | None = None  # what `sweep --tune` may choose, in the place of `runs`
 
     def __post_init__(self) -> None:
         """Reads the base and the overrides, so that later changes to them change nothing here."""

@@ -38,6 +38,8 @@ class Job:
     branches: tuple[tuple[str, Branch], ...] = ()  # name of a run of this job, and what leaves it
     trunks: tuple[str, ...] = ()  # names of the runs whose branches runs of this job are
     parents: tuple[str, ...] = ()  # names of the runs whose last states runs of this job begin with
+    # Name of a run of this job, and the updates after which it is evaluated and left as it is.
+    pauses: tuple[tuple[str, int], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; `from_dict` reads it back to an equal job."""
@@ -49,6 +51,7 @@ class Job:
             ],
             "trunks": list(self.trunks),
             "parents": list(self.parents),
+            "pauses": [list(pause) for pause in self.pauses],
         }
 
     @classmethod
@@ -62,6 +65,7 @@ class Job:
             tuple(branches),
             tuple(values["trunks"]),
             tuple(values["parents"]),
+            tuple((name, step) for name, step in values["pauses"]),
         )
 
     def branches_of(self, config: RunConfig) -> dict[int, list[RunConfig]]:
@@ -72,6 +76,10 @@ class Job:
                 found.setdefault(branch.step, []).append(branch.config)
         return found
 
+    def pause_of(self, config: RunConfig) -> int | None:
+        """Updates after which one of the runs pauses."""
+        return dict(self.pauses).get(run_name(config))
+
 
 def each(configs: Sequence[RunConfig]) -> list[Job]:
     """A job for each run."""
@@ -79,13 +87,24 @@ def each(configs: Sequence[RunConfig]) -> list[Job]:
 
 
 def over(job: Job, workdir: epath.PathLike) -> tuple[Result, ...] | None:
-    """Results of a job whose runs are all done or diverged; None: there is something to do."""
-    states = [RunDirectory.open(config, workdir).status() for config in job.configs]
-    if not all(s.get("state") in OVER for s in states):
+    """Results of a job whose runs have all ended; None: there is something to do."""
+    results = [ended(job, config, workdir) for config in job.configs]
+    return None if None in results else tuple(result for result in results if result)
+
+
+def ended(job: Job, config: RunConfig, workdir: epath.PathLike) -> Result | None:
+    """Result of a run that is done or has diverged, or has paused where its job says; None: it has
+    something to do.
+    """
+    run, pause = RunDirectory.open(config, workdir), job.pause_of(config)
+    status = run.status()
+    if (state := status.get("state")) in OVER:
+        return Result(config, state, status.get("reason"))
+    if pause is None or state != "stopped" or status.get("step", 0) < pause:
         return None
-    return tuple(
-        Result(c, s["state"], s.get("reason")) for c, s in zip(job.configs, states, strict=True)
-    )
+    judged = {line["split"] for line in run.metrics() if line["step"] == pause}
+    paused = judged >= set(config.evals.sets)
+    return Result(config, "paused", status.get("reason")) if paused else None
 
 
 @dataclass(frozen=True)
@@ -144,13 +163,14 @@ def run_job(
 
     how: dict[str, Any] = {"devices": devices, "stop": stop, "quiet": quiet}
     branches = [job.branches_of(config) for config in job.configs]
+    pauses = [job.pause_of(config) for config in job.configs]
     outcomes: Sequence[Any]
     try:
         if len(job.configs) > 1:
-            outcomes = train_packed(job.configs, workdir, branches=branches, **how)
+            outcomes = train_packed(job.configs, workdir, branches=branches, pauses=pauses, **how)
             # What one process met, the others only heard of.
             return _as_process_0(_results(job, outcomes))
-        outcomes = [train(job.configs[0], workdir, branches=branches[0], **how)]
+        outcomes = [train(job.configs[0], workdir, branches=branches[0], pause=pauses[0], **how)]
     except Exception as error:
         outcomes = [error] * len(job.configs)
     return _results(job, outcomes)
@@ -162,10 +182,11 @@ def _as_process_0(results: tuple[Result, ...]) -> tuple[Result, ...]:
 
 
 def _results(job: Job, outcomes: Sequence[Any]) -> tuple[Result, ...]:
-    return tuple(_result(c, outcome) for c, outcome in zip(job.configs, outcomes, strict=True))
+    each = zip(job.configs, outcomes, strict=True)
+    return tuple(_result(config, outcome, job.pause_of(config)) for config, outcome in each)
 
 
-def _result(config: RunConfig, outcome: Any) -> Result:
+def _result(config: RunConfig, outcome: Any, pause: int | None) -> Result:
     """`outcome`: what `train` gives, or what it raised."""
     if isinstance(outcome, UserError):
         return Result(config, "failed", str(outcome), classify(outcome))
@@ -173,4 +194,5 @@ def _result(config: RunConfig, outcome: Any) -> Result:
         log.warning("%s failed", run_name(config), exc_info=outcome)
         reason = f"{type(outcome).__name__}: {outcome}"
         return Result(config, "failed", reason, classify(outcome))
-    return Result(config, outcome.status, outcome.reason)
+    paused = outcome.status == "stopped" and pause is not None and outcome.step >= pause
+    return Result(config, "paused" if paused else outcome.status, outcome.reason)

@@ -90,6 +90,7 @@ def _joined(jobs: Sequence[Job]) -> Job:
         branches=tuple(branch for job in jobs for branch in job.branches),
         trunks=tuple(trunks),
         parents=tuple(dict.fromkeys(name for job in jobs for name in job.parents)),
+        pauses=tuple(pause for job in jobs for pause in job.pauses),
     )
 
 

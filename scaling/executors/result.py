@@ -21,7 +21,7 @@ class Result:
     """How one run ended."""
 
     config: RunConfig
-    status: str  # done | stopped | diverged | failed | pending
+    status: str  # done | paused | stopped | diverged | failed | pending
     reason: str | None = None
     failure: Failure | None = None  # of a run that failed
 

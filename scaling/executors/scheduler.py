@@ -19,9 +19,10 @@ from scaling.config import fingerprint, run_name
 from scaling.costs import sizes
 from scaling.errors import DamagedError, UserError
 from scaling.executors import admission, disk, healing
+from scaling.executors import jobs as jobs_lib
 from scaling.executors.healing import USUAL, Answer, Bounds
 from scaling.executors.jobs import Backend, Ended, Job, over
-from scaling.executors.result import OVER, Result
+from scaling.executors.result import Result
 from scaling.records import RunDirectory
 from scaling.train.failures import Failure
 
@@ -202,10 +203,8 @@ class _Scheduler:
         where = f"; its log is {ended.log}" if ended.log else ""
         out = []
         for config in job.configs:
-            status = RunDirectory.open(config, self._workdir).status()
-            state = status.get("state")
-            if state in OVER:
-                out.append(Result(config, state, status.get("reason")))
+            if result := jobs_lib.ended(job, config, self._workdir):
+                out.append(result)
             else:
                 reason = f"{ended.death or 'its process ended'}{where}"
                 out.append(Result(config, "failed", reason, ended.failure or "lost"))

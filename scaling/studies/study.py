@@ -172,7 +172,7 @@ def runs(study: Study, planned: bool = False) -> list[RunConfig]:
 
     Raises ConfigError for a run that cannot be, or an x or group that their table will not have.
     """
-    resolved = resolve_planned if planned else _looking_up_once()
+    resolved = resolve_planned if planned else looking_up_once()
     own = _unique(study.configs(resolved))
     _check_axes(study, list(own.values()))
     return list((own | _unique(study.parents(resolved))).values())
@@ -183,11 +183,11 @@ def shown(study: Study, configs: list[RunConfig]) -> list[RunConfig]:
     if not study.begins:
         return configs
     known = {fingerprint(config): config for config in configs}
-    own = _unique(study.configs(_looking_up_once()))
+    own = _unique(study.configs(looking_up_once()))
     return [known[name] for name in own if name in known]
 
 
-def _looking_up_once() -> Callable[[RunConfig], RunConfig]:
+def looking_up_once() -> Callable[[RunConfig], RunConfig]:
     """`resolve` for the runs of a study, whose data are looked up once."""
     return functools.partial(resolve, describe=functools.cache(data.describe))
 

@@ -9,7 +9,7 @@ file.
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from scaling.config import RunConfig, choices
+from scaling.config import LENGTHS, RunConfig, choices
 from scaling.config.checks import DEEP
 from scaling.config.sweep import Override, grid, product
 
@@ -33,6 +33,19 @@ def parametrized(base: RunConfig, name: str) -> Override:
 def rates(base: RunConfig, octaves: Sequence[float], falls: float = 1.0) -> list[float]:
     """The base's peak learning rate over `falls`, so many octaves up and down."""
     return [base.optim.peak_lr / falls * 2.0**octave for octave in octaves]
+
+
+def stressed(base: RunConfig, factor: int = 4) -> dict[str, Override]:
+    """Changes of the base under which rates are known to stop transferring, each by name: more
+    weight decay, larger batches, longer training.
+    """
+    length = next(name for name in LENGTHS if getattr(base.train, name) is not None)
+    decay = factor * base.optim.weight_decay or 0.1
+    return {
+        f"weight decay {decay:g}": {"optim.weight_decay": decay},
+        f"{factor} times the batch": {"train.batch_size": factor * base.train.batch_size},
+        f"{factor} times the length": {f"train.{length}": factor * getattr(base.train, length)},
+    }
 
 
 def runs(

@@ -53,6 +53,9 @@ from scaling.train.state import TrainState
 from scaling.train.step import compile_steps
 from scaling.train.watch import Watch
 
+TOLD = "told to stop; the same command goes on from here"
+PAUSED = "paused, as was asked; train --run goes on from here"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -71,6 +74,7 @@ def train(
     stop: threading.Event | None = None,
     quiet: bool = False,
     branches: Mapping[int, Sequence[RunConfig]] | None = None,
+    pause: int | None = None,
 ) -> Outcome:
     """Train a resolved run to its end, from wherever its run directory stands.
 
@@ -81,6 +85,8 @@ def train(
       stop: when set (by a signal handler), the state is saved and the outcome is "stopped".
       quiet: no progress on stderr.
       branches: runs that begin from this one's state, under the number of updates they share.
+      pause: updates after which the state is evaluated and saved and the outcome is "stopped";
+        None: none.
 
     Raises UserError for what a person can mend: mesh, sizes, data, directory, lock. The reason of
     whatever is raised is in status.json first.
@@ -102,7 +108,7 @@ def train(
         try:
             steps, silent = amounts.resolved(config.train.steps), quiet or not first
             progress = held.enter_context(Progress(run_name(config), steps, silent))
-            how = (devices, stop or threading.Event(), progress, branches or {})
+            how = (devices, stop or threading.Event(), progress, branches or {}, pause)
             with distributed.together():
                 work = _Run(config, run, *how)
             with distributed.together():
@@ -162,11 +168,13 @@ class _Run:
         stop: threading.Event,
         progress: Progress,
         branches: Mapping[int, Sequence[RunConfig]],
+        pause: int | None,
     ):
         begun = time.monotonic()
         self.config, self.run, self.stop, self.progress = config, run, stop, progress
         self.branches = branches
         self.steps = amounts.resolved(config.train.steps)
+        self.last = self.steps if pause is None else min(self.steps, pause)
         self.writes = jax.process_index() == 0
         devices = devices if devices is not None else jax.devices()
         if self.writes:
@@ -264,7 +272,9 @@ class _Run:
         ended = first == self.steps and unevaluated(config, self.run)
         if ended or evaluates_start(first, config):
             self._evaluate(first, state, recorder)
-        stream = self.spikes.stream(self.batches, first, self.steps, self.rows, self._edge)
+        if self.last <= first < self.steps:
+            return Outcome("stopped", first, PAUSED)
+        stream = self.spikes.stream(self.batches, first, self.last, self.rows, self._edge)
         vote = distributed.StopVote(self.stop, self.mesh)
         pending: tuple[int, int, Any, Any] | None = None
         for start, group in stream:
@@ -280,12 +290,14 @@ class _Run:
             self._drain(pending, recorder)
             pending = (start, edge, metrics_K, watched)
 
-            stops = edge < self.steps and vote.passed()
-            if evaluates(edge, config) or saves(edge, config) or stops or edge in self.branches:
+            pauses = edge == self.last < self.steps
+            told = edge < self.steps and vote.passed()
+            stops, due = pauses or told, pauses or evaluates(edge, config)
+            if due or saves(edge, config) or stops or edge in self.branches:
                 # What a checkpoint's step implies must be on disk before the checkpoint is.
                 self._drain(pending, recorder)
                 pending = None
-            if evaluates(edge, config):
+            if due:
                 self._evaluate(edge, state, recorder)
             if edge in self.branches:
                 recorder.flush()  # a branch begins with the lines so far
@@ -294,7 +306,7 @@ class _Run:
                 recorder.flush()
                 checkpoints.save(edge, state, self.spikes.losses)
             if stops:
-                return Outcome("stopped", edge, "told to stop; the same command goes on from here")
+                return Outcome("stopped", edge, PAUSED if pauses else TOLD)
         self._profile(self.steps)
         return Outcome("done", self.steps)
 
@@ -304,7 +316,7 @@ class _Run:
         return Compiled(compile_steps(self.pieces, self.config, self.plan))
 
     def _edge(self, step: int) -> int:
-        return next_edge(step, self.config, self.branches)
+        return next_edge(step, self.config, (*self.branches, self.last))
 
     def _begin_branches(self, step: int, state: TrainState) -> None:
         for config in self.branches[step]:

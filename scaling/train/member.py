@@ -46,11 +46,19 @@ class Member:
     recorder: Recorder
     checkpoints: Checkpoints
 
-    def __init__(self, config: RunConfig, workdir: epath.PathLike, branches: Branches):
+    def __init__(
+        self,
+        config: RunConfig,
+        workdir: epath.PathLike,
+        branches: Branches,
+        pause: int | None = None,
+    ):
         self.config, self.branches = config, branches
         self.run = RunDirectory.open(config, workdir)
         self.begun = time.monotonic()
         self.steps = amounts.resolved(config.train.steps)
+        # Where this call ends: after the last step, or where it is to be looked at.
+        self.last = self.steps if pause is None else min(self.steps, pause)
         self.loss = float("nan")  # of the last line
         self._held = contextlib.ExitStack()
         self._closing = threading.Lock()
@@ -63,7 +71,7 @@ class Member:
 
     def next_edge(self, step: int) -> int:
         """Where the call that starts at `step` must end."""
-        return next_edge(step, self.config, self.branches)
+        return next_edge(step, self.config, (*self.branches, self.last))
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:

@@ -27,7 +27,7 @@ from scaling.train import member as member_lib
 from scaling.train import trials as trials_lib
 from scaling.train.compilation import Compiled, no_transfers
 from scaling.train.evaluate import measure
-from scaling.train.loop import Outcome, check_shared, unevaluated
+from scaling.train.loop import PAUSED, TOLD, Outcome, check_shared, unevaluated
 from scaling.train.member import Branches, Member, settle
 from scaling.train.packed_data import GroupData, ahead
 from scaling.train.passes import Program, fetched, function
@@ -48,6 +48,7 @@ def train_packed(
     stop: threading.Event | None = None,
     quiet: bool = False,
     branches: Sequence[Branches] | None = None,
+    pauses: Sequence[int | None] | None = None,
     form: Form | None = None,
 ) -> list[Outcome | Exception]:
     """Train resolved runs in one program, each from wherever its run directory stands.
@@ -59,6 +60,7 @@ def train_packed(
       stop: when set, the states are saved and the outcomes are "stopped".
       quiet: no progress on stderr.
       branches: of each run, those that begin from its state, under the updates they share.
+      pauses: of each run, the `pause` of `loop.train`.
       form: how the program does many runs; None: the platform's faster one.
 
     Returns, in the order of `configs`, how each ended, the same in every process; an exception for
@@ -67,7 +69,9 @@ def train_packed(
     """
     devices = list(devices or jax.devices())
     leaves: Sequence[Branches] = branches or [{} for _ in configs]
-    members = [Member(c, workdir, b) for c, b in zip(configs, leaves, strict=True)]
+    ends = pauses or [None for _ in configs]
+    each = zip(configs, leaves, ends, strict=True)
+    members = [Member(config, workdir, own, pause) for config, own, pause in each]
     member_lib.start(members, devices)
     todo = [member for member in members if member.active]
     group, steps = None, sum(member.steps for member in todo)
@@ -219,13 +223,16 @@ class _Group:
         self._drain(pending)
 
     def _end_finished(self, state: TrainState) -> None:
-        """End the members that were cut off between their last state and their end."""
+        """End the members that were cut off between their last state and their end, or pause."""
         finished = [m for m in self.members if m.active and m.step == m.steps]
         self._evaluate({m: m.steps for m in finished if unevaluated(m.config, m.run)}, state)
         settle(self.members)
         for member in finished:
             if member.active:
                 self._end(member, Outcome("done", member.steps))
+        for member in self.members:
+            if member.active and member.step >= member.last:
+                self._end(member, Outcome("stopped", member.step, PAUSED))
 
     def _active(self, call: _Call) -> list[tuple[Member, int]]:
         """The members that go on, and the steps at which the call leaves them."""
@@ -234,12 +241,18 @@ class _Group:
     def _rests(self, member: Member, edge: int) -> bool:
         """Whether something is due for a member before it goes on."""
         config = member.config
-        return evaluates(edge, config) or saves(edge, config) or edge in member.branches
+        due = evaluates(edge, config) or saves(edge, config) or edge == member.last
+        return due or edge in member.branches
 
     def _rest(self, call: _Call, state: TrainState, stops: bool) -> None:
         """Evaluate, save and end the members for which it is time."""
         self._evaluate(
-            {m: edge for m, edge in self._active(call) if evaluates(edge, m.config)}, state
+            {
+                m: edge
+                for m, edge in self._active(call)
+                if evaluates(edge, m.config) or edge == m.last
+            },
+            state,
         )
         for member, edge in self._active(call):
             if stops or self._rests(member, edge):
@@ -252,12 +265,13 @@ class _Group:
                 return self.trials.extract(state, place(np.int32(slot), whole))
 
             with member.guarded_together():
-                member.save(edge, own, told=saves(edge, member.config) or stops)
+                told = saves(edge, member.config) or edge == member.last or stops
+                member.save(edge, own, told)
         for member, edge in self._active(call):
             if edge == member.steps:
                 self._end(member, Outcome("done", edge))
-            elif stops:
-                reason = "told to stop; the same command goes on from here"
+            elif edge == member.last or stops:
+                reason = PAUSED if edge == member.last else TOLD
                 self._end(member, Outcome("stopped", edge, reason))
 
     def _end(self, member: Member, outcome: Outcome) -> None:
@@ -307,7 +321,7 @@ class _Group:
         at = [member.step for member in self.members]
         while True:
             edges = [
-                m.next_edge(step) if m.active and step < m.steps else step
+                m.next_edge(step) if m.active and step < m.last else step
                 for m, step in zip(self.members, at, strict=True)
             ]
             if edges == at:

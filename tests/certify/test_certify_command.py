@@ -21,6 +21,7 @@ def test_a_certificate_is_written_and_says_what_was_left_out(tmp_path, text_file
         "--steps=2",
         "--seeds=1",
         "--transfer",
+        "--stress",
         "--octaves=-2,0,2",
         f"--workdir={tmp_path}",
     )
@@ -34,6 +35,10 @@ def test_a_certificate_is_written_and_says_what_was_left_out(tmp_path, text_file
         *("change", "initial", "size", "update")
     }
     assert [best["size"] for best in part["drift"]["bests"]] == [16, 32, 64]
+    stressed = dict(part["stress"])
+    assert list(stressed) == ["weight decay 0.4", "4 times the batch", "4 times the length"]
+    losses = [of["bests"][-1]["loss"] for of in (part["drift"], *stressed.values())]
+    assert len(set(losses)) == 4
     page = (tmp_path / "certificates" / "adamw-width.md").read_text()
     assert part["forgotten"]["path"] in page
     assert part["verdict"] in page
@@ -44,6 +49,7 @@ BAD = {
     "--sizes=64,32": ("64,32", "3 or more, ascending"),
     "--sizes=8,x,16": ("8,x,16", "whole numbers"),
     "--config.optim.parametrization=mup": ("the base", "--parametrizations=mup"),
+    "--stress": ("without --transfer",),
 }
 
 

@@ -114,6 +114,31 @@ def test_sgd_in_table_8_of_mup(run):
     assert of(mlp, "head/matrix") == {(math.sqrt(M), 1 / M, M, 1)}
 
 
+def of_the_mup_package(optimizer: str, shape: Any, base: Any) -> tuple[float, float]:
+    """Rate and weight decay that MuAdam and MuSGD of the package `mup` (1.0.0) give to a matrix
+    [in, out] or a vector [out], over those of the base: by its rules, which count the axes that
+    grow. The package itself needs PyTorch, and does not build here.
+    """
+    grown = [n / b for n, b in zip(shape, base, strict=True) if n != b]
+    if len(grown) == 2:
+        ratio = grown[0] if optimizer == "adamw" else grown[0] / grown[1]
+    else:
+        ratio = 1 / math.prod(grown) if optimizer == "sgd" else 1.0
+    return 1 / ratio, ratio
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_rates_and_decays_are_those_of_the_mup_package(run, optimizer):
+    config = wide(run, "mlp", "mup", optimizer)
+    found = transform.parametrization(config)
+    small = transform.parametrization(wide(run, "mlp", "mup", model__width=BASE)).by_path
+    for leaf, ours in zip(found.leaves, found.multipliers, strict=True):
+        wanted = of_the_mup_package(optimizer, leaf.shape, small[leaf.path].shape)
+        assert (ours.rate, ours.decay) == wanted, leaf.path
+        if leaf.path == "head/matrix":  # MuReadout: std times the root, the input over the width
+            assert (ours.init, ours.forward) == (math.sqrt(M), 1 / M)
+
+
 def test_completep_in_its_table_1(run):
     """Dey et al. 2025, alpha = 1: branches times 1/L; hidden rate 1/M, decay M, epsilon 1/(M L);
     what is outside of the blocks as in muP. Standard's branches begin with 1/sqrt(2 depth).

@@ -1,0 +1,63 @@
+"""Which shape of a transformer is best for its training FLOPs? Depth against width, heads and the
+width of the MLP, all for one budget, against the hand-made recipe of `configs/tiny.py`.
+
+`sweep --tune` searches; its report sets what was found, trained again with other seeds, against the
+recipe's shapes for the same FLOPs. Without `--tune` the recipe's shapes alone are trained.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from configs import tiny
+from scaling.config import from_dict, is_debug
+from scaling.config.search import Search, among, whole
+from scaling.config.sweep import Override, Study, with_seeds
+
+STEP = 8  # widths and MLP widths are multiples
+BUDGET = 1.5e11  # training FLOPs: width 32 reads half a million bytes
+HAND = (24, 32, 48)  # widths of the recipe
+
+
+def shape(values: Mapping[str, Any]) -> Override:
+    """Width, heads and MLP of a drawn shape, at the recipe's learning rate for its width."""
+    width = STEP * values["width / 8"]
+    heads = max(1, round(width / values["head_dim"]))
+    return {
+        "model.width": width,
+        "model.depth": values["depth"],
+        "model.heads": heads,
+        "model.head_dim": values["head_dim"],
+        "model.mlp_width": STEP * max(1, round(values["mlp_ratio"] * width / STEP)),
+        "optim.peak_lr": tiny.RECIPE.lr * tiny.RECIPE.base_width / width,
+    }
+
+
+def get_study(arg: str = "") -> Study:
+    """48 shapes, sixteen at a time; three seeds of the recipe's; "debug": six of a few steps."""
+    debug = is_debug(arg)
+    base = tiny.get_config(arg)
+    base.train.tokens_per_param = None
+    base.train.flops = 4e8 if debug else BUDGET
+    given = from_dict(base)
+    hand = [tiny.RECIPE.shape(width, given) for width in ((8, 16) if debug else HAND)]
+    return Study(
+        name="architecture_search",
+        question="Which shape of a transformer is best for its training FLOPs?",
+        base=base,
+        runs=with_seeds(hand, 1 if debug else 3),
+        x="params",
+        holdout=False,
+        search=Search(
+            axes={
+                "width / 8": whole(1, 3) if debug else whole(2, 10),
+                "depth": whole(1, 2) if debug else whole(1, 6),
+                "head_dim": among((8, 16)),
+                "mlp_ratio": among((1.0, 2.0, 4.0)),
+            },
+            override=shape,
+            trials=6 if debug else 48,
+            at_once=3 if debug else 16,
+            rungs=(1 / 3,) if debug else (1 / 9, 1 / 3),
+            confirm=1 if debug else 3,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The outer search of `launch.py sweep --tune`: trials that Optuna proposes and executors train."""
