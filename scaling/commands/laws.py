@@ -76,6 +76,7 @@ FIT_HELP = {
     "seed": "of the resampling",
     "holdout_by": "column whose largest value is predicted from the rest",
     "backtest": "fit below every size and predict all above it, by --holdout_by or flops, params",
+    "then": "a second law, of the loss that the first predicts: accuracy, error, loss_to_loss",
     "compare": "other laws, compared on the same rows",
     "sensitivity": "how the answer moves with the choices made",
     "approaches": "envelope, isoFLOP and parametric exponents side by side",

@@ -18,6 +18,7 @@ from scaling.laws.options import FitRequest, Options, PlanRequest
 METHODS = ("auto", "cases", "residual", "delta", "profile")
 OBJECTIVES = ("huber", "squares", "absolute", "asymmetric")
 SPACES = ("log", "linear")
+LOSSES = ("loss", "other_loss")  # columns that a second law reads
 FEWEST = 10  # resamples that an interval is read from
 MOST = 1_000_000
 
@@ -98,6 +99,7 @@ def check_fit(asked: FitRequest) -> None:
             ("preregister", bool(a.preregister)),
             ("backtest", a.backtest),
             ("law=auto", a.law == "auto"),
+            ("then", bool(a.then)),
         ):
             if given:
                 raise UserError(f"--{flag} needs intervals; leave --bootstrap=0 out")
@@ -140,6 +142,16 @@ def check_law(law: Law, asked: FitRequest) -> None:
             )
     if set(law.names) <= set(fixed):
         raise UserError(f"--fixed gives all parameters of {law.name}: nothing is left to fit")
+
+
+def loss_read(law: Law) -> str:
+    """The column of losses that a second law reads. Raises UserError for a law that reads more."""
+    if len(law.columns) != 1 or law.columns[0] not in LOSSES:
+        raise UserError(
+            f"--then={law.name} reads {', '.join(law.columns)}; the second law reads a loss alone, "
+            "as accuracy, error and loss_to_loss do"
+        )
+    return law.columns[0]
 
 
 def check_planned(law: Law, planned: Mapping[str, float], names: Mapping[str, str]) -> None:

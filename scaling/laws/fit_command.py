@@ -43,6 +43,8 @@ def fit_command(asked: FitRequest) -> Outcome:
         checks.check_law(checks.known_law(asked.law, "--law"), asked)
     for name in split(asked.compare):
         checks.known_law(name, "--compare")
+    if asked.then:
+        checks.loss_read(checks.known_law(asked.then, "--then"))
     loaded = _load(asked)
     if asked.score:
         return Outcome(_score(asked.score, loaded))
@@ -114,6 +116,7 @@ class _Made:
             self.refused.append(f"{by} = {name}: {e}")
             self.told.append(f"\n{by} = {name}\nnot fitted: {e}")
             return
+        second = self.then(rows, found) if asked.then else None
         mixed = pooled(rows[rows[found.loss].notna()], tuple(found.x.values()), asked.cluster)
         found = replace(found, flags=(*mixed, *found.flags))
         if by is None:
@@ -123,11 +126,26 @@ class _Made:
         self.result.fits[name] = found
         self.result.tables[name], self.result.folders[name] = rows, below
         self.told += [f"\n{by} = {name}" if by else "", str(found)]
+        if second is not None:
+            self.result.seconds[name] = second
+            from scaling.laws.chain import Chain  # brings jax
+
+            self.told += [str(second), Chain(found, second).says()]
         extra = self.extra(name, rows, found)
         shown = {k: v for k, v in extra.items() if k != "backtest_rows"}
         self.told += [f"\n{k}\n{show(v)}" for k, v in shown.items()]
         if asked.out:
-            self.write(pathlib.Path(asked.out) / below, rows, found, extra)
+            self.write(name, pathlib.Path(asked.out) / below, rows, found, extra)
+
+    def then(self, rows: pd.DataFrame, first: "Fit") -> "Fit":
+        """The second law, of the loss that the first predicts."""
+        from scaling.laws.fitting import fit  # brings jax
+
+        form = checks.known_law(self.asked.then)
+        if first.loss == form.target:
+            raise UserError(f"--then={form.name} predicts {form.target} from itself")
+        asked = replace(self.asked, x={checks.loss_read(form): first.loss}, loss=None, fixed={})
+        return fit(rows, form.name, options=asked)
 
     def extra(self, name: str, rows: pd.DataFrame, found: "Fit") -> dict[str, pd.DataFrame]:
         """The tests and tables that were asked for."""
@@ -164,6 +182,7 @@ class _Made:
 
     def write(
         self,
+        name: str,
         folder: pathlib.Path,
         rows: pd.DataFrame,
         found: "Fit",
@@ -171,6 +190,8 @@ class _Made:
     ) -> None:
         """fit.json, the tables, and the prediction of a planned run."""
         self.files.append(write(folder / "fit.json", found.to_json()))
+        if (second := self.result.seconds.get(name)) is not None:
+            self.files.append(write(folder / "then.json", second.to_json()))
         self.files += [write(folder / f"{k}.csv", v.to_csv(index=False)) for k, v in extra.items()]
         if self.asked.preregister:
             when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -62,6 +62,8 @@ class FitRequest(Options):
     holdout_by: str | None = None  # column whose largest value is predicted from the rest
     # Rolling origin: a fit below each size predicts every run above it; by `holdout_by`, or flops.
     backtest: bool = False
+    # Two steps: a law that reads the loss which the first predicts (accuracy, error, loss_to_loss).
+    then: str = ""
     compare: str = ""  # "chinchilla,kaplan": laws compared with this one
     sensitivity: bool = False  # a table of the answer under other choices
     # A table of compute-optimal exponents by envelope, isoFLOP and parametric fit.

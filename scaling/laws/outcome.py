@@ -19,6 +19,7 @@ class Outcome:
 
     text: str
     fits: dict[str, Fit] = field(default_factory=dict)  # by group's label; "" without groups
+    seconds: dict[str, Fit] = field(default_factory=dict)  # of laws that read the loss of these
     folders: dict[str, str] = field(default_factory=dict)  # the sub-folder of each
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # the rows of each group
     holdouts: dict[str, Holdout] = field(default_factory=dict)

@@ -157,6 +157,14 @@ class Fit:
         Raises UserError when the fit cannot be extrapolated.
         """
         level = self.level if level is None else level
+        mean, drawn = self.outcomes(at, kind=kind, seed=seed)
+        low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return Prediction(mean, np.minimum(low, mean), np.maximum(high, mean), level, kind)
+
+    def outcomes(
+        self, at: Any, *, kind: str = "run", seed: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `predict` predicts [rows], and draws of it [draws, rows]; raises what it does."""
         if self.status == "not converged":
             raise UserError(f"{self.law}: the fit did not converge, so it predicts nothing")
         mean, drawn = self.draws(at)
@@ -167,8 +175,7 @@ class Fit:
             mean, drawn = self._mixed(at, drawn, seed)
         elif kind == "run":
             drawn = self._with_noise(np.repeat(drawn, max(1, DRAWS // len(drawn)), axis=0), seed)
-        low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return Prediction(mean, np.minimum(low, mean), np.maximum(high, mean), level, kind)
+        return mean, drawn
 
     def holds(self, times: float = 10.0) -> str:
         """One line: what the interval of a run beyond the largest holds, and the share of each;

@@ -47,6 +47,7 @@ FIT: dict[str, list[Any]] = {
     "level": [0.0, 1.0, -0.5, 90.0, NAN, INF],
     "seed": [-1, 2**32],
     "holdout_by": ["absent", "kind", "empty"],
+    "then": ["accuracyy", "chinchilla", {"then": "accuracy", "bootstrap": 0}],
     "compare": ["kaplann", "power, kaplann"],
     "preregister": ["params=1e9", *({"preregister": p, "out": "new"} for p in
                     ("params", "params=x", "params=-1", "params=nan", "size=1"))],

@@ -6,11 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scaling.errors import UserError
 from scaling.laws import LAWS, Fit, Options, fit
+from scaling.laws.chain import Chain
 from scaling.laws.curve import Curve, Known
 from scaling.laws.discrepancy import Basis, Explainer, Rows, Sizes, growth_of, matern
+from scaling.laws.fit_command import fit_command
 from scaling.laws.forecast import forecast
 from scaling.laws.minimize import Problem
+from tests.laws.conftest import fit_request
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.35, "beta": 0.37}
 
@@ -146,3 +150,41 @@ def test_too_few_rows_or_no_column_of_sizes_leave_the_bootstrap() -> None:
     found = fit(table, "power_floor", Options(bootstrap=20), checks=False)
     assert found.forecast is None
     assert found.holds() == ""
+
+
+@pytest.mark.slow
+def test_two_steps_hold_the_doubt_of_both(tmp_path) -> None:
+    """Accuracy through the loss: twenty times beyond, the interval holds what is true there; far
+    away it is wider than if the loss were known.
+    """
+    truth = {"chance": 0.25, "best": 0.95, "k": 3.0, "middle": 2.6}
+
+    def measured(loss: np.ndarray) -> np.ndarray:
+        reached = 1 / (1 + np.exp(-truth["k"] * (truth["middle"] - loss)))
+        return truth["chance"] + (truth["best"] - truth["chance"]) * reached
+
+    table = runs()
+    noise = 0.003 * np.random.default_rng(1).normal(size=len(table))
+    table = table.assign(accuracy=measured(table.loss) + noise)
+    path = tmp_path / "runs.csv"
+    table.to_csv(path, index=False)
+    asked = fit_request(
+        table=str(path), law="chinchilla", then="accuracy", bootstrap=60, out=str(tmp_path)
+    )
+    made = fit_command(asked)
+    assert "through its loss" in made.text
+    first, second = made.fits[""], made.seconds[""]
+    assert Fit.from_json((tmp_path / "then.json").read_text()).params == second.params
+    at = {"params": [2e10], "tokens": [4e11]}
+    loss = TRUTH["E"] + TRUTH["A"] * 2e10 ** -TRUTH["alpha"] + TRUTH["B"] * 4e11**-0.37
+    band = Chain(first, second).predict(at)
+    assert band.low[0] < measured(loss) < band.high[0]
+    # Far away the loss is in doubt, which a known loss would not be.
+    far = {"params": [1e13], "tokens": [2e14]}
+    lost, known = Chain(first, second).predict(far), second.predict(first.predict(far).mean)
+    assert lost.high[0] - lost.low[0] > known.high[0] - known.low[0]
+    bare = Chain(replace(first, forecast=None), replace(second, forecast=None)).predict(at)
+    assert bare.mean[0] == pytest.approx(band.mean[0], rel=0.02)
+    assert bare.low[0] < measured(loss) < bare.high[0]
+    with pytest.raises(UserError, match="reads a loss alone"):
+        fit_command(replace(asked, then="chinchilla"))
