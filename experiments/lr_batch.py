@@ -39,7 +39,7 @@ def get_study(arg: str = "") -> Study:
             for width, tokens, batch, rate in itertools.product(widths, lengths, batches, rates)
         ],
         x="optim.peak_lr",
-        group=("model.width", "train.batch_size", "train.tokens"),
+        group=("model.width", "train.batch_size", "tokens"),
         holdout=False,
         search=Search(
             axes={"optim.peak_lr": among(rates), "train.batch_size": among(batches)},
