@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from etils import epath
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from scaling import files
 from scaling.errors import UserError
@@ -269,7 +269,11 @@ def backtests(done: Backtest) -> Drawn:
             )  # fmt: skip
         axes.axhline(0, color=INK, lw=1)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}x"))
+        # Over less than a decade the labels are those of the minor ticks.
+        short = bool(rows.factor.max() < 10 * rows.factor.min())
+        for minor in (False, True):
+            shown = FuncFormatter(lambda v, _: f"{v:g}x") if short or not minor else NullFormatter()
+            (axes.xaxis.set_minor_formatter if minor else axes.xaxis.set_major_formatter)(shown)
         axes.set_xlabel(f"{done.by}, times the largest fitted")
         axes.set_ylabel("measured - predicted, % of the prediction")
         axes.set_title("Backtest: predicted by smaller runs")
