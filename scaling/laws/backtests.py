@@ -14,7 +14,7 @@ from scaling import units
 from scaling.errors import UserError
 from scaling.laws.checks import known_law
 from scaling.laws.options import Options
-from scaling.laws.result import Fit
+from scaling.laws.result import Fit, interval
 from scaling.laws.rows import numbers
 
 DRAWS = 200  # resamples of each fit: an interval's ends need no more
@@ -109,13 +109,15 @@ def predicted(found: Fit, held: pd.DataFrame, size: np.ndarray, below: float) ->
     """A prediction of each held-out row; columns as in `Backtest.rows`."""
     actual = numbers(held, found.loss)
     at = {name: numbers(held, column) for name, column in found.x.items()}
-    wide, half = found.predict(at), found.predict(at, level=HALF)
+    mean, drawn = found.outcomes(at)
+    low, high = interval(mean, drawn, found.level)
+    low_half, high_half = interval(mean, drawn, HALF)
     return pd.DataFrame({
         "below": below, "n": found.n, "factor": size / below if below > 0 else np.nan,
-        **{found.x[k]: v for k, v in at.items()}, "measured": actual, "predicted": wide.mean,
-        "error": wide.mean / actual - 1, "low": wide.low, "high": wide.high, "low_half": half.low,
-        "high_half": half.high, "held": (wide.low <= actual) & (actual <= wide.high),
-        "held_half": (half.low <= actual) & (actual <= half.high),
+        **{found.x[k]: v for k, v in at.items()}, "measured": actual, "predicted": mean,
+        "error": mean / actual - 1, "low": low, "high": high, "low_half": low_half,
+        "high_half": high_half, "held": (low <= actual) & (actual <= high),
+        "held_half": (low_half <= actual) & (actual <= high_half),
     })  # fmt: skip
 
 

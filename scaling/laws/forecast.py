@@ -96,7 +96,8 @@ class Forecast:
         """What the accounts say at rows: raw columns [rows], and as the law reads them."""
         place = np.log(np.stack([raw[n] for n in self.placed], axis=1))
         at = Rows(place, columns, np.zeros(len(place)), np.ones(len(place)))
-        return self._explainer.tell(self.accounts, at)
+        with room_for(len(self.rows.target)):
+            return self._explainer.tell(self.accounts, at)
 
     def mixed(self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]) -> Mixed:
         """The accounts together at rows, variances scaled by the backtests."""

@@ -158,8 +158,7 @@ class Fit:
         """
         level = self.level if level is None else level
         mean, drawn = self.outcomes(at, kind=kind, seed=seed)
-        low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return Prediction(mean, np.minimum(low, mean), np.maximum(high, mean), level, kind)
+        return Prediction(mean, *interval(mean, drawn, level), level, kind)
 
     def outcomes(
         self, at: Any, *, kind: str = "run", seed: int = 0
@@ -347,6 +346,13 @@ class Fit:
         counted = (f"{name}: {what}" for name, what in self.conventions.items())
         lines += [f"  {line}" for line in counted]
         return "\n".join([*lines, *(f"  note: {flag}" for flag in self.flags)])
+
+
+def interval(mean: np.ndarray, drawn: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the interval of draws [draws, rows], which holds the mean: low and high [rows]."""
+    quantile = np.quantile if np.isfinite(drawn).all() else np.nanquantile  # 10 times as slow
+    low, high = quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.minimum(low, mean), np.maximum(high, mean)
 
 
 def _finite(value: Any) -> Any:
