@@ -133,7 +133,7 @@ def _report(plan: "Study", found: "Found", hand: "Sequence[RunConfig]") -> None:
             {
                 "trial": trial.number,
                 "state": trial.state,
-                "loss": trial.losses[-1] if trial.losses else math.nan,
+                "loss": trial.loss,
                 **{f"rung {i}": loss for i, loss in enumerate(trial.losses, start=1)},
                 "step": step,
                 "steps": steps,

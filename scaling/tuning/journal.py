@@ -31,6 +31,7 @@ class Trial:
     override: dict[str, Any]  # of the study's base
     run: str  # fingerprint
     losses: tuple[float, ...]  # at the rungs it came to; infinite where it has diverged
+    loss: float  # at the end, or at the last rung; NaN: none
     state: str  # running, left (at a rung), done, failed
     reason: str | None
     id: int  # Optuna's number
@@ -180,9 +181,9 @@ class Journal:
         """It is not trained further."""
         self._tell(trial.id, "PRUNED")
 
-    def done(self, trial: Trial) -> None:
-        """It came to its end, with the last loss that was reported."""
-        self._tell(trial.id, "COMPLETE", trial.losses[-1])
+    def done(self, trial: Trial, loss: float) -> None:
+        """It came to its end with this loss."""
+        self._tell(trial.id, "COMPLETE", loss)
 
     def failed(self, trial: Trial, reason: str) -> None:
         """It could not be trained; its values say nothing."""
@@ -227,12 +228,15 @@ _STATES = {"RUNNING": "running", "PRUNED": "left", "COMPLETE": "done", "FAIL": "
 
 def _trial(found: Any) -> Trial:
     said = found.user_attrs
+    losses = tuple(loss for _, loss in sorted(found.intermediate_values.items()))
+    ended = found.value if found.state.name == "COMPLETE" else None
     return Trial(
         number=said["number"],
         values=dict(found.params),
         override=dict(said["override"]),
         run=said["run"],
-        losses=tuple(loss for _, loss in sorted(found.intermediate_values.items())),
+        losses=losses,
+        loss=float(ended) if ended is not None else (*losses, math.nan)[max(0, len(losses) - 1)],
         state=_STATES[found.state.name],
         reason=said.get("reason"),
         id=found.number,

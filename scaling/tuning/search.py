@@ -47,8 +47,8 @@ class Found:
     @property
     def best(self) -> Trial | None:
         """The lowest loss of those that came to their end."""
-        ended = [t for t in self.trials if t.state == "done" and math.isfinite(t.losses[-1])]
-        return min(ended, key=lambda trial: trial.losses[-1], default=None)
+        ended = [t for t in self.trials if t.state == "done" and math.isfinite(t.loss)]
+        return min(ended, key=lambda trial: trial.loss, default=None)
 
 
 def search_of(plan: Study) -> Search:
@@ -164,7 +164,7 @@ class _Searching:
         here = [trial for trial in running if len(trial.losses) == rung]
         ended = [trial for trial in here if rung == len(self._pauses(trial))]
         for trial in ended:
-            self.journal.done(trial)
+            self.journal.done(trial, trial.losses[-1])
         here = [trial for trial in here if trial not in ended]
         own = {trial.number: trial.losses[rung - 1] for trial in here}
         others = [
@@ -188,19 +188,24 @@ class _Searching:
         self.say(
             f"trials {_ranges([t.number for t in due])} of {self.search.trials}, rung {rung + 1} "
             f"of {len(self._pauses(due[0]))}"
-            + (f"; best so far {best.losses[-1]:.4f}, trial {best.number}" if best else "")
+            + (f"; best so far {best.loss:.4f}, trial {best.number}" if best else "")
         )
-        results = self.train(asked)
+        results, workdir = self.train(asked), self.workdir
         if _stopped(results):
             return False
         for trial, (config, step), result in zip(due, asked, results, strict=True):
             if result.status == "failed":
                 self.journal.failed(trial, result.reason or "failed")
                 continue
-            loss = math.inf
-            if result.status != "diverged":
-                loss = loss_at(config, self.workdir, step)
-            self.journal.report(trial, loss)
+            steps = _steps(config)
+            if result.status == "diverged":
+                self.journal.report(trial, math.inf)
+            elif result.status == "done" and step < steps and not judged(config, workdir, step):
+                # Trained before, and not looked at here: it costs nothing, and is compared at its
+                # end alone.
+                self.journal.done(trial, loss_at(config, workdir, steps))
+            else:
+                self.journal.report(trial, loss_at(config, workdir, step))
         return True
 
     def found(self) -> Found:
@@ -216,6 +221,12 @@ class _Searching:
         seeds = range(own + 1, own + 1 + self.search.confirm)
         changed = [found.best.override | {"seed": seed} for seed in seeds]
         return tuple(self.resolve(override(self.base, o)) for o in changed)
+
+
+def judged(config: RunConfig, workdir: epath.PathLike, step: int) -> bool:
+    """Whether a run was evaluated after so many updates."""
+    lines = RunDirectory.open(config, workdir).metrics()
+    return any(line["step"] == step and line["split"] == "val" for line in lines)
 
 
 def loss_at(config: RunConfig, workdir: epath.PathLike, step: int) -> float:

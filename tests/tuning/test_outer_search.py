@@ -96,7 +96,7 @@ def test_a_search_finds_what_is_best_and_leaves_the_rest_on_the_way(undisturbed)
             on = [t.losses[rung] for t in here if len(t.losses) > rung + 1]
             left = [t.losses[rung] for t in here if len(t.losses) == rung + 1]
             assert not on or not left or max(on) <= min(left)
-    assert found.best.losses[-1] == min(trial.losses[-1] for trial in ended)
+    assert found.best.loss == min(trial.losses[-1] for trial in ended)
 
 
 class Killed(BaseException):
@@ -228,6 +228,19 @@ def test_a_run_that_failed_says_nothing_and_stops_nobody(tmp_path):
     states = {t.number: (t.state, t.reason) for t in found.trials if t.values["model.depth"] == 4}
     assert set(states.values()) == {("failed", "out of memory")}
     assert found.best is not None
+
+
+def test_runs_that_were_trained_before_cost_nothing_and_are_not_compared_on_the_way(tmp_path):
+    axes = {"model.depth": whole(1, 4)}
+    trainer = Trainer(tmp_path)
+    before = resolved(train__steps=18, model__depth=2)
+    trainer([(before, 18)])
+    found, _ = run(a_study(axes=axes, trials=4), tmp_path, trainer)
+    (known,) = (trial for trial in found.trials if trial.values["model.depth"] == 2)
+    assert (known.state, known.losses, known.loss) == ("done", (), loss_of(before, 18))
+    assert trainer.trained.count((fingerprint(before), 18)) == 1
+    assert found.best.values["model.depth"] == 3
+    assert sum(trial.state == "left" for trial in found.trials) == 2
 
 
 def test_the_best_is_confirmed_with_other_seeds(tmp_path):
