@@ -20,7 +20,7 @@ def get_study(arg: str = "") -> Study:
     base = vectors.get_config(arg)
     base.model.activation = "relu"
     if not debug:
-        base.data.features = 512
+        base.data.features = 256
         base.data.targets = 4
         base.data.unique_examples = EXAMPLES
         base.train.batch_size = EXAMPLES
