@@ -11,11 +11,11 @@ from scaling.config import is_debug
 from scaling.config.sweep import Study, grid, with_seeds
 
 EXAMPLES = 96
-WIDTHS = (8, 16, 32, 64, 80, 96, 112, 144, 192, 384, 768)  # one parameter a feature and target
+WIDTHS = (8, 24, 64, 96, 128, 192, 384, 768)  # one parameter a feature and target
 
 
 def get_study(arg: str = "") -> Study:
-    """Eleven widths around the number of examples, with two amounts of noise, three seeds."""
+    """Eight widths around the number of examples, with two amounts of noise, three seeds."""
     debug = is_debug(arg)
     base = vectors.get_config(arg)
     base.model.activation = "relu"
