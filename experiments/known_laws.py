@@ -71,9 +71,10 @@ def _seen_once(small: bool, name: str, first: int) -> Study:
     it goes down to 0, which averages the noise of the targets.
     """
     base = base_config(family="random_features", data="vectors", objective="regression")
-    base.model.width = 8 if small else 256
-    base.data.features = 32 if small else 1024
-    base.data.targets = 16
+    # So wide that what the features cannot hold is a tenth of what is left to learn at the end.
+    base.model.width = 8 if small else 512
+    base.data.features = 32 if small else 512
+    base.data.targets = 64
     base.data.noise = 0.5
     base.data.examples = None
     base.data.validation_examples = 64 if small else 8192
@@ -92,7 +93,7 @@ def _seen_once(small: bool, name: str, first: int) -> Study:
     base.train.steps_per_call = 1 if small else 16
     base.evals.batches = 1 if small else 32
     base.evals.batch_size = 64 if small else 256
-    amounts = (64, 128) if small else (512, 1024, 2048, 4096, 8192, 16384, 32768)
+    amounts = (64, 128) if small else (256, 512, 1024, 2048, 4096, 8192, 16384)
     runs = [
         {
             "seed": seed,
@@ -136,7 +137,7 @@ def _associations(small: bool, name: str, first: int) -> Study:
         base.data.validation_examples = 4096
     base.train.units = None
     base.train.steps = 4 if small else 400
-    rows = (8, 16) if small else (4, 8, 16, 32, 64, 128)
+    rows = (8, 16) if small else (8, 16, 32, 64, 128)
     runs = [
         {
             "seed": seed,

@@ -143,9 +143,9 @@ def _time(report: Report) -> str:
     for name, seconds in times.items():
         mfu = report.mfu(seconds)
         if seconds and mfu is not None:
-            rate = report.units / seconds
+            rate, unit = report.units / seconds, report.config.data.unit
             lines.append(
-                f"  {name}: {short(seconds)}, {human(rate)} tokens/s "
+                f"  {name}: {short(seconds)}, {human(rate)} {unit}s/s "
                 f"({human(rate / report.devices)} a device), MFU {mfu:.0%}"
             )
     return "\n".join([*lines, f"  bound by {roofline.bound}"])
