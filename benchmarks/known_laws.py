@@ -79,15 +79,18 @@ def draw(tables: dict[tuple[str, int], pd.DataFrame], fits: dict[tuple[str, int]
     """A panel a task: how far from the true floor the runs are, and the slope that is true."""
     tasks = [task for task in TASKS if any(task == of for of, _ in tables)]
     with style.styled():
-        figure = Figure(figsize=(8.6, 7.4), layout="constrained")
-        panels = figure.subplots(2, 2).ravel()
+        rows, columns = -(-len(tasks) // 2), min(2, len(tasks))
+        figure = Figure(figsize=(4.3 * columns, 3.7 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in panels[len(tasks) :]:
+            axes.set_visible(False)
         for axes, task in zip(panels, tasks, strict=False):
             own = {repeat: rows for (of, repeat), rows in tables.items() if of == task}
-            for repeat, rows in own.items():
+            for repeat, runs in own.items():
                 x = fits[task, repeat].x["x"]
-                means = rows.groupby(x)["distance"].mean()
+                means = runs.groupby(x)["distance"].mean()
                 look = {"color": style.COLOURS[repeat], "ms": 4}
-                axes.plot(rows[x], rows["distance"], "o", mfc="none", alpha=0.5, **look)
+                axes.plot(runs[x], runs["distance"], "o", mfc="none", alpha=0.5, **look)
                 axes.plot(means.index, means, "-", lw=1, label=f"repetition {repeat + 1}", **look)
             every, fit = pd.concat(own.values()), fits[task, next(iter(own))]
             x = fit.x["x"]
@@ -106,7 +109,7 @@ def draw(tables: dict[tuple[str, int], pd.DataFrame], fits: dict[tuple[str, int]
             axes.set(yscale="log", xlabel=x.replace("_", " "), title=NAMES[task])
             style.count_axis(axes, sorted(every[x].unique()))
             axes.legend()
-        for axes in panels[::2]:
+        for axes in panels[::columns]:
             axes.set_ylabel("distance from the true floor")
         style.finish(figure)
     return figure
