@@ -4,8 +4,8 @@
     python launch.py sweep --experiment=experiments/power_law.py:examples --workdir=out
     python benchmarks/power_law.py --workdir=out [--figure=power_law.png]
 
-Prints for each spectrum, of the width and of the examples, the exponent of the law `power_floor`
-fitted to the runs with its 90 % interval; theory's, which is the spectrum's; what the same fit
+Prints for each spectrum, of the width and of the examples, the exponent of the law `power`, since
+the targets have no noise, fitted to the runs with its 90 % interval; theory's, which is the spectrum's; what the same fit
 makes of the theory's own losses at these sizes; and the losses over theirs.
 """
 
@@ -57,9 +57,9 @@ def compare(found: pd.DataFrame) -> pd.DataFrame:
     """A row a spectrum and what is varied: exponents, and how far the losses are from theory's."""
     rows = []
     for (varied, alpha), runs in found.groupby(["varied", "alpha"], sort=False):
-        fit = laws.fit(runs, "power_floor", laws.Options(x="size", loss="measured"))
+        fit = laws.fit(runs, "power", laws.Options(x="size", loss="measured"))
         options = laws.Options(x="size", loss="theory", bootstrap=0)
-        known = laws.fit(runs.drop_duplicates("size"), "power_floor", options, checks=False)
+        known = laws.fit(runs.drop_duplicates("size"), "power", options, checks=False)
         low, high = fit.intervals["alpha"]
         off = np.log(runs["measured"] / runs["theory"])
         row = {"varied": varied, "runs": len(runs), "fitted": fit.params["alpha"], "low": low}

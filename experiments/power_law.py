@@ -20,12 +20,13 @@ SPECTRA: list[Override] = [
     {"data.alpha": 1.25, "data.features": 2048, "optim.b1": 0.99, "train.steps": 3000},
 ]
 DEBUG: list[Override] = [{"data.alpha": 0.75}, {"data.alpha": 1.0}]
-SIZES = (24, 32, 48, 64, 96, 128)
+# At 24 the finite size alone adds 1 to 4 % to the theory's loss, which holds for large ones.
+SIZES = (32, 48, 64, 96, 128)
 RATIO = 4  # of the larger of width and examples to the smaller
 
 
 def get_study(arg: str = "") -> Study:
-    """Six sizes of three spectra, five seeds each; "debug" and "examples_debug" make a few."""
+    """Five sizes of three spectra, five seeds each; "debug" and "examples_debug" make a few."""
     of_examples = arg.startswith("examples")
     debug = is_debug(arg.removeprefix("examples").removeprefix("_"))
     sizes, spectra, seeds = ((4, 8), DEBUG, 1) if debug else (SIZES, SPECTRA, 5)
@@ -34,24 +35,25 @@ def get_study(arg: str = "") -> Study:
         question="Do fitted exponents hold those of a theory?",
         base=vectors.get_config("debug" if debug else ""),
         runs=[
-            _run(*((RATIO * size, size) if of_examples else (size, RATIO * size)), seed) | spectrum
-            for spectrum in spectra
+            _run(*((RATIO * size, size) if of_examples else (size, RATIO * size)), drawn) | spectrum
+            for number, spectrum in enumerate(spectra)
             for size in sizes
             for seed in range(seeds)
+            for drawn in [100_000 * (2 * number + of_examples) + 1000 * seed + size]
         ],
         x="unique_examples" if of_examples else "params",
         group="data.alpha",
+        law="power",  # the targets have no noise, and so the loss no floor
         holdout=False,
     )
 
 
-def _run(width: int, examples: int, seed: int) -> Override:
-    """All examples in every step. Every size has tasks and features of its own: a law's intervals
-    take its points to be independent.
+def _run(width: int, examples: int, drawn: int) -> Override:
+    """All examples in every step. Every run has a task and features of its own: a law's intervals
+    take its points to be independent, and so does who counts how many of them hold.
     """
-    drawn = 1000 * seed + min(width, examples)
     return {
-        "seed": seed,
+        "seed": drawn // 1000 % 100,
         "model.width": width,
         "model.feature_seed": drawn,
         "data.task_seed": drawn,
