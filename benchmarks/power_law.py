@@ -4,9 +4,10 @@
     python launch.py sweep --experiment=experiments/power_law.py:examples --workdir=out
     python benchmarks/power_law.py --workdir=out [--figure=power_law.png]
 
-Prints for each spectrum, of the width and of the examples, the exponent of the law `power`, since
-the targets have no noise, fitted to the runs with its 90 % interval; theory's, which is the spectrum's; what the same fit
-makes of the theory's own losses at these sizes; and the losses over theirs.
+Prints for each spectrum, of the width and of the examples, the exponent of the law `power` (the
+targets have no noise) fitted to the runs, with its 90 % interval; theory's, which is the
+spectrum's; what the same fit makes of the theory's own losses at these sizes; and the losses over
+theirs.
 """
 
 import argparse
