@@ -75,7 +75,7 @@ def cases(table: Published, sizes: Sizes, by: str = "flops") -> list[Case]:
             law, found.free, found.fixed, below.columns, below.target, below.weight
         )  # fmt: skip
         explainer = Explainer(Curve(problem), below, found.params, sizes)
-        masks = cuts_of(below.place, len(found.free) + 3)
+        masks = cuts_of(below.place.sum(axis=1), len(found.free) + 3)
         whole = np.ones(len(below.target), bool)
         first, *others = explainer.explain([whole, *masks])
         outer = Cut(first.evidence, explainer.tell(first, above), above.target)

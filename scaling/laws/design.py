@@ -184,7 +184,7 @@ def _outlook(fitted: Fit, params: np.ndarray, amount: np.ndarray) -> _Outlook:
     value, slopes, left = explainer.slopes(accounts, rows)
     noise = explainer.tell(accounts, rows).noise
     unit = np.ones_like(value) if fitted.space == "log" else 1 / np.abs(value)
-    scale = fitted.forecast.scale
+    scale = float(fitted.forecast.sureness(fitted.raw_of(at))[0][-1])
     slopes = slopes * unit[:, :, None] * scale
     variance = (noise + left) * (unit * scale) ** 2
     return _Outlook(

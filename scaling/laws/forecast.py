@@ -21,7 +21,8 @@ from scaling.laws.minimize import Problem, room_for
 from scaling.laws.uncertainty import CASES_FROM
 
 MOST_ROWS = 512  # of more, so many are looked at
-CUTS = 8  # inner backtests
+CUTS = 8  # inner backtests along all columns at once
+ALONG = 4  # along one column
 FEWEST = 3  # rows more than parameters, below a cut
 SLIGHT = 1e-3  # share below which an account is dropped
 WORST = 9.0  # squared standardized error at which one row counts no more
@@ -31,9 +32,9 @@ WORST = 9.0  # squared standardized error at which one row counts no more
 class Prior:
     """What published tables say of errors of extrapolation (docs/intervals.md)."""
 
-    alone: float = 0.25  # probability that there is no discrepancy
+    alone: float = 0.2  # probability that there is no discrepancy
     temper: float = 1.0  # power of the evidence: runs share budgets, seeds and mistakes
-    scale: float = 1.0  # of errors, in those that an account expects
+    scale: float = 0.95  # of errors, in those that an account expects
     dof: float = 2.0  # how many cuts of a table that knowledge is worth
     sizes: Sizes = field(default_factory=Sizes)
 
@@ -78,8 +79,9 @@ class Forecast:
     rows: Rows
     accounts: Accounts  # the first has no discrepancy
     share: np.ndarray  # of each account
-    scale: float  # of errors, by the backtests
-    dof: float  # cuts that say so, with those of the prior
+    # Of errors, by the backtests along each column, and along all at once [placed + 1].
+    scales: np.ndarray
+    dofs: np.ndarray  # cuts that say so, with those of the prior [placed + 1]
     tests: int  # inner backtests
     sizes: Sizes
     tail: np.ndarray | None  # residuals of the law alone, in standard deviations; None: too few
@@ -102,8 +104,16 @@ class Forecast:
     def mixed(self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]) -> Mixed:
         """The accounts together at rows, variances scaled by the backtests."""
         whole = mix(self.told(raw, columns), self.share)
-        scale = self.scale**2
+        scale = self.sureness(raw)[0] ** 2
         return Mixed(whole.mean, scale * whole.parameters, scale * whole.form, scale * whole.noise)
+
+    def sureness(self, raw: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The scale of errors at rows, and the cuts that say so [rows] each: of the direction in
+        which they lie beyond the runs.
+        """
+        place = np.log(np.stack([raw[n] for n in self.placed], axis=1))
+        share = toward(place, self.rows.place)
+        return np.sqrt(share @ self.scales**2), share @ self.dofs
 
     def foreseen(
         self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]
@@ -155,8 +165,9 @@ class Forecast:
         """As plain values, for JSON; without what the fit has too."""
         rows = self.rows
         return {
-            "placed": self.placed, "scale": self.scale, "dof": self.dof, "tests": self.tests,
-            "share": self.share.tolist(), "tail": None if self.tail is None else self.tail.tolist(),
+            "placed": self.placed, "scales": self.scales.tolist(), "dofs": self.dofs.tolist(),
+            "tests": self.tests, "share": self.share.tolist(),
+            "tail": None if self.tail is None else self.tail.tolist(),
             "rows": {"place": rows.place.tolist(), "target": rows.target.tolist(),
                      "weight": rows.weight.tolist(),
                      "columns": {k: np.asarray(v).tolist() for k, v in rows.columns.items()}},
@@ -181,8 +192,9 @@ class Forecast:
         accounts = Accounts(**arrays)
         return cls(
             law, free, given, space, params, tuple(values["placed"]), rows, accounts,
-            np.array(values["share"]), values["scale"], values["dof"], values["tests"],
-            PUBLISHED.sizes, None if values["tail"] is None else np.array(values["tail"]),
+            np.array(values["share"]), np.array(values["scales"]), np.array(values["dofs"]),
+            values["tests"], PUBLISHED.sizes,
+            None if values["tail"] is None else np.array(values["tail"]),
         )  # fmt: skip
 
 
@@ -217,7 +229,10 @@ def forecast(
         problem.space,
     )  # fmt: skip
     explainer = Explainer(Curve(part), rows, params, prior.sizes)
-    cuts = cuts_of(rows.place, needed)
+    ways = [rows.place.sum(axis=1)]
+    ways += list(rows.place.T) if rows.place.shape[1] > 1 else []
+    cut = [cuts_of(way, needed, CUTS if i == 0 else ALONG) for i, way in enumerate(ways)]
+    cuts = [mask for masks in cut for mask in masks]
     with room_for(len(rows.target)):
         accounts, *inner = explainer.explain([np.ones(len(rows.target), bool), *cuts])
         errors = [
@@ -232,11 +247,14 @@ def forecast(
     if spare >= CASES_FROM:
         tail = accounts.residual[0] * (len(rows.target) / spare) ** 0.5
     accounts = replace(accounts, residual=accounts.residual[:, :0])
-    worth = prior.dof + len(errors)
-    scale = ((prior.dof * prior.scale**2 + sum(errors)) / worth) ** 0.5
+    ends = np.cumsum([len(masks) for masks in cut])
+    found = [errors[end - len(masks) : end] for end, masks in zip(ends, cut, strict=True)]
+    found = [*found[1:], found[0]]  # along all at once comes last
+    dofs = np.array([prior.dof + len(one) for one in found])
+    scales = np.array([prior.dof * prior.scale**2 + sum(one) for one in found]) / dofs
     return Forecast(
         problem.law, problem.free, problem.given, problem.space, params, placed, rows, accounts,
-        share, float(scale), worth, len(errors), prior.sizes, tail,
+        share, np.sqrt(scales), dofs, len(errors), prior.sizes, tail,
     )  # fmt: skip
 
 
@@ -248,17 +266,30 @@ def _shares(accounts: Accounts, prior: Prior) -> np.ndarray:
     return share / share.sum()
 
 
-def cuts_of(place: np.ndarray, needed: int) -> list[np.ndarray]:
-    """Rows below each of some cuts [rows], bool: the smaller runs by the sum of all columns."""
-    total = place.sum(axis=1)
-    ordered = np.sort(total)
+def cuts_of(size: np.ndarray, needed: int, most: int = CUTS) -> list[np.ndarray]:
+    """Rows below each of some cuts [rows], bool: the runs of smaller size (a logarithm)."""
+    ordered = np.sort(size)
     levels = np.unique(ordered[needed:])
     # Runs of one budget differ by rounding at most.
     levels = levels[np.diff(levels, prepend=ordered[0]) > 0.02] if len(levels) else levels
-    if len(levels) > CUTS:
-        levels = levels[np.linspace(0, len(levels) - 1, CUTS).round().astype(int)]
-    masks = [total < level - 1e-9 for level in levels]
-    return [m for m in masks if needed <= m.sum() < len(total)]
+    if len(levels) > most:
+        levels = levels[np.linspace(0, len(levels) - 1, most).round().astype(int)]
+    masks = [size < level - 1e-9 for level in levels]
+    return [m for m in masks if needed <= m.sum() < len(size)]
+
+
+def toward(place: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """In which directions places [rows, columns] lie beyond the runs: shares of each column alone,
+    and of all at once [rows, columns + 1]; of one column there is one direction.
+    """
+    if place.shape[1] == 1:
+        return np.ones((len(place), 1))
+    beyond = np.maximum(place - runs.max(axis=0), 0.0)
+    alike = beyond.min(axis=1, keepdims=True)
+    whole = place.sum(axis=1) - runs.sum(axis=1).max()
+    rest = np.maximum(whole - (beyond - alike).sum(axis=1), 1e-3)
+    share = np.concatenate([beyond - alike, rest[:, None]], axis=1)
+    return share / share.sum(axis=1, keepdims=True)
 
 
 def _tested(explainer: Explainer, known: Accounts, above: np.ndarray, prior: Prior) -> float:

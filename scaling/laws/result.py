@@ -190,13 +190,14 @@ class Fit:
             return ""
         whole = self.forecast.mixed(self.raw_of(at), self.columns_of(at))
         parts = [("parameters", whole.parameters), ("noise", whole.noise), ("form", whole.form)]
+        scale = float(self.forecast.sureness(self.raw_of(at))[0][0])
         shares = ", ".join(f"{n} {float((v / whole.variance)[0]):.0%}" for n, v in parts)
         place = ", ".join(f"{self.x[n]} {v[0]:.3g}" for n, v in at.items())
         width = 50 * float((there.high - there.low)[0] / abs(there.mean[0]))
         return (
             f"a run {f'{times:g} times beyond' if grows else 'like'} the largest ({place}): "
             f"{self.loss} {there.mean[0]:.4g} ± {width:.2g} % ({there.level:.0%}), "
-            f"of its variance {shares}; errors x {self.forecast.scale:.2f} by "
+            f"of its variance {shares}; errors x {scale:.2f} by "
             f"{self.forecast.tests} backtests within the table"
         )
 
@@ -261,13 +262,14 @@ class Fit:
         if count[0]:
             told.mean[0] = picked.mean(axis=0)
         middle = known.share @ told.mean
+        scale, dof = known.sureness(self.raw_of(at))
         spread, parts = np.sqrt(told.parameters + told.form + told.noise), [alone]
         for k in range(1, len(count)):
             normal = rng.normal(size=(count[k], len(middle)))
             # The scale of errors is known from few backtests: drawn from its chi-square.
-            normal *= np.sqrt(known.dof / rng.chisquare(known.dof, (count[k], 1)))
+            normal *= np.sqrt(dof / rng.chisquare(dof, (count[k], len(middle))))
             parts.append(told.mean[k] + spread[k] * normal)
-        out = middle + known.scale * (np.concatenate(parts) - middle)
+        out = middle + scale * (np.concatenate(parts) - middle)
         if log:
             return np.exp(middle), np.exp(np.clip(out, -700, 700))
         return middle, out

@@ -12,7 +12,7 @@ from scaling.laws.chain import Chain
 from scaling.laws.curve import Curve, Known
 from scaling.laws.discrepancy import Basis, Explainer, Rows, Sizes, growth_of, matern
 from scaling.laws.fit_command import fit_command
-from scaling.laws.forecast import forecast
+from scaling.laws.forecast import forecast, toward
 from scaling.laws.minimize import Problem
 from tests.laws.conftest import fit_request
 
@@ -99,6 +99,18 @@ def test_the_law_alone_is_least_squares_with_what_is_known_before() -> None:
     near = [density(best + 0.01 * rng.normal(size=free)) for _ in range(20)]
     # The variance belongs to the fit, so that it does not follow the point by more than this.
     assert density(best) < min(near) + 1e-3
+
+
+def test_errors_are_those_of_the_direction_in_which_a_run_lies() -> None:
+    """Of params alone, of tokens alone, of all at once, and of what lies among the runs."""
+    fitted = np.log(runs()[["params", "tokens"]].to_numpy())
+    most = fitted.max(axis=0)
+    places = most + np.array([[2.0, -9.0], [-9.0, 2.0], [2.0, 2.0], [-4.0, -4.0]])
+    share = toward(places, fitted)
+    np.testing.assert_allclose(share.sum(axis=1), 1)
+    np.testing.assert_allclose(share[:2, :2], np.eye(2), atol=1e-3)
+    np.testing.assert_allclose(share[2:, 2], 1, atol=1e-3)
+    assert toward(places[:, :1], fitted[:, :1]).tolist() == [[1.0]] * 4
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 1.5])
