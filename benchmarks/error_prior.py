@@ -12,7 +12,7 @@ chosen on one half of the families and judged on the other, and the other way ar
 import argparse
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +25,14 @@ from scaling.errors import UserError
 from scaling.laws import LAWS, Options, fit
 from scaling.laws.curve import Curve
 from scaling.laws.discrepancy import Explainer, Rows, Sizes, Told
-from scaling.laws.forecast import PUBLISHED, WORST, cuts_of
+from scaling.laws.forecast import FEWEST as FEWEST_SPARE
+from scaling.laws.forecast import PUBLISHED, WORST, toward, ways_of
 from scaling.laws.minimize import Problem
 
 GRID = {
-    "alone": (0.1, 0.25, 0.5, 0.75),
-    "temper": (0.3, 0.5, 1.0),
-    "scale": (0.9, 1.0, 1.15, 1.3, 1.5),
+    "alone": (0.1, 0.2, 0.5),
+    "temper": (0.5, 1.0),
+    "scale": (0.8, 0.95, 1.1, 1.3),
     "dof": (2.0, 4.0, 8.0),
 }
 
@@ -52,7 +53,8 @@ class Case:
     table: str
     family: str
     outer: Cut
-    inner: tuple[Cut, ...]
+    inner: tuple[tuple[Cut, ...], ...]  # along each column, and along all at once
+    toward: np.ndarray  # [rows above, directions]: in which of these they lie
 
 
 def cases(table: Published, sizes: Sizes, by: str = "flops") -> list[Case]:
@@ -75,15 +77,19 @@ def cases(table: Published, sizes: Sizes, by: str = "flops") -> list[Case]:
             law, found.free, found.fixed, below.columns, below.target, below.weight
         )  # fmt: skip
         explainer = Explainer(Curve(problem), below, found.params, sizes)
-        masks = cuts_of(below.place.sum(axis=1), len(found.free) + 3)
+        ways = ways_of(below.place, len(found.free) + FEWEST_SPARE)
         whole = np.ones(len(below.target), bool)
-        first, *others = explainer.explain([whole, *masks])
+        first, *others = explainer.explain([whole, *(m for masks in ways for m in masks)])
         outer = Cut(first.evidence, explainer.tell(first, above), above.target)
-        inner = []
-        for known, used in zip(others, masks, strict=True):
-            there = _those(below, ~used)
-            inner.append(Cut(known.evidence, explainer.tell(known, there), there.target))
-        out.append(Case(table.name, table.family, outer, tuple(inner)))
+        known, inner = iter(others), []
+        for masks in ways:
+            cuts = []
+            for used in masks:
+                there, told = _those(below, ~used), next(known)
+                cuts.append(Cut(told.evidence, explainer.tell(told, there), there.target))
+            inner.append(tuple(cuts))
+        way = toward(above.place, below.place)
+        out.append(Case(table.name, table.family, outer, tuple(inner), way))
     return out
 
 
@@ -110,15 +116,17 @@ def judged(
     case: Case, alone: float, temper: float, scale: float, dof: float
 ) -> tuple[float, float, float]:
     """Mean log score of the runs above a cut, and the share in 90 % and in 50 % intervals."""
-    errors = []
-    for cut in case.inner:
-        share = _share(cut.evidence, alone, temper)
-        told = cut.told
+
+    def error(cut: Cut) -> float:
+        share, told = _share(cut.evidence, alone, temper), cut.told
         mean = share @ told.mean
         spread = told.parameters + told.form + told.noise + (told.mean - mean) ** 2
-        errors.append(np.minimum((cut.target - mean) ** 2 / (share @ spread), WORST).mean())
-    worth = dof + len(errors)
-    size = ((dof * scale**2 + sum(errors)) / worth) ** 0.5
+        off = (cut.target - mean) ** 2 / (share @ spread)
+        return float(np.minimum(off, WORST * scale**2).mean())
+
+    worths = np.array([dof + len(cuts) for cuts in case.inner])
+    squares = np.array([dof * scale**2 + sum(map(error, cuts)) for cuts in case.inner]) / worths
+    worth, size = case.toward @ worths, np.sqrt(case.toward @ squares)
     told, share = case.outer.told, _share(case.outer.evidence, alone, temper)
     middle = share @ told.mean
     centre = middle + size * (told.mean - middle)
@@ -133,21 +141,46 @@ def judged(
     )
 
 
-def over(found: list[Case], values: Sequence[float]) -> np.ndarray:
-    """Scores and shares [3]: means over cuts, then tables, then families."""
+def scores_of(found: list[Case]) -> dict[tuple[float, ...], np.ndarray]:
+    """Point of the grid -> what each case comes to there [cases, 3], as `judged`."""
+    points = itertools.product(*GRID.values())
+    return {values: np.array([judged(case, *values) for case in found]) for values in points}
+
+
+def over(found: list[Case], scores: np.ndarray, own: Collection[str]) -> np.ndarray:
+    """Scores and shares [3] of some families: means over cuts, then tables, then families."""
     families: dict[str, dict[str, list]] = {}
-    for case in found:
-        tables = families.setdefault(case.family, {})
-        tables.setdefault(case.table, []).append(judged(case, *values))
+    for case, score in zip(found, scores, strict=True):
+        if case.family in own:
+            tables = families.setdefault(case.family, {})
+            tables.setdefault(case.table, []).append(score)
     return np.mean(
         [np.mean([np.mean(cuts, axis=0) for cuts in tables.values()], axis=0)
          for tables in families.values()], axis=0,
     )  # fmt: skip
 
 
-def best(found: list[Case]) -> tuple[float, ...]:
-    """The point of the grid with the best log score."""
-    return max(itertools.product(*GRID.values()), key=lambda values: over(found, values)[0])
+def told(found: list[Case], halves: bool) -> str:
+    """The choice, and how it is judged."""
+    scores = scores_of(found)
+    families = sorted({case.family for case in found})
+
+    def best(own: Collection[str]) -> tuple[float, ...]:
+        return max(scores, key=lambda values: over(found, scores[values], own)[0])
+
+    chosen = best(families)
+    score, wide, half = over(found, scores[chosen], families)
+    lines = [f"all: {', '.join(GRID)} = {chosen}; log score {score:.3f}, held {wide:.0%} and "
+             f"{half:.0%}"]  # fmt: skip
+    for own in (families[::2], families[1::2]) if halves else ():
+        chosen, rest = best(own), [f for f in families if f not in own]
+        score, wide, half = over(found, scores[chosen], rest)
+        other = over(found, scores[best(rest)], rest)[0]
+        lines.append(
+            f"fitted to {', '.join(own)}: {chosen}; on the others log score {score:.3f} (their own "
+            f"best {other:.3f}), held {wide:.0%} and {half:.0%}"
+        )
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -158,22 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     tables = at_hand() + (public(asked.clones) if asked.clones else [])
     found = [case for table in tables for case in cases(table, PUBLISHED.sizes)]
-    names = ", ".join(GRID)
-    chosen = best(found)
-    score, wide, half = over(found, chosen)
-    print(f"all: {names} = {chosen}; log score {score:.3f}, held {wide:.0%} and {half:.0%}")
-    if asked.halves:
-        families = sorted({case.family for case in found})
-        for own in (families[::2], families[1::2]):
-            mine = [c for c in found if c.family in own]
-            rest = [c for c in found if c.family not in own]
-            chosen = best(mine)
-            score, wide, half = over(rest, chosen)
-            other = over(rest, best(rest))[0]
-            print(
-                f"fitted to {', '.join(own)}: {chosen}; on the others log score {score:.3f} (their "
-                f"own best {other:.3f}), held {wide:.0%} and {half:.0%}"
-            )
+    print(told(found, asked.halves))
 
 
 if __name__ == "__main__":

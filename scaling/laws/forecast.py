@@ -229,10 +229,8 @@ def forecast(
         problem.space,
     )  # fmt: skip
     explainer = Explainer(Curve(part), rows, params, prior.sizes)
-    ways = [rows.place.sum(axis=1)]
-    ways += list(rows.place.T) if rows.place.shape[1] > 1 else []
-    cut = [cuts_of(way, needed, CUTS if i == 0 else ALONG) for i, way in enumerate(ways)]
-    cuts = [mask for masks in cut for mask in masks]
+    ways = ways_of(rows.place, needed)
+    cuts = [mask for masks in ways for mask in masks]
     with room_for(len(rows.target)):
         accounts, *inner = explainer.explain([np.ones(len(rows.target), bool), *cuts])
         errors = [
@@ -247,9 +245,8 @@ def forecast(
     if spare >= CASES_FROM:
         tail = accounts.residual[0] * (len(rows.target) / spare) ** 0.5
     accounts = replace(accounts, residual=accounts.residual[:, :0])
-    ends = np.cumsum([len(masks) for masks in cut])
-    found = [errors[end - len(masks) : end] for end, masks in zip(ends, cut, strict=True)]
-    found = [*found[1:], found[0]]  # along all at once comes last
+    ends = np.cumsum([len(masks) for masks in ways])
+    found = [errors[end - len(masks) : end] for end, masks in zip(ends, ways, strict=True)]
     dofs = np.array([prior.dof + len(one) for one in found])
     scales = np.array([prior.dof * prior.scale**2 + sum(one) for one in found]) / dofs
     return Forecast(
@@ -264,6 +261,13 @@ def _shares(accounts: Accounts, prior: Prior) -> np.ndarray:
     before[0] = prior.alone
     share = before * np.exp(prior.temper * (accounts.evidence - accounts.evidence.max()))
     return share / share.sum()
+
+
+def ways_of(place: np.ndarray, needed: int) -> list[list[np.ndarray]]:
+    """Cuts along each column of places, and last along all at once (of one column: along it)."""
+    columns = range(place.shape[1] if place.shape[1] > 1 else 0)
+    alone = [cuts_of(place[:, i], needed, ALONG) for i in columns]
+    return [*alone, cuts_of(place.sum(axis=1), needed)]
 
 
 def cuts_of(size: np.ndarray, needed: int, most: int = CUTS) -> list[np.ndarray]:
