@@ -36,15 +36,9 @@ def get_study(arg: str = "") -> Study:
     sizes = (16, 24) if debug else SIZES[axis]
     octaves, seeds = ((-1.0, 0.0, 1.0), (0,)) if debug else (OCTAVES, (0, 1))
     swept = [
-        # Seeds differ most where a run is cheapest. The largest is tried within an octave.
+        # The smallest, which costs least, says how far seeds differ.
         transfer.runs(
-            given,
-            axis,
-            [size],
-            name,
-            octaves[1:-1] if size == sizes[-1] and not debug else octaves,
-            seeds if size == sizes[0] else seeds[:1],
-            falls,
+            given, axis, [size], name, octaves, seeds if size == sizes[0] else seeds[:1], falls
         )
         for name, falls in AXES[axis]
         for size in sizes
