@@ -5,11 +5,13 @@
 
 Prints for every task and every repetition of it the exponent and the floor of the law
 `power_floor` fitted to the runs, with their 90 % intervals, and what is true; of a share of right
-answers, the law is of the wrong ones.
+answers, the law is of the wrong ones. Beside the data that are seen once, what gradient descent on
+them is expected to end at, reckoned without training.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,9 @@ from matplotlib.figure import Figure
 
 from experiments.known_laws import TASKS, get_study
 from scaling import laws
+from scaling.config import RunConfig
+from scaling.config.amounts import resolved
+from scaling.data.kinds.vectors.task import PowerLaw
 from scaling.laws import Fit
 from scaling.records import RunDirectory
 from scaling.records.tables import table
@@ -75,6 +80,36 @@ def compare(fits: dict[tuple[str, int], Fit]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def descended(config: RunConfig, seed: int = 0) -> float:
+    """Expected squared error above the noise, summed over targets, of a read-out of Gaussian
+    features after one pass by gradient descent with a learning rate that goes down to 0.
+
+    The mean squares m_i of the errors along the axes of the Hessian follow
+
+        m_i -> m_i (1 - 2 e h_i + e^2 h_i^2 (1 + 1/B)) + e^2 h_i (sum_j h_j m_j + out + noise^2) / B
+
+    with the Hessian's eigenvalues h, the learning rate e, batches of B and, for `out`, what no
+    read-out of the features can have: exact for Gaussian features, whose fourth moments are known.
+    One draw of the features stands for all.
+    """
+    data: Any = config.data
+    variances = PowerLaw(data.features, 1, data.alpha, data.noise, 0).variances
+    features = np.random.default_rng(seed).normal(size=(config.model.width, data.features))
+    features /= np.sqrt(config.model.width)
+    h, axes = np.linalg.eigh((features * variances) @ features.T)
+    h = np.maximum(h, 1e-12)
+    with_teacher = (((features * variances).T @ axes) ** 2).sum(
+        axis=0
+    )  # squares, mean over teachers
+    out = max(0.0, 1 - (with_teacher / h).sum())
+    m, batch, steps = with_teacher / h**2, config.train.batch_size, resolved(config.train.steps)
+    for step in range(steps):
+        rate = 2 * config.optim.peak_lr * config.model.width * (1 - step / steps)  # no half in it
+        noise = ((h * m).sum() + out + data.noise**2) / batch
+        m = m * (1 - 2 * rate * h + (rate * h) ** 2 * (1 + 1 / batch)) + rate**2 * h * noise
+    return float(data.targets * ((h * m).sum() + out))
+
+
 def draw(tables: dict[tuple[str, int], pd.DataFrame], fits: dict[tuple[str, int], Fit]) -> Figure:
     """A panel a task: how far from the true floor the runs are, and the slope that is true."""
     tasks = [task for task in TASKS if any(task == of for of, _ in tables)]
@@ -131,6 +166,14 @@ def main() -> None:
     found = compare(fits)
     print(found.to_string(index=False, float_format=lambda x: f"{x:.4f}"))
     print(f"{found['holds'].sum()} of {len(found)} intervals hold the truth")
+    if ("seen_once", 0) in tables:
+        runs = [c for c in study.runs(get_study("seen_once")) if c.seed == 0]
+        print("seen_once, above the floor, reckoned:", [round(descended(c), 2) for c in runs])
+        own = tables["seen_once", 0]
+        print(
+            "and trained:",
+            own.groupby(fits["seen_once", 0].x["x"])["distance"].mean().round(2).tolist(),
+        )
     if given.figure:
         path = Path(given.figure)
         path.write_bytes(style.encode(draw(tables, fits), path.suffix[1:]))

@@ -16,7 +16,7 @@ def get_study(arg: str = "") -> Study:
     debug = is_debug(arg)
     base = pairs.get_config(arg)
     if debug:
-        sources, widths, seeds = {"dates:de": 32}, (16, 32), 1
+        sources, widths, seeds = dict.fromkeys(SOURCES, 32), (16,), 1
     else:
         sources, widths, seeds = SOURCES, WIDTHS, 3
     runs = []
