@@ -225,6 +225,7 @@ def test_a_run_that_moved_is_verified_as_it_was_computed_there(moved):
     assert found.equal
 
 
+@pytest.mark.slow
 def test_steps_of_two_starts_are_compared_to_rounding(moved, tmp_path):
     run = copy(moved, tmp_path)
     shutil.rmtree(run.path / "checkpoints")

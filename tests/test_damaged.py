@@ -54,8 +54,10 @@ def empty(path, rng):
 def truncated(path, rng):
     content = path.read_bytes()
     lines = content.splitlines(keepends=True)
-    # Of lines, the last whole one goes too: a torn end alone is what a kill leaves.
-    path.write_bytes(content[: rng.randrange(1, len(b"".join(lines[:-1]) or content) - 1)])
+    # Of lines, the last whole one goes too: a torn end alone is what a kill leaves. The first stays,
+    # as a file without any line is damaged.
+    most = len(b"".join(lines[:-1]) or content) - 1
+    path.write_bytes(content[: rng.randrange(min(len(lines[0]) + 1, most - 1), most)])
 
 
 def random_bytes(path, rng):
@@ -162,6 +164,7 @@ def test_the_nine_others_go_on_and_the_file_is_named(ten, tmp_path, monkeypatch,
             assert "runs this run again" in text or "goes on with this run" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["config.json", pytest.param("spikes.jsonl", marks=pytest.mark.slow)]
 )

@@ -83,6 +83,7 @@ def test_a_sweep_in_a_pipe_says_what_runs_how_fast_and_how_long(started, tmp_pat
     assert len(find_runs(tmp_path / "out")) == 2
 
 
+@pytest.mark.slow
 def test_a_run_in_a_pipe_is_not_silent_between_lines_of_its_log(started, tiny_fields):
     """Its metrics come every ten million steps; the heartbeat says for how long it knows none."""
     fields = tiny_fields | {"train.steps": 10**7, "train.log_every": 10**7, "evals.every": None}

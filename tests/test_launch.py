@@ -215,6 +215,7 @@ def workdir(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_sweep_writes_the_report(workdir):
     folder = workdir / "report" / "quickstart"
     assert (folder / "index.html").exists()
@@ -340,6 +341,7 @@ def test_two_processes_on_one_run_are_refused(tmp_path):
 # ---- check
 
 
+@pytest.mark.slow
 def test_check_gives_json_to_a_program_and_text_to_a_person():
     done = launch("check", DEBUG, "--devices=2", "--config.mesh.fsdp=2", "--json=-")
     assert done.returncode == 0, done.stderr

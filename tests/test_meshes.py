@@ -80,7 +80,7 @@ SLOW = (
     *("fsdp seq tensor, ring", "replica fsdp tensor, in pieces"),
 )
 DROPLESS = ("expert", "fsdp tensor expert")
-OF_EXPERTS = (*AXES, *DROPLESS, "seq expert stage", "replica fsdp tensor, in pieces")
+OF_EXPERTS = ("fsdp", "tensor", "seq", "expert", "stage", *DROPLESS, "seq expert stage")
 
 
 def where(model: str) -> list[str]:

@@ -77,6 +77,7 @@ def test_the_json_says_what_the_text_says(report):
     assert text(report).splitlines()[-1].startswith("FITS on 8 x cpu")
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_proposed_another_way_to_run(config, report, cache):
     limit = report.compiled.needs - 1
     small = target.of_devices(hbm_bytes=limit)

@@ -106,7 +106,7 @@ def test_the_least_loss_is_that_of_equal_beginnings():
     assert overfit.least_loss(batch) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("other", ["eager", "float64", "bfloat16"])
 def test_two_ways_of_computing_a_healthy_step_agree(healthy, other):
     found = parting.compare(healthy, other)
@@ -115,6 +115,7 @@ def test_two_ways_of_computing_a_healthy_step_agree(healthy, other):
     assert [line.what for line in found.lines] == sorted(line.what for line in found.lines)[::-1]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("fault", "other"),
     [

@@ -42,6 +42,7 @@ def test_a_planted_fault_is_named(tiny, monkeypatch, name):
     assert f"{operation} in blocks.0.mlp, {'backward' if backward else 'forward'} pass" in said
 
 
+@pytest.mark.exhaustive
 def test_what_a_where_discards_is_no_fault(tiny, monkeypatch):
     """The logarithm is infinite, and so is nothing that the loss is made of; but its gradient is
     0 * infinity, the well-known trap."""

@@ -34,6 +34,7 @@ def test_a_step_is_the_one_that_was_trained(trained, step):
             assert metrics[name] == pytest.approx(recorded[found.step][name], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_config_needs_no_run(trained):
     config = trained.config()
     alone, of_run = instant.of_config(config, 3), instant.of_run(trained, 3)

@@ -19,7 +19,7 @@ def losses(config, workdir):
     return [line["loss"] for line in lines if line["split"] == "train"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("form", ["alone", "packed"])
 def test_a_run_without_jit_has_the_losses_of_one_with(tiny, tmp_path, form):
     config = tiny(SHORT)

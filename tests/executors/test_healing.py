@@ -342,6 +342,7 @@ def test_the_kernels_count_of_processes_killed_for_memory(tmp_path):
     assert oom._count(pathlib.Path("/proc/vmstat")) is not None  # the machine's
 
 
+@pytest.mark.slow
 def test_a_run_refused_for_memory_says_so_everywhere(tiny, tmp_path):
     fits, large = tiny({"seed": 3}), tiny({"model.width": 64, "model.mlp_width": 512})
     needed = 0.5 * (estimate(fits) + estimate(large))

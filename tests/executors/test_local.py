@@ -31,6 +31,7 @@ def statuses(results) -> list[str]:
     return [result.status for result in results]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "workers",
     [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.exhaustive)],

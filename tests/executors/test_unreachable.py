@@ -58,7 +58,7 @@ def test_a_dry_run_without_its_store_shows_all_but_what_is_done(refused, tmp_pat
     assert [[*row[:-2], "?"] for row in rows] == asked
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_commands_of_pods_are_shown_too(refused):
     flags = ("--executor=gcloud", "--gcloud_tpu=v5litepod-4")
     done = dry_run(refused, "gs://bucket/width", *flags)

@@ -5,12 +5,12 @@ import pathlib
 import pytest
 from combinations import Combination, Names, every
 
-# The families that are compiled and trained in the fast part, and the tests that the others take in
-# the slow part; more than one mesh of theirs, in the exhaustive part.
-FAST = {"transformer", "mlp"}
-LATER = {"sequences"}  # kinds whose arrays are another's, which the fast part has
+# What is compiled and trained in the fast part, and the tests that the others take in the slow part.
+# In the exhaustive part: more than one mesh of theirs, and a family on further kinds of data.
+FAST = ("transformer", "text")
 EVERY_MESH = {"transformer", "resnet"}
 ONE_MESH = "4 x 2 fsdp"
+FIRST = {one.family: one for one in reversed(every())}.values()
 SLOW = {
     "test_a_loop_over_layers_is_the_layers_one_after_the_other",
     "test_a_mesh_gives_the_same_losses",
@@ -34,9 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = of.params.get("one") if of is not None else None
         if not isinstance(names, Names) or item.originalname not in SLOW:
             continue
-        if names.family not in EVERY_MESH and of.params.get("mesh", ONE_MESH) != ONE_MESH:
+        others = names.family not in EVERY_MESH and of.params.get("mesh", ONE_MESH) != ONE_MESH
+        if others or names not in FIRST:
             item.add_marker(pytest.mark.exhaustive)
-        elif names.family not in FAST or names.kind in LATER:
+        elif (names.family, names.kind) != FAST:
             item.add_marker(pytest.mark.slow)
 
 

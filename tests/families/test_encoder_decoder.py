@@ -74,6 +74,7 @@ def test_a_token_at_a_time_is_all_at_once(fields):
     np.testing.assert_allclose(jnp.concatenate(found, axis=1), apply_of(one)(batch()), **CLOSE)
 
 
+@pytest.mark.slow
 def test_what_is_behind_a_source_s_end_changes_nothing_and_the_rest_does():
     apply, whole = apply_of(config()), apply_of(config())(batch())
     for place, matters in ((4, False), (2, True)):

@@ -48,7 +48,7 @@ def loss_and_gradient(config: GANConfig) -> Any:
     return jax.value_and_grad(loss)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fields", [{}, {"spectral": 2}, {"halvings": 0}])
 def test_scanned_unrolled_and_computed_again_are_the_same(fields):
     one = config(**fields)
@@ -61,6 +61,7 @@ def test_scanned_unrolled_and_computed_again_are_the_same(fields):
         close_trees(actual, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_computed():
     apply = lambda batch: module_of(FAMILY, SMALL).apply({"params": params_of(SMALL)}, batch)  # noqa: E731
     everything = apply({"image": images()})
@@ -106,6 +107,7 @@ def test_every_parameter_has_logical_axes():
     assert tree.keys() == {"generator", "discriminator"}
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32():
     batch = {"image": images(), "key": keys()}
     one, other = (

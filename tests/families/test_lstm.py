@@ -178,7 +178,7 @@ def test_a_document_is_the_same_alone_and_behind_another() -> None:
     np.testing.assert_allclose(both["hidden"][:, 4:], alone["hidden"], **CLOSE)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_bfloat16_is_near_float32_and_keeps_float32_parameters() -> None:
     low, params, batch = config(dtype="bfloat16"), params_of(SMALL), {"tokens": tokens_of()}
     close_trees(params_of(low), params)

@@ -289,6 +289,7 @@ def test_at_the_base_shape_the_program_is_standards(run, family):
 SLOW = {"resnet", "gan", "vit", "mixer", "lstm_classifier"}  # long to compile
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "family", [pytest.param(f, marks=[pytest.mark.slow] * (f in SLOW)) for f in FAMILIES]
 )

@@ -45,6 +45,7 @@ def outputs(config: ViTConfig, images: np.ndarray) -> np.ndarray:
     return np.asarray(apply({"params": params}, {"image": images})["out"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["mean", pytest.param("class", marks=pytest.mark.slow)])
 def test_only_learned_positions_tell_the_order_of_patches(pool: Any) -> None:
     image = np.random.default_rng(0).normal(size=(1, 4, 6, 1)).astype(np.float32)

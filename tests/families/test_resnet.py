@@ -125,7 +125,7 @@ def test_flops_of_a_stem_and_a_head() -> None:
     assert isinstance(size, Size)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fields", FORMS[:4])
 def test_scanned_unrolled_and_computed_again_are_the_same(fields: dict[str, Any]) -> None:
     one = config(**(fields | {"depth": 3, "stages": "1-1"}))
@@ -138,6 +138,7 @@ def test_scanned_unrolled_and_computed_again_are_the_same(fields: dict[str, Any]
         close_trees(actual, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", FORMS)
 def test_what_a_block_is_at_first(fields: dict[str, Any]) -> None:
     """With `zero_init`, the identity (behind its ReLU, where there is one); else, not."""
@@ -194,6 +195,7 @@ def test_a_mesh_changes_nothing(fields: dict[str, Any]) -> None:
     close_trees(jax.device_get(actual), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32() -> None:
     params = params_of(SMALL)
     one, other = (

@@ -10,7 +10,7 @@ from scaling.laws.automatic import candidates, choose
 from scaling.laws.backtests import interval_score
 from scaling.laws.fit_command import fit_command
 from tests.laws.conftest import fit_request
-from tests.laws.test_forecast import runs
+from tests.laws.test_law_forecast import runs
 
 FEW = Options(bootstrap=30)
 

@@ -18,6 +18,7 @@ from tests.laws.conftest import fit_request
 from tests.laws.test_command import CHINCHILLA
 
 
+@pytest.mark.slow
 def test_all_figures_of_a_fit(tmp_path: pathlib.Path) -> None:
     made = fit_command(fit_request(**CHINCHILLA, bootstrap=60, approaches=True))
     paths = laws.write(made, tmp_path)

@@ -16,6 +16,7 @@ def test_float64_stays_inside(chinchilla_240: pd.DataFrame) -> None:
     assert jnp.ones(1).dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_methods_agree_where_theory_holds(chinchilla_240: pd.DataFrame) -> None:
     """On least squares of a large table all intervals are about as wide."""
     rng = np.random.default_rng(0)

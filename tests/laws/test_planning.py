@@ -80,6 +80,7 @@ def test_design_beats_now_and_the_even_grid(found: Fit) -> None:
     assert made.even_runs.flops.sum() == pytest.approx(1e22)
 
 
+@pytest.mark.slow
 def test_designed_runs_do_shrink_the_interval(found: Fit, chinchilla_240: pd.DataFrame) -> None:
     """Simulate the proposed runs from the fit, refit, and see the interval shrink as promised."""
     made = design(found, target_flops=1e24, budget=1e23)

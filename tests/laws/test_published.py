@@ -112,6 +112,7 @@ def test_gemstones_true_minima_at_a_smaller_delta() -> None:
     assert optimal(cool) == pytest.approx(0.6609, abs=5.1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["hot", pytest.param("cool_end", marks=pytest.mark.slow)])
 def test_gemstones_width_and_depth_do_not_identify_the_floor(name: str) -> None:
     found = fit(gemstones(name), "width_depth_tokens", Options(cluster="run_name", bootstrap=60))
@@ -127,6 +128,7 @@ STAGE_1 = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_data_constrained_second_stage() -> None:
     table = published("data_constrained_fit182.csv")
     found = fit(table, "data_constrained", Options(loss="val_loss", fixed=STAGE_1, bootstrap=100))

@@ -201,6 +201,7 @@ def test_keys_per_query_is_what_the_program_multiplies(length, window):
         assert keys_per_query(length, window) < window + 2 * 128
 
 
+@pytest.mark.slow
 def test_memory_grows_linearly_and_no_array_has_all_pairs():
     """Of the gradient, as compiled: nothing runs."""
     planned = {}

@@ -59,6 +59,7 @@ def compiled(config, stages):
 slow = pytest.mark.slow
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("stages", "depth", "microbatches", "repeats", "remat"),
     [

@@ -49,6 +49,7 @@ def test_products_and_gradients_are_near_the_exact_ones(matmul):
     assert of_w < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("matmul", ERROR)
 def test_zeros_and_bfloat16_give_finite_results_and_a_float32_gradient(matmul):
     x, w = jnp.zeros((1, 2, 4), jnp.bfloat16), jnp.ones((4, 1, 2))
@@ -85,6 +86,7 @@ def test_the_compiled_product_of_int8_is_one():
     assert re.search(r"= s32\[[\d,]+\]\S* dot\(", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("matmul", ["int8", pytest.param("fp8", marks=pytest.mark.slow)])
 def test_a_model_gives_nearly_the_same_logits(matmul):
     params, batch = init(small()), batch_of(tokens_of(1))

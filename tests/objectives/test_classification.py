@@ -129,6 +129,7 @@ def test_rows_without_weight_change_nothing_whatever_stands_in_them():
     assert alone == pytest.approx(numbers(OUT), rel=1e-5)  # padding is added as zeros
 
 
+@pytest.mark.slow
 def test_pieces_add_up_to_the_batch():
     whole, sums = loss(OUT, label_smoothing=0.1)
     pieces = [

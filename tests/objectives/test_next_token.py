@@ -59,6 +59,7 @@ def test_uniform_logits_cost_log_vocabulary():
     np.testing.assert_allclose(sums["loss"].mean, math.log(VOCAB), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_rows_and_pieces_add_up_to_the_batch():
     objective = objective_lib.build(NextTokenConfig())
     _, whole = loss(LOGITS)

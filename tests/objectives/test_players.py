@@ -82,6 +82,7 @@ def gradient_of(function: Any) -> Any:
     return jax.grad(lambda p: function(Game(), p, BATCH, jax.random.key(2), {})[0])(state().params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("player", "own", "others"), [(0, "maker", "scorer"), (1, "scorer", "maker")]
 )

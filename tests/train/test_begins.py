@@ -68,6 +68,7 @@ def test_a_child_of_a_low_rank_run_begins_with_what_that_used(tiny, parents):
     ]
 
 
+@pytest.mark.exhaustive
 def test_killed_and_gone_on_with_it_is_as_if_it_had_not_been(tiny, parents, tmp_path):
     workdir, configs = parents
     child = tiny(
@@ -167,6 +168,7 @@ def test_a_study_trains_parents_that_it_does_not_list(generations):
     assert study.shown(generations, configs) == configs[:3]
 
 
+@pytest.mark.exhaustive
 def test_parents_come_first_alone_and_packed(generations, tmp_path):
     configs = study.runs(generations)
     losses = []

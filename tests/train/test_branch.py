@@ -85,6 +85,7 @@ def test_a_trunk_that_was_stopped_leaves_its_branches_all_the_same(configs, alon
         same(config, alone, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_branch_that_is_held_by_another_process_is_left_to_it(configs, tmp_path):
     _, job = job_of(configs[-2:])
     held = RunDirectory.open(configs[-2], tmp_path)

@@ -78,6 +78,7 @@ def distance(one: Any, other: Any) -> float:
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", ["mlp", *(pytest.param(f, marks=SLOW) for f in ("vit", "mixer", "resnet"))]
 )
@@ -122,6 +123,7 @@ def test_stopped_and_continued_and_packed_is_the_same_run(tmp_path: pathlib.Path
     assert distance(states[0], packed) < 1e-5
 
 
+@pytest.mark.slow
 def test_nothing_is_dropped_in_evaluation():
     """The rows of a model that drops are those of the same model that does not."""
     config = run_of("vit")

@@ -63,7 +63,7 @@ def test_tensorboard_shows_the_same_numbers(whole):
         assert all(math.isclose(shown[k], written[k], rel_tol=1e-6) for k in shown)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_average_of_the_weights_is_what_is_evaluated(whole, tiny, tmp_path, capsys):
     """Its training is the same; early on, an average that lags behind evaluates worse."""
     _, run = whole
@@ -120,7 +120,7 @@ def test_another_mesh_continues_the_same_curve(whole, tiny, tmp_path):
         assert math.isclose(ours["loss"], theirs["loss"], rel_tol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_moves_from_mesh_to_mesh(tiny, tmp_path):
     """Pipeline, then sharded, then one device: parameters lie stacked the same on all of them."""
     config = tiny(EVERY | {"model.depth": 4, "mesh.data": 1})

@@ -123,6 +123,7 @@ def test_a_mask_that_cuts_pieces_unequally_adds_no_bias(run, start):
     assert abs(whole.mean() - np.mean(found)) < 4 * error
 
 
+@pytest.mark.slow
 def test_devices_are_pieces_too(run):
     """Four devices with a microbatch each, and one with four, to other orders of summation; and the
     step's other metrics do not know of it.

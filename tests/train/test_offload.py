@@ -41,6 +41,7 @@ def test_moments_lie_in_host_memory_and_the_table_says_so(tiny):
     assert "fsdp (host)" in text
 
 
+@pytest.mark.slow
 def test_a_checkpoint_moves_between_the_two(tiny, tmp_path):
     there, here = tiny(OFFLOAD), tiny()
     state = state_lib.init(state_lib.parts(there), there, layout(there))

@@ -108,7 +108,7 @@ def test_packed_is_alone(few, tmp_path, form):
     assert {c.seed: RunDirectory.open(c, tmp_path).metrics() for c in configs} == before
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_stopped_and_continued_alone_and_packed(few, tmp_path):
     """Stopped after one call each, packed, then one of them alone; then all packed on two devices.
 
@@ -153,6 +153,7 @@ def test_a_member_that_was_cut_off_at_its_last_step_ends(few, tmp_path, others):
         assert_same_run(config, tmp_path, expected)
 
 
+@pytest.mark.slow
 def test_a_member_that_fails_ends_alone(few, tmp_path):
     """One is locked by another process; the metrics of another lead to a folder that is gone."""
     configs, expected = few

@@ -195,6 +195,7 @@ CONTINUED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["transformer", "lstm"])
 def test_what_is_memorised_is_continued_exactly_and_what_is_unknown_by_chance(
     tiny, tmp_path, family
@@ -234,7 +235,7 @@ def test_a_continuation_is_compared_within_one_document():
     assert weight.tolist() == [0, 1, 1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_continuations_on_meshes_and_in_groups(tiny, tmp_path):
     """Greedy choices turn on no rounding here: every mesh and form gives the same ones."""
     fields = {"evals.sets.twice": CONTINUED["evals.sets.twice"], "evals.every": None}

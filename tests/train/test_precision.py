@@ -11,6 +11,7 @@ def exact(tiny):
     return curve(tiny(), steps=8)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "matmul", ["default", *(pytest.param(name, marks=pytest.mark.slow) for name in ("int8", "fp8"))]
 )

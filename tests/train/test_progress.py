@@ -19,6 +19,7 @@ def validation(config, workdir) -> float:
     return RunDirectory.open(config, workdir).latest(["val"])["val"]["loss"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_ends_with_its_validation_loss(tiny, tmp_path, capsys):
     config = tiny()
     assert train(config, tmp_path).status == "done"

@@ -176,7 +176,7 @@ def spoilt(text_files: pathlib.Path, tmp_path: pathlib.Path) -> str:
     return f"text:{root}/*.txt"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_that_went_back_is_the_same_killed_and_resumed(tiny, spoilt, tmp_path):
     config = tiny(
         {

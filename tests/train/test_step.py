@@ -30,6 +30,7 @@ def test_microbatches_equal_the_full_batch(tiny, one_device):
     np.testing.assert_allclose(losses, one_device, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_microbatches_with_unequal_masks_equal_the_full_batch(tiny):
     """The pieces have different token counts: the mean must be over all tokens, not of means."""
     config = tiny()

@@ -171,7 +171,7 @@ def test_an_end_is_written_where_there_is_no_room_for_another_file(disk):
     assert path.read_bytes().rstrip() == b'{"state": "failed"}'
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_folder_made_unwritable_while_its_run_goes_on(tmp_path, tiny_fields):
     """By the command, as a user who has no power over permissions."""
     fields = tiny_fields | {"train.steps": 4000, "train.checkpoint_every": 100}

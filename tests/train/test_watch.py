@@ -73,6 +73,7 @@ def test_a_watched_run_is_the_same_run_to_the_bit(watched, tiny, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+@pytest.mark.slow
 def test_every_module_has_its_kinds_at_the_steps_asked_for(watched):
     run, _ = watched
     lines = watched_lines(run)
@@ -161,7 +162,7 @@ def test_however_the_model_is_run_the_statistics_are_the_same(form, watched, tin
         assert ours[step] == pytest.approx(values, rel=1e-4)  # sums in another order
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_experts_are_one_module_of_their_block(tiny, tmp_path):
     config = tiny(WATCHED | {"model.moe.experts": 4, "model.moe.per_token": 2, "mesh.expert": 2})
     train(config, tmp_path, devices=jax.devices()[:2], quiet=True)

@@ -43,6 +43,7 @@ def both(tiny):
     return [begun(tiny(DEEP | fields)) for fields in ({}, LORA)]
 
 
+@pytest.mark.slow
 def test_at_its_start_the_model_is_the_base_bit_for_bit(tiny, both):
     (plain, _, base), (adapted, _, state) = both
     stored = dict(subtree.leaves(state.params))
@@ -137,6 +138,7 @@ def test_every_family_takes_it_at_its_axes(name):
     )
     shapes = {"tokens": (1, 4), "positions": (1, 4), "segment_ids": (1, 4)}
     shapes |= {"image": (1, 8, 8, 1), "features": (1, 5)}
+    shapes |= {"source": (1, 6), "source_segments": (1, 6)}
     batch = {
         field: np.zeros(shapes[field], _dtype(field)) for field in family.reads or {"features"}
     }
@@ -179,7 +181,7 @@ def test_the_rank_is_of_the_identity_and_none_is_as_if_there_were_no_transform(t
     assert transform.functions(tiny()) is None
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_over_a_mesh_the_curve_is_the_same(tiny):
     fields = DEEP | LORA
     losses, _ = curve(tiny(fields))
