@@ -54,8 +54,8 @@ def empty(path, rng):
 def truncated(path, rng):
     content = path.read_bytes()
     lines = content.splitlines(keepends=True)
-    # Of lines, the last whole one goes too: a torn end alone is what a kill leaves. The first stays,
-    # as a file without any line is damaged.
+    # Of lines, the last whole one goes too: a torn end alone is what a kill leaves. The first one
+    # stays, as a file without any line is damaged.
     most = len(b"".join(lines[:-1]) or content) - 1
     path.write_bytes(content[: rng.randrange(min(len(lines[0]) + 1, most - 1), most)])
 

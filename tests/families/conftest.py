@@ -5,7 +5,7 @@ import pathlib
 import pytest
 from combinations import Combination, Names, every
 
-# What is compiled and trained in the fast part, and the tests that the others take in the slow part.
+# What is compiled and trained in the fast part; the tests that the others take in the slow part.
 # In the exhaustive part: more than one mesh of theirs, and a family on further kinds of data.
 FAST = ("transformer", "text")
 EVERY_MESH = {"transformer", "resnet"}
