@@ -127,15 +127,18 @@ def _draw_fit(axes: Axes, rows: pd.DataFrame, x: str, fit: Fit) -> pd.DataFrame:
     end = high * room if high > last else high
     grid = np.unique([*np.geomspace(low / room, end, 30), last, high])
     curve = fit.predict(grid)
+    # The line is the law's own; a run's interval knows that the form may be wrong, and has a middle
+    # of its own.
+    law = fit.predict(grid, kind="mean").mean
     inside, beyond = grid <= last, grid >= last
     axes.fill_between(
         grid, curve.low, curve.high, label=f"{fit.level:.0%} interval of a run", **_BAND
     )
-    axes.plot(grid[inside], curve.mean[inside], color=style.BLUE, label="fitted law")
+    axes.plot(grid[inside], law[inside], color=style.BLUE, label="fitted law")
     dashed: dict[str, Any] = {"color": style.BLUE, "ls": (0, (4, 3))}
     if high > last:
-        axes.plot(grid[beyond], curve.mean[beyond], label="extrapolated", **dashed)
-    columns = {x: grid, "loss": curve.mean, "low": curve.low, "high": curve.high}
+        axes.plot(grid[beyond], law[beyond], label="extrapolated", **dashed)
+    columns = {x: grid, "loss": law, "low": curve.low, "high": curve.high}
     return pd.DataFrame(columns).assign(what="fit")
 
 
