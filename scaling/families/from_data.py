@@ -79,6 +79,44 @@ def stated_image(model: Any) -> dict[str, int] | None:
     return None if None in sizes.values() else sizes
 
 
+def head_dim(model: Any) -> int:
+    """Channels a head: those of the config, else the width's share. Raises ConfigError where the
+    heads do not divide the width.
+    """
+    if model.head_dim is None and model.width % model.heads:
+        raise ConfigError(
+            f"model.width={model.width} is not divisible by model.heads={model.heads}; change "
+            "either, or give model.head_dim"
+        )
+    return int(model.head_dim or model.width // model.heads)
+
+
+def even_head_dim(model: Any) -> int:
+    """Channels of a head about as a config has them, be they even or not stated, for a width that
+    is yet to be chosen; at least a pair.
+    """
+    return int(model.head_dim or max(2, model.width // model.heads))
+
+
+def even_heads(model: Any, width: int) -> dict[str, Any]:
+    """Heads of a model of another width, each of an even number of channels, about as many as in
+    the config. Raises ConfigError for a width that has no pairs.
+    """
+    if width < 2 or width % 2:
+        raise ConfigError(f"model.width={width} must be even and positive: heads need pairs")
+    even = [k for k in divisors(width) if k % 2 == 0]
+    channels = nearest(even, even_head_dim(model))
+    return {"model.heads": width // channels, "model.head_dim": channels}
+
+
+def mlp_width(model: Any) -> int:
+    """Hidden channels of a block's MLP: those of the config, else 4 widths, or for a gated one 8/3,
+    which is as many parameters, rounded up to 16.
+    """
+    usual = 4 * model.width if model.mlp == "plain" else -(-8 * model.width // 48) * 16
+    return int(model.mlp_width or usual)
+
+
 def norm_group(model: Any) -> int:
     """Channels of a group in GroupNorm: those of the config, else the divisor of its width nearest
     to 16. Raises ConfigError where they do not divide the width.

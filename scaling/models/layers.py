@@ -179,14 +179,22 @@ class Linear(nn.Module):
         return y_BxO + bias[None].astype(self.dtype)
 
 
+def angles_of(positions: Array, channels: int, theta: float) -> Array:
+    """Angles float32 [..., channels / 2] of positions [...]: wavelengths from 2 pi to 2 pi theta
+    (Vaswani et al. 2017, section 3.5).
+    """
+    frequencies = theta ** (-jnp.arange(0, channels, 2, dtype=jnp.float32) / channels)
+    wide = (None,) * positions.ndim
+    return positions.astype(jnp.float32)[..., None] * frequencies[wide]
+
+
 def rope_table(positions_BxL: Array, head_dim: int, theta: float) -> tuple[Array, Array]:
     """Cosine and signed sine of the rotary angles for `rotate`, float32 [B, 1, L, head_dim].
 
     Channels i and i + head_dim / 2 are a pair, which turns by position * theta^(-2 i / head_dim)
     (Su et al. 2021, RoFormer, section 3.2.2). Computed once and shared by all blocks.
     """
-    frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-    angles = positions_BxL.astype(jnp.float32)[:, None, :, None] * frequencies[None, None, None, :]
+    angles = angles_of(positions_BxL[:, None], head_dim, theta)
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     return jnp.concatenate([cos, cos], axis=-1), jnp.concatenate([-sin, sin], axis=-1)
 

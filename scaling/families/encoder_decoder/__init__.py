@@ -50,21 +50,15 @@ class EncoderDecoderConfig:
 
 def _resolve(config: EncoderDecoderConfig, facts: Facts) -> EncoderDecoderConfig:
     """Vocabulary and derived sizes filled in. Raises ConfigError."""
-    if config.head_dim is None and config.width % config.heads:
-        raise ConfigError(
-            f"model.width={config.width} is not divisible by model.heads={config.heads}; change "
-            "either, or give model.head_dim"
-        )
-    head_dim = config.head_dim or config.width // config.heads
+    head_dim = from_data.head_dim(config)
     if head_dim % 2:
         raise ConfigError(f"model.head_dim={head_dim} must be even: positions turn pairs")
-    default_mlp = 4 * config.width if config.mlp == "plain" else -(-8 * config.width // 48) * 16
     return dataclasses.replace(
         config,
         vocab=from_data.vocabulary(config, facts.sizes),
         encoder_depth=config.encoder_depth or config.depth,
         head_dim=head_dim,
-        mlp_width=config.mlp_width or default_mlp,
+        mlp_width=from_data.mlp_width(config),
     )
 
 
@@ -72,23 +66,14 @@ def _scaled(config: EncoderDecoderConfig, width: int, depth: int) -> dict[str, A
     """Heads of about as many channels as the config's; an encoder in proportion to the decoder.
     What the config leaves to `resolve` stays so.
     """
-    if width < 2 or width % 2:
-        raise ConfigError(f"model.width={width} must be even and positive: heads need pairs")
-    even = [k for k in from_data.divisors(width) if k % 2 == 0]
-    head_dim = from_data.nearest(even, _head_dim(config))
     encoder = config.encoder_depth
     return {
         "model.width": width,
         "model.depth": depth,
         "model.encoder_depth": encoder and max(1, round(encoder * depth / config.depth)),
-        "model.heads": width // head_dim,
-        "model.head_dim": head_dim,
+        **from_data.even_heads(config, width),
         "model.mlp_width": config.mlp_width and -(-config.mlp_width * width // config.width),
     }
-
-
-def _head_dim(config: EncoderDecoderConfig) -> int:
-    return config.head_dim or max(2, config.width // config.heads)
 
 
 FAMILY = Family(
@@ -98,7 +83,7 @@ FAMILY = Family(
     gives=frozenset({"hidden", "head"}),
     resolve=_resolve,
     scaled=_scaled,
-    width_step=_head_dim,
+    width_step=from_data.even_head_dim,
     roles=lambda config: Roles(
         outputs=("head",),
         tied=("final_norm",) if config.tie_embeddings else (),

@@ -20,6 +20,7 @@ from scaling.models.layers import (
     MLP,
     Array,
     RMSNorm,
+    angles_of,
     constrain,
     parameter,
     rope_table,
@@ -30,10 +31,10 @@ from scaling.models.stack import layers_of, run_stack
 
 
 class _Block(nn.Module):
-    """What both kinds of blocks have; subclasses give `branches` and run them."""
+    """The layers that both kinds of blocks are made of."""
 
     config: EncoderDecoderConfig
-    branches: int  # in both stacks' depth of them, the sum starts with the same variance
+    branches: int  # of the whole stack: the sum of all has the same variance at every depth
 
     def _reading(self) -> Reading:
         c = self.config
@@ -253,19 +254,12 @@ def _embedded(
     with jax.named_scope("embedding"):
         x_BxLxD = lookup(table_VxD, tokens_BxL, jnp.dtype(config.dtype))
         if config.positions == "sinusoidal":
-            cos, sin = _angles(places_BxL, config.width, config.rope_theta)
-            waves_BxLxD = jnp.concatenate([sin, cos], axis=-1) / math.sqrt(config.width)
+            angles = angles_of(places_BxL, config.width, config.rope_theta)
+            waves_BxLxD = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+            # As an embedding starts; in the original that is multiplied by sqrt(width).
+            waves_BxLxD /= math.sqrt(config.width)
             x_BxLxD += waves_BxLxD.astype(x_BxLxD.dtype)
     return constrain(x_BxLxD)
-
-
-def _angles(places_BxL: Array, channels: int, theta: float) -> tuple[Array, Array]:
-    """Cosines and sines [B, L, channels / 2] of Vaswani et al. 2017, section 3.5. They go with an
-    embedding that starts at 1 / sqrt(width); in the original that is multiplied by sqrt(width).
-    """
-    wavelengths = theta ** (jnp.arange(channels // 2, dtype=jnp.float32) / (channels // 2))
-    angles_BxLxN = places_BxL[..., None] / wavelengths[None, None]
-    return jnp.cos(angles_BxLxN), jnp.sin(angles_BxLxN)
 
 
 def _turns(config: EncoderDecoderConfig, places_BxL: Array) -> tuple[Array | None, Array | None]:

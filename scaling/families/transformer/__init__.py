@@ -33,12 +33,7 @@ def resolve(model: TransformerConfig, facts: Facts) -> TransformerConfig:
         raise ConfigError(
             f"model.heads={model.heads} is not divisible by model.kv_heads={kv_heads}"
         )
-    if model.head_dim is None and model.width % model.heads:
-        raise ConfigError(
-            f"model.width={model.width} is not divisible by model.heads={model.heads}; "
-            "change either, or give model.head_dim"
-        )
-    head_dim = model.head_dim or model.width // model.heads
+    head_dim = from_data.head_dim(model)
     if head_dim % 2:
         raise ConfigError(
             f"model.head_dim={head_dim} must be even: rotary positions turn pairs of channels"
@@ -48,14 +43,14 @@ def resolve(model: TransformerConfig, facts: Facts) -> TransformerConfig:
             f"model.attention={model.attention} cannot add model.positions=alibi to its scores; "
             "set it to auto"
         )
-    default_mlp = 4 * model.width if model.mlp == "plain" else -(-8 * model.width // 48) * 16
+    mlp_width = from_data.mlp_width(model)
     return dataclasses.replace(
         model,
         vocab=vocab,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        mlp_width=model.mlp_width or default_mlp,
-        moe=_resolve_moe(model.moe, model.mlp_width or default_mlp),
+        mlp_width=mlp_width,
+        moe=_resolve_moe(model.moe, mlp_width),
     )
 
 
@@ -76,21 +71,9 @@ def _scaled(config: TransformerConfig, width: int, depth: int) -> dict[str, Any]
     """Heads of about as many channels as the config's, as many queries a key head, and MLPs and
     experts in proportion. What the config leaves to `resolve` stays so.
     """
-    if width < 2 or width % 2:
-        raise ConfigError(f"model.width={width} must be even and positive: heads need pairs")
-    even = [k for k in from_data.divisors(width) if k % 2 == 0]
-    head_dim = from_data.nearest(even, _head_dim(config))
-    return {
-        "model.width": width,
-        "model.depth": depth,
-        "model.heads": width // head_dim,
-        "model.head_dim": head_dim,
-        **_proportions(config, width, width // head_dim),
-    }
-
-
-def _head_dim(config: TransformerConfig) -> int:
-    return config.head_dim or max(2, config.width // config.heads)
+    heads = from_data.even_heads(config, width)
+    proportions = _proportions(config, width, heads["model.heads"])
+    return {"model.width": width, "model.depth": depth} | heads | proportions
 
 
 def _proportions(base: TransformerConfig, width: int, heads: int) -> dict[str, Any]:
@@ -206,7 +189,7 @@ FAMILY = Family(
     gives=frozenset({"hidden", "head"}),
     resolve=resolve,
     scaled=_scaled,
-    width_step=_head_dim,
+    width_step=from_data.even_head_dim,
     rule=RULE,
     roles=_roles,
     stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},

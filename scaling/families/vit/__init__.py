@@ -12,7 +12,6 @@ from typing import Any, Literal
 from scaling.config.amounts import resolved
 from scaling.config.choices import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Roles, Size
 from scaling.config.marks import added, execution, traced
-from scaling.errors import ConfigError
 from scaling.families import from_data
 from scaling.models.fields import EncoderConfig
 
@@ -95,12 +94,7 @@ def _resolve(config: ViTConfig, facts: Facts) -> ViTConfig:
     """
     known = from_data.image(config, facts.sizes, "reads images")
     known["classes"] = from_data.classes(config, facts.sizes)
-    if config.head_dim is None and config.width % config.heads:
-        raise ConfigError(
-            f"model.width={config.width} is not divisible by model.heads={config.heads}; change "
-            "either, or give model.head_dim"
-        )
-    known["head_dim"] = config.head_dim or config.width // config.heads
+    known["head_dim"] = from_data.head_dim(config)
     known["mlp_width"] = config.mlp_width or 4 * config.width
     found = dataclasses.replace(config, **known)
     from_data.patch_sides(found)
