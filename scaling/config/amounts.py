@@ -4,8 +4,9 @@ A unit is what the data are counted in: tokens of text, images. Takes a RunConfi
 an amount is said. No jax in this file.
 """
 
-from scaling.config.choices import DataConfig
+from scaling.config.choices import DataConfig, Facts
 from scaling.config.run import RunConfig
+from scaling.errors import ConfigError
 
 
 def resolved(value: int | None) -> int:
@@ -28,6 +29,17 @@ def units(config: RunConfig) -> int:
 def unique_field(data: DataConfig) -> str:
     """The field that says how much of the train split is used, dotted."""
     return next(f"data.{name}" for name in data.__dataclass_fields__ if name.startswith("unique_"))
+
+
+def check_subset(data: DataConfig, facts: Facts) -> None:
+    """Of data whose examples are one unit each. Raises ConfigError for a nested training subset
+    that is larger than the train split.
+    """
+    if data.unique_units is not None and data.unique_units > facts.train_examples:
+        raise ConfigError(
+            f"{unique_field(data)}={data.unique_units} is more than the train split has "
+            f"({facts.train_examples} {data.unit}s)"
+        )
 
 
 def steps_of(config: RunConfig, amount: float) -> int:

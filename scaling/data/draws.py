@@ -7,6 +7,7 @@ batch and on any host. Called by the kinds of data that draw something.
 
 import hashlib
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -57,6 +58,20 @@ def normals(keys: np.ndarray, count: int) -> np.ndarray:
     numbers = np.empty((len(keys), 2 * pairs))
     numbers[:, 0::2], numbers[:, 1::2] = radius * np.cos(angle), radius * np.sin(angle)
     return numbers[:, :count]
+
+
+def by_split(
+    splits: Iterable[tuple[str, int]], indices: np.ndarray
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Of splits that lie one after the other, each of so many examples: which splits the numbered
+    examples are of, and for each its name, the places in `indices` and the numbers in the split.
+    """
+    first = 0
+    for split, count in splits:
+        (here,) = ((indices >= first) & (indices < first + count)).nonzero()
+        if len(here):
+            yield split, here, indices[here] - first
+        first += count
 
 
 def mixed(x: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from scaling.config.amounts import check_subset
 from scaling.config.choices import (
     AT_LEAST_ONE,
     DECAY,
@@ -177,11 +178,7 @@ def resolve(data: ImagesConfig, facts: Facts) -> ImagesConfig:
     side = min(sides) if min(sides) > 1 else max(sides)
     if data.shift >= side:
         raise ConfigError(f"data.shift={data.shift} moves images of {side} pixels out of sight")
-    if data.unique_examples is not None and data.unique_examples > facts.train_examples:
-        raise ConfigError(
-            f"data.unique_examples={data.unique_examples} is more than the train split has "
-            f"({facts.train_examples} images)"
-        )
+    check_subset(data, facts)
     found: dict[str, Any] = {name: facts.sizes[name] for name in _SIZES}
     return dataclasses.replace(data, **found)
 

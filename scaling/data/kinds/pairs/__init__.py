@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from scaling.config.amounts import check_subset
 from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
 from scaling.data.kinds.pairs import sources
 from scaling.data.kinds.pairs.aligned import AlignedExamples, Split
@@ -91,11 +92,7 @@ def resolve(data: PairsConfig, facts: Facts) -> PairsConfig:
                 f"leave data.{name} unset"
             )
         lengths[name] = given or needed
-    if data.unique_pairs is not None and data.unique_pairs > facts.train_examples:
-        raise ConfigError(
-            f"data.unique_pairs={data.unique_pairs} is more than the train split has "
-            f"({facts.train_examples} pairs)"
-        )
+    check_subset(data, facts)
     return dataclasses.replace(data, **lengths)
 
 

@@ -128,9 +128,9 @@ def _called(name: str, locale: Any) -> dict[str, str]:
 
 _FORMS: dict[str, Callable[[str, str | None], Pairs]] = {
     "names": _names,
-    "dates": lambda rest, part: written.Dates(rest),
-    "weekdays": lambda rest, part: written.Weekdays(rest),
-    "amounts": lambda rest, part: written.Amounts(rest),
+    "dates": lambda rest, part: written.dates(rest),
+    "weekdays": lambda rest, part: written.weekdays(rest),
+    "amounts": lambda rest, part: written.amounts(rest),
     "lines": lambda rest, part: Listed(aligned_files.lines(rest)),
     "table": lambda rest, part: Listed(aligned_files.table(rest)),
 }

@@ -26,6 +26,7 @@ from scaling.config.choices import (
     Shape,
     Truth,
 )
+from scaling.data import draws
 from scaling.data.kinds.sequences.answers import Addition, Modular, Rewriting
 from scaling.data.kinds.sequences.brackets import Dyck
 from scaling.data.kinds.sequences.chains import HiddenMarkov, Markov
@@ -183,14 +184,10 @@ class SequenceExamples:
         by themselves; `positions` are then 0.
         """
         del keys
-        parts, first = list[Rows](), 0
-        places = np.empty(len(indices), np.int64)
-        for split, count in self.splits:
-            (here,) = ((indices >= first) & (indices < first + count)).nonzero()
-            if len(here):
-                places[here] = np.arange(len(here)) + sum(len(p.tokens) for p in parts)
-                parts.append(self.task.draw(split, indices[here] - first))
-            first += count
+        parts, places = list[Rows](), np.empty(len(indices), np.int64)
+        for split, here, numbers in draws.by_split(self.splits, indices):
+            places[here] = np.arange(len(here)) + sum(len(p.tokens) for p in parts)
+            parts.append(self.task.draw(split, numbers))
         tokens, targets, counts = (
             np.concatenate([getattr(part, name) for part in parts])[places]
             for name in ("tokens", "targets", "counts")

@@ -168,7 +168,7 @@ def _chain(source: Markov) -> tuple[np.ndarray, np.ndarray]:
         kernel = _kernel(source.seed, "triples", middle, (size, size), source.contrast)
         triples = scaled_to(kernel * np.outer(before, after), before, after)
         given[:, middle] = triples / triples.sum(axis=1, keepdims=True)
-    return pairs, given.reshape(-1, size) if size else given
+    return pairs, given.reshape(-1, size)
 
 
 @functools.lru_cache(maxsize=16)

@@ -139,12 +139,8 @@ class VectorExamples:
     def _drawn(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = np.empty((len(indices), self.task.features), np.float32)
         targets = np.empty((len(indices), self.task.targets), np.float32)
-        first = 0
-        for split, count in self.splits:
-            (here,) = ((indices >= first) & (indices < first + count)).nonzero()
-            if len(here):
-                features[here], targets[here] = self.task.draw(split, indices[here] - first)
-            first += count
+        for split, here, numbers in draws.by_split(self.splits, indices):
+            features[here], targets[here] = self.task.draw(split, numbers)
         return features, targets
 
     def __getstate__(self) -> dict[str, Any]:
