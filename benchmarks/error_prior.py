@@ -26,7 +26,7 @@ from scaling.laws import LAWS, Options, fit
 from scaling.laws.curve import Curve
 from scaling.laws.discrepancy import Explainer, Rows, Sizes, Told
 from scaling.laws.forecast import FEWEST as FEWEST_SPARE
-from scaling.laws.forecast import PUBLISHED, WORST, toward, ways_of
+from scaling.laws.forecast import PUBLISHED, Prior, mix, off, shares, toward, ways_of
 from scaling.laws.minimize import Problem
 
 GRID = {
@@ -43,7 +43,7 @@ class Cut:
 
     evidence: np.ndarray  # [accounts]
     told: Told
-    target: np.ndarray  # [rows above]
+    there: Rows  # above
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ def cases(table: Published, sizes: Sizes, by: str = "flops") -> list[Case]:
         ways = ways_of(below.place, len(found.free) + FEWEST_SPARE)
         whole = np.ones(len(below.target), bool)
         first, *others = explainer.explain([whole, *(m for masks in ways for m in masks)])
-        outer = Cut(first.evidence, explainer.tell(first, above), above.target)
+        outer = Cut(first.evidence, explainer.tell(first, above), above)
         known, inner = iter(others), []
         for masks in ways:
             cuts = []
             for used in masks:
-                there, told = _those(below, ~used), next(known)
-                cuts.append(Cut(told.evidence, explainer.tell(told, there), there.target))
+                there, told = below.those(~used), next(known)
+                cuts.append(Cut(told.evidence, explainer.tell(told, there), there))
             inner.append(tuple(cuts))
         way = toward(above.place, below.place)
         out.append(Case(table.name, table.family, outer, tuple(inner), way))
@@ -100,40 +100,26 @@ def _rows(part: pd.DataFrame, columns: Sequence[str]) -> Rows:
     return Rows(place, values, target, np.ones(len(target)))
 
 
-def _those(rows: Rows, which: np.ndarray) -> Rows:
-    columns = {k: v[which] for k, v in rows.columns.items()}
-    return Rows(rows.place[which], columns, rows.target[which], rows.weight[which])
-
-
-def _share(evidence: np.ndarray, alone: float, temper: float) -> np.ndarray:
-    before = np.full(len(evidence), (1 - alone) / (len(evidence) - 1))
-    before[0] = alone
-    share = before * np.exp(temper * (evidence - evidence.max()))
-    return share / share.sum()
-
-
 def judged(
     case: Case, alone: float, temper: float, scale: float, dof: float
 ) -> tuple[float, float, float]:
     """Mean log score of the runs above a cut, and the share in 90 % and in 50 % intervals."""
 
+    prior = Prior(alone, temper, scale, dof)
+
     def error(cut: Cut) -> float:
-        share, told = _share(cut.evidence, alone, temper), cut.told
-        mean = share @ told.mean
-        spread = told.parameters + told.form + told.noise + (told.mean - mean) ** 2
-        off = (cut.target - mean) ** 2 / (share @ spread)
-        return float(np.minimum(off, WORST * scale**2).mean())
+        return off(mix(cut.told, shares(cut.evidence, prior)), cut.there, prior)
 
     worths = np.array([dof + len(cuts) for cuts in case.inner])
     squares = np.array([dof * scale**2 + sum(map(error, cuts)) for cuts in case.inner]) / worths
     worth, size = case.toward @ worths, np.sqrt(case.toward @ squares)
-    told, share = case.outer.told, _share(case.outer.evidence, alone, temper)
+    told, share = case.outer.told, shares(case.outer.evidence, prior)
     middle = share @ told.mean
     centre = middle + size * (told.mean - middle)
     spread = size * np.sqrt(told.parameters + told.form + told.noise)
-    off = (case.outer.target - centre) / spread
-    density = share @ (student.pdf(off, worth) / spread)
-    place = share @ student.cdf(off, worth)
+    apart = (case.outer.there.target - centre) / spread
+    density = share @ (student.pdf(apart, worth) / spread)
+    place = share @ student.cdf(apart, worth)
     return (
         float(np.log(np.maximum(density, 1e-6)).mean()),
         float(np.mean((place > 0.05) & (place < 0.95))),

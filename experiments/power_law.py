@@ -35,11 +35,12 @@ def get_study(arg: str = "") -> Study:
         question="Do fitted exponents hold those of a theory?",
         base=vectors.get_config("debug" if debug else ""),
         runs=[
-            _run(*((RATIO * size, size) if of_examples else (size, RATIO * size)), drawn) | spectrum
+            _run(*((RATIO * size, size) if of_examples else (size, RATIO * size)), seed)
+            | _draw(100_000 * (2 * number + of_examples) + 1000 * seed + size)
+            | spectrum
             for number, spectrum in enumerate(spectra)
             for size in sizes
             for seed in range(seeds)
-            for drawn in [100_000 * (2 * number + of_examples) + 1000 * seed + size]
         ],
         x="unique_examples" if of_examples else "params",
         group="data.alpha",
@@ -48,15 +49,18 @@ def get_study(arg: str = "") -> Study:
     )
 
 
-def _run(width: int, examples: int, drawn: int) -> Override:
-    """All examples in every step. Every run has a task and features of its own: a law's intervals
-    take its points to be independent, and so does who counts how many of them hold.
+def _draw(number: int) -> Override:
+    """Every run has a task and features of its own: a law's intervals take its points to be
+    independent, and so does who counts how many of them hold.
     """
+    return {"model.feature_seed": number, "data.task_seed": number}
+
+
+def _run(width: int, examples: int, seed: int) -> Override:
+    """All examples in every step."""
     return {
-        "seed": drawn // 1000 % 100,
+        "seed": seed,
         "model.width": width,
-        "model.feature_seed": drawn,
-        "data.task_seed": drawn,
         "data.unique_examples": examples,
         "train.batch_size": examples,
         "optim.peak_lr": vectors.learning_rate(width),

@@ -4,7 +4,7 @@ languages, countries and currencies; what is asked for is never met in training.
 
 from configs import pairs
 from scaling.config import from_dict, is_debug
-from scaling.config.sweep import Study, chain, with_seeds
+from scaling.config.sweep import Study, with_seeds
 
 # Pairs a run: of dates and amounts each is met about once; the 1,500 names some seventy times.
 SOURCES = {"dates:de": 51_200, "amounts:de": 102_400, "names:en-de": 102_400}
@@ -12,7 +12,7 @@ WIDTHS = (16, 32, 48, 64)
 
 
 def get_study(arg: str = "") -> Study:
-    """Three sources, four widths, the small ones with three seeds; "debug": two widths."""
+    """Three sources, four widths, the small ones with three seeds; "debug": one width."""
     debug = is_debug(arg)
     base = pairs.get_config(arg)
     if debug:
@@ -30,7 +30,7 @@ def get_study(arg: str = "") -> Study:
         name="translation",
         question="Which texts does a larger model write out exactly?",
         base=base,
-        runs=chain(with_seeds(runs, seeds, lambda o: o["model.width"] <= WIDTHS[1])),
+        runs=with_seeds(runs, seeds, lambda o: o["model.width"] <= WIDTHS[1]),
         x="params",
         group="data.source",
         holdout=False,

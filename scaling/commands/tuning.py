@@ -148,13 +148,10 @@ def _report(plan: "Study", found: "Found", hand: "Sequence[RunConfig]") -> None:
     def losses(configs: "Sequence[RunConfig]") -> dict[str, list[float]]:
         """By everything but the seed, as far as the runs ended."""
         from scaling.config import flat
+        from scaling.records.tables import varying
 
         fields = [flat(config) for config in configs]
-        differs = [
-            name
-            for name in dict.fromkeys(name for one in fields for name in one)
-            if name != "seed" and len({repr(one.get(name)) for one in fields}) > 1
-        ]
+        differs = [name for name in varying(fields) if name != "seed"] if fields else []
         kinds: dict[str, list[float]] = {}
         for config, one in zip(configs, fields, strict=True):
             if RunDirectory.open(config, FLAGS.workdir).status().get("state") == "done":

@@ -44,6 +44,11 @@ class Rows:
     target: np.ndarray  # [rows], in the fit's space
     weight: np.ndarray  # [rows]: relative precision
 
+    def those(self, which: np.ndarray) -> "Rows":
+        """Some of them, by a mask or by number."""
+        columns = {k: np.asarray(v)[which] for k, v in self.columns.items()}
+        return Rows(self.place[which], columns, self.target[which], self.weight[which])
+
 
 @dataclass(frozen=True)
 class Accounts:

@@ -8,7 +8,7 @@ and by `result.py`.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -96,7 +96,7 @@ class Forecast:
 
     def told(self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]) -> Told:
         """What the accounts say at rows: raw columns [rows], and as the law reads them."""
-        place = np.log(np.stack([raw[n] for n in self.placed], axis=1))
+        place = place_of(raw, self.placed)
         at = Rows(place, columns, np.zeros(len(place)), np.ones(len(place)))
         with room_for(len(self.rows.target)):
             return self._explainer.tell(self.accounts, at)
@@ -111,7 +111,7 @@ class Forecast:
         """The scale of errors at rows, and the cuts that say so [rows] each: of the direction in
         which they lie beyond the runs.
         """
-        place = np.log(np.stack([raw[n] for n in self.placed], axis=1))
+        place = place_of(raw, self.placed)
         share = toward(place, self.rows.place)
         return np.sqrt(share @ self.scales**2), share @ self.dofs
 
@@ -122,7 +122,7 @@ class Forecast:
         the discrepancy at these rows too, so that a run at one of them says something of its
         neighbours.
         """
-        place = np.log(np.stack([raw[n] for n in self.placed], axis=1))
+        place = place_of(raw, self.placed)
         none, one = np.zeros(len(place)), np.ones(len(place))
         at, rows = Rows(place, columns, none, one), self.rows
         added = {k: np.concatenate([v, columns[k]]) for k, v in rows.columns.items()}
@@ -134,7 +134,7 @@ class Forecast:
         explainer = Explainer(self._explainer.curve, both, self.params, self.sizes)
         used = np.arange(len(both.target)) < len(rows.target)
         (accounts,) = explainer.explain([used])
-        return explainer, accounts, _shares(accounts, PUBLISHED), at
+        return explainer, accounts, shares(accounts.evidence, PUBLISHED), at
 
     def beyond(self, times: float) -> dict[str, np.ndarray]:
         """A place that many times beyond the largest run, each column that grows grown alike, the
@@ -217,13 +217,10 @@ def forecast(
     needed = len(problem.free) + FEWEST
     if not placed or problem.law.prepare or len(problem.target) < needed:
         return None
-    place = np.log(np.stack([raw[n] for n in placed], axis=1))
+    place = place_of(raw, placed)
     order = np.argsort(place.sum(axis=1), kind="stable")
     kept = np.sort(order[:: -(-len(order) // MOST_ROWS)])
-    rows = Rows(
-        place[kept], {k: np.asarray(v)[kept] for k, v in problem.columns.items()},
-        problem.target[kept], problem.weight[kept],
-    )  # fmt: skip
+    rows = Rows(place, problem.columns, problem.target, problem.weight).those(kept)
     part = Problem(
         problem.law, problem.free, problem.given, rows.columns, rows.target, rows.weight,
         problem.space,
@@ -236,7 +233,7 @@ def forecast(
         errors = [
             _tested(explainer, known, ~used, prior) for known, used in zip(inner, cuts, strict=True)
         ]
-    share = _shares(accounts, prior)
+    share = shares(accounts.evidence, prior)
     counted = share > SLIGHT
     counted[0] = True
     accounts, share = accounts.those(counted), share[counted] / share[counted].sum()
@@ -255,12 +252,17 @@ def forecast(
     )  # fmt: skip
 
 
-def _shares(accounts: Accounts, prior: Prior) -> np.ndarray:
+def shares(evidence: np.ndarray, prior: Prior) -> np.ndarray:
     """Of each account, by its evidence [accounts]."""
-    before = np.full(len(accounts.evidence), (1 - prior.alone) / (len(accounts.evidence) - 1))
+    before = np.full(len(evidence), (1 - prior.alone) / (len(evidence) - 1))
     before[0] = prior.alone
-    share = before * np.exp(prior.temper * (accounts.evidence - accounts.evidence.max()))
+    share = before * np.exp(prior.temper * (evidence - evidence.max()))
     return share / share.sum()
+
+
+def place_of(raw: Mapping[str, np.ndarray], placed: Sequence[str]) -> np.ndarray:
+    """Logarithms of the columns that say where runs are [rows, columns]."""
+    return np.log(np.stack([raw[n] for n in placed], axis=1))
 
 
 def ways_of(place: np.ndarray, needed: int) -> list[list[np.ndarray]]:
@@ -298,11 +300,11 @@ def toward(place: np.ndarray, runs: np.ndarray) -> np.ndarray:
 
 def _tested(explainer: Explainer, known: Accounts, above: np.ndarray, prior: Prior) -> float:
     """Mean squared error of the rows above a cut, in the variances that were expected."""
-    rows = explainer.rows
-    there = Rows(
-        rows.place[above], {k: v[above] for k, v in rows.columns.items()}, rows.target[above],
-        rows.weight[above],
-    )  # fmt: skip
-    told = mix(explainer.tell(known, there), _shares(known, prior))
+    there = explainer.rows.those(above)
+    return off(mix(explainer.tell(known, there), shares(known.evidence, prior)), there, prior)
+
+
+def off(told: Mixed, there: Rows, prior: Prior) -> float:
+    """Mean squared error of rows, in the variances that were expected of them."""
     error = (there.target - told.mean) ** 2 / told.variance
     return float(np.minimum(error, WORST * prior.scale**2).mean())

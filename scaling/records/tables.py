@@ -73,17 +73,17 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     rows = [_row_or_damaged(run) for run in _runs(source)]
     configs = [row.pop("config") for row in rows]
     flats: list[dict[str, Any]] = [flat(config) if config else {} for config in configs]
-    varying = _varying([values for values in flats if values])
+    differing = varying([values for values in flats if values])
     rows = [
-        row | {field: values.get(field) for field in varying}
+        row | {field: values.get(field) for field in differing}
         for row, values in zip(rows, flats, strict=True)
     ]
-    names = _names([config for config in configs if config], varying)
+    names = _names([config for config in configs if config], differing)
     names += [name for name in JUDGED if any(name in row for row in rows)]
     frame = pd.DataFrame(rows, columns=names)
-    numbers = [name for name in names if name not in _WORDS | {*varying} and name not in _KEPT]
+    numbers = [name for name in names if name not in _WORDS | {*differing} and name not in _KEPT]
     frame[numbers] = frame[numbers].astype("float64")
-    order = ["params", "unique", "amount", *varying, "seed", "name"]
+    order = ["params", "unique", "amount", *differing, "seed", "name"]
     return frame.sort_values(list(dict.fromkeys(order)), ignore_index=True, key=_sortable)
 
 
@@ -127,7 +127,7 @@ def _metrics(configs: Iterable[RunConfig]) -> list[str]:
     return list(dict.fromkeys(found)) or ["loss", "loss_se"]
 
 
-def _varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The fields that differ between flat configs, by name."""
     every = sorted({field for config in configs for field in config})
     return [f for f in every if _differ([config.get(f) for config in configs])]
@@ -144,9 +144,9 @@ def _differ(values: list[Any]) -> bool:
 def columns(configs: Sequence[RunConfig]) -> dict[str, bool]:
     """The columns that the `table` of resolved runs will have, and which of them are numbers."""
     flats = [flat(config) for config in configs]
-    varying = _varying(flats)
+    differing = varying(flats)
     out = {name: name not in _WORDS for name in _names(configs, [])}
-    for field in varying:
+    for field in differing:
         kinds = {type(values.get(field)) for values in flats}
         out.setdefault(field, kinds <= {int, float, type(None)})
     return out

@@ -200,12 +200,14 @@ class _Searching:
             steps = _steps(config)
             if result.status == "diverged":
                 self.journal.report(trial, math.inf)
-            elif result.status == "done" and step < steps and not judged(config, workdir, step):
+            elif (loss := measured(config, workdir, step)) is not None:
+                self.journal.report(trial, loss)
+            elif result.status == "done" and step < steps:
                 # Trained before, and not looked at here: it costs nothing, and is compared at its
                 # end alone.
                 self.journal.done(trial, loss_at(config, workdir, steps))
             else:
-                self.journal.report(trial, loss_at(config, workdir, step))
+                raise _not_measured(config, workdir, step)
         return True
 
     def found(self) -> Found:
@@ -223,19 +225,24 @@ class _Searching:
         return tuple(self.resolve(override(self.base, o)) for o in changed)
 
 
-def judged(config: RunConfig, workdir: epath.PathLike, step: int) -> bool:
-    """Whether a run was evaluated after so many updates."""
-    lines = RunDirectory.open(config, workdir).metrics()
-    return any(line["step"] == step and line["split"] == "val" for line in lines)
+def measured(config: RunConfig, workdir: epath.PathLike, step: int) -> float | None:
+    """The loss on the validation set after so many updates; None: it was not measured."""
+    for line in reversed(RunDirectory.open(config, workdir).metrics()):
+        if line["split"] == "val" and line["step"] == step:
+            return float(line["loss"])
+    return None
 
 
 def loss_at(config: RunConfig, workdir: epath.PathLike, step: int) -> float:
-    """On the validation set after so many updates. Raises UserError where it was not measured."""
-    run = RunDirectory.open(config, workdir)
-    for line in reversed(run.metrics()):
-        if line["split"] == "val" and line["step"] == step:
-            return float(line["loss"])
-    raise UserError(f"{run.path} has no loss on evals.sets.val after step {step}; give it that set")
+    """As `measured`. Raises UserError where it was not."""
+    if (loss := measured(config, workdir, step)) is None:
+        raise _not_measured(config, workdir, step)
+    return loss
+
+
+def _not_measured(config: RunConfig, workdir: epath.PathLike, step: int) -> UserError:
+    path = RunDirectory.open(config, workdir).path
+    return UserError(f"{path} has no loss on evals.sets.val after step {step}; give it that set")
 
 
 def jobs_of(
