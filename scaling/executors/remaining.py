@@ -20,6 +20,9 @@ from scaling.records.timing import Cost
 # Seconds a step grow with FLOPs to a power: between two sizes that were seen, as they say; below
 # the smallest, where what a step costs without any FLOPs comes to the fore, to `_BELOW` at most.
 _POWERS, _BELOW = (0.3, 1.0), 0.8
+# Seconds of steps from which a rate is believed: the first steps of a job stand beside another's
+# compilation, and what they say would be said of all programs that were not seen yet.
+_SURE = 5.0
 _AGAIN = 3.0  # seconds, at most, to read a compiled program from jax's cache
 
 
@@ -63,11 +66,14 @@ class _Rates:
     def __init__(self, now: Sequence[Cost], before: Mapping[str, Sequence[Cost]]):
         seen = _by_program(now)
         old = {name: _mean(costs) for name, costs in before.items() if costs}
+        sure = {name: costs for name, costs in seen.items() if sum(map(_spent, costs)) >= _SURE}
+        if not sure and not old:
+            sure = seen
         # The machine may be faster or slower today than it was then.
-        drifts = [_mean(costs) / old[name] for name, costs in seen.items() if name in old]
+        drifts = [_mean(costs) / old[name] for name, costs in sure.items() if name in old]
         drift = statistics.median(drifts) if drifts else 1.0
         self.known = {name: seconds * drift for name, seconds in old.items()}
-        self.known |= {name: _mean(costs) for name, costs in seen.items()}
+        self.known |= {name: _mean(costs) for name, costs in sure.items()}
         flops = {c.program: c.flops_per_step for c in itertools.chain(now, *before.values())}
         self._points = sorted((flops[name], seconds) for name, seconds in self.known.items())
         costs = list(now) or list(itertools.chain(*before.values()))
@@ -88,7 +94,7 @@ class _Rates:
 
     def step(self, work: Work) -> float:
         """Seconds of a step of one member."""
-        if work.cost is not None:
+        if work.cost is not None and _spent(work.cost) >= _SURE:
             return work.cost.step_s / work.cost.members
         if work.program in self.known:
             return self.known[work.program]
@@ -126,6 +132,11 @@ def _by_program(costs: Iterable[Cost]) -> dict[str, list[Cost]]:
     for cost in costs:
         out.setdefault(cost.program, []).append(cost)
     return out
+
+
+def _spent(cost: Cost) -> float:
+    """Seconds of the steps that a cost is the mean of."""
+    return cost.step_s * cost.steps
 
 
 def _mean(costs: Sequence[Cost]) -> float:

@@ -131,3 +131,19 @@ def test_what_was_seen_survives_as_json():
     running = work(running=9.0, cost=cost())
     sweep = Sweep(2, [running, work("b", trunk=0, behind=3.0)], [cost()], {"a": [cost()]})
     assert from_dict(json.loads(json.dumps(as_dict(sweep)))) == sweep
+
+
+def test_a_rate_is_believed_when_it_was_seen_for_some_seconds():
+    """The first steps of a job stand beside another's compilation: neither that job nor those of
+    its size are said to be as slow, until they have been for a while.
+    """
+    seen = cost(step_s=0.5, steps=100)
+    for steps, step in ((2, 0.5), (100, 1.5)):
+        new = cost("b", step_s=1.5, steps=steps)
+        running = work("b", running=9.0, cost=new)
+        left = Sweep(1, [running], [seen, new]).seconds()
+        evaluation = 2.0 / 0.5 if steps == 2 else 2.0 / 1.5  # steps, of those that were seen
+        assert left == pytest.approx(100 * step + evaluation * step, rel=0.05)
+    # Where there is nothing else, they are all that is known.
+    running = work("b", running=9.0, cost=cost("b", step_s=1.5, steps=2))
+    assert Sweep(1, [running], [running.cost]).seconds() == pytest.approx(100 * 1.5 + 2.0)
