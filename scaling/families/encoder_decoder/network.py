@@ -17,7 +17,6 @@ from scaling.config.amounts import resolved
 from scaling.families.encoder_decoder import EncoderDecoderConfig
 from scaling.models.embedding import lookup
 from scaling.models.layers import (
-    MLP,
     Array,
     RMSNorm,
     angles_of,
@@ -26,51 +25,12 @@ from scaling.models.layers import (
     rope_table,
     truncated_normal,
 )
-from scaling.models.reading import Reading, Table
+from scaling.models.reading import Table
+from scaling.models.reading_blocks import EncoderBlock, ReadingBlock
 from scaling.models.stack import layers_of, run_stack
 
 
-class _Block(nn.Module):
-    """The layers that both kinds of blocks are made of."""
-
-    config: EncoderDecoderConfig
-    branches: int  # of the whole stack: the sum of all has the same variance at every depth
-
-    def _reading(self) -> Reading:
-        c = self.config
-        eps = c.norm_eps if c.qk_norm else None
-        head_dim, dtype = resolved(c.head_dim), jnp.dtype(c.dtype)
-        return Reading(c.heads, head_dim, c.width, dtype, 1 / math.sqrt(self.branches), eps)
-
-    def _mlp(self) -> MLP:
-        c = self.config
-        scale = 1 / math.sqrt(self.branches)
-        return MLP(resolved(c.mlp_width), c.mlp == "gated", jnp.dtype(c.dtype), scale)
-
-    def _norm(self) -> RMSNorm:
-        return RMSNorm(self.config.norm_eps, jnp.dtype(self.config.dtype))
-
-
-class EncoderBlock(_Block):
-    """x + attention(norm(x)), then x + mlp(norm(x)); every place sees all of the source."""
-
-    def setup(self) -> None:
-        """The two branches."""
-        self.attention_norm, self.attention = self._norm(), self._reading()
-        self.mlp_norm, self.mlp = self._norm(), self._mlp()
-
-    def __call__(
-        self, x_BxSxD: Array, seen_BxSxS: Array, cos: Array | None, sin: Array | None
-    ) -> Array:
-        """The stream behind the block."""
-        table = None if cos is None or sin is None else (cos, sin)
-        h_BxSxD = self.attention_norm(x_BxSxD)
-        keys = self.attention.keys(h_BxSxD, table)
-        x_BxSxD = constrain(x_BxSxD + self.attention(h_BxSxD, keys, seen_BxSxS, table))
-        return constrain(x_BxSxD + self.mlp(self.mlp_norm(x_BxSxD)))
-
-
-class DecoderBlock(_Block):
+class DecoderBlock(ReadingBlock):
     """Attention to what is written so far, reading of the source, and an MLP."""
 
     def setup(self) -> None:
