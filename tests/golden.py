@@ -32,6 +32,10 @@ SIZES = {
     "images": IMAGES,
     "vectors": {"features": 8, "targets": 1},
     "sequences": {"vocab": 16},
+    "speech": {
+        **{"vocab": 257, "samples": 16_000, "transcript_len": 29},
+        **{"sample_rate": 8000, "samples_per_token": 200},
+    },
     "pairs": {"vocab": 257, "source_len": 10, "target_len": 20},
 }
 

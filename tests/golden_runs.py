@@ -11,6 +11,7 @@ _EXPERTS = "configs/moe.py:debug"
 _TINY = "configs/tiny.py:debug"
 _LM = "configs/lm.py:debug"
 _VISION = "configs/vision.py:debug"
+_SPEECH = "configs/speech.py:debug"
 _BPE = {"data.tokenizer": "bpe", "data.bpe_vocab": 512, "model.vocab": 512}
 
 
@@ -144,6 +145,11 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         _VISION,
         {"evals.sets.blurred": {"corruption": "blur", "severity": 5}},
     ),
+    "speech, coarser": (_SPEECH, {"model.subsampling": 1, "model.bands": 20, "model.filters": 8}),
+    "speech, plain": (_SPEECH, {"model.mlp": "plain", "model.qk_norm": False}),
+    "recordings": (_SPEECH, {"data.source": "librispeech:own", "data.utterances": None}),
+    "another rate, no noise": (_SPEECH, {"data.sample_rate": 16000, "data.noise": 0.0}),
+    "few utterances": (_SPEECH, {"data.unique_utterances": 16, "data.validation_fraction": 0.3}),
     # ---- evaluation
     "rhythm of the evaluation": (
         _LM,

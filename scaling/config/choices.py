@@ -334,6 +334,9 @@ class Family:
     # Writes the target of a source, where the family reads one: (config, params, source,
     # source_segments, max_new, separator, beams) -> tokens int32 [B, max_new]
     translate: Lazy | None = None
+    # Writes what is said in a batch of sounds: (config, params, batch, max_new, beams) -> tokens
+    # int32 [B, max_new], filled up with the tokenizer's separator, and their log-probability
+    transcribe: Lazy | None = None
     # (config, devices along each mesh axis) -> the model that one device computes, for the memory
     # model. None: the whole of it
     part: Callable[[Any, Mapping[str, int]], Any] | None = None

@@ -31,6 +31,7 @@ def metrics(config: RunConfig, name: str) -> Mapping[str, Metric]:
         return choices.objective(config.objective).metrics
     if by == "generate":
         what = "TRANSLATIONS" if translates(config) else "MATCHES"
+        what = "TRANSCRIPTIONS" if transcribes(config) else what
     else:
         what = f"PROBE_OF_{probed(config).upper()}"
     return choices.load(f"scaling.metrics.declared:{what}")
@@ -40,6 +41,12 @@ def translates(config: RunConfig) -> bool:
     """Whether the model writes the targets of sources, rather than continuing what there is."""
     family, kind = choices.family(config.model), choices.kind(config.data)
     return family.translate is not None and "source" in kind.fields
+
+
+def transcribes(config: RunConfig) -> bool:
+    """Whether the model writes what is said in sounds."""
+    family, kind = choices.family(config.model), choices.kind(config.data)
+    return family.transcribe is not None and "transcript" in kind.fields
 
 
 def probed(config: RunConfig) -> str:
@@ -115,11 +122,15 @@ def _check_features(at: str, config: RunConfig) -> None:
 
 def _check_generate(at: str, one: EvalSetConfig, config: RunConfig) -> None:
     what = f"{at}.by=generate"
-    if translates(config):
+    if translates(config) or transcribes(config):
         _check_translations(at, one)
+        needed = "translation" if translates(config) else "transcription"
+        choices.load(f"scaling.metrics.{needed}:check")()
         return
     if one.beams != 1:
-        raise ConfigError(f"{at}.beams={one.beams} is of models that translate; leave it at 1")
+        raise ConfigError(
+            f"{at}.beams={one.beams} is of models that translate or transcribe; leave it at 1"
+        )
     if choices.family(config.model).generate is None:
         raise ConfigError(f"{what}: model.family={config.model.family} does not continue sequences")
     window = _window(config)
@@ -140,9 +151,8 @@ def _check_translations(at: str, one: EvalSetConfig) -> None:
     for field, value in (("prompt", one.prompt), ("continuation", one.continuation)):
         if value is not None:
             raise ConfigError(
-                f"{at}.{field}={value}: a source is translated whole, as far as data.target_len "
-                "goes; leave it unset"
+                f"{at}.{field}={value}: a source is taken whole, as far as the data have room; "
+                "leave it unset"
             )
     if one.copies:
         raise ConfigError(f"{at}.copies is of models that continue text; leave it off")
-    choices.load("scaling.metrics.translation:check")()

@@ -17,6 +17,7 @@ FAMILIES: dict[str, Family | str] = {
     "lstm": "scaling.families.lstm:FAMILY",
     "lstm_classifier": "scaling.families.lstm_classifier:FAMILY",
     "encoder_decoder": "scaling.families.encoder_decoder:FAMILY",
+    "speech": "scaling.families.speech:FAMILY",
     "mlp": "scaling.families.mlp:FAMILY",
     "resnet": "scaling.families.resnet:FAMILY",
     "vit": "scaling.families.vit:FAMILY",

@@ -23,5 +23,10 @@ TRANSLATIONS = MATCHES | {
     "chrf": Metric("chrF", better="higher", finish=translation.chrf),
     "bleu": Metric("BLEU", better="higher", finish=translation.bleu),
 }
+TRANSCRIPTIONS = {
+    "word_error": Metric("word error rate", finish=mean),
+    "character_error": Metric("character error rate", finish=mean),
+    "exact_match": MATCHES["exact_match"],
+}
 # All of them, by name.
-OF_PASSES = PROBE_OF_LABEL | PROBE_OF_TARGETS | TRANSLATIONS
+OF_PASSES = PROBE_OF_LABEL | PROBE_OF_TARGETS | TRANSLATIONS | TRANSCRIPTIONS

@@ -11,5 +11,6 @@ OBJECTIVES: dict[str, Objective | str] = {
     "next_token": "scaling.objectives.next_token:OBJECTIVE",
     "classification": "scaling.objectives.classification:OBJECTIVE",
     "regression": "scaling.objectives.regression:OBJECTIVE",
+    "ctc": "scaling.objectives.ctc:OBJECTIVE",
     "adversarial": "scaling.objectives.adversarial:OBJECTIVE",
 }

@@ -16,7 +16,7 @@ import numpy as np
 from scaling import data, files
 from scaling.config import RunConfig, amounts, choices, passes
 from scaling.data import Batches
-from scaling.metrics import linear_probe, match, statistics, translation
+from scaling.metrics import linear_probe, match, statistics, transcription, translation
 from scaling.train.state import Parts
 from scaling.train.step import Batch
 from scaling.transforms import transform
@@ -29,7 +29,7 @@ Function = Callable[..., Any]
 class Program:
     """Which function of a batch is to be computed."""
 
-    name: Literal["rows", "moments", "scores", "continuations", "translations"]
+    name: Literal["rows", "moments", "scores", "continuations", "translations", "transcriptions"]
     given: int = 0  # things that were fitted before
     prompt: int = 0  # tokens
     continuation: int = 0  # tokens
@@ -67,6 +67,10 @@ def program_of(config: RunConfig, name: str) -> Program:
         (length,), _ = choices.kind(config.data).shapes(config.data)["targets"]
         separator = _tokenizer(config).separator
         return Program("translations", 0, 0, length, separator=separator, beams=one.beams)
+    if one.by == "generate" and passes.transcribes(config):
+        (length,), _ = choices.kind(config.data).shapes(config.data)["transcript"]
+        separator = _tokenizer(config).separator
+        return Program("transcriptions", 0, 0, length, separator=separator, beams=one.beams)
     if one.by == "generate":
         lengths = amounts.resolved(one.prompt), amounts.resolved(one.continuation)
         return Program("continuations", 0, *lengths, one.copies)
@@ -78,7 +82,7 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
 
     rows: what the objective measures. moments: (sums [N, N], mean [F]) of a whole batch
     (`statistics.centred_moments`). scores: statistics of the probe whose coefficients are given.
-    continuations, translations: what `scored` takes.
+    continuations, translations, transcriptions: what `scored` takes.
     """
     model, labelled = pieces.model, passes.probed(config) == "label"
 
@@ -132,12 +136,22 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
         weight_B = (batch["loss_mask"] > 0).any(axis=1).astype(jnp.float32)
         return {"generated": found_BxN, "wanted": batch["targets"], "weight": weight_B}
 
+    def transcriptions(params: Any, batch: Batch) -> Any:
+        transcribe = choices.load(choices.family(config.model).transcribe)
+        used = transform.used(config, params)
+        found_BxN, _ = transcribe(config.model, used, batch, program.continuation, program.beams)
+        place_1xT = jnp.arange(batch["transcript"].shape[1])[None]
+        is_text_BxT = place_1xT < batch["transcript_length"][:, None]
+        wanted_BxT = jnp.where(is_text_BxT, batch["transcript"], program.separator)
+        return {"generated": found_BxN, "wanted": wanted_BxT, "weight": batch["weight"]}
+
     of: dict[str, Function] = {
         "rows": rows,
         "moments": moments,
         "scores": scores,
         "continuations": continuations,
         "translations": translations,
+        "transcriptions": transcriptions,
     }
     return of[program.name]
 
@@ -161,7 +175,7 @@ def scored(config: RunConfig, program: Program, outputs: Any) -> Any:
     """The statistics of what `function` gave of a batch, on the host: those of texts that were
     written are reckoned here, [B, ...] each; others stay as they are.
     """
-    if program.name not in ("continuations", "translations"):
+    if program.name not in ("continuations", "translations", "transcriptions"):
         return outputs
     generated_BxN, wanted_BxN = outputs["generated"], outputs["wanted"]
     if program.name == "continuations":
@@ -169,21 +183,24 @@ def scored(config: RunConfig, program: Program, outputs: Any) -> Any:
     else:
         lengths = [_text_lengths(x_BxN, program.separator) for x_BxN in (generated_BxN, wanted_BxN)]
     texts = generated_BxN, lengths[0], wanted_BxN, lengths[1], outputs["weight"]
-    found = {
-        "exact_match": match.exact_match(*texts),
+    exact = {"exact_match": match.exact_match(*texts)}
+    if program.name == "continuations":
+        return exact | {"token_accuracy": match.token_accuracy(*texts)}
+    decode = _tokenizer(config).decode
+    generated, wanted = (
+        [
+            decode(row[:length].tolist()).decode(errors="replace")
+            for row, length in zip(x_BxN, lengths_B, strict=True)
+        ]
+        for x_BxN, lengths_B in zip((generated_BxN, wanted_BxN), lengths, strict=True)
+    )
+    if program.name == "transcriptions":
+        return exact | transcription.counts(generated, wanted, outputs["weight"])
+    return {
+        **exact,
         "token_accuracy": match.token_accuracy(*texts),
+        **translation.counts(generated, wanted, outputs["weight"]),
     }
-    if program.name == "translations":
-        decode = _tokenizer(config).decode
-        generated, wanted = (
-            [
-                decode(row[:length].tolist()).decode(errors="replace")
-                for row, length in zip(x_BxN, lengths_B, strict=True)
-            ]
-            for x_BxN, lengths_B in zip((generated_BxN, wanted_BxN), lengths, strict=True)
-        )
-        found |= translation.counts(generated, wanted, outputs["weight"])
-    return found
 
 
 def _text_lengths(tokens_BxN: np.ndarray, separator: int) -> np.ndarray:

@@ -33,6 +33,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "random_features": {"width": 16},
     "vit": GENERIC | {"heads": 4},
     "resnet": GENERIC | {"depth": 2, "stages": "1-1"},
+    "speech": GENERIC | {"heads": 4, "head_dim": 4, "bands": 8, "filters": 4},
     "encoder_decoder": GENERIC | {"heads": 4, "head_dim": 4, "encoder_depth": 1},
 }
 # Of the data, by kind; "{text}" is a glob of small files. Some hundred examples, of 16 units at
@@ -41,6 +42,7 @@ DATA: dict[str, dict[str, Any]] = {
     "text": {"source": "{text}", "seq_len": 16},
     "images": {"source": "digits"},
     "pairs": {"source": "dates:en"},
+    "speech": {"utterances": 60, "sample_rate": 2000},
     "vectors": {"features": 8, "targets": 4, "examples": 64, "validation_examples": 24},
     "sequences": {"length": 16, "validation_examples": 24},
 }

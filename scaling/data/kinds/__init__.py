@@ -11,6 +11,7 @@ KINDS: dict[str, Kind | str] = {
     "text": "scaling.data.kinds.text:KIND",
     "images": "scaling.data.kinds.images:KIND",
     "pairs": "scaling.data.kinds.pairs:KIND",
+    "speech": "scaling.data.kinds.speech:KIND",
     "vectors": "scaling.data.kinds.vectors:KIND",
     "sequences": "scaling.data.kinds.sequences:KIND",
 }
