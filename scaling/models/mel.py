@@ -15,7 +15,7 @@ import numpy as np
 
 Array = jax.Array
 
-WINDOW, HOP = 0.025, 0.010  # seconds (as in most of speech recognition)
+WINDOW, HOP = 0.025, 0.010  # seconds, as is usual
 _FLOOR = 1e-6  # added to the power of samples between -1 and 1 before the logarithm
 _LINEAR, _STEP = 1000.0, 200 / 3  # Hz: below the first the scale is linear, of so many a mel
 _LOG_STEP = np.log(6.4) / 27  # above it a mel multiplies the frequency by the exponential of this
