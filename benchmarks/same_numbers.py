@@ -17,7 +17,6 @@ trained is trained once for many comparisons.
 import argparse
 import csv
 import functools
-import itertools
 import json
 import pathlib
 import shutil
@@ -185,11 +184,13 @@ def told(before: Place, after: Place, steps: int, what: str) -> str:
 
 
 def same_text(before: str, after: str) -> str:
-    """Line by line."""
-    for a, b in itertools.zip_longest(before.splitlines(), after.splitlines()):
-        if a != b:
-            return f"DIFFERENT: {a} | {b}"
-    return f"same: {len(before.splitlines())} lines"
+    """Every line of the first, in the second and in its order; a line more is no difference."""
+    rest = iter(after.splitlines())
+    for line in before.splitlines():
+        if line not in rest:
+            return f"DIFFERENT: not said, or not in its place: {line}"
+    count, more = len(before.splitlines()), len(after.splitlines())
+    return f"same: {count} lines" + (f"; new: {more - count}" if more > count else "")
 
 
 def same_table(before: pathlib.Path, after: pathlib.Path) -> str:

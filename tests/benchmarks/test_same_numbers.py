@@ -84,9 +84,10 @@ def test_a_table_may_gain_columns_and_lose_none(tmp_path):
     assert same_table(large, small) == "DIFFERENT: a, kind: text | None"
 
 
-def test_texts_are_compared_to_the_end():
+def test_a_text_may_gain_lines_and_lose_none():
     assert same_text("a\nb", "a\nb") == "same: 2 lines"
-    assert same_text("a\nb", "a") == "DIFFERENT: b | None"
+    assert same_text("a\nb", "a\nx\nb") == "same: 2 lines; new: 1"
+    assert same_text("a\nb", "b\na") == "DIFFERENT: not said, or not in its place: b"
 
 
 @pytest.mark.exhaustive
