@@ -208,6 +208,11 @@ class Kind:
     about: Callable[[Any, Path], dict[str, Any]] = lambda data, root: {}
     # (data, units) -> the data with examples of so many units, where their length is a choice
     shortened: Callable[[Any, int], Any] = lambda data, units: data
+    # (data) -> how often each secret stands that is planted in the train split; none: nothing is
+    repeats: Callable[[Any], tuple[int, ...]] = lambda data: ()
+    # (data, repeats, folder) -> the secrets that stand there so often, and others like them;
+    # `planted` [B] of a batch says which
+    planted: Callable[[Any, int, Path], Examples] | None = None
     # Fields that a family must read to be trained on it: without them it would learn another task
     asks: frozenset[str] = frozenset()
     # (data, folder) -> what turns text into the numbers of an example and back

@@ -17,9 +17,11 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "rows": (),
     "features": ("fit_batches", "ridge"),
     "generate": ("prompt", "continuation", "copies", "beams"),
+    "answers": (),
+    "exposure": ("repeats",),
 }
 _RANGES = {
-    **dict.fromkeys(("fit_batches", "prompt", "continuation", "beams"), AT_LEAST_ONE),
+    **dict.fromkeys(("fit_batches", "prompt", "continuation", "beams", "repeats"), AT_LEAST_ONE),
     "ridge": NOT_NEGATIVE,
 }
 
@@ -29,11 +31,14 @@ def metrics(config: RunConfig, name: str) -> Mapping[str, Metric]:
     by = config.evals.sets[name].by
     if by == "rows":
         return choices.objective(config.objective).metrics
-    if by == "generate":
-        what = "TRANSLATIONS" if translates(config) else "MATCHES"
-        what = "TRANSCRIPTIONS" if transcribes(config) else what
-    else:
+    if by == "features":
         what = f"PROBE_OF_{probed(config).upper()}"
+    elif by == "exposure":
+        what = "EXPOSURES"
+    elif by == "generate" and transcribes(config):
+        what = "TRANSCRIPTIONS"
+    else:
+        what = "TRANSLATIONS" if by == "generate" and translates(config) else "MATCHES"
     return choices.load(f"scaling.metrics.declared:{what}")
 
 
@@ -56,6 +61,9 @@ def probed(config: RunConfig) -> str:
 
 def filled(config: RunConfig, one: EvalSetConfig) -> EvalSetConfig:
     """A set of a resolved model and data with the lengths that it leaves open."""
+    if one.by == "exposure" and one.repeats is None:
+        known = choices.kind(config.data).repeats(config.data)
+        return dataclasses.replace(one, repeats=max(known, default=None))
     window = _window(config)
     if one.by != "generate" or not window or translates(config):
         return one
@@ -89,6 +97,8 @@ def check(config: RunConfig) -> None:
             _check_features(at, config)
         if one.by == "generate":
             _check_generate(at, one, config)
+        if one.by in ("answers", "exposure"):
+            _check_places(at, one, config)
 
 
 def _check_settings(at: str, one: EvalSetConfig) -> None:
@@ -117,6 +127,20 @@ def _check_features(at: str, config: RunConfig) -> None:
         raise ConfigError(
             f"{what} needs a label or targets of each example, not given by data.kind="
             f"{config.data.kind}"
+        )
+
+
+def _check_places(at: str, one: EvalSetConfig, config: RunConfig) -> None:
+    what, kind = f"{at}.by={one.by}", choices.kind(config.data)
+    if "accuracy" not in choices.objective(config.objective).metrics:
+        raise ConfigError(
+            f"{what} needs an objective with an accuracy, not given by objective.name="
+            f"{config.objective.name}"
+        )
+    if one.by == "exposure" and one.repeats not in (known := kind.repeats(config.data)):
+        planted = f"set {at}.repeats to one of {known}" if known else "nothing is"
+        raise ConfigError(
+            f"{what}: no secret is planted {one.repeats} times in the training data; {planted}"
         )
 
 

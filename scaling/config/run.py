@@ -139,9 +139,10 @@ class EvalSetConfig:
     )
     corpus: str | None = None  # content hash; filled by resolve
     # rows: what the objective measures of each example. features: a linear probe, fitted to the
-    # model's features of training examples. generate: greedy continuations against the true ones
+    # model's features of training examples. generate: greedy continuations against the true ones.
+    # answers: whether all that counts in an example is right. exposure: of planted secrets
     # (`scaling/config/passes.py`)
-    by: Literal["rows", "features", "generate"] = added("rows")
+    by: Literal["rows", "features", "generate", "answers", "exposure"] = added("rows")
     fit_batches: int = added(16)  # batches of training examples that a probe is fitted to
     ridge: float = added(1e-3)  # penalty of a probe's weights, over the features' mean variance
     prompt: int | None = added(None)  # tokens that are continued; None: three quarters of a window
@@ -150,6 +151,7 @@ class EvalSetConfig:
     corruption: str | None = added(None)  # as data.corruption; None: as data.corruption is
     severity: int | None = added(None)  # of the corruption, 1 to 5; None: 3
     beams: int = added(1)  # texts that are followed at once where a source is translated; 1: greedy
+    repeats: int | None = added(None)  # of the secrets of an exposure; None: the most
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,13 @@ def permutation(count: int, key: tuple[str | int, ...]) -> np.ndarray:
     return order
 
 
+def nested(count: int) -> np.ndarray:
+    """Every example of a split, in the one order from which subsets are taken, so that they nest:
+    int64 [count].
+    """
+    return permutation(count, ("windows",))
+
+
 def endless(seed: int, position: np.ndarray) -> np.ndarray:
     """The examples at these places of an endless stream: int64, each of range(`ENDLESS`).
 

@@ -17,7 +17,7 @@ from scaling.config.amounts import resolved, unique_field
 from scaling.config.choices import DataConfig, Examples, Facts, Shape
 from scaling.config.resolve import eval_data, source_named
 from scaling.data.batches import Batches
-from scaling.data.order import endless, permutation
+from scaling.data.order import endless, nested, permutation
 from scaling.errors import ConfigError, DataError
 
 
@@ -81,8 +81,15 @@ def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batc
       DataError: the set has no example, or shares some with the train split.
     """
     eval_set, kind = config.evals.sets[name], choices.kind(config.data)
+    size = config.evals.batch_size
+    if eval_set.by == "exposure":
+        assert kind.planted is not None  # `passes.check`
+        repeats = resolved(eval_set.repeats)
+        secrets = kind.planted(config.data, repeats, root or files.data_dir())
+        steps = -(-len(secrets) // size)
+        return Batches(secrets, np.arange(len(secrets)), size, None, steps, kind.weights)
     examples = _examples(config, name, root)
-    most = config.evals.batches * config.evals.batch_size
+    most = config.evals.batches * size
     trained_on = eval_set.split in ("train", "flipped")
     if trained_on and eval_set.corpus == config.data.corpus:
         seen = _seen(config, _subset(config, examples))
@@ -100,8 +107,8 @@ def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batc
         )
     if not trained_on:
         _check_disjoint(config, name, root)
-    steps = -(-len(selection) // config.evals.batch_size)
-    return Batches(examples, selection, config.evals.batch_size, None, steps, kind.weights)
+    steps = -(-len(selection) // size)
+    return Batches(examples, selection, size, None, steps, kind.weights)
 
 
 def probe_batches(config: RunConfig, name: str, root: Path | None = None) -> Batches:
@@ -159,7 +166,7 @@ def _order(examples: Examples, most: int | None = None) -> np.ndarray:
     """
     if len(examples) >= choices.ENDLESS:
         return np.arange(resolved(most))
-    return permutation(len(examples), ("windows",))[:most]
+    return nested(len(examples))[:most]
 
 
 def _subset(config: RunConfig, examples: Examples) -> np.ndarray | range:

@@ -5,7 +5,7 @@ Their standard errors are over the evaluated examples alone: what a probe was fi
 """
 
 from scaling.config.choices import Metric
-from scaling.metrics import translation
+from scaling.metrics import exposure, translation
 from scaling.metrics.finish import mean, r_squared
 
 PROBE_OF_LABEL = {
@@ -19,6 +19,10 @@ MATCHES = {
     "exact_match": Metric("share of exact matches", better="higher", finish=mean),
     "token_accuracy": Metric("share of matching tokens", better="higher", finish=mean),
 }
+EXPOSURES = {
+    "exposure": Metric("exposure", "bits", better="lower", finish=exposure.exposure),
+    "extracted": Metric("share of secrets before all others", finish=exposure.extracted),
+}
 TRANSLATIONS = MATCHES | {
     "chrf": Metric("chrF", better="higher", finish=translation.chrf),
     "bleu": Metric("BLEU", better="higher", finish=translation.bleu),
@@ -29,4 +33,4 @@ TRANSCRIPTIONS = {
     "exact_match": MATCHES["exact_match"],
 }
 # All of them, by name.
-OF_PASSES = PROBE_OF_LABEL | PROBE_OF_TARGETS | TRANSLATIONS | TRANSCRIPTIONS
+OF_PASSES = PROBE_OF_LABEL | PROBE_OF_TARGETS | TRANSLATIONS | TRANSCRIPTIONS | EXPOSURES

@@ -8,6 +8,7 @@ them. Files of the same subject (`calibration.py`, `moments.py`, `linear_probe.p
 import jax
 import jax.numpy as jnp
 
+from scaling.metrics import exposure
 from scaling.metrics.calibration import BINS
 
 Array = jax.Array
@@ -45,6 +46,17 @@ def brier(probabilities_BxC: Array, label_B: Array) -> Array:
     """
     truth_BxC = jax.nn.one_hot(label_B, probabilities_BxC.shape[-1])
     return jnp.sum((probabilities_BxC - truth_BxC) ** 2, axis=-1)
+
+
+# ---- secrets
+
+
+def placed(loss_B: Array, planted_B: Array, weight_B: Array) -> Array:
+    """[B, 2, bins]: the bin of each secret's loss, nats a symbol, under whether it was planted."""
+    scale = exposure.BINS / exposure.MOST
+    bin_B = jnp.clip(jnp.floor(loss_B * scale).astype(jnp.int32), 0, exposure.BINS - 1)
+    where_Bx2 = jnp.stack([1 - planted_B, planted_B], axis=-1) * weight_B[:, None]
+    return where_Bx2[..., None] * jax.nn.one_hot(bin_B, exposure.BINS)[:, None]
 
 
 # ---- real targets

@@ -21,6 +21,7 @@ from scaling.records import RunDirectory, find_runs, strict_json
 from scaling.records.starts import as_trained
 from scaling.records.tables import curves, table, write_table
 from scaling.report import figures
+from scaling.report.against import against_figures
 from scaling.report.axes import (
     check_axis,
     curves_of,
@@ -221,6 +222,7 @@ def _draw(
         sets_figure(frame, x, log_x, by),
         gap_figure(frame, x, log_x, by),
         *pass_figures(frame, x, log_x, by),
+        *against_figures(frame, x),
     ):
         if figure is not None:
             yield figure

@@ -19,6 +19,9 @@ from scaling.data import Batches
 from scaling.train.passes import EvalSet, eval_set
 from scaling.train.trials import Trials
 
+# Passes whose examples depend on what a run is trained on.
+_OWN = ("features", "exposure")
+
 
 class GroupData:
     """Of the members in the slots of `trials`, in their order; all of one program."""
@@ -36,7 +39,7 @@ class GroupData:
             sets = {}
             for name, one in config.evals.sets.items():
                 # What a run has seen, or fits a probe to, is its own; other sets are the group's.
-                its_own = one.split in ("train", "flipped") or one.by == "features"
+                its_own = one.split in ("train", "flipped") or one.by in _OWN
                 own = (config.data, config.train.steps) if its_own else None
                 if (name, own) not in eval_sets:
                     eval_sets[name, own] = eval_set(config, name)

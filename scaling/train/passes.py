@@ -29,7 +29,16 @@ Function = Callable[..., Any]
 class Program:
     """Which function of a batch is to be computed."""
 
-    name: Literal["rows", "moments", "scores", "continuations", "translations", "transcriptions"]
+    name: Literal[
+        "rows",
+        "moments",
+        "scores",
+        "answers",
+        "exposure",
+        "continuations",
+        "translations",
+        "transcriptions",
+    ]
     given: int = 0  # things that were fitted before
     prompt: int = 0  # tokens
     continuation: int = 0  # tokens
@@ -74,7 +83,7 @@ def program_of(config: RunConfig, name: str) -> Program:
     if one.by == "generate":
         lengths = amounts.resolved(one.prompt), amounts.resolved(one.continuation)
         return Program("continuations", 0, *lengths, one.copies)
-    return Program("rows")
+    return Program(one.by)
 
 
 def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
@@ -82,7 +91,8 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
 
     rows: what the objective measures. moments: (sums [N, N], mean [F]) of a whole batch
     (`statistics.centred_moments`). scores: statistics of the probe whose coefficients are given.
-    continuations, translations, transcriptions: what `scored` takes.
+    answers: how many rows are right in all that counts. exposure: the losses of secrets. Others:
+    what `scored` takes.
     """
     model, labelled = pieces.model, passes.probed(config) == "label"
 
@@ -122,6 +132,24 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
             "weight": weight_B,
         }
 
+    def answers(params: Any, batch: Batch) -> Any:
+        # Greedy decoding writes what counts exactly where every place of it is right behind the
+        # true ones before it.
+        right: Any = rows(params, batch)["accuracy"]
+        weight_B = right.count > 0
+        found = {
+            "exact_match": ((right.total >= right.count) & weight_B, weight_B),
+            "token_accuracy": (right.total, right.count),
+        }
+        return {k: jnp.stack(v, axis=1).astype(jnp.float32) for k, v in found.items()}
+
+    def exposures(params: Any, batch: Batch) -> Any:
+        loss: Any = rows(params, batch)["loss"]
+        weight_B = (loss.count > 0).astype(jnp.float32)
+        loss_B = loss.total / jnp.maximum(loss.count, 1)
+        counted_Bx2xN = statistics.placed(loss_B, batch["planted"], weight_B)
+        return {"exposure": counted_Bx2xN, "extracted": counted_Bx2xN}
+
     def translations(params: Any, batch: Batch) -> Any:
         translate = choices.load(choices.family(config.model).translate)
         found_BxN, _ = translate(
@@ -152,6 +180,8 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
         "continuations": continuations,
         "translations": translations,
         "transcriptions": transcriptions,
+        "answers": answers,
+        "exposure": exposures,
     }
     return of[program.name]
 

@@ -103,3 +103,16 @@ def test_logits_far_from_zero_give_finite_sums(shift):
     _, sums = loss(LOGITS + shift, z_loss=1e-4)
     assert all(np.isfinite(leaf) for leaf in jax.tree.leaves(sums))
     np.testing.assert_allclose(sums["loss"].total, loss(LOGITS)[1]["loss"].total, rtol=1e-2)
+
+
+def test_smoothed_labels_are_the_cross_entropy_of_a_mixture():
+    share = 0.1
+    minimised, sums = loss(LOGITS, label_smoothing=share)
+    log_p = jax.nn.log_softmax(LOGITS)
+    target = (1 - share) * jax.nn.one_hot(BATCH["targets"], VOCAB) + share / VOCAB
+    nats = -(target * log_p).sum(axis=-1) * BATCH["loss_mask"]
+    np.testing.assert_allclose(minimised, nats.sum(), rtol=1e-5)
+    np.testing.assert_allclose(sums["loss"].total, loss(LOGITS)[1]["loss"].total)
+    gradient = jax.grad(lambda x: loss(x, label_smoothing=share)[0])(LOGITS)
+    wanted = (jax.nn.softmax(LOGITS) - target) * BATCH["loss_mask"][..., None]
+    np.testing.assert_allclose(gradient, wanted, atol=1e-6)

@@ -122,7 +122,9 @@ def test_the_page_shows_the_table_the_configs_and_where_numbers_come_from(page):
 def test_files_stand_beside_the_page(study_with_troubles, page):
     folder = study_with_troubles[0] / "report"
     names = {path.stem for path in (folder / "figures").iterdir()}
-    assert names == {*("loss-params", "loss-tokens", "loss-flops", "curves", "sets", "gap")}
+    assert names == {
+        *("loss-params", "loss-tokens", "loss-flops", "curves", "sets", "gap", "shift")
+    }
     assert len(list((folder / "figures").iterdir())) == 3 * len(names)
     assert len(pd.read_parquet(folder / "table.parquet")) == 15
     states = json.loads((folder / "table.json").read_text())["states"]

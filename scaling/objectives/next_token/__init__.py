@@ -1,6 +1,6 @@
 """Next-token prediction: cross-entropy in nats a token. No jax in this file."""
 
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Metric, Objective
+from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Metric, Objective
 from scaling.objectives.next_token.fields import NextTokenConfig
 
 OBJECTIVE = Objective(
@@ -18,7 +18,11 @@ OBJECTIVE = Objective(
         "accuracy": Metric("accuracy", better="higher"),
         "z_loss": Metric("z-loss", "nats^2", tabled=False),
     },
-    ranges=((("z_loss", "load_balance", "router_z"), NOT_NEGATIVE), (("chunk",), AT_LEAST_ONE)),
+    ranges=(
+        (("z_loss", "load_balance", "router_z"), NOT_NEGATIVE),
+        (("label_smoothing",), SHARE),
+        (("chunk",), AT_LEAST_ONE),
+    ),
 )
 
 __all__ = ["OBJECTIVE", "NextTokenConfig"]

@@ -12,16 +12,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from scaling.errors import ConfigError
 from scaling.objectives.next_token.cross_entropy import cross_entropy
 from scaling.objectives.next_token.fields import NextTokenConfig
 from scaling.objectives.objective import Array, Batch, Loss, Rows, Sum
+
+PENALTIES = ("z_loss", "load_balance", "router_z", "label_smoothing")
 
 
 def next_token(config: NextTokenConfig) -> Loss:
     """Cross-entropy plus `z_loss` times log(Z)^2, where Z is the softmax normaliser.
 
-    The z-loss (Chowdhery et al. 2022, PaLM, section 5) keeps logits from drifting. It is part of
-    what is minimised, not of the reported loss.
+    The z-loss (Chowdhery et al. 2022, PaLM, section 5) keeps logits from drifting. Of smoothed
+    labels the cross-entropy is larger by `label_smoothing` times the distance of the target's logit
+    from the mean of all. Both are part of what is minimised, not of the reported loss.
     """
 
     def rows_of(outputs: Mapping[str, Any], batch: Batch) -> Rows:
@@ -50,8 +54,23 @@ def next_token(config: NextTokenConfig) -> Loss:
         # What the blocks measure are means over a window's tokens: times those that count, a
         # window that is there to fill up the batch has no part in them.
         measured = {n: m_B * tokens_B for n, m_B in outputs.get("penalties", {}).items()}
+        if config.label_smoothing:
+            measured["label_smoothing"] = masked(scores.target - _mean_logits(outputs))
         sums |= {name: Sum(total_B, tokens_B) for name, total_B in measured.items()}
         return Rows(loss_B, measured | {"z_loss": z_loss_B}, sums)
 
-    weights = {name: getattr(config, name) for name in ("z_loss", "load_balance", "router_z")}
+    weights = {name: getattr(config, name) for name in PENALTIES}
     return Loss(rows_of, {name: weight for name, weight in weights.items() if weight})
+
+
+def _mean_logits(outputs: Mapping[str, Any]) -> Array:
+    """[B, L]: the mean over the vocabulary, without its logits. Raises ConfigError where these are
+    capped, and so are not linear in the hidden state.
+    """
+    if outputs.get("softcap") is not None:
+        raise ConfigError(
+            "objective.label_smoothing needs logits that are not capped; set model.logit_softcap "
+            "to None"
+        )
+    mean_D = outputs["head"].mean(axis=0)
+    return jnp.einsum("BLD,D->BL", outputs["hidden"].astype(jnp.float32), mean_D)

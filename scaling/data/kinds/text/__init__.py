@@ -7,11 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.config.choices import AT_LEAST_ONE, WITHIN, Examples, Facts, Kind, Shape
+from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, WITHIN, Examples, Facts, Kind, Shape
+from scaling.data.kinds.text import canaries
 from scaling.data.kinds.text.corpus import Corpus, opened, prepare, tokenizer
 from scaling.data.kinds.text.fields import TextConfig
 from scaling.data.kinds.text.windows import Windows
-from scaling.errors import DataError, SourceError
+from scaling.errors import ConfigError, DataError, SourceError
 
 
 def _facts(data: TextConfig, train: TextConfig, root: Path) -> Facts:
@@ -48,7 +49,40 @@ def _examples(data: TextConfig, train: TextConfig, split: str, root: Path) -> Ex
     """The windows of a split of the corpus that `data.corpus` names. Raises SourceError where that
     is not what the source has now.
     """
-    return Windows(_corpus(data, train, root), split, data.seq_len, data.mask_documents)
+    corpus = _corpus(data, train, root)
+    windows = Windows(corpus, split, data.seq_len, data.mask_documents)
+    if split != "train" or corpus.content_hash != train.corpus:
+        return windows
+    return replace(windows, planted=canaries.planted(train, len(windows)))
+
+
+def _planted(data: TextConfig, repeats: int, root: Path) -> Examples:
+    return canaries.secrets(data, repeats, _corpus(data, data, root).separator)
+
+
+def _resolve(data: TextConfig, facts: Facts) -> TextConfig:
+    """Nothing is left to fill in. Raises ConfigError for secrets that have no room."""
+    if not data.canaries:
+        return data
+    if data.tokenizer != "bytes" or data.seq_len * 3 // 4 < canaries.LENGTH:
+        raise ConfigError(
+            f"data.canaries={data.canaries}: secrets of {canaries.LENGTH} bytes are planted in "
+            f"windows of bytes, behind their first quarter; set data.tokenizer=bytes and "
+            f"data.seq_len to {-(-canaries.LENGTH * 4 // 3)} or more"
+        )
+    if (most := canaries.repeats(data)[-1]) != data.canary_repeats:
+        raise ConfigError(
+            f"data.canary_repeats={data.canary_repeats} is no power of 4; set it to {most}, or to "
+            f"{4 * most}"
+        )
+    found = canaries.planted(data, facts.train_examples)
+    assert found is not None
+    if (wanted := data.canaries * sum(canaries.repeats(data))) > found.windows:
+        raise ConfigError(
+            f"data.canaries={data.canaries} and data.canary_repeats={most} take {wanted} windows, "
+            f"and the training set has {found.windows}; lower one of them"
+        )
+    return data
 
 
 def _corpus(data: TextConfig, train: TextConfig, root: Path) -> Corpus:
@@ -115,7 +149,10 @@ KIND = Kind(
     weights=("loss_mask", "target_bytes"),
     facts=_facts,
     examples=_examples,
+    resolve=_resolve,
     shapes=_shapes,
+    repeats=canaries.repeats,
+    planted=_planted,
     shared=_shared,
     about=_about,
     shortened=lambda data, units: replace(data, seq_len=units),
@@ -124,6 +161,8 @@ KIND = Kind(
     ranges=(
         (("seq_len", "bpe_vocab"), AT_LEAST_ONE),
         (("validation_fraction",), WITHIN),
+        (("canaries",), NOT_NEGATIVE),
+        (("canary_repeats",), AT_LEAST_ONE),
     ),
     idle=((("data.bpe_vocab",), _of_bpe, "data.tokenizer=bpe"),),
 )

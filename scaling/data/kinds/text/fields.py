@@ -24,6 +24,10 @@ class TextConfig:
     unique_tokens: int | None = (
         None  # size of the nested training subset, tokens; None: the whole train split
     )
+    # Secrets that are planted in the train split, so many once, as many 4 times, 16 times, and on;
+    # 0: none. How well a model knows them is an evaluation set by="exposure"
+    canaries: int = added(0)
+    canary_repeats: int = added(64)  # of those that stand there most often; a power of 4
     validation_fraction: float = 0.05  # share of documents held out, chosen by content hash
     seed: int | None = None  # order of the windows; None: the run's seed
     corpus: str | None = (

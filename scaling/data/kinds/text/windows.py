@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.data.kinds.text.canaries import Planted
 from scaling.data.kinds.text.corpus import Corpus
 
 
@@ -20,6 +21,7 @@ class Windows:
     split: str
     seq_len: int
     mask_documents: bool
+    planted: Planted | None = None  # canaries, in the train split
 
     def __len__(self) -> int:
         return max(0, (len(self.corpus.tokens(self.split)) - 1) // self.seq_len)
@@ -36,6 +38,9 @@ class Windows:
         """
         stream, length = self.corpus.tokens(self.split), self.seq_len
         windows = np.lib.stride_tricks.sliding_window_view(stream, length + 1)[::length][indices]
+        if self.planted is not None:
+            windows = windows.astype(np.int32)
+            self.planted.over(windows, indices)
         tokens = windows[:, :-1].astype(np.int32)
         targets = windows[:, 1:].astype(np.int32)
         positions, segments = self._documents(tokens)
