@@ -32,6 +32,5 @@ def get_study(arg: str = "") -> Study:
         base=base,
         runs=with_seeds(product(shapes, epochs), 1 if debug else 3),
         x="params",
-        group="train.steps",
         holdout=False,
     )

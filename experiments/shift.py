@@ -53,6 +53,5 @@ def _text(debug: bool) -> Study:
         base=base,
         runs=product(shapes, grid(of_length)),
         x="params",
-        group="train.steps",
         holdout=False,
     )
