@@ -18,7 +18,7 @@ def get_study(arg: str = "") -> Study:
     base = tiny.get_config(arg)
     base.data.canaries = 1 if debug else 8
     base.data.canary_repeats = 4 if debug else 64
-    base.data.unique_tokens = 2**12 if debug else 2**18
+    base.data.unique_tokens = 2**11 if debug else 2**18
     base.data.seq_len = 128
     with base.unlocked():
         for times in (1, 4) if debug else (1, 4, 16, 64):

@@ -72,8 +72,17 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "seed of the data": (_LM, {"data.seed": 7}),
     "seed": (_LM, {"seed": 3}),
     "seed of the parameters alone": (_TINY, {"seed": 3}),
+    "secrets": (_LM, {"data.canaries": 2, "evals.sets.x": {"by": "exposure"}}),
+    "secrets less often": (
+        _LM,
+        {
+            **{"data.canaries": 2, "data.canary_repeats": 16},
+            "evals.sets.x": {"by": "exposure", "repeats": 4},
+        },
+    ),
     # ---- the objective
     "z loss": (_LM, {"objective.z_loss": 1e-4}),
+    "smoothed targets": (_LM, {"objective.label_smoothing": 0.1}),
     # ---- transforms
     "low rank": (_LM, {"transform.name": "lora", "transform.rank": 4}),
     "low rank of some": (_LM, {"transform.name": "lora", "transform.modules": "query,value"}),
@@ -126,6 +135,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "l2": (_LM, {"optim.l2": 1e-4}),
     "images with noise": (_VISION, {"augment.noise": 0.1}),
     "images turned": (_VISION, {"augment.rotation": 10.0}),
+    "images coloured": (_VISION, {"augment.color": 0.2}),
     "images scaled": (_VISION, {"augment.scale": 0.1}),
     "images mixed": (_VISION, {"augment.mixup": 0.2}),
     "images cut and mixed": (_VISION, {"augment.cutmix": 1.0}),
@@ -145,12 +155,18 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         _VISION,
         {"evals.sets.blurred": {"corruption": "blur", "severity": 5}},
     ),
+<<<<<<< HEAD
     "speech, coarser": (_SPEECH, {"model.subsampling": 1, "model.bands": 20, "model.filters": 8}),
     "speech, plain": (_SPEECH, {"model.mlp": "plain", "model.qk_norm": False}),
     "recordings": (_SPEECH, {"data.source": "librispeech:own", "data.utterances": None}),
     "another rate, no noise": (_SPEECH, {"data.sample_rate": 16000, "data.noise": 0.0}),
     "few utterances": (_SPEECH, {"data.unique_utterances": 16, "data.validation_fraction": 0.3}),
+=======
+    "few shots": (_VISION, {"evals.sets.probe": {"by": "features", "shots": 4}}),
+    "last tokens": (_LM, {"model.family": "feedforward"}),
+>>>>>>> d7605c8 (Feed-forward language models, colour, few shots; golden runs)
     # ---- evaluation
+    "answers": (_LM, {"evals.sets.right": {"by": "answers"}}),
     "rhythm of the evaluation": (
         _LM,
         {"evals.every": None, "evals.batches": 3, "evals.batch_size": 4},

@@ -43,7 +43,7 @@ _RANGES: tuple[tuple[str, Range], ...] = (
     ("optim", (("b1", "b2", "ema_decay"), DECAY)),
     ("optim", (("eps",), POSITIVE)),
     ("optim", (("l1", "l2"), NOT_NEGATIVE)),
-    ("augment", (("noise", "rotation", "mixup", "cutmix"), NOT_NEGATIVE)),
+    ("augment", (("noise", "rotation", "color", "mixup", "cutmix"), NOT_NEGATIVE)),
     ("augment", (("scale",), DECAY)),
     ("optim", (("clip_norm",), POSITIVE_OR_OFF)),
     ("optim", (("base_width", "base_depth"), AT_LEAST_ONE)),
@@ -122,6 +122,7 @@ def check_pairs(config: RunConfig) -> None:
 _AUGMENTED: dict[str, tuple[tuple[str, ...], ...]] = {
     "noise": (("image", "features"),),
     "rotation": (("image",),),
+    "color": (("image",),),
     "scale": (("image",),),
     "mixup": (("image", "features"), ("label", "targets")),
     "cutmix": (("image",), ("label",)),

@@ -15,13 +15,15 @@ from scaling.errors import ConfigError
 # Pass -> the settings of a set that it reads.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "rows": (),
-    "features": ("fit_batches", "ridge"),
+    "features": ("fit_batches", "shots", "ridge"),
     "generate": ("prompt", "continuation", "copies", "beams"),
     "answers": (),
     "exposure": ("repeats",),
 }
 _RANGES = {
-    **dict.fromkeys(("fit_batches", "prompt", "continuation", "beams", "repeats"), AT_LEAST_ONE),
+    **dict.fromkeys(
+        ("fit_batches", "shots", "prompt", "continuation", "beams", "repeats"), AT_LEAST_ONE
+    ),
     "ridge": NOT_NEGATIVE,
 }
 
@@ -94,7 +96,7 @@ def check(config: RunConfig) -> None:
                 "is judged by; give the pass a set of its own, such as evals.sets.probe"
             )
         if one.by == "features":
-            _check_features(at, config)
+            _check_features(at, one, config)
         if one.by == "generate":
             _check_generate(at, one, config)
         if one.by in ("answers", "exposure"):
@@ -115,7 +117,7 @@ def _check_settings(at: str, one: EvalSetConfig) -> None:
                 )
 
 
-def _check_features(at: str, config: RunConfig) -> None:
+def _check_features(at: str, one: EvalSetConfig, config: RunConfig) -> None:
     family, kind = choices.family(config.model), choices.kind(config.data)
     what = f"{at}.by=features"
     if "features" not in family.gives:
@@ -123,6 +125,11 @@ def _check_features(at: str, config: RunConfig) -> None:
     shapes, field = kind.shapes(config.data), probed(config)
     # Targets that are numbers of tokens, one at each place, are no targets of an example.
     fits = {"label": ((), "int32"), "targets": (shapes.get("targets", ((0,), ""))[0], "float32")}
+    if one.shots is not None and field != "label":
+        raise ConfigError(
+            f"{at}.shots={one.shots} counts examples of a class, and data.kind={config.data.kind} "
+            "has none; leave it unset"
+        )
     if shapes.get(field) != fits[field] or len(shapes[field][0]) > 1 or "weight" not in shapes:
         raise ConfigError(
             f"{what} needs a label or targets of each example, not given by data.kind="

@@ -144,6 +144,7 @@ class EvalSetConfig:
     # (`scaling/config/passes.py`)
     by: Literal["rows", "features", "generate", "answers", "exposure"] = added("rows")
     fit_batches: int = added(16)  # batches of training examples that a probe is fitted to
+    shots: int | None = added(None)  # examples of each class that a probe is fitted to; None: all
     ridge: float = added(1e-3)  # penalty of a probe's weights, over the features' mean variance
     prompt: int | None = added(None)  # tokens that are continued; None: three quarters of a window
     continuation: int | None = added(None)  # tokens that are generated; None: the other quarter
@@ -176,6 +177,9 @@ class AugmentConfig:
     noise: float = 0.0  # standard deviation of Gaussian noise on every number; 0: off
     rotation: float = 0.0  # degrees, at most, by which an image is turned; 0: off
     scale: float = 0.0  # share, at most, by which an image is larger or smaller; 0: off
+    # share, at most, by which an image has more or less colour, more or less contrast, and is
+    # lighter or darker; 0: off
+    color: float = added(0.0)
     mixup: float = 0.0  # alpha of the Beta distribution of the shares of two examples; 0: off
     cutmix: float = 0.0  # likewise, of the areas of two images; 0: off
 

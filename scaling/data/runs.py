@@ -120,10 +120,22 @@ def probe_batches(config: RunConfig, name: str, root: Path | None = None) -> Bat
     subset = _subset(config, examples)
     if isinstance(subset, range):
         subset = _seen(config, subset)
-    count = min(config.evals.sets[name].fit_batches * rows, len(subset))
+    one, weights = config.evals.sets[name], choices.kind(config.data).weights
+    count = min(one.fit_batches * rows, len(subset))
     selection = subset[np.arange(count) * len(subset) // count]
-    weights = choices.kind(config.data).weights
-    return Batches(examples, selection, rows, None, -(-count // rows), weights)
+    if one.shots is not None:
+        selection = _shots(examples, selection, one.shots)
+    return Batches(examples, selection, rows, None, -(-len(selection) // rows), weights)
+
+
+def _shots(examples: Examples, selection: np.ndarray, shots: int) -> np.ndarray:
+    """The first `shots` of every class among some examples; all of a class that has fewer."""
+    label = examples.take(selection)["label"]
+    rank, seen = np.empty(len(label), np.int64), dict[int, int]()
+    for place, of in enumerate(label.tolist()):
+        rank[place] = seen.get(of, 0)
+        seen[of] = int(rank[place]) + 1
+    return selection[rank < shots]
 
 
 def _examples(config: RunConfig, name: str | None, root: Path | None) -> Examples:

@@ -16,6 +16,7 @@ FAMILIES: dict[str, Family | str] = {
     "transformer": "scaling.families.transformer:FAMILY",
     "lstm": "scaling.families.lstm:FAMILY",
     "lstm_classifier": "scaling.families.lstm_classifier:FAMILY",
+    "feedforward": "scaling.families.feedforward:FAMILY",
     "encoder_decoder": "scaling.families.encoder_decoder:FAMILY",
     "speech": "scaling.families.speech:FAMILY",
     "mlp": "scaling.families.mlp:FAMILY",

@@ -48,7 +48,7 @@ class Line:
 
 def line_of(loss: np.ndarray, other: np.ndarray, x: np.ndarray) -> Line:
     """By least squares of logarithms, positive numbers [N] each; the interval of the drift by
-    Student's t of the regression on both.
+    Student's t of the fit on both.
     """
     log_loss, log_other, log_x = (np.log(values) for values in (loss, other, x))
     slope, intercept = np.polyfit(log_loss, log_other, 1)

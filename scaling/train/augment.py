@@ -22,7 +22,7 @@ Array = jax.Array
 Batch = dict[str, Array]
 _INPUTS = ("image", "features")  # numbers that are changed
 _DROPS, _ROWS = 1, 2  # what the step's key is folded with
-_TURN, _NOISE, _SHARE, _CHOICE, _PLACE = range(5)  # likewise a row's key
+_TURN, _NOISE, _SHARE, _CHOICE, _PLACE, _COLOR = range(6)  # likewise a row's key
 
 
 def preparation(config: RunConfig) -> Callable[[Batch, Array], Batch] | None:
@@ -49,8 +49,8 @@ def _keys(key: Array, part: int, rows: int) -> Array:
 
 
 def augmented(config: AugmentConfig, batch: Batch, keys_B: Array) -> Batch:
-    """The batch with its images (or vectors) changed, in this order: turned and scaled, noise,
-    mixed. Mixed rows have a `partner_label` int32 [B] and the `share` float32 [B] of their own
+    """The batch with its images (or vectors) changed, in this order: turned and scaled,
+    coloured, noise, mixed. Mixed rows have a `partner_label` int32 [B] and the `share` float32 [B] of their own
     label; targets are mixed themselves.
     """
     made, name = dict(batch), next(n for n in _INPUTS if n in batch)
@@ -62,6 +62,8 @@ def augmented(config: AugmentConfig, batch: Batch, keys_B: Array) -> Batch:
     if config.rotation or config.scale:
         turn = functools.partial(turned, config.rotation, config.scale)
         x = jax.vmap(turn)(x, of(_TURN))
+    if config.color:
+        x = jax.vmap(functools.partial(coloured, config.color))(x, of(_COLOR))
     if config.noise:
         x += config.noise * jax.vmap(lambda k: jax.random.normal(k, x.shape[1:]))(of(_NOISE))
     if config.mixup or config.cutmix:
@@ -88,6 +90,18 @@ def turned(degrees: float, scale: float, image_YxXxC: Array, key: Array) -> Arra
     at = [y * cos - x * sin + (height - 1) / 2, y * sin + x * cos + (width - 1) / 2]
     channel = functools.partial(map_coordinates, coordinates=at, order=1, mode="nearest")
     return jax.vmap(channel, in_axes=2, out_axes=2)(image_YxXxC)
+
+
+def coloured(strength: float, image_YxXxC: Array, key: Array) -> Array:
+    """An image whose channels' distances from their mean at each pixel, then all distances from the
+    mean of the image, are multiplied by 1 - `strength` to 1 + `strength`, and to which -`strength`
+    to `strength` standard deviations of the data are added: saturation, contrast and brightness.
+    """
+    color, contrast, light = strength * jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
+    grey_YxXx1 = image_YxXxC.mean(axis=-1, keepdims=True)
+    made_YxXxC = grey_YxXx1 + (1 + color) * (image_YxXxC - grey_YxXx1)
+    mean = made_YxXxC.mean()
+    return mean + (1 + contrast) * (made_YxXxC - mean) + light
 
 
 def _mixed(config: AugmentConfig, x: Array, of: Callable[[int], Array]) -> tuple[Array, Array]:
