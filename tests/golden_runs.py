@@ -72,11 +72,14 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "seed of the data": (_LM, {"data.seed": 7}),
     "seed": (_LM, {"seed": 3}),
     "seed of the parameters alone": (_TINY, {"seed": 3}),
-    "secrets": (_LM, {"data.canaries": 2, "evals.sets.x": {"by": "exposure"}}),
+    "secrets": (
+        _LM,
+        {"data.canaries": 2, "data.seq_len": 64, "evals.sets.x": {"by": "exposure"}},
+    ),
     "secrets less often": (
         _LM,
         {
-            **{"data.canaries": 2, "data.canary_repeats": 16},
+            **{"data.canaries": 2, "data.canary_repeats": 16, "data.seq_len": 64},
             "evals.sets.x": {"by": "exposure", "repeats": 4},
         },
     ),

@@ -49,9 +49,9 @@ def _keys(key: Array, part: int, rows: int) -> Array:
 
 
 def augmented(config: AugmentConfig, batch: Batch, keys_B: Array) -> Batch:
-    """The batch with its images (or vectors) changed, in this order: turned and scaled,
-    coloured, noise, mixed. Mixed rows have a `partner_label` int32 [B] and the `share` float32 [B] of their own
-    label; targets are mixed themselves.
+    """The batch with its images (or vectors) changed, in this order: turned and scaled, coloured,
+    noise, mixed. Mixed rows have a `partner_label` int32 [B] and the `share` float32 [B] of their
+    own label; targets are mixed themselves.
     """
     made, name = dict(batch), next(n for n in _INPUTS if n in batch)
     x = made[name]
