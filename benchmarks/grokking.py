@@ -22,7 +22,10 @@ RIGHT = 0.95
 
 
 def curves(workdir: str) -> dict[tuple[float, float, int], pd.DataFrame]:
-    """(weight decay, share, seed) -> the accuracies `seen` and `val` by step."""
+    """(weight decay, share, seed) -> the shares of right answers of `seen` and `val` by step.
+
+    An accuracy is over the answer and the mark of its end, which is right from the first steps on.
+    """
     found = {}
     for config in study.runs(get_study()):
         run = RunDirectory.open(config, workdir)
@@ -31,15 +34,13 @@ def curves(workdir: str) -> dict[tuple[float, float, int], pd.DataFrame]:
         lines = pd.DataFrame(run.metrics())
         lines = lines[lines["split"].isin(["seen", "val"])]
         key = (config.optim.weight_decay, config.data.train_share, config.seed)
-        found[key] = lines.pivot(index="step", columns="split", values="accuracy")
+        found[key] = 2 * lines.pivot(index="step", columns="split", values="accuracy") - 1
     return found
 
 
 def reached(curve: pd.Series) -> float:
-    """The first step from which all evaluations but one in ten are right; NaN: there is none."""
-    right = (curve >= RIGHT).astype(float)
-    later = right[::-1].expanding().mean()[::-1]
-    steps = curve.index[(right > 0) & (later >= 0.9)]
+    """The step of the first evaluation with so many right; NaN: there is none."""
+    steps = curve.index[curve >= RIGHT]
     return float(steps[0]) if len(steps) else float("nan")
 
 
