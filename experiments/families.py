@@ -16,7 +16,7 @@ WIDTHS = (29, 36, 48, 65, 81)
 
 
 def get_study(arg: str = "") -> Study:
-    """Three families, five sizes each, the small ones with more seeds; as many bytes a parameter."""
+    """Three families, five sizes each, small ones twice; as many bytes a parameter."""
     debug, others = is_debug(arg), recurrence.get_study(arg)
     base = from_dict(tiny.get_config(arg))
     of_family = {"model.family": "feedforward"}

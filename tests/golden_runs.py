@@ -158,16 +158,13 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         _VISION,
         {"evals.sets.blurred": {"corruption": "blur", "severity": 5}},
     ),
-<<<<<<< HEAD
     "speech, coarser": (_SPEECH, {"model.subsampling": 1, "model.bands": 20, "model.filters": 8}),
     "speech, plain": (_SPEECH, {"model.mlp": "plain", "model.qk_norm": False}),
     "recordings": (_SPEECH, {"data.source": "librispeech:own", "data.utterances": None}),
     "another rate, no noise": (_SPEECH, {"data.sample_rate": 16000, "data.noise": 0.0}),
     "few utterances": (_SPEECH, {"data.unique_utterances": 16, "data.validation_fraction": 0.3}),
-=======
     "few shots": (_VISION, {"evals.sets.probe": {"by": "features", "shots": 4}}),
     "last tokens": (_LM, {"model.family": "feedforward"}),
->>>>>>> d7605c8 (Feed-forward language models, colour, few shots; golden runs)
     # ---- evaluation
     "answers": (_LM, {"evals.sets.right": {"by": "answers"}}),
     "rhythm of the evaluation": (
