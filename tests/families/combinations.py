@@ -30,6 +30,7 @@ from scaling.train.step import compile_steps, gradients
 GENERIC: dict[str, Any] = {"width": 8, "depth": 2}
 MODELS: dict[str, dict[str, Any]] = {
     "transformer": GENERIC | {"heads": 4, "kv_heads": 2, "head_dim": 4},
+    "feedforward": GENERIC | {"context": 16},  # a whole row
     "random_features": {"width": 16},
     "vit": GENERIC | {"heads": 4},
     "resnet": GENERIC | {"depth": 2, "stages": "1-1"},
