@@ -22,10 +22,7 @@ RIGHT = 0.95
 
 
 def curves(workdir: str) -> dict[tuple[float, float, int], pd.DataFrame]:
-    """(weight decay, share, seed) -> the shares of right answers of `seen` and `val` by step.
-
-    An accuracy is over the answer and the mark of its end, which is right from the first steps on.
-    """
+    """(weight decay, share, seed) -> the accuracies `seen` and `val` by step."""
     found = {}
     for config in study.runs(get_study()):
         run = RunDirectory.open(config, workdir)
@@ -34,7 +31,7 @@ def curves(workdir: str) -> dict[tuple[float, float, int], pd.DataFrame]:
         lines = pd.DataFrame(run.metrics())
         lines = lines[lines["split"].isin(["seen", "val"])]
         key = (config.optim.weight_decay, config.data.train_share, config.seed)
-        found[key] = 2 * lines.pivot(index="step", columns="split", values="accuracy") - 1
+        found[key] = lines.pivot(index="step", columns="split", values="accuracy")
     return found
 
 

@@ -1,7 +1,7 @@
 """What is left of what a model learned, on rows of twice, four and eight times the length?
 
 Transformers with rotary positions, these interpolated, linear biases, and no positions, on
-reversals of up to 12 symbols and on a Markov chain of order two (`:markov`), evaluated on rows of
+copies of up to 12 symbols and on a Markov chain of order two (`:markov`), evaluated on rows of
 the trained length, and longer ones. `benchmarks/length.py` draws the accuracies.
 """
 
