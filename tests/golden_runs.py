@@ -98,6 +98,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "lion": (_LM, {"optim.name": "lion", "optim.b1": 0.9, "optim.b2": 0.99}),
     "sgd": (_LM, {"optim.name": "sgd", "optim.b1": 0.8, "optim.weight_decay": 0.0}),
     "muon": (_LM, {"optim.name": "muon", "optim.b1": 0.95}),
+    "adagrad": (_LM, {"optim.name": "adagrad"}),
+    "schedule-free": (_LM, {"optim.name": "schedule_free", "optim.schedule": "constant"}),
     "mup": (_LM, {"optim.parametrization": "mup", "optim.base_width": 16}),
     "depth mup": (
         _LM,

@@ -15,7 +15,7 @@ from scaling import optim
 from scaling.config import OptimConfig, RunConfig, TrainConfig, programs
 
 SCHEDULES = ("cosine", "wsd", "linear", "rsqrt", "constant")
-NAMES = ("adamw", "adafactor", "lion", "sgd")
+NAMES = ("adamw", "adafactor", "lion", "sgd", "adagrad", "schedule_free")
 
 
 def run_config(steps: int = 100, warmup: int = 10, seed: int = 0, **fields: Any) -> RunConfig:
@@ -353,3 +353,40 @@ def test_ema_is_the_weighted_average_of_all_weights() -> None:
     for value in (1.0, 2.0, 4.0):
         ema = optim.ema_update(ema, {"w": jnp.float32(value)}, h)
     np.testing.assert_allclose(ema["w"], 0.125 * 1 + 0.25 * 2 + 0.5 * 4, rtol=1e-6)
+
+
+def test_schedule_free_is_its_definition() -> None:
+    """Defazio et al. 2024, algorithm 1, with a warm-up: in float64 by hand."""
+    config = run_config(
+        **{"name": "schedule_free", "schedule": "constant", "warmup": 3, "clip_norm": None},
+        **{"peak_lr": 0.1, "b1": 0.9, "b2": 0.99, "eps": 1e-8, "weight_decay": 0.1},
+    )
+    optimizer, h = optim.build(config.optim), programs.hparams(config)
+    params = {"w": jnp.array([1.0, -2.0])}
+    state, ema = optimizer.init(params), params
+    z = x = y = np.array([1.0, -2.0])
+    v, weights = np.zeros(2), 0.0
+    for step in range(8):
+        grad = np.array([2 * y[0], np.sin(3 * y[1])])
+        grads = {"w": jnp.asarray(grad, jnp.float32)}
+        params, state, _ = optimizer.update(grads, state, params, step, h)
+        ema = optimizer.average(ema, params, state, h)
+        lr = 0.1 * min(1, (step + 1) / 3)
+        v = 0.99 * v + 0.01 * grad**2
+        z = z - lr * grad / (np.sqrt(v / (1 - 0.99 ** (step + 1))) + 1e-8) - lr * 0.1 * y
+        weights += lr**2
+        x = x + lr**2 / weights * (z - x)
+        y = 0.1 * z + 0.9 * x
+        # z is kept in float32, and x is read off it and y.
+        np.testing.assert_allclose(params["w"], y, rtol=1e-5)
+        np.testing.assert_allclose(ema["w"], x, rtol=1e-5)
+
+
+def test_copies_of_parameters_are_those_that_a_run_begins_with() -> None:
+    optimizer = optim.build(run_config(name="schedule_free").optim)
+    first, other = random_tree(0), random_tree(1)
+    found = optim.restarted(optimizer.init(first), other)
+    assert jax.tree.structure(found) == jax.tree.structure(optimizer.init(other))
+    close(found, optimizer.init(other))
+    plain = optim.build(run_config().optim).init(first)
+    close(optim.restarted(plain, other), plain)

@@ -85,7 +85,9 @@ def test_roles_follow_the_axes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["adamw", "lion", "sgd", "adafactor", "muon"])
+@pytest.mark.parametrize(
+    "name", ["adamw", "lion", "sgd", "adafactor", "muon", "adagrad", "schedule_free"]
+)
 def test_a_rate_is_of_the_step_and_not_of_the_decay(name):
     """The leaf moves by so many times what it would, and decays as it would."""
     run = config(name=name, peak_lr=1e-2, weight_decay=0.5)

@@ -59,11 +59,21 @@ _RANGES: tuple[tuple[str, Range], ...] = (
 # Fields that nothing reads unless others have certain values, whether they have, and which those
 # are. Away from its default such a field would give one run two names, and change nothing.
 _READ_WITH: tuple[Idle, ...] = (
-    (("optim.b2",), lambda c: c.optim.name != "sgd", "optim.name=adamw, adafactor, lion or muon"),
+    (("optim.b1",), lambda c: c.optim.name != "adagrad", "another optim.name than adagrad"),
+    (
+        ("optim.b2",),
+        lambda c: c.optim.name not in ("sgd", "adagrad"),
+        "another optim.name than sgd and adagrad",
+    ),
     (
         ("optim.eps",),
-        lambda c: c.optim.name in ("adamw", "adafactor", "muon"),
-        "optim.name=adamw, adafactor or muon",
+        lambda c: c.optim.name not in ("sgd", "lion"),
+        "another optim.name than sgd and lion",
+    ),
+    (
+        ("optim.ema_decay",),
+        lambda c: c.optim.name != "schedule_free",
+        "another optim.name than schedule_free, which averages by itself",
     ),
     (
         ("optim.base_width",),

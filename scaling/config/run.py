@@ -24,7 +24,7 @@ from scaling.errors import ConfigError, nearest
 class OptimConfig:
     """The optimizer and its schedule (`scaling/optim/optimizer.py`)."""
 
-    name: Literal["adamw", "adafactor", "lion", "sgd", "muon"] = "adamw"
+    name: Literal["adamw", "adafactor", "lion", "sgd", "muon", "adagrad", "schedule_free"] = "adamw"
     peak_lr: float = traced(3e-3)  # learning rate after warm-up
     schedule: Literal["cosine", "wsd", "linear", "rsqrt", "constant"] = "cosine"
     warmup_fraction: float | None = 0.05  # share of the steps; give this or warmup_steps

@@ -9,9 +9,11 @@ from scaling.optim.optimizer import (
     OPTIMIZERS,
     Info,
     Optimizer,
+    averages,
     ema_update,
     offloads,
     on_device,
+    restarted,
 )
 from scaling.optim.parametrization import Multipliers, Parametrization, parametrize
 from scaling.optim.players import Optimizers, build
@@ -29,6 +31,7 @@ __all__ = [
     "Optimizer",
     "Optimizers",
     "Parametrization",
+    "averages",
     "build",
     "decays",
     "ema_update",
@@ -37,5 +40,6 @@ __all__ = [
     "offloads",
     "on_device",
     "parametrize",
+    "restarted",
     "schedule",
 ]

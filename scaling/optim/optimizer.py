@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from scaling.config import OptimConfig
 from scaling.optim import subtree
@@ -50,7 +51,23 @@ def _sgd(h: Hparams) -> optax.GradientTransformation:
     return optax.trace(h["b1"])
 
 
-OPTIMIZERS = {"adamw": _adamw, "adafactor": _adafactor, "lion": _lion, "sgd": _sgd}
+def _adagrad(h: Hparams) -> optax.GradientTransformation:
+    return optax.scale_by_rss(initial_accumulator_value=0.0, eps=jnp.square(h["eps"]))
+
+
+def _rms(h: Hparams) -> optax.GradientTransformation:
+    """AdamW without a momentum: `schedule_free` has an average in its place."""
+    return optax.scale_by_rms(h["b2"], h["eps"], eps_in_sqrt=False, bias_correction=True)
+
+
+OPTIMIZERS = {
+    "adamw": _adamw,
+    "adafactor": _adafactor,
+    "lion": _lion,
+    "sgd": _sgd,
+    "adagrad": _adagrad,
+    "schedule_free": _rms,
+}
 BY_ROLE = {"muon": muon}  # those that must know what each parameter is
 
 
@@ -65,6 +82,10 @@ class Optimizer:
         p <- p - lr * u - (lr / peak_lr) * weight_decay * p   independent of its height
 
     Of a parametrization every leaf has a multiplier of its step lr * u, not of its decay.
+
+    "schedule_free" (Defazio et al. 2024, arXiv 2405.15682) makes these steps from z, evaluates the
+    average x of what they reach, weighted by lr^2, and takes gradients and decay at the parameters
+    that are trained, y = (1 - b1) z + b1 x.
     """
 
     name: str  # key of OPTIMIZERS, or of BY_ROLE
@@ -90,7 +111,22 @@ class Optimizer:
     def init(self, params: Any) -> optax.OptState:
         """Plain optax state; moments have the structure (and the boxes, if any) of `params`."""
         unused = dict.fromkeys(("b1", "b2", "eps", "clip_norm"), jnp.float32(0.0))
-        return self._transform(unused).init(params)
+        found = self._transform(unused).init(params)
+        return (found, _averaged(unused, 0.0).init(params)) if self.free else found
+
+    @property
+    def free(self) -> bool:
+        """Whether it averages by itself what is evaluated."""
+        return self.name == "schedule_free"
+
+    def average(self, ema: Any, params: Any, opt_state: optax.OptState, hparams: Hparams) -> Any:
+        """The weights that are evaluated after one more update, of those that are trained: `ema` is
+        those before it.
+        """
+        if not self.free:
+            return ema_update(ema, params, hparams)
+        b1, z = hparams["b1"], opt_state[1].z
+        return jax.tree.map(lambda y, z: (y - (1 - b1) * z) / b1, subtree.like(params, ema), z)
 
     def update(
         self, grads: Any, opt_state: optax.OptState, params: Any, step: Any, hparams: Hparams
@@ -109,10 +145,11 @@ class Optimizer:
         shrink = factor if self.independent_weight_decay else lr
         if self.offload:
             opt_state = on_device(opt_state)
+        inner, free = opt_state if self.free else (opt_state, None)
         trained = subtree.like(params, grads)
         if self.l1 or self.l2:
             grads = self._penalised(grads, trained, hparams)
-        directions, opt_state = self._transform(hparams).update(grads, opt_state, trained)
+        directions, inner = self._transform(hparams).update(grads, inner, trained)
         if self.parametrization is not None:
             directions = self.parametrization.applied("rate", directions)
 
@@ -121,6 +158,10 @@ class Optimizer:
             return u - shrink * hparams["weight_decay"] * p if decays(path) else u
 
         changes = jax.tree_util.tree_map_with_path(change, directions, trained)
+        opt_state = inner
+        if self.free:
+            changes, free = _averaged(hparams, lr).update(changes, free, trained)
+            opt_state = inner, free
         info = {
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(changes),
@@ -141,6 +182,30 @@ class Optimizer:
             return grad + hparams["l2"] * p if self.l2 else grad
 
         return jax.tree_util.tree_map_with_path(of, grads, params)
+
+
+def _averaged(h: Hparams, lr: Any) -> optax.GradientTransformation:
+    """Of changes of z, those of y."""
+    return optax.contrib.schedule_free(optax.identity(), lr, h["b1"])
+
+
+def restarted(opt_state: optax.OptState, params: Any) -> optax.OptState:
+    """The state of no updates of other parameters: what it has a copy of is theirs."""
+
+    def is_copy(node: Any) -> bool:
+        return isinstance(node, optax.contrib.ScheduleFreeState)
+
+    def of(node: Any) -> Any:
+        if not is_copy(node):
+            return node
+        return node._replace(z=jax.tree.map(jnp.copy, subtree.like(params, node.z)))
+
+    return jax.tree.map(of, opt_state, is_leaf=is_copy)
+
+
+def averages(config: OptimConfig) -> bool:
+    """Whether other weights than those that are trained are evaluated."""
+    return config.ema_decay is not None or config.name == "schedule_free"
 
 
 def offloads(leaf: Any) -> bool:

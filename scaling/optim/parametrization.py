@@ -43,7 +43,7 @@ from scaling.optim import subtree
 from scaling.optim.roles import Leaf
 
 ALPHA = {"standard": 0.0, "mup": 0.0, "depth_mup": 0.5, "completep": 1.0}  # key: the config's name
-_WITH_EPSILON = ("adamw", "adafactor", "muon")
+_WITH_EPSILON = ("adamw", "adafactor", "muon", "adagrad", "schedule_free")
 
 
 @dataclass(frozen=True)

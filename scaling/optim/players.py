@@ -47,6 +47,14 @@ class Optimizers:
             )
         return {player.name: self.one.init(_own(player, params)) for player in self.players}
 
+    def average(self, ema: Any, params: Any, opt_state: Any, hparams: Hparams) -> Any:
+        """As `Optimizer.average`, of each player's own."""
+        found: dict[str, Any] = {}
+        for player in self.players:
+            own = _own(player, ema), _own(player, params)
+            found |= self.one.average(*own, opt_state[player.name], hparams)
+        return found
+
     def update(
         self, grads: Any, opt_state: Any, params: Any, step: Any, hparams: Hparams
     ) -> tuple[Any, Any, Info]:

@@ -17,7 +17,7 @@ from etils import epath
 from scaling import files
 from scaling.config import RunConfig
 from scaling.errors import CheckpointError, UserError
-from scaling.optim import subtree
+from scaling.optim import restarted, subtree
 from scaling.records import RunDirectory, parents
 from scaling.records.status import repeat_command
 from scaling.train import checkpoint
@@ -54,7 +54,10 @@ def begin(
 
     where = plan.shardings.params, plan.shardings.ema
     params, ema = jax.jit(put, out_shardings=where)(state.params, state.ema, taken)
-    return dataclasses.replace(state, params=params, ema=ema)
+    # Copies of parameters are those that it begins with, not those that were drawn.
+    restart = jax.jit(restarted, out_shardings=plan.shardings.opt_state)
+    opt_state = restart(state.opt_state, params)
+    return dataclasses.replace(state, params=params, ema=ema, opt_state=opt_state)
 
 
 def ended(config: RunConfig, runs: epath.Path | None) -> RunDirectory:

@@ -101,7 +101,7 @@ def create(
         params=params,
         opt_state=pieces.optimizer.init(trained),
         # A copy: the two trees are donated together, and one buffer cannot be donated twice.
-        ema=jax.tree.map(jnp.copy, trained) if config.optim.ema_decay is not None else None,
+        ema=jax.tree.map(jnp.copy, trained) if optim.averages(config.optim) else None,
     )
 
 

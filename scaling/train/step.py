@@ -124,7 +124,10 @@ def train_step(
     params, opt_state, info = pieces.optimizer.update(
         grads, state.opt_state, state.params, state.step, hparams
     )
-    ema = None if state.ema is None else optim.ema_update(state.ema, params, hparams)
+    ema = None
+    if state.ema is not None:
+        moments = optim.on_device(opt_state) if pieces.optimizer.offload else opt_state
+        ema = pieces.optimizer.average(state.ema, params, moments, hparams)
     metrics = {name: s.mean for name, s in sums.items()} | info
     step = state.step + 1
     if fingerprint_every is not None:
