@@ -36,6 +36,9 @@ SIZES = {
         **{"vocab": 257, "samples": 16_000, "transcript_len": 29},
         **{"sample_rate": 8000, "samples_per_token": 200},
     },
+    "labelled": {"vocab": 257, "classes": 12},
+    "tagged": {"vocab": 257, "tags": 8},
+    "questions": {"vocab": 257, "spans": 1},
     "pairs": {"vocab": 257, "source_len": 10, "target_len": 20},
 }
 

@@ -10,6 +10,7 @@ from scaling.config import LENGTHS
 _EXPERTS = "configs/moe.py:debug"
 _TINY = "configs/tiny.py:debug"
 _LM = "configs/lm.py:debug"
+_BERT = "configs/bert.py:debug"
 _VISION = "configs/vision.py:debug"
 _SPEECH = "configs/speech.py:debug"
 _BPE = {"data.tokenizer": "bpe", "data.bpe_vocab": 512, "model.vocab": 512}
@@ -35,6 +36,14 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "rotary base": (_LM, {"model.rope_theta": 5e5}),
     "interpolated positions": (_LM, {"model.rope_length": 128}),
     "no positions": (_LM, {"model.positions": "none"}),
+    "bidirectional": (_BERT, {"data.seq_len": 64}),
+    "tables of positions": (_BERT, {"model.positions": "learned", "model.places": 32}),
+    "label from the first token": ("configs/bert.py:packages_debug", {"model.pool": "class"}),
+    "whole words": (_BERT, {"objective.whole_words": True}),
+    "more masked": (_BERT, {"objective.share": 0.4, "objective.masked": 1.0}),
+    "tagged": ("configs/bert.py:tokens_debug", {}),
+    "names of languages": ("configs/bert.py:names_debug", {"data.unique_examples": 64}),
+    "questions": ("configs/bert.py:spans_debug", {"data.seq_len": 256}),
     "linear biases": (_LM, {"model.positions": "alibi"}),
     "initial scale": (_LM, {"model.init_scale": 0.5}),
     "epsilon of norms": (_LM, {"model.norm_eps": 1e-5}),
@@ -90,6 +99,10 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "low rank": (_LM, {"transform.name": "lora", "transform.rank": 4}),
     "low rank of some": (_LM, {"transform.name": "lora", "transform.modules": "query,value"}),
     "frozen": (_LM, {"transform.name": "freeze"}),
+    "biases and gains alone": (
+        _LM,
+        {"transform.name": "freeze", "transform.only": "bias,scale"},
+    ),
     # ---- other runs
     "begun": (_LM, {"begins.run": "0123456789ab"}),
     "begun in part": (_LM, {"begins.run": "0123456789ab", "begins.new": "mlp"}),

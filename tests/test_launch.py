@@ -264,13 +264,23 @@ def test_status_shows_every_run(workdir):
 
 
 @pytest.mark.slow
-def test_generate_continues_the_prompt(workdir):
+def test_generate_continues_the_prompt(workdir, tmp_path):
     run = find_runs(workdir)[0].path
     done = launch("generate", f"--run={run}", "--prompt=import ", "--tokens=8", "--seed=1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("import ")
     again = launch("generate", f"--run={run}", "--prompt=import ", "--tokens=8", "--seed=1")
     assert again.stdout == done.stdout
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("import \n\ndef f(\n")
+    several = launch(
+        "generate", f"--run={run}", f"--prompts={prompts}", "--tokens=8", "--top_p=0.9"
+    )
+    lines = [json.loads(line) for line in several.stdout.splitlines()]
+    assert [line["prompt"] for line in lines] == ["import ", "def f("]
+    assert all(line["text"].startswith(line["prompt"]) for line in lines)
+    prompts.write_text("\n")
+    assert "no prompt in it" in launch("generate", f"--run={run}", f"--prompts={prompts}").stderr
 
 
 @pytest.mark.slow

@@ -10,7 +10,19 @@ OWN = ("families", "data/kinds", "objectives", "metrics", "transforms")  # may n
 # Words of transformers, of text or of one kind of loss, wherever they stand.
 WORDS = {"seq_len", "vocab", "heads", "nats"}
 # Names that are words of their own as well: where a kind is compared with one.
-COMMON = {"text", "images", "vectors", "sequences", "pairs"}
+COMMON = {
+    *(
+        "text",
+        "images",
+        "vectors",
+        "sequences",
+        "pairs",
+        "labelled",
+        "tagged",
+        "questions",
+        "spans",
+    ),
+}
 # What may say which of them all the same. This list may only shrink.
 EXCEPTIONS = {
     # Layers that families share are called what they are, and so are their logical axes.

@@ -1,8 +1,10 @@
 """`launch.py check` and `generate`: a run before it is trained, and a model after."""
 
+import json
 import sys
 
 from absl import flags
+from etils import epath
 
 from scaling.commands import config_flag
 from scaling.commands.command import FLAGS, Command, given_run
@@ -90,9 +92,15 @@ def _table() -> int:
 def _generate_flags() -> None:
     flags.DEFINE_string("run", None, "a run directory with a checkpoint")
     flags.DEFINE_string("prompt", "def ", "text to continue, or to translate")
+    flags.DEFINE_string("prompts", None, "a file with a prompt a line; gives JSON lines")
     flags.DEFINE_integer("tokens", 200, "tokens to generate", lower_bound=1)
     flags.DEFINE_float("temperature", 0.8, "0: always the likeliest token", lower_bound=0)
     flags.DEFINE_integer("top_k", None, "sample from the k likeliest tokens only", lower_bound=1)
+    flags.DEFINE_float(
+        "top_p", None, "sample from the likeliest of this probability in all", 1e-6, 1.0
+    )
+    flags.DEFINE_float("repetition_penalty", 1.0, "of tokens that are there; 1: none", 1.0)
+    flags.DEFINE_multi_string("stop", [], "a text before which to end; may be given again")
     flags.DEFINE_integer("seed", 0, "of the sampling")
     flags.DEFINE_integer("beams", 1, "of a run that translates: texts followed", lower_bound=1)
 
@@ -100,22 +108,43 @@ def _generate_flags() -> None:
 def _generate() -> int:
     if FLAGS.run is None:
         raise UserError("generate: give --run, a run directory such as out/runs/<run>")
-    run = given_run("run")
-    from scaling.commands.continuation import continue_text
+    run, prompts = given_run("run"), _prompts()
+    from scaling.commands.continuation import continue_texts
     from scaling.devices import runtime
+    from scaling.families.decoding import Sampling
 
     runtime.configure()
-    text = continue_text(
+    texts = continue_texts(
         run.path,
-        FLAGS.prompt,
+        prompts,
         FLAGS.tokens,
-        temperature=FLAGS.temperature,
-        top_k=FLAGS.top_k,
+        sampling=Sampling(FLAGS.temperature, FLAGS.top_k, FLAGS.top_p, FLAGS.repetition_penalty),
+        stops=FLAGS.stop,
         seed=FLAGS.seed,
         beams=FLAGS.beams,
+        tell=(lambda text: print(text, end="", flush=True)) if FLAGS.prompts is None else None,
     )
-    print(text)
+    if FLAGS.prompts is None:
+        print()
+        return 0
+    for prompt, text in zip(prompts, texts, strict=True):
+        print(json.dumps({"prompt": prompt, "text": text}, ensure_ascii=False))
     return 0
+
+
+def _prompts() -> list[str]:
+    """--prompt, or the lines of --prompts that are not empty. Raises UserError."""
+    if FLAGS.prompts is None:
+        return [FLAGS.prompt]
+    if FLAGS["prompt"].present:
+        raise UserError("generate: give --prompt or --prompts, not both")
+    try:
+        lines = epath.Path(FLAGS.prompts).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--prompts={FLAGS.prompts} cannot be read: {error}") from error
+    if not (prompts := [line for line in lines if line]):
+        raise UserError(f"--prompts={FLAGS.prompts} has no prompt in it; write one a line")
+    return prompts
 
 
 COMMANDS = {
@@ -133,7 +162,8 @@ COMMANDS = {
         "continue a prompt with a trained run",
         """Continue a prompt with the newest checkpoint of a run.
 
-  python launch.py generate out/runs/<run> --prompt='def main(' --tokens=200""",
+  python launch.py generate out/runs/<run> --prompt='def main(' --tokens=200 --top_p=0.9
+  python launch.py generate out/runs/<run> --prompts=prompts.txt --stop='return'""",
         _generate_flags,
         _generate,
         arguments=("run",),

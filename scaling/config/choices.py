@@ -301,7 +301,7 @@ class Family:
     config: type  # a ModelConfig
     module: Lazy  # (config) -> flax module: `apply({"params": params}, batch)` -> dict of outputs
     reads: frozenset[str]  # fields of a batch
-    gives: frozenset[str]  # outputs
+    gives: frozenset[str]  # outputs; where the data decide what is read out, all that may be
     # Derived sizes filled in. Raises ConfigError
     resolve: Callable[[Any, Facts], Any] = lambda config, facts: config
     # (config, width, depth) -> overrides ("model.width": ...) of a model of that width and depth in
@@ -336,6 +336,8 @@ class Family:
     shrunk: Callable[[Any, int], tuple[Any, int]] | None = None
     # Continues sequences: (config, params, prompts, ...) as the command `generate` calls it
     generate: Lazy | None = None
+    # The same piece after piece, of prompts that may differ in length: an iterator
+    stream: Lazy | None = None
     # Writes the target of a source, where the family reads one: (config, params, source,
     # source_segments, max_new, separator, beams) -> tokens int32 [B, max_new]
     translate: Lazy | None = None

@@ -19,6 +19,7 @@ FAMILIES: dict[str, Family | str] = {
     "feedforward": "scaling.families.feedforward:FAMILY",
     "encoder_decoder": "scaling.families.encoder_decoder:FAMILY",
     "speech": "scaling.families.speech:FAMILY",
+    "bert": "scaling.families.bert:FAMILY",
     "mlp": "scaling.families.mlp:FAMILY",
     "resnet": "scaling.families.resnet:FAMILY",
     "vit": "scaling.families.vit:FAMILY",
@@ -43,11 +44,15 @@ def build(config: Any) -> Any:
     return module(config)
 
 
+_OTHER = ("out", "sample", "score", "tags", "spans")
+
+
 def predictions(outputs: Mapping[str, Any]) -> dict[str, Any]:
     """What a model predicts, of the outputs of any family: logits, or numbers as they stand."""
-    if "head" in outputs:
-        import jax.numpy as jnp  # configs are read without jax
+    for hidden, table in (("hidden", "head"), ("masked", "table")):
+        if table in outputs:
+            import jax.numpy as jnp  # configs are read without jax
 
-        hidden = outputs["hidden"].astype(jnp.float32)
-        return {"logits": jnp.einsum("...d,vd->...v", hidden, outputs["head"])}
-    return {name: outputs[name] for name in ("out", "sample", "score") if name in outputs}
+            of_each = outputs[hidden].astype(jnp.float32)
+            return {"logits": jnp.einsum("...d,vd->...v", of_each, outputs[table])}
+    return {name: outputs[name] for name in _OTHER if name in outputs}

@@ -1,75 +1,230 @@
 """The loop that continues sequences, one token after the other, of any family with a cache.
 
-Takes a function that reads tokens and gives logits; gives the prompts with the new tokens behind
-them. Called by the `generate` of families, inside their jit.
+Takes what a family reads tokens with, and prompts; gives the prompts with the new tokens behind
+them, all in one program (`generate`) or piece after piece (`stream`). Called by the `generate` and
+`stream` of families.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from scaling.errors import UserError
 
 Array = jax.Array
+Read = Callable[[Array, Any], tuple[Array, Any]]  # (tokens [B, L], cache) -> (logits [B, V], cache)
+# (config, parameters, slots that are filled up before each prompt [B], slots) -> (read, the cache
+# before the first token)
+Reader = Callable[[Any, Any, Array, int], tuple[Read, Any]]
+
+_PIECE = 16  # tokens that `stream` makes at once
 
 
-def check(
-    prompt_BxP: Array, max_new: int, temperature: float, top_k: int | None, vocab: int | None
-) -> None:
-    """Raises UserError for an empty prompt, a number of tokens below 1, or a temperature or top_k
-    that makes no distribution.
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    temperature: float = 1.0  # logits are divided by it; 0: the most likely token
+    top_k: int | None = None  # among the k most likely tokens only; None: all
+    top_p: float | None = None  # among the most likely tokens that together have this probability
+    # Logits of tokens that the text has already are divided by it where they are positive, else
+    # multiplied (Keskar et al. 2019, CTRL, arXiv 1909.05858, section 4.1); 1: they stay
+    repetition_penalty: float = 1.0
+
+
+DRAWN, GREEDY = Sampling(), Sampling(temperature=0.0)
+
+
+class Carry(NamedTuple):
+    """A text as far as it was read."""
+
+    logits_BxV: Array  # of the token behind it
+    cache: Any
+    seen_BxV: Array | None  # bool, the tokens in it; None: nobody asks
+
+
+def check(prompt_BxP: Array, max_new: int, sampling: Sampling, vocab: int | None) -> None:
+    """Raises UserError for an empty prompt, a number of tokens below 1, or a sampling that makes no
+    distribution.
     """
     if prompt_BxP.shape[1] < 1:
         raise UserError("generate: the prompt is empty; give at least one token")
     if max_new < 1:
         raise UserError(f"generate: max_new={max_new} must be at least 1")
-    if temperature < 0:
-        raise UserError(f"generate: temperature={temperature} must not be negative")
+    if sampling.temperature < 0:
+        raise UserError(f"generate: temperature={sampling.temperature} must not be negative")
+    top_k, top_p = sampling.top_k, sampling.top_p
     if top_k is not None and not 1 <= top_k <= (vocab or top_k):
         raise UserError(f"generate: top_k={top_k} must lie between 1 and {vocab} tokens")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise UserError(f"generate: top_p={top_p} must be above 0 and at most 1")
+    if sampling.repetition_penalty <= 0:
+        raise UserError(
+            f"generate: repetition_penalty={sampling.repetition_penalty} must be positive"
+        )
 
 
-def decode(
-    read: Callable[[Array, Any], tuple[Array, Any]],
-    cache: Any,
+def generate(
+    reader: Reader,
+    config: Any,
+    params: Any,
     prompt_BxP: Array,
     max_new: int,
     rng: Array,
-    temperature: float,
-    top_k: int | None,
+    sampling: Sampling = DRAWN,
 ) -> Array:
-    """Tokens int32 [B, P + max_new].
+    """Tokens int32 [B, P + max_new]: the prompts and what the model continues them with.
 
     Args:
-      read: (tokens [B, L], cache) -> (logits [B, V] after the last of them, the cache with them).
-      cache: before the first token.
+      config: resolved; decides whether `params` are scanned or unrolled.
+      prompt_BxP: int32, P >= 1; every row is one document from its beginning.
+      max_new: tokens to add, at least 1.
+      rng: a JAX key.
+
+    Raises UserError as `check`.
     """
+    check(prompt_BxP, max_new, sampling, config.vocab)
+    return _generate(reader, config, params, prompt_BxP, rng, max_new, sampling)
 
-    def step(carry: tuple[Array, Any], rng: Array) -> tuple[tuple[Array, Any], Array]:
-        logits_BxV, cache = carry
-        token_B = sample(logits_BxV, rng, temperature, top_k)
-        return read(token_B[:, None], cache), token_B
 
-    logits_BxV, cache = read(prompt_BxP, cache)
-    # The last token is drawn after the scan: nothing needs to be read after it.
+@functools.partial(jax.jit, static_argnames=("reader", "config", "max_new", "sampling"))
+def _generate(
+    reader: Reader,
+    config: Any,
+    params: Any,
+    prompt_BxP: Array,
+    rng: Array,
+    max_new: int,
+    sampling: Sampling,
+) -> Array:
+    before_B = jnp.zeros(len(prompt_BxP), jnp.int32)
+    read, cache = reader(config, params, before_B, prompt_BxP.shape[1] + max_new)
+    carry = _begin(read, cache, prompt_BxP, before_B, sampling)
     keys = jax.random.split(rng, max_new)
-    (logits_BxV, _), tokens_NxB = jax.lax.scan(step, (logits_BxV, cache), keys[:-1])
-    last_B = sample(logits_BxV, keys[-1], temperature, top_k)
-    return jnp.concatenate([prompt_BxP, tokens_NxB.T, last_B[:, None]], axis=1)
+    # The last token is drawn after the loop: nothing needs to be read after it.
+    carry, tokens_BxN = _advance(read, carry, keys[:-1], sampling)
+    last_B = sample(carry.logits_BxV, keys[-1], sampling, carry.seen_BxV)
+    return jnp.concatenate([prompt_BxP, tokens_BxN, last_B[:, None]], axis=1)
 
 
-def sample(logits_BxV: Array, rng: Array, temperature: float, top_k: int | None) -> Array:
-    """One token a row, int32 [B]: the most likely one at temperature 0, else drawn, among the
-    `top_k` most likely ones if that is given.
+def stream(
+    reader: Reader,
+    config: Any,
+    params: Any,
+    prompts: list[list[int]],
+    max_new: int,
+    rng: Array,
+    sampling: Sampling = DRAWN,
+) -> Iterator[np.ndarray]:
+    """The new tokens of each prompt, some at a time: int32 [B, n], `max_new` in all; those of one
+    prompt are the ones that `generate` gives. Whoever reads them may stop.
+
+    Prompts may be of different lengths: shorter ones stand behind slots that nothing sees.
+
+    Raises UserError as `check`.
     """
-    if temperature == 0:
+    longest = max(map(len, prompts))
+    before_B = np.array([longest - len(one) for one in prompts], np.int32)
+    prompt_BxP = np.zeros((len(prompts), longest), np.int32)
+    for row, one in zip(prompt_BxP, prompts, strict=True):
+        row[longest - len(one) :] = one
+    shortest = prompt_BxP[:, : min(map(len, prompts))]
+    check(jnp.asarray(shortest), max_new, sampling, config.vocab)
+    keys = jax.random.split(rng, max_new)
+    slots = longest + max_new
+    model = (reader, config, slots, sampling, params, before_B)
+    carry = _started(*model, prompt_BxP)
+    for first in range(0, max_new, _PIECE):
+        carry, tokens_BxN = _piece(*model, carry, keys[first : first + _PIECE])
+        yield np.asarray(tokens_BxN)
+
+
+@functools.partial(jax.jit, static_argnums=range(4))
+def _started(
+    reader: Reader,
+    config: Any,
+    slots: int,
+    sampling: Sampling,
+    params: Any,
+    before_B: Array,
+    prompt_BxP: Array,
+) -> Carry:
+    read, cache = reader(config, params, before_B, slots)
+    return _begin(read, cache, prompt_BxP, before_B, sampling)
+
+
+@functools.partial(jax.jit, static_argnums=range(4))
+def _piece(
+    reader: Reader,
+    config: Any,
+    slots: int,
+    sampling: Sampling,
+    params: Any,
+    before_B: Array,
+    carry: Carry,
+    keys: Array,
+) -> tuple[Carry, Array]:
+    read, _ = reader(config, params, before_B, slots)
+    return _advance(read, carry, keys, sampling)
+
+
+def _begin(read: Read, cache: Any, prompt_BxP: Array, before_B: Array, sampling: Sampling) -> Carry:
+    logits_BxV, cache = read(prompt_BxP, cache)
+    if sampling.repetition_penalty == 1:
+        return Carry(logits_BxV, cache, None)
+    there_BxP = jnp.arange(prompt_BxP.shape[1])[None] >= before_B[:, None]
+    rows_Bx1 = jnp.arange(len(prompt_BxP))[:, None]
+    seen_BxV = jnp.zeros(logits_BxV.shape, bool).at[rows_Bx1, prompt_BxP].max(there_BxP)
+    return Carry(logits_BxV, cache, seen_BxV)
+
+
+def _advance(read: Read, carry: Carry, keys: Array, sampling: Sampling) -> tuple[Carry, Array]:
+    """The text with a token more for each key, and these tokens [B, N]."""
+
+    def step(carry: Carry, key: Array) -> tuple[Carry, Array]:
+        token_B = sample(carry.logits_BxV, key, sampling, carry.seen_BxV)
+        seen_BxV = carry.seen_BxV
+        if seen_BxV is not None:
+            seen_BxV |= jnp.arange(seen_BxV.shape[1])[None] == token_B[:, None]
+        return Carry(*read(token_B[:, None], carry.cache), seen_BxV), token_B
+
+    carry, tokens_NxB = jax.lax.scan(step, carry, keys)
+    return carry, tokens_NxB.T
+
+
+def sample(
+    logits_BxV: Array, rng: Array, sampling: Sampling, seen_BxV: Array | None = None
+) -> Array:
+    """One token a row, int32 [B]: the most likely one at temperature 0, else drawn."""
+    penalty = sampling.repetition_penalty
+    if seen_BxV is not None:
+        less_BxV = jnp.where(logits_BxV > 0, logits_BxV / penalty, logits_BxV * penalty)
+        logits_BxV = jnp.where(seen_BxV, less_BxV, logits_BxV)
+    if sampling.temperature == 0:
         return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
-    if top_k is not None:
-        least_Bx1 = jax.lax.top_k(logits_BxV, top_k)[0][:, -1:]
+    if sampling.top_k is not None:
+        least_Bx1 = jax.lax.top_k(logits_BxV, sampling.top_k)[0][:, -1:]
         logits_BxV = jnp.where(logits_BxV < least_Bx1, -jnp.inf, logits_BxV)
-    return jax.random.categorical(rng, logits_BxV / temperature, axis=-1).astype(jnp.int32)
+    logits_BxV /= sampling.temperature
+    if sampling.top_p is not None:
+        logits_BxV = jnp.where(nucleus(logits_BxV, sampling.top_p), logits_BxV, -jnp.inf)
+    return jax.random.categorical(rng, logits_BxV, axis=-1).astype(jnp.int32)
+
+
+def nucleus(logits_BxV: Array, top_p: float) -> Array:
+    """bool [B, V]: the fewest tokens, the most likely first, that together have a probability of
+    `top_p` at least (Holtzman et al. 2020, arXiv 1904.09751, section 3.1).
+    """
+    order_BxV = jnp.argsort(-logits_BxV, axis=-1)
+    p_BxV = jax.nn.softmax(jnp.take_along_axis(logits_BxV, order_BxV, axis=-1))
+    before_BxV = jnp.cumsum(p_BxV, axis=-1) - p_BxV
+    rank_BxV = jnp.argsort(order_BxV, axis=-1)
+    return jnp.take_along_axis(before_BxV < top_p, rank_BxV, axis=-1)
 
 
 class Beam(NamedTuple):

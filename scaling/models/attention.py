@@ -115,8 +115,8 @@ def attention(
     Runs on the context's mesh: batch and heads, and the length along mesh.seq, stay where they are;
     keys are gathered from the other devices, or travel round the `ring`.
 
-    Not `causal`: every query sees all slots; there is then neither segment nor window, and the
-    length is whole. Without cuDNN all scores exist at once.
+    Not `causal`: every query sees all slots of its segment; there is then no window, and the length
+    is whole. Without cuDNN all scores exist at once.
 
     Raises:
       ConfigError: `form` names a kernel that the platform does not have or that cannot do this.
@@ -134,7 +134,8 @@ def attention(
     if not causal:
         if form == "auto" and platform == "gpu" and not cannot["cudnn"]:
             return checkpoint_name(cudnn(*arrays, window, place, causal), "attention")
-        return checkpoint_name(weighed(arrays[0], Piece(*arrays[1:]), None), "attention")
+        seen = None if segments_BxL is None else flash.together(segments_BxL, segments_BxL)
+        return checkpoint_name(weighed(arrays[0], Piece(*arrays[1:]), seen), "attention")
     form = choose(form, platform, cannot, ring and place.shards > 1)
     if form == "cudnn":
         return checkpoint_name(cudnn(*arrays, window, place), "attention")

@@ -290,8 +290,12 @@ def seen(
         seen_LxS &= distance_LxS < window
     if q_segments_BxL is None or k_segments_BxS is None:
         return seen_LxS[None, None, None]
-    same_BxLxS = q_segments_BxL[:, :, None] == k_segments_BxS[:, None, :]
-    return (same_BxLxS & seen_LxS[None])[:, None, None]
+    return together(q_segments_BxL, k_segments_BxS) & seen_LxS[None, None, None]
+
+
+def together(q_segments_BxL: Array, k_segments_BxS: Array) -> Array:
+    """Which keys are of each query's segment, bool [B, 1, 1, L, S]."""
+    return (q_segments_BxL[:, :, None] == k_segments_BxS[:, None, :])[:, None, None]
 
 
 def _einsum(spec: str, x: Array, y: Array) -> Array:

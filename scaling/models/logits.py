@@ -5,7 +5,7 @@ where a run is watched.
 import jax
 import jax.numpy as jnp
 
-from scaling.models.flash import seen
+from scaling.models.flash import seen, together
 from scaling.models.layers import Array
 
 _QUERIES = 256  # whose logits exist at a time
@@ -39,7 +39,12 @@ def rms_of_logits(
         if theirs is not None:
             theirs = jax.lax.dynamic_slice_in_dim(theirs, first, height, axis=1)
         real_L = (places < length)[None, None, None, :, None]
-        visible = seen(distance_LxS, theirs, k_segments, window) & real_L if causal else real_L
+        if causal:
+            visible = seen(distance_LxS, theirs, k_segments, window) & real_L
+        elif theirs is None or k_segments is None:
+            visible = real_L
+        else:
+            visible = together(theirs, k_segments) & real_L
         squares = jnp.sum(jnp.where(visible, jnp.square(scores), 0.0))
         # All heads see as much. A whole number: on CPUs, jaxlib 0.10.2 now and then loses a part of
         # a sum of floats that are made of no array, as those of a mask are.

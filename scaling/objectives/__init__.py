@@ -12,5 +12,8 @@ OBJECTIVES: dict[str, Objective | str] = {
     "classification": "scaling.objectives.classification:OBJECTIVE",
     "regression": "scaling.objectives.regression:OBJECTIVE",
     "ctc": "scaling.objectives.ctc:OBJECTIVE",
+    "masked_tokens": "scaling.objectives.masked_tokens:OBJECTIVE",
+    "tagging": "scaling.objectives.tagging:OBJECTIVE",
+    "spans": "scaling.objectives.spans:OBJECTIVE",
     "adversarial": "scaling.objectives.adversarial:OBJECTIVE",
 }

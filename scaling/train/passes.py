@@ -16,6 +16,7 @@ import numpy as np
 from scaling import data, files
 from scaling.config import RunConfig, amounts, choices, passes
 from scaling.data import Batches
+from scaling.families.decoding import GREEDY
 from scaling.metrics import linear_probe, match, statistics, transcription, translation
 from scaling.train.state import Parts
 from scaling.train.step import Batch
@@ -125,7 +126,7 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
         prompt_BxP, new = text_BxS[:, : program.prompt], program.continuation
         generate, key = choices.load(choices.family(config.model).generate), jax.random.key(0)
         used = transform.used(config, params)
-        found_BxS = generate(config.model, used, prompt_BxP, new, key, temperature=0.0)
+        found_BxS = generate(config.model, used, prompt_BxP, new, key, GREEDY)
         return {
             "generated": found_BxS[:, program.prompt :],
             "wanted": text_BxS[:, program.prompt :],

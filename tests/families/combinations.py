@@ -26,6 +26,7 @@ from scaling.train.loop import train
 from scaling.train.placement import place
 from scaling.train.step import compile_steps, gradients
 
+HERE = pathlib.Path(__file__).parent
 # Fields of the model, by family: every size divides by 4, so that meshes can cut it.
 GENERIC: dict[str, Any] = {"width": 8, "depth": 2}
 MODELS: dict[str, dict[str, Any]] = {
@@ -35,6 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "vit": GENERIC | {"heads": 4},
     "resnet": GENERIC | {"depth": 2, "stages": "1-1"},
     "speech": GENERIC | {"heads": 4, "head_dim": 4, "bands": 8, "filters": 4},
+    "bert": GENERIC | {"heads": 4},
     "encoder_decoder": GENERIC | {"heads": 4, "head_dim": 4, "encoder_depth": 1},
 }
 # Of the data, by kind; "{text}" is a glob of small files. Some hundred examples, of 16 units at
@@ -44,6 +46,9 @@ DATA: dict[str, dict[str, Any]] = {
     "images": {"source": "digits"},
     "pairs": {"source": "dates:en"},
     "speech": {"utterances": 60, "sample_rate": 2000},
+    "labelled": {"source": "names:de-en-fr-sw", "seq_len": 16},
+    "tagged": {"source": f"tokens:{HERE}/*.py", "seq_len": 16},
+    "questions": {"source": f"parameters:{HERE}/*.py", "seq_len": 48},
     "vectors": {"features": 8, "targets": 4, "examples": 64, "validation_examples": 24},
     "sequences": {"length": 16, "validation_examples": 24},
 }

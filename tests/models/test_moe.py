@@ -16,6 +16,7 @@ from scaling import families, optim
 from scaling.config import MeshConfig, OptimConfig
 from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError, UserError
+from scaling.families.decoding import GREEDY
 from scaling.families.transformer import TransformerConfig
 from scaling.families.transformer.generate import generate
 from scaling.models.fields import MoEConfig
@@ -345,7 +346,7 @@ def test_generation_with_a_cache_is_the_full_forward_pass() -> None:
     config, prompt = config_of(moe), tokens_of(1, length=6)
     params = init(config)
     tight = config_of(dataclasses.replace(moe, capacity_factor=0.25))
-    tokens = generate(tight, params, prompt, 6, jax.random.key(0), temperature=0)
+    tokens = generate(tight, params, prompt, 6, jax.random.key(0), GREEDY)
     logits = logits_of(config)(params, batch_of(tokens))
     np.testing.assert_array_equal(tokens[:, 6:], logits[:, 5:-1].argmax(axis=-1))
 

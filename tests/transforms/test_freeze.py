@@ -6,11 +6,12 @@ import pytest
 from stepping import begun, curve
 
 from scaling import data
-from scaling.config import programs
+from scaling.config import choices, programs
 from scaling.errors import ConfigError
 from scaling.optim import subtree
 from scaling.train import state as state_lib
 from scaling.train.step import gradients
+from scaling.transforms import transform
 
 FREEZE = {"transform.name": "freeze", "transform.modules": "embedding,blocks/mlp"}
 
@@ -35,6 +36,21 @@ def test_frozen_leaves_stay_bit_for_bit_and_the_others_have_the_gradient_that_th
     _, after = curve(config, steps=2)
     for path, leaf in subtree.leaves(after):
         assert np.array_equal(leaf, dict(subtree.leaves(before))[path]) == (path not in found)
+
+
+def test_biases_and_gains_alone_or_a_head_alone_are_trained(tiny):
+    leaves = {path: 1 for path, _ in subtree.leaves(begun(tiny())[2].params)}
+    for only, wanted in (("bias,scale", {"bias", "scale"}), ("final_norm", {"final_norm"})):
+        config = tiny({"transform.name": "freeze", "transform.only": only})
+        trained = transform.trained(config)(subtree.nested(leaves))
+        paths = {path for path, _ in subtree.leaves(trained)}
+        assert paths == {path for path in leaves if wanted & set(path.split("/"))}
+        assert paths
+        assert choices.transform(config.transform).label(config.transform) == f"{only} alone"
+    with pytest.raises(ConfigError, match=r"transform\.modules=blocks has no effect"):
+        tiny({"transform.name": "freeze", "transform.only": "head", "transform.modules": "blocks"})
+    with pytest.raises(ConfigError, match=r"transform\.only: 'biases' means none"):
+        begun(tiny({"transform.name": "freeze", "transform.only": "biases"}))
 
 
 def test_to_freeze_everything_is_refused(tiny):

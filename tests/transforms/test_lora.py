@@ -10,7 +10,7 @@ import pytest
 from stepping import begun, curve
 
 from scaling import data, families
-from scaling.commands.continuation import continue_text
+from scaling.commands.continuation import continue_texts
 from scaling.config import choices, fingerprint, programs
 from scaling.costs import counts, sizes
 from scaling.errors import ConfigError
@@ -181,6 +181,23 @@ def test_the_rank_is_of_the_identity_and_none_is_as_if_there_were_no_transform(t
     assert transform.functions(tiny()) is None
 
 
+def test_merged_it_says_what_it_says_unmerged(tiny):
+    """The sum of each matrix and its factors, as the plain model's parameters: bit for bit."""
+    plain, config = tiny(DEEP), tiny(DEEP | LORA)
+    (base, _, _), (adapted, _, state) = begun(plain), begun(config)
+    rng = np.random.default_rng(0)
+    moved = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(p.dtype), state.params)
+    merged = transform.used(config, moved)
+    assert {path for path, _ in subtree.leaves(merged)} == {
+        path for path, _ in subtree.leaves(moved) if "_lora_" not in path
+    }
+    batch = data.train_batches(config).batch(0)
+    ours = base.model.apply({"params": merged}, batch)["hidden"]
+    theirs = adapted.model.apply({"params": moved}, batch)["hidden"]
+    assert not np.array_equal(ours, base.model.apply({"params": state.params}, batch)["hidden"])
+    np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.exhaustive
 def test_over_a_mesh_the_curve_is_the_same(tiny):
     fields = DEEP | LORA
@@ -210,6 +227,6 @@ def test_a_tuned_run_writes_what_its_tuned_model_says(tiny, tmp_path):
     for _ in range(3):
         tokens.append(most_likely(opened.pieces.model.apply, opened.state.evaluated))
     assert tokens[4] != base
-    written = continue_text(run.path, "def", 3, temperature=0.0)
+    (written,) = continue_texts(run.path, ["def"], 3)
     new = tokens[1 : tokens.index(256, 1) if 256 in tokens[1:] else None]
     assert written == bytes(new).decode("utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Continues a prompt, one token at a time; what is kept is the state of each layer.
+"""Continues prompts, one token at a time; what is kept is the state of each layer.
 
 As `families/transformer/generate.py`, for the LSTM.
 """
@@ -7,9 +7,9 @@ import functools
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 
-from scaling.families import build
-from scaling.families.decoding import check, decode
+from scaling.families import build, decoding
 from scaling.families.lstm import LSTMConfig
 from scaling.models.recurrence import zero_state
 from scaling.objectives.next_token.cross_entropy import logits
@@ -17,25 +17,27 @@ from scaling.objectives.next_token.cross_entropy import logits
 Array = jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("config", "max_new", "temperature", "top_k"))
-def generate(
-    config: LSTMConfig,
-    params: Any,
-    prompt_BxP: Array,
-    max_new: int,
-    rng: Array,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-) -> Array:
-    """Tokens int32 [B, P + max_new]; arguments and errors are those of the transformer's."""
-    check(prompt_BxP, max_new, temperature, top_k, config.vocab)
+def reader(
+    config: LSTMConfig, params: Any, before_B: Array, slots: int
+) -> tuple[decoding.Read, Any]:
+    """See `decoding.Reader`: a document begins behind what stands before a prompt, with a state of
+    zero.
+    """
+    del slots
     model = build(config)
 
     def read(tokens_BxL: Array, cache: Any) -> tuple[Array, Any]:
-        outputs = model.apply({"params": params}, {"tokens": tokens_BxL}, cache)
-        found = cast(dict[str, Any], outputs)
-        found["hidden"] = found["hidden"][:, -1:]
-        return logits(found)[:, 0], found["cache"]
+        layers, length = cache
+        slots_BxL = length + jnp.arange(tokens_BxL.shape[1])[None]
+        segments_BxL = (slots_BxL >= before_B[:, None]).astype(jnp.int32)
+        batch = {"tokens": tokens_BxL, "segment_ids": segments_BxL}
+        outputs = cast(dict[str, Any], model.apply({"params": params}, batch, layers))
+        outputs["hidden"] = outputs["hidden"][:, -1:]
+        return logits(outputs)[:, 0], (outputs["cache"], length + tokens_BxL.shape[1])
 
-    state = zero_state(len(prompt_BxP), config.width, config.dtype)
-    return decode(read, [state] * config.depth, prompt_BxP, max_new, rng, temperature, top_k)
+    state = zero_state(len(before_B), config.width, config.dtype)
+    return read, ([state] * config.depth, jnp.zeros((), jnp.int32))
+
+
+generate = functools.partial(decoding.generate, reader)
+stream = functools.partial(decoding.stream, reader)

@@ -204,6 +204,7 @@ FAMILY = Family(
     eight_bits=lambda model: None if model.matmul == "default" else (model.matmul, _PROJECTIONS),
     shrunk=_shrunk,
     generate="scaling.families.transformer.generate:generate",
+    stream="scaling.families.transformer.generate:stream",
     part=_part,
     readable=lambda model: replace(model, attention="blockwise"),
     remats=("none", "dots", "attention", "full"),

@@ -1,4 +1,4 @@
-"""Parameters are stored as they are used; those of `modules` are not trained."""
+"""Parameters are stored as they are used; `modules`, or all that `only` does not mean, stay."""
 
 from typing import Any
 
@@ -13,15 +13,21 @@ from scaling.transforms.transform import Functions, check_patterns, patterns
 
 def functions(config: FreezeConfig) -> Functions:
     """The transform of a run."""
-    frozen = patterns(config.modules)
+    field = "only" if config.only else "modules"
+    given = getattr(config, field)
+    meant = patterns(given)
+
+    def trained(path: str) -> bool:
+        return matches(path, meant) == bool(config.only)
 
     def init(params: Any, key: jax.Array) -> Any:
         paths = [path for path, _ in subtree.leaves(params)]
-        check_patterns("transform.modules", config.modules, paths)
-        if all(matches(path, frozen) for path in paths):
+        check_patterns(f"transform.{field}", given, paths)
+        if not any(trained(path) for path in paths):
             raise ConfigError(
-                f"transform.modules={config.modules!r} leaves nothing to train; name fewer"
+                f"transform.{field}={given!r} leaves nothing to train; name "
+                f"{'more' if config.only else 'fewer'}"
             )
         return params
 
-    return Functions(init, lambda stored: stored, lambda path: not matches(path, frozen))
+    return Functions(init, lambda stored: stored, trained)

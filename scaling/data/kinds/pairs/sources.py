@@ -112,18 +112,19 @@ def _names(locales: str, part: str | None) -> Listed:
         raise SourceError(f'"{part}" is no part of names{nearest(str(part), NAMES)}', "part")
     rows = []
     for name in NAMES if part is None else (part,):
-        here, there = (_called(name, locale) for locale in (first, second))
+        here, there = (called(name, locale) for locale in (first, second))
         rows += [(f"{name}/{key}", here[key], there[key]) for key in here if key in there]
     return Listed(rows)
 
 
-def _called(name: str, locale: Any) -> dict[str, str]:
+def called(name: str, locale: Any) -> dict[str, str]:
+    """Of one of `NAMES`, what each thing is called in a locale of babel's."""
     if name != "units":
         return dict(getattr(locale, name))
     from babel.units import get_unit_name
 
     found = {unit: get_unit_name(unit, "long", locale) for unit in locale.unit_display_names}
-    return {unit: called for unit, called in found.items() if called}
+    return {unit: said for unit, said in found.items() if said}
 
 
 _FORMS: dict[str, Callable[[str, str | None], Pairs]] = {

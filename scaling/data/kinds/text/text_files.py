@@ -6,6 +6,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from scaling.data.kinds.text.reading import matching, opened_text, whole_text
 from scaling.data.kinds.text.source import Document, choose, stat
@@ -61,35 +62,54 @@ class JsonLines:
 
     def documents(self) -> Iterator[Document]:
         for path in self.paths:
-            with opened_text(path, self.name) as lines:
-                for number, line in enumerate(lines, 1):
-                    if line.strip():
-                        text = self._text(line, f"{path}, line {number}")
-                        yield Document(f"{path}:{number}", text)
+            for number, value in objects(path, self.name):
+                text = self._text(value, f"{path}, line {number}")
+                yield Document(f"{path}:{number}", text)
 
-    def _text(self, line: bytes, place: str) -> bytes:
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 are a ValueError
-            is_list = line.strip() == b"[" or line.lstrip().startswith(b"[{")
-            hint = "; one object a line is read, not one list of them" if is_list else ""
-            raise self._wrong(f"{place} is not JSON: {error}{hint}") from error
-        if not isinstance(value, dict):
-            raise self._wrong(f"{place} is {_KINDS[type(value)]}, not an object with fields")
+    def _text(self, value: dict[str, Any], place: str) -> bytes:
         if self.field not in value:
-            raise self._wrong(
+            raise wrong(
+                self.name,
                 f'{place} has no field "{self.field}"{nearest(self.field, value)}; name the one '
-                f"that is text: jsonl:{self.pattern}#<field>"
+                f"that is text: jsonl:{self.pattern}#<field>",
             )
-        text = value[self.field]
-        if not isinstance(text, str):
-            what = _KINDS[type(text)]
-            raise self._wrong(f'{place}: field "{self.field}" is {what}, not text')
-        # A lone half of a surrogate pair, which JSON can write, is kept, too.
-        return text.encode("utf-8", "surrogatepass")
+        return text_of(value, self.field, self.name, place)
 
-    def _wrong(self, what: str) -> SourceError:
-        return SourceError(f'source "{self.name}": {what}')
+
+def objects(path: Path, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number of the line, the object in it) of a file of JSON lines; blank lines are passed over.
+    Raises SourceError, naming file and line.
+    """
+    with opened_text(path, source) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, _object(line, source, f"{path}, line {number}")
+
+
+def _object(line: bytes, source: str, place: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 are a ValueError
+        is_list = line.strip() == b"[" or line.lstrip().startswith(b"[{")
+        hint = "; one object a line is read, not one list of them" if is_list else ""
+        raise wrong(source, f"{place} is not JSON: {error}{hint}") from error
+    if not isinstance(value, dict):
+        raise wrong(source, f"{place} is {_KINDS[type(value)]}, not an object with fields")
+    return value
+
+
+def text_of(value: dict[str, Any], field: str, source: str, place: str) -> bytes:
+    """A field of an object that is text. Raises SourceError where it is none."""
+    text = value.get(field)
+    if not isinstance(text, str):
+        raise wrong(source, f'{place}: field "{field}" is {_KINDS[type(text)]}, not text')
+    # A lone half of a surrogate pair, which JSON can write, is kept, too.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def wrong(source: str, what: str) -> SourceError:
+    """What is wrong with a source, by its name."""
+    return SourceError(f'source "{source}": {what}')
 
 
 _KINDS = {

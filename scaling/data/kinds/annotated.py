@@ -1,0 +1,334 @@
+"""Texts of which something is said: a label, tags, the answer to a question. What the kinds have in
+common that give them: how texts are found, split, cut and written as rows of bytes.
+
+A kind is a `Task` (`labelled`, `tagged`, `questions`); `record` makes a `Kind` of it.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scaling.config.amounts import check_subset
+from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
+from scaling.data.kinds.text.reading import matching
+from scaling.data.kinds.text.source import stat
+from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.data.store import build_once, key_of
+from scaling.errors import ConfigError, SourceError
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AnnotatedConfig:
+    """Where the texts come from, and how much of each there is room for."""
+
+    source: str = ""
+    seq_len: int = 128  # tokens of a row; what is longer is cut off
+    validation_fraction: float = 0.1  # share held out, by the hash of the document or the text
+    unique_examples: int | None = (
+        None  # size of the nested training subset; None: the whole train split
+    )
+    classes: int | None = None  # labels or tags that there are; filled by resolve
+    seed: int | None = None  # order of the examples; None: the run's seed
+    corpus: str | None = None  # hash of all that decides the examples; filled by resolve
+
+    @property
+    def unit(self) -> str:
+        """What the amount of training is counted in."""
+        return "example"
+
+    @property
+    def units_per_example(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def unique_units(self) -> int | None:
+        """Examples of the nested training subset; None: all."""
+        return self.unique_examples
+
+
+class Row(NamedTuple):
+    """A text as it was found."""
+
+    whole: bytes  # what goes to one split with all that is said of it: a document, or the text
+    text: bytes
+    mark: Any  # what is said: int32 [M], or [bytes of the text]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The distinct texts of a source."""
+
+    text: np.ndarray  # all of them, uint8
+    ends: np.ndarray  # where each ends: int64 [N]
+    marks: np.ndarray  # int32 [N, M], or [bytes of the texts]
+    groups: np.ndarray  # hash of what each is of: uint64 [N]
+    names: Names  # of labels or tags, by number
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def bounds(self, row: int) -> tuple[int, int]:
+        """First byte of a text, and the one behind its last."""
+        return int(self.ends[row - 1]) if row else 0, int(self.ends[row])
+
+    @functools.cached_property
+    def content(self) -> str:
+        """Hash of all."""
+        arrays = (self.text, self.ends, self.marks, self.groups)
+        return key_of(
+            [list(self.names), *(hashlib.sha256(a.tobytes()).hexdigest() for a in arrays)]
+        )
+
+
+def gathered(rows: Iterable[Row], names: Names) -> Found:
+    """Of texts as they come; one that was there before with the same mark is dropped."""
+    seen: dict[tuple[bytes, bytes], None] = {}
+    text, marks, ends, groups = bytearray(), [], [], []
+    for row in rows:
+        mark = np.asarray(row.mark, np.int32)
+        if (key := (row.text, mark.tobytes())) in seen:
+            continue
+        seen[key] = None
+        text += row.text
+        ends.append(len(text))
+        marks.append(mark)
+        groups.append(int.from_bytes(hashlib.sha256(row.whole).digest()[:8], "big"))
+    whole = np.concatenate(marks) if marks else np.zeros(0, np.int32)
+    return Found(
+        np.frombuffer(bytes(text), np.uint8),
+        np.array(ends, np.int64),
+        whole.reshape(len(ends), -1) if len(whole) != len(text) and len(ends) else whole,
+        np.array(groups, np.uint64),
+        names,
+    )
+
+
+def kept(folder: Path, find: Callable[[], Found]) -> Found:
+    """What `find` gives; found once, then read from a folder."""
+
+    def build(folder: Path) -> None:
+        found = find()
+        arrays = {name: getattr(found, name) for name in ("text", "ends", "marks", "groups")}
+        np.savez(folder / "found.npz", names=np.array(found.names, str), **arrays)
+
+    with np.load(build_once(folder, build) / "found.npz") as there:
+        arrays = {name: there[name] for name in there.files}
+    return Found(**arrays | {"names": tuple(str(name) for name in arrays["names"])})
+
+
+def passages(text: bytes, room: int) -> Iterator[tuple[int, int]]:
+    """A text cut into pieces of at most `room` bytes: after the last line end that leaves a piece
+    at least half of that, where there is one. What is white space alone is passed over.
+    """
+    start = 0
+    while start < len(text):
+        end = min(start + room, len(text))
+        if end < len(text):
+            line_end = text.rfind(b"\n", start + room // 2, end) + 1
+            end = line_end or end
+        if text[start:end].strip():
+            yield start, end
+        start = end
+
+
+def numbers(known: Names | None, labels: Iterable[tuple[str, str]]) -> tuple[Names, dict[str, int]]:
+    """Labels in their order, and the number of each. Of (label, where it stands).
+
+    Raises SourceError for one that is not among the known.
+    """
+    if known is None:
+        known = tuple(sorted({label for label, _ in labels}))
+        return known, {label: i for i, label in enumerate(known)}
+    number = {label: i for i, label in enumerate(known)}
+    for label, place in labels:
+        if label not in number:
+            raise SourceError(
+                f'{place}: "{label}" is not among the {len(known)} that are trained on '
+                f"({', '.join(known[:5])}{', ...' * (len(known) > 5)})"
+            )
+    return known, number
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a kind says of its texts."""
+
+    config: type
+    # Form of a source -> (what stands behind it, bytes of a text that there is room for, known
+    # labels or None, folder) -> texts. Raises SourceError
+    forms: dict[str, Callable[[str, int, Names | None, Path], Found]]
+    files: frozenset[str]  # forms that may read a person's own files
+    said: str  # the sources that there are, in messages
+    own: dict[str, tuple[bool, str]]  # fields beside tokens: whether one a token, and its dtype
+    weights: tuple[str, ...]
+    sizes: Callable[[Found], dict[str, int]]  # beside those of the vocabulary
+    tokens: Callable[[Found, int], np.ndarray]  # of a numbered text, uncut
+    fill: Callable[[Found, int, dict[str, np.ndarray]], None]  # the text's own fields, [L] or []
+    shown: Callable[[Found, int], str]  # in a line
+
+
+# Part of every content hash: how a text is assigned to a split and written as tokens.
+_RULE = "bytes behind a separator; sha256 of the document < fraction; v1"
+
+
+@dataclass(frozen=True)
+class AnnotatedExamples:
+    """The texts of a split, each a row of tokens."""
+
+    task: Task
+    found: Found
+    rows: np.ndarray  # numbers of the texts: int64
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, indices: np.ndarray, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The numbered texts: `tokens`, `positions`, `segment_ids` int32 [B, L] (1: a token, 0:
+        filled up) and the task's own fields. Nothing is drawn, so that `keys` change nothing.
+        """
+        del keys
+        shape = (len(indices), self.length)
+        batch = {name: np.zeros(shape, np.int32) for name in ("tokens", "segment_ids")}
+        for name, (each, dtype) in self.task.own.items():
+            batch[name] = np.zeros(shape if each else shape[:1], dtype)
+        for i, row in enumerate(self.rows[indices].tolist()):
+            tokens = self.task.tokens(self.found, row)[: self.length]
+            batch["tokens"][i, : len(tokens)] = tokens
+            batch["segment_ids"][i, : len(tokens)] = 1
+            self.task.fill(
+                self.found, row, {name: batch[name][i : i + 1] for name in self.task.own}
+            )
+        batch["positions"] = np.tile(np.arange(self.length, dtype=np.int32), (len(indices), 1))
+        return batch
+
+
+def behind_separator(found: Found, row: int) -> np.ndarray:
+    """A text as tokens, a separator before it: int32."""
+    start, end = found.bounds(row)
+    return np.concatenate([[ByteTokenizer.separator], found.text[start:end]]).astype(np.int32)
+
+
+def record(task: Task) -> Kind:
+    """The kind of data of a task."""
+
+    @functools.lru_cache(maxsize=8)
+    def read(source: str, room: int, known: Names | None, stamps: str, root: Path) -> Found:
+        del stamps
+        form, _, rest = source.partition(":")
+        found = task.forms[form](rest, room, known, root)
+        if not len(found):
+            raise SourceError(f'source "{source}" has nothing in it; point it to other files')
+        return found
+
+    def find(data: Any, train: Any, root: Path) -> Found:
+        """The texts of `data`, with the labels of what is trained on. Raises SourceError."""
+        form, _, rest = data.source.partition(":")
+        if form not in task.forms:
+            raise SourceError(f'source "{data.source}" is none of these texts; write {task.said}')
+        stamps = ""
+        if rest and form in task.files:
+            stamps = key_of([stat(path) for path in matching(rest, data.source)])
+        known = None if data.source == train.source else find(train, train, root).names
+        return read(data.source, train.seq_len, known, stamps, root)
+
+    def rows_of(found: Found, fraction: float, split: str) -> np.ndarray:
+        if split == "all":
+            return np.arange(len(found))
+        held_out = found.groups < np.uint64(int(fraction * 2**64))
+        return (held_out if split == "validation" else ~held_out).nonzero()[0]
+
+    def content(data: Any, train: Any, found: Found) -> str:
+        return key_of([found.content, data.validation_fraction, train.seq_len, _RULE])
+
+    def facts(data: Any, train: Any, root: Path) -> Facts:
+        """See `Kind.facts`. Raises SourceError."""
+        found = find(data, train, root)
+        counts = {
+            split: len(rows_of(found, data.validation_fraction, split))
+            for split in ("train", "validation")
+        }
+        for split, count in counts.items() if data.source == train.source else ():
+            if not count:
+                raise SourceError(
+                    f'source "{data.source}": no text is in its {split} split; give more texts, or '
+                    "change data.validation_fraction"
+                )
+        sizes = {"vocab": ByteTokenizer.vocab, **task.sizes(found)}
+        return Facts(content(data, train, found), counts["train"], counts["validation"], sizes)
+
+    def resolve(data: Any, facts: Facts) -> Any:
+        """See `Kind.resolve`. Raises ConfigError for a subset larger than the train split, or
+        another number of labels.
+        """
+        check_subset(data, facts)
+        classes = facts.sizes.get("classes", facts.sizes.get("tags"))
+        if data.classes not in (None, classes):
+            raise ConfigError(
+                f"data.classes={data.classes}, but {data.source} has {classes}; leave it unset"
+            )
+        return dataclasses.replace(data, classes=classes)
+
+    def examples(data: Any, train: Any, split: str, root: Path) -> AnnotatedExamples:
+        """See `Kind.examples`. Raises SourceError where they are not those of `data.corpus`."""
+        found = find(data, train, root)
+        if data.corpus not in (None, now := content(data, train, found)):
+            raise SourceError(
+                f"{data.corpus} is wanted, but {data.source} is now {now}: its files changed, or "
+                "this is another version of Python or babel. Bring them back, or start a new run",
+                "corpus",
+            )
+        rows = rows_of(found, data.validation_fraction, split)
+        return AnnotatedExamples(task, found, rows, train.seq_len)
+
+    def shapes(data: Any) -> dict[str, Shape]:
+        row = (data.seq_len,)
+        own = {n: (row if each else (), dtype) for n, (each, dtype) in task.own.items()}
+        return {**dict.fromkeys(("tokens", "segment_ids", "positions"), (row, "int32")), **own}
+
+    def shared(data: Any, split: str, train: Any, root: Path) -> int:
+        """Texts of an evaluation split whose document is trained on."""
+        ours, theirs = find(data, train, root), find(train, train, root)
+        rows = rows_of(ours, data.validation_fraction, split)
+        trained_on = theirs.groups[rows_of(theirs, train.validation_fraction, "train")]
+        return int(np.isin(ours.groups[rows], trained_on).sum())
+
+    def inspect(data: Any, lines: int, root: Path) -> tuple[str, dict[str, Any]]:
+        found = find(data, data, root)
+        said: dict[str, Any] = {"source": data.source, "names": list(found.names)}
+        text = [f"{data.source}: {len(found):,} texts; {', '.join(found.names) or 'no labels'}"]
+        for split in ("train", "validation"):
+            rows = rows_of(found, data.validation_fraction, split)
+            shown = [task.shown(found, row) for row in rows[:lines].tolist()]
+            said[split] = {"texts": len(rows), "first": shown}
+            text += [f"{split}: {len(rows):,} texts", *(f"  {one}" for one in shown)]
+        return "\n".join(text), said
+
+    return Kind(
+        config=task.config,
+        fields=frozenset({"tokens", "positions", *task.own}),
+        weights=task.weights,
+        facts=facts,
+        examples=examples,
+        resolve=resolve,
+        shapes=shapes,
+        shared=shared,
+        about=lambda data, root: {
+            "unique": len(rows_of(find(data, data, root), data.validation_fraction, "train"))
+        },
+        tokenizer=lambda data, root: ByteTokenizer(),
+        inspect=inspect,
+        ranges=(
+            (("seq_len", "unique_examples", "classes"), AT_LEAST_ONE),
+            (("validation_fraction",), WITHIN),
+        ),
+    )

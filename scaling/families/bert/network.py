@@ -1,0 +1,116 @@
+"""The bidirectional encoder of text: tokens to what a head makes of them.
+
+Takes a resolved BertConfig and a batch (tokens, positions, and where there are such segment_ids and
+token_types: int32 [B, L]). The blocks are the transformer's own, as an encoder has them
+(`scaling/models/blocks.py`): norms stand before the branches, where the original has them behind.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scaling.config.amounts import resolved
+from scaling.families.bert import BertConfig, encoder
+from scaling.models.blocks import init_blocks, run_blocks
+from scaling.models.dropout import OUTSIDE, dropped, keys_of
+from scaling.models.embedding import lookup
+from scaling.models.layers import (
+    NORMS,
+    Array,
+    Linear,
+    Projection,
+    constrain,
+    parameter,
+    rope_table,
+    truncated_normal,
+)
+
+_TYPES = 2  # texts of a row that are told apart
+
+
+class Network(nn.Module):
+    """Tables, blocks, a norm, one head (Devlin et al. 2019, arXiv 1810.04805, figures 1 and 2)."""
+
+    config: BertConfig
+
+    @nn.compact
+    def __call__(self, batch: Mapping[str, Array]) -> dict[str, Any]:
+        """
+        Args:
+          batch: tokens (`vocab`: what masks a token), positions; segment_ids, of the text that a
+            token is of, in which it sees all others (left out: a row is one; 0: filled up);
+            token_types, 0 or 1 (left out: 0); places int32 [B, M], which of the tokens are to be
+            predicted (left out: all).
+
+        Returns:
+          By the head: masked, [B, M, D] in the compute dtype, with table, float32 [V + 1, D], which
+          make the logits of tokens; out, float32 [B, C], with features, what the last matrix reads,
+          float32 [B, D]; tags, float32 [B, L, C]; or spans, float32 [B, L, 2], of the first and of
+          the last token of an answer.
+        """
+        c, dtype = self.config, jnp.dtype(self.config.dtype)
+        blocks, init = encoder(c), truncated_normal(1 / math.sqrt(self.config.width))
+        symbols = resolved(c.vocab) + 1
+        table_VxD = parameter(self, "embedding", init, (symbols, c.width), ("vocab", "embed"))
+        types_2xD = parameter(self, "types", init, (_TYPES, c.width), ("positions", "embed"))
+        with jax.named_scope("embedding"):
+            x_BxLxD = lookup(table_VxD, batch["tokens"], dtype)
+            second_BxL = batch.get("token_types", jnp.zeros_like(batch["tokens"])) == 1
+            own_D, other_D = (types_2xD[i].astype(dtype)[None, None] for i in range(_TYPES))
+            x_BxLxD += jnp.where(second_BxL[..., None], other_D, own_D)
+            if c.positions == "learned":
+                shape, axes = (resolved(c.places), c.width), ("positions", "embed")
+                places_PxD = parameter(self, "positions", init, shape, axes)
+                x_BxLxD += lookup(places_PxD, batch["positions"], dtype)
+            x_BxLxD = dropped(constrain(x_BxLxD), keys_of(batch), c.dropout, OUTSIDE)
+        context: dict[str, Any] = {
+            "segment_ids": batch.get("segment_ids"),
+            "dropout": keys_of(batch),
+        }
+        if c.positions == "rotary":
+            channels = resolved(c.head_dim)
+            context["rope"] = rope_table(batch["positions"], channels, c.rope_theta)
+        if self.is_initializing():
+            x_BxLxD, _ = init_blocks(blocks)(x_BxLxD, context, None)
+        else:
+            stacked = self.variables["params"]["blocks"]
+            x_BxLxD, _, _ = run_blocks(blocks, stacked, x_BxLxD, context, None)
+        with jax.named_scope("head"):
+            norm = NORMS[blocks.norm]
+            if c.head == "tokens":
+                x_BxLxD = norm(c.norm_eps, dtype, name="final_norm")(x_BxLxD)
+                return {"masked": self._masked(x_BxLxD, batch), "table": table_VxD}
+            x_BxLxD = norm(c.norm_eps, "float32", name="final_norm")(x_BxLxD)
+            if c.head == "classes":
+                return self._label(x_BxLxD, batch)
+            outputs = 2 if c.head == "spans" else resolved(c.classes)
+            fields = ((c.width, outputs), ("embed", "outputs"), "float32")
+            head = Projection("BLD,DO->BLO", *fields, bias=True, name="head")
+            return {c.head: head(x_BxLxD)}
+
+    def _masked(self, x_BxLxD: Array, batch: Mapping[str, Array]) -> Array:
+        """What the table's rows are multiplied with: a layer more than the blocks (section A.2)."""
+        c = self.config
+        if "places" in batch:
+            x_BxLxD = jnp.take_along_axis(x_BxLxD, batch["places"][..., None], axis=1)
+        fields = ((c.width, c.width), ("embed", "mlp"), c.dtype)
+        transform = Projection("BLD,DE->BLE", *fields, bias=True, name="transform")
+        norm = NORMS["layer"](c.norm_eps, c.dtype, name="transform_norm")
+        return constrain(norm(nn.gelu(transform(x_BxLxD))))
+
+    def _label(self, x_BxLxD: Array, batch: Mapping[str, Array]) -> dict[str, Array]:
+        c = self.config
+        if c.pool == "class":
+            x_BxD = x_BxLxD[:, 0]
+        else:
+            of_BxL = batch.get("segment_ids", jnp.ones_like(batch["tokens"])) > 0
+            of_BxLx1 = of_BxL[..., None].astype(jnp.float32)
+            x_BxD = (x_BxLxD * of_BxLx1).sum(axis=1) / of_BxLx1.sum(axis=1)
+        pooler = Linear(c.width, ("embed", "mlp"), "float32", name="pooler")
+        features_BxD = nn.tanh(pooler(x_BxD))
+        head = Linear(resolved(c.classes), ("embed", "outputs"), "float32", name="head")
+        return {"out": head(features_BxD), "features": features_BxD}
