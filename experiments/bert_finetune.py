@@ -2,8 +2,9 @@
 
 Encoders of two widths learn what masked tokens of the standard library are, and then a task from a
 few of its examples; against them stand models that learn the task alone. `:tokens`, by default,
-tags Python's token classes, `:packages` says which package a passage is from, `:spans` answers
-questions of parameters. The files that are held out of the task are held out of pretraining too.
+tags Python's token classes, `:packages` says which package a passage is from, `:names` which
+language a name is in, `:spans` answers questions of parameters. The files that are held out of the
+task are held out of pretraining too.
 """
 
 from typing import Any
@@ -17,19 +18,19 @@ WIDTHS = (32, 64)
 LABELLED = {
     "tokens": (32, 128, 512, 2048, 8192),
     "packages": (32, 128, 512, 2048, 8192),
+    "names": (32, 128, 512, 2048, 8192),
     "spans": (64, 256, 1024, 4096),
 }
-STEPS = {"tokens": 200, "packages": 200, "spans": 600}
+STEPS = {"tokens": 200, "packages": 200, "names": 200, "spans": 600}
 PRETRAINED = 2000  # steps
 # Of the recipe's peak learning rate: weights that are good already are moved less.
 TUNED = 0.5
-_NEW = {"tokens": "head", "packages": "pooler,head", "spans": "head"}
 
 
 def get_study(arg: str = "") -> Study:
     """A task, "_debug" behind it; "debug" is a small form of names of languages."""
     small = arg.endswith("debug")
-    task = arg.removesuffix("debug").removesuffix("_") or "tokens"
+    task = arg.removesuffix("debug").removesuffix("_") or ("names" if small else "tokens")
     if task not in LABELLED:
         raise ConfigError(
             f":{arg} is no form of this study{nearest(task, LABELLED)}; give one of "
@@ -37,7 +38,8 @@ def get_study(arg: str = "") -> Study:
         )
     base = bert.get_config(f"{task}_debug" if small else task)
     base.data.validation_fraction = 0.1
-    widths, labelled = ((16,), (8, 16)) if small else (WIDTHS, LABELLED[task])
+    widths, labelled = ((16,), (32, 64)) if small else (WIDTHS, LABELLED[task])
+    new = "pooler,head" if base.data.kind == "labelled" else "head"
     runs = list[Override]()
     for width in widths:
         shape = bert.RECIPE.shape(width, from_dict(base))
@@ -46,7 +48,7 @@ def get_study(arg: str = "") -> Study:
             own = shape | {"data.unique_examples": count}
             own |= {"train.steps": 4 if small else STEPS[task]}
             rate = {"optim.peak_lr": TUNED * shape["optim.peak_lr"]}
-            runs += [own, own | rate | {"begins.run": before, "begins.new": _NEW[task]}]
+            runs += [own, own | rate | {"begins.run": before, "begins.new": new}]
     return Study(
         name=f"bert_finetune_{task}",
         question="What is pretraining on masked tokens worth, by labelled examples and by size?",

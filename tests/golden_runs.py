@@ -41,6 +41,14 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "label from the first token": ("configs/bert.py:packages_debug", {"model.pool": "class"}),
     "whole words": (_BERT, {"objective.whole_words": True}),
     "more masked": (_BERT, {"objective.share": 0.4, "objective.masked": 1.0}),
+    "two passages": (
+        _BERT,
+        {
+            "data.kind": "passages",
+            "objective.name": "masked_passages",
+            "objective.follows": 0.5,
+        },
+    ),
     "tagged": ("configs/bert.py:tokens_debug", {}),
     "names of languages": ("configs/bert.py:names_debug", {"data.unique_examples": 64}),
     "questions": ("configs/bert.py:spans_debug", {"data.seq_len": 256}),

@@ -20,6 +20,7 @@ COMMON = {
         "labelled",
         "tagged",
         "questions",
+        "passages",
         "spans",
     ),
 }

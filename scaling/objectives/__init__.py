@@ -13,6 +13,7 @@ OBJECTIVES: dict[str, Objective | str] = {
     "regression": "scaling.objectives.regression:OBJECTIVE",
     "ctc": "scaling.objectives.ctc:OBJECTIVE",
     "masked_tokens": "scaling.objectives.masked_tokens:OBJECTIVE",
+    "masked_passages": "scaling.objectives.masked_passages:OBJECTIVE",
     "tagging": "scaling.objectives.tagging:OBJECTIVE",
     "spans": "scaling.objectives.spans:OBJECTIVE",
     "adversarial": "scaling.objectives.adversarial:OBJECTIVE",

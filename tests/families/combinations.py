@@ -46,6 +46,7 @@ DATA: dict[str, dict[str, Any]] = {
     "images": {"source": "digits"},
     "pairs": {"source": "dates:en"},
     "speech": {"utterances": 60, "sample_rate": 2000},
+    "passages": {"source": "{text}", "seq_len": 16},
     "labelled": {"source": "names:de-en-fr-sw", "seq_len": 16},
     "tagged": {"source": f"tokens:{HERE}/*.py", "seq_len": 16},
     "questions": {"source": f"parameters:{HERE}/*.py", "seq_len": 48},

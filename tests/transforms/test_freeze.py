@@ -47,7 +47,7 @@ def test_biases_and_gains_alone_or_a_head_alone_are_trained(tiny):
         assert paths == {path for path in leaves if wanted & set(path.split("/"))}
         assert paths
         assert choices.transform(config.transform).label(config.transform) == f"{only} alone"
-    with pytest.raises(ConfigError, match=r"transform\.modules=blocks has no effect"):
+    with pytest.raises(ConfigError, match=r"transform\.modules=blocks changes nothing"):
         tiny({"transform.name": "freeze", "transform.only": "head", "transform.modules": "blocks"})
     with pytest.raises(ConfigError, match=r"transform\.only: 'biases' means none"):
         begun(tiny({"transform.name": "freeze", "transform.only": "biases"}))

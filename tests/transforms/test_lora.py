@@ -181,10 +181,11 @@ def test_the_rank_is_of_the_identity_and_none_is_as_if_there_were_no_transform(t
     assert transform.functions(tiny()) is None
 
 
-def test_merged_it_says_what_it_says_unmerged(tiny):
+@pytest.mark.slow
+def test_merged_it_says_what_it_says_unmerged(tiny, both):
     """The sum of each matrix and its factors, as the plain model's parameters: bit for bit."""
-    plain, config = tiny(DEEP), tiny(DEEP | LORA)
-    (base, _, _), (adapted, _, state) = begun(plain), begun(config)
+    (base, _, _), (adapted, _, state) = both
+    config = tiny(DEEP | LORA)
     rng = np.random.default_rng(0)
     moved = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(p.dtype), state.params)
     merged = transform.used(config, moved)

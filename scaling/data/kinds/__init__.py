@@ -12,6 +12,7 @@ KINDS: dict[str, Kind | str] = {
     "images": "scaling.data.kinds.images:KIND",
     "pairs": "scaling.data.kinds.pairs:KIND",
     "speech": "scaling.data.kinds.speech:KIND",
+    "passages": "scaling.data.kinds.passages:KIND",
     "labelled": "scaling.data.kinds.labelled:KIND",
     "tagged": "scaling.data.kinds.tagged:KIND",
     "questions": "scaling.data.kinds.questions:KIND",

@@ -38,7 +38,7 @@ class BertConfig:
     pool: Literal["class", "mean"] = (
         "class"  # what the label is read from: the first token, or the mean over the text's
     )
-    head: Literal["auto", "tokens", "classes", "tags", "spans"] = (
+    head: Literal["auto", "tokens", "passages", "classes", "tags", "spans"] = (
         "auto"  # what is read out; auto: what the data ask for
     )
     classes: int | None = None  # of a label, or tags; None: what the data have
@@ -110,7 +110,9 @@ def _resolve(config: BertConfig, facts: Facts) -> BertConfig:
 
 
 def _head(sizes: Mapping[str, int]) -> str:
-    return next((name for name in ("classes", "tags", "spans") if name in sizes), "tokens")
+    return next(
+        (name for name in ("passages", "classes", "tags", "spans") if name in sizes), "tokens"
+    )
 
 
 def _scaled(config: BertConfig, width: int, depth: int) -> dict[str, Any]:
@@ -133,16 +135,18 @@ def size(config: BertConfig, data: Any) -> Size:
     params = 2 * width + depth * (matrices + biases + 4 * width) + 2 * width
     if config.positions == "learned":
         params += resolved(config.places) * width
-    if config.head == "tokens":
+    pooled, into_pooled = width * width, width * width + width
+    if config.head in ("tokens", "passages"):
         own = width * width + 3 * width  # a bias, and a norm of a scale and a bias
         head = count(SHARE, length) * (width * width + width * symbols)
+        if config.head == "passages":
+            own, head = own + into_pooled + 2 * width + 2, head + pooled + 2 * width
     else:
         outputs = 2 if config.head == "spans" else resolved(config.classes)
         own = width * outputs + outputs
         head = width * outputs * (1 if config.head == "classes" else length)
         if config.head == "classes":
-            own += width * width + width
-            head += width * width
+            own, head = own + into_pooled, head + pooled
     table, params = symbols * width, params + own
     forward = depth * (length * matrices + 2 * length * length * inner) + head
     flops = 3 * 2.0 * forward / data.units_per_example
@@ -181,8 +185,9 @@ FAMILY = Family(
     config=BertConfig,
     module="scaling.families.bert.network:Network",
     reads=frozenset({"tokens", "positions"}),
-    # By the head: of tokens, masked and table; of a label, out and features; tags; spans
-    gives=frozenset({"masked", "table", "out", "features", "tags", "spans"}),
+    # By the head: of tokens, masked and table, of passages also follows; of a label, out and
+    # features; tags; spans
+    gives=frozenset({"masked", "table", "follows", "out", "features", "tags", "spans"}),
     resolve=_resolve,
     scaled=_scaled,
     width_step=from_data.even_head_dim,

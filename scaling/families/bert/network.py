@@ -48,9 +48,9 @@ class Network(nn.Module):
 
         Returns:
           By the head: masked, [B, M, D] in the compute dtype, with table, float32 [V + 1, D], which
-          make the logits of tokens; out, float32 [B, C], with features, what the last matrix reads,
-          float32 [B, D]; tags, float32 [B, L, C]; or spans, float32 [B, L, 2], of the first and of
-          the last token of an answer.
+          make the logits of tokens, and of two passages follows, float32 [B, 2]; out, float32
+          [B, C], with features, what the last matrix reads, float32 [B, D]; tags, float32
+          [B, L, C]; or spans, float32 [B, L, 2], of the first and of the last token of an answer.
         """
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         blocks, init = encoder(c), truncated_normal(1 / math.sqrt(self.config.width))
@@ -81,12 +81,15 @@ class Network(nn.Module):
             x_BxLxD, _, _ = run_blocks(blocks, stacked, x_BxLxD, context, None)
         with jax.named_scope("head"):
             norm = NORMS[blocks.norm]
-            if c.head == "tokens":
+            if c.head in ("tokens", "passages"):
                 x_BxLxD = norm(c.norm_eps, dtype, name="final_norm")(x_BxLxD)
-                return {"masked": self._masked(x_BxLxD, batch), "table": table_VxD}
+                of_tokens = {"masked": self._masked(x_BxLxD, batch), "table": table_VxD}
+                if c.head == "tokens":
+                    return of_tokens
+                return of_tokens | {"follows": self._label(x_BxLxD, batch, _TYPES)["out"]}
             x_BxLxD = norm(c.norm_eps, "float32", name="final_norm")(x_BxLxD)
             if c.head == "classes":
-                return self._label(x_BxLxD, batch)
+                return self._label(x_BxLxD, batch, resolved(c.classes))
             outputs = 2 if c.head == "spans" else resolved(c.classes)
             fields = ((c.width, outputs), ("embed", "outputs"), "float32")
             head = Projection("BLD,DO->BLO", *fields, bias=True, name="head")
@@ -102,8 +105,8 @@ class Network(nn.Module):
         norm = NORMS["layer"](c.norm_eps, c.dtype, name="transform_norm")
         return constrain(norm(nn.gelu(transform(x_BxLxD))))
 
-    def _label(self, x_BxLxD: Array, batch: Mapping[str, Array]) -> dict[str, Array]:
-        c = self.config
+    def _label(self, x_BxLxD: Array, batch: Mapping[str, Array], classes: int) -> dict[str, Array]:
+        c, x_BxLxD = self.config, x_BxLxD.astype(jnp.float32)
         if c.pool == "class":
             x_BxD = x_BxLxD[:, 0]
         else:
@@ -112,5 +115,5 @@ class Network(nn.Module):
             x_BxD = (x_BxLxD * of_BxLx1).sum(axis=1) / of_BxLx1.sum(axis=1)
         pooler = Linear(c.width, ("embed", "mlp"), "float32", name="pooler")
         features_BxD = nn.tanh(pooler(x_BxD))
-        head = Linear(resolved(c.classes), ("embed", "outputs"), "float32", name="head")
+        head = Linear(classes, ("embed", "outputs"), "float32", name="head")
         return {"out": head(features_BxD), "features": features_BxD}

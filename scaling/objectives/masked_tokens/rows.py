@@ -32,20 +32,28 @@ def rows(config: MaskedTokensConfig) -> Loss:
 
     def rows_by(model: Model, batch: Batch, keys_B: Array, hparams: Mapping[str, Any]) -> Rows:
         del hparams
-        vocab = jax.eval_shape(model, batch)["table"].shape[0] - 1
-        hide = functools.partial(hidden, config, vocab)
-        seen = jax.vmap(hide)(keys_B, batch["tokens"], batch["loss_mask"] > 0)
-        outputs = model({**batch, "tokens": seen.tokens_L, "places": seen.places_M})
-        targets_BxM = jnp.take_along_axis(batch["tokens"], seen.places_M, axis=1)
-        with jax.named_scope("head"):
-            scores = cross_entropy(outputs["masked"], outputs["table"], targets_BxM)
-        weight_BxM = seen.weight_M
-        loss_B = jnp.sum((scores.log_z - scores.target) * weight_BxM, axis=1)
-        right_B = jnp.sum(scores.correct * weight_BxM, axis=1)
-        count_B = weight_BxM.sum(axis=1)
-        return Rows(loss_B, {}, {"loss": Sum(loss_B, count_B), "accuracy": Sum(right_B, count_B)})
+        return masked(config, model, batch, keys_B)[0]
 
     return Loss(None, rows_by=rows_by)
+
+
+def masked(
+    config: MaskedTokensConfig, model: Model, batch: Batch, keys_B: Array
+) -> tuple[Rows, Mapping[str, Any]]:
+    """Rows of the hidden tokens, and all that the model gave of what was left."""
+    vocab = jax.eval_shape(model, batch)["table"].shape[0] - 1
+    hide = functools.partial(hidden, config, vocab)
+    seen = jax.vmap(hide)(keys_B, batch["tokens"], batch["loss_mask"] > 0)
+    outputs = model({**batch, "tokens": seen.tokens_L, "places": seen.places_M})
+    targets_BxM = jnp.take_along_axis(batch["tokens"], seen.places_M, axis=1)
+    with jax.named_scope("head"):
+        scores = cross_entropy(outputs["masked"], outputs["table"], targets_BxM)
+    weight_BxM = seen.weight_M
+    loss_B = jnp.sum((scores.log_z - scores.target) * weight_BxM, axis=1)
+    right_B = jnp.sum(scores.correct * weight_BxM, axis=1)
+    count_B = weight_BxM.sum(axis=1)
+    means = {"loss": Sum(loss_B, count_B), "accuracy": Sum(right_B, count_B)}
+    return Rows(loss_B, {}, means), outputs
 
 
 def hidden(
