@@ -1,7 +1,8 @@
 """Masked tokens, and whether the second of two passages follows on the first (Devlin et al. 2019,
 section 3.1). No jax here; `rows.py` computes.
 
-Needs what masked tokens need, and `follows`: of a family logits [B, 2], of a batch int32 [B], with
+Needs what masked tokens need, with `token_mask` for `loss_mask`, so that these alone are not
+trained on two passages; and `follows`: of a family logits [B, 2], of a batch int32 [B], with
 `weight` [B].
 """
 
@@ -28,7 +29,7 @@ OBJECTIVE = dataclasses.replace(
     config=MaskedPassagesConfig,
     rows="scaling.objectives.masked_passages.rows:rows",
     outputs=MASKED.outputs | {"follows"},
-    fields=MASKED.fields | {"follows", "weight"},
+    fields=frozenset({"tokens", "token_mask", "follows", "weight"}),
     metrics={
         **MASKED.metrics,
         "follows_loss": Metric("loss of passages", "nats"),

@@ -16,7 +16,7 @@ def rows(config: MaskedPassagesConfig) -> Loss:
 
     def rows_by(model: Model, batch: Batch, keys_B: Array, hparams: Mapping[str, Any]) -> Rows:
         del hparams
-        found, outputs = masked(config, model, batch, keys_B)
+        found, outputs = masked(config, model, {**batch, "loss_mask": batch["token_mask"]}, keys_B)
         weight_B = batch["weight"].astype(jnp.float32)
         log_p_Bx2 = jax.nn.log_softmax(outputs["follows"].astype(jnp.float32))
         true_Bx2 = jax.nn.one_hot(batch["follows"], 2)

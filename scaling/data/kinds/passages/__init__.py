@@ -39,7 +39,7 @@ class Passages:
         return len(self.windows)
 
     def take(self, indices: np.ndarray, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """`tokens`, `positions`, `token_types` (1 in the second half) int32 and `loss_mask` float32
+        """`tokens`, `positions`, `token_types` (1 in the second half) int32, `token_mask` float32
         [B, L]; `follows` int32 and `weight` float32 [B]. By its key a row is as it is, or has the
         second half of another window of the split.
         """
@@ -54,7 +54,7 @@ class Passages:
         return {
             "tokens": np.where(second, theirs["tokens"], ours["tokens"]),
             "positions": ours["positions"],
-            "loss_mask": ours["loss_mask"],
+            "token_mask": ours["loss_mask"],
             "token_types": np.tile(second.astype(np.int32), (len(indices), 1)),
             "follows": follows,
             "weight": np.ones(len(indices), np.float32),
@@ -73,14 +73,14 @@ def _examples(data: PassagesConfig, train: PassagesConfig, split: str, root: Pat
 def _shapes(data: PassagesConfig) -> dict[str, Shape]:
     tokens = dict.fromkeys(("tokens", "positions", "token_types"), ((data.seq_len,), "int32"))
     row: dict[str, Shape] = {"follows": ((), "int32"), "weight": ((), "float32")}
-    return {**tokens, "loss_mask": ((data.seq_len,), "float32"), **row}
+    return {**tokens, "token_mask": ((data.seq_len,), "float32"), **row}
 
 
 KIND = dataclasses.replace(
     TEXT,
     config=PassagesConfig,
-    fields=frozenset({"tokens", "positions", "loss_mask", "token_types", "follows", "weight"}),
-    weights=("loss_mask", "weight"),
+    fields=frozenset({"tokens", "positions", "token_mask", "token_types", "follows", "weight"}),
+    weights=("token_mask", "weight"),
     facts=_facts,
     examples=_examples,
     shapes=_shapes,
