@@ -316,6 +316,7 @@ def record(task: Task) -> Kind:
     return Kind(
         config=task.config,
         fields=frozenset({"tokens", "positions", *task.own}),
+        asks=frozenset({"tokens"}),
         weights=task.weights,
         facts=facts,
         examples=examples,
