@@ -533,3 +533,14 @@ def test_every_choice_is_found_by_the_first_field_of_its_config(group: str) -> N
         assert choices.config_class(group, {room.field: name}) is type(choices.new(group, name))
     with pytest.raises(ConfigError, match=rf"{group}\.{room.field}='nothing' is no {room.what}"):
         from_dict({group: {room.field: "nothing"}})
+
+
+def test_a_name_that_was_asked_for_is_not_handed_on():
+    """The fingerprint is kept with a config: a changed copy has its own, and equality is blind."""
+    one = resolved()
+    first = fingerprint(one)
+    other = dataclasses.replace(one, seed=one.seed + 1)
+    assert fingerprint(other) != first
+    again = dataclasses.replace(other, seed=one.seed)
+    assert again == one
+    assert fingerprint(again) == first == fingerprint(one)

@@ -8,6 +8,8 @@ from scaling.config import amounts
 from scaling.config.run import RunConfig, to_identity
 from scaling.errors import ConfigError
 
+_KEPT = "_fingerprint"
+
 
 def fingerprint(config: RunConfig) -> str:
     """12 hex digits of the SHA-256 of a resolved run's identity: every field but those marked
@@ -20,8 +22,14 @@ def fingerprint(config: RunConfig) -> str:
         raise ConfigError(
             "fingerprint: the config is not resolved; call scaling.studies.study.resolve first"
         )
-    canonical = json.dumps(to_identity(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    # A config never changes, and a sweep asks for each of its names many times: kept beside its
+    # fields, where neither equality nor `dataclasses.replace` looks.
+    kept: str | None = config.__dict__.get(_KEPT)
+    if kept is None:
+        canonical = json.dumps(to_identity(config), sort_keys=True, separators=(",", ":"))
+        kept = hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        object.__setattr__(config, _KEPT, kept)
+    return kept
 
 
 def is_fingerprint(text: str) -> bool:
