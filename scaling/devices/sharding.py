@@ -39,6 +39,7 @@ PARAMETER_RULES: Rules = (
     ("kernel_height", None),
     ("kernel_width", None),
     ("kernel_inputs", None),  # of a group of channels, or of the image
+    ("squeeze", None),  # few channels, by which many are weighed
     ("head_dim", None),
     ("norm", None),
     ("lora_rank", None),

@@ -22,6 +22,7 @@ FAMILIES: dict[str, Family | str] = {
     "bert": "scaling.families.bert:FAMILY",
     "mlp": "scaling.families.mlp:FAMILY",
     "resnet": "scaling.families.resnet:FAMILY",
+    "convnet": "scaling.families.convnet:FAMILY",
     "vit": "scaling.families.vit:FAMILY",
     "mixer": "scaling.families.mixer:FAMILY",
     "gan": "scaling.families.gan:FAMILY",

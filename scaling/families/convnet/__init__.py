@@ -1,0 +1,118 @@
+"""Convolutional networks for images, whose block is a field: their config and their record.
+
+`plain` (VGG), `dense` (DenseNet), `inception` (GoogLeNet), `inverted` (MobileNetV2, EfficientNet),
+`shuffle` (ShuffleNetV2) and `convnext`; residual blocks of plain convolutions are the family
+`resnet`. `table.py` reads a network's rows, `published.py` has those of papers, `network.py` and
+`blocks.py` compute. Read without jax.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scaling.config.choices import AT_LEAST_ONE, DECAY, Facts, Family
+from scaling.config.marks import execution, traced
+from scaling.errors import ConfigError
+from scaling.families import from_data
+from scaling.families.convnet import table
+
+
+@dataclass(frozen=True)
+class ConvNetConfig:
+    """A stem, rows of blocks, a head (`scaling/families/convnet/network.py`); on images one row
+    high they convolve along it.
+    """
+
+    family: Literal["convnet"] = "convnet"
+    block: Literal["plain", "dense", "inception", "inverted", "shuffle", "convnext"] = "inverted"
+    width: int = 16  # channels of the stem; those of all other rows are in proportion
+    depth: int = 1  # what the blocks of a row that names none are multiplied by
+    stages: str | None = (
+        None  # the rows, as "plain c16, c16 e4, c32 n2 s2 e4" (`table.py`); None: a small network
+        # of the block, for images of 8 to 32 pixels
+    )
+    multiple: int = 2  # channels are rounded to it where `width` is not the stem's in `stages`
+    activation: Literal["relu", "relu6", "silu", "gelu"] | None = (
+        None  # None: as published with the block: relu6 of inverted, gelu of convnext, else relu
+    )
+    norm: Literal["group", "layer", "none"] | None = (
+        None  # None: layer of convnext, else group; none: convolutions have biases
+    )
+    group: int = 16  # channels of a group in GroupNorm: the number next to it that divides a layer
+    hidden: int | None = (
+        None  # units of two hidden layers that read all places; None: one matrix reads their mean
+    )
+    dropout: float = 0.0  # share of the features before the head that training drops
+    drop_path: float = (
+        0.0  # share of the rows that pass by the last block's branch in training; earlier ones less
+    )
+    height: int | None = None  # pixels; None: what the data have, as the three below
+    image_width: int | None = None  # pixels
+    channels: int | None = None  # of an image
+    classes: int | None = None  # outputs; the data's targets where they have no classes
+    init_scale: float = traced(
+        1.0, argument=False
+    )  # of every kernel's and matrix's initial std, over its default
+    dtype: Literal["float32", "bfloat16"] = (
+        "float32"  # of activations and convolutions; parameters and norms stay float32
+    )
+    remat: Literal["none", "full"] = execution(
+        "none"
+    )  # full: the backward pass computes every block again
+
+
+_ACTIVATION = {"inverted": "relu6", "convnext": "gelu"}
+_NORM = {"convnext": "layer"}
+
+
+def _resolve(config: ConvNetConfig, facts: Facts) -> ConvNetConfig:
+    """Image, classes, and what goes by the block. Raises ConfigError where the data have no images,
+    or the rows are none of this width.
+    """
+    known: dict[str, Any] = from_data.image(config, facts.sizes, "reads images")
+    known["classes"] = from_data.classes(config, facts.sizes)
+    known["stages"] = config.stages or table.SMALL[config.block]
+    known["activation"] = config.activation or _ACTIVATION.get(config.block, "relu")
+    known["norm"] = config.norm or _NORM.get(config.block, "group")
+    found = dataclasses.replace(config, **known)
+    for row in table.rows(found):
+        if row.block == "shuffle" and row.channels[0] % 2:
+            raise ConfigError(
+                f"model.stages={found.stages!r}: at model.width={config.width} a row of shuffle has"
+                f" {row.channels[0]} channels, which have no two halves; give model.multiple=2"
+            )
+        if row.squeeze and row.block != "inverted":
+            raise ConfigError(
+                f"model.stages={found.stages!r}: rows of {row.block} have no squeeze; leave q out"
+            )
+    return found
+
+
+FAMILY = Family(
+    config=ConvNetConfig,
+    module="scaling.families.convnet.network:Network",
+    reads=frozenset({"image"}),
+    gives=frozenset({"out", "features"}),
+    resolve=_resolve,
+    stated=from_data.stated_image,
+    remats=("none", "full"),
+    ranges=(
+        (("multiple", "group", "hidden", *from_data.IMAGE, "classes"), AT_LEAST_ONE),
+        (("dropout", "drop_path"), DECAY),
+    ),
+    idle=(
+        (
+            ("model.group",),
+            lambda config: _norm_of(config) == "group",
+            "model.norm=group",
+        ),
+    ),
+)
+
+
+def _norm_of(config: Any) -> str:
+    """Of a run whose model may not be resolved."""
+    return config.model.norm or _NORM.get(config.model.block, "group")
+
+
+__all__ = ["FAMILY", "ConvNetConfig"]
