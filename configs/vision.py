@@ -1,8 +1,10 @@
 """Networks on handwritten digits, 8 x 8 pixels, that come with scikit-learn: a small residual
-network, or ":vit", ":mixer".
+network, or ":vit", ":mixer", or convolutions in other blocks: ":plain" (VGG), ":dense",
+":inception", ":inverted" (MobileNetV2), ":mbconv" (EfficientNet), ":shuffle", ":convnext".
 
 The residual network is sized for a minute on a laptop, the others for a few; `:debug` for seconds.
-`--config.data.source=tfds:<name>` takes any prepared set of images with labels.
+`--config.data.source=tfds:<name>` takes any prepared set of images with labels,
+`--config.data.source=folder:<path>` a folder of such pictures.
 """
 
 from typing import Any
@@ -35,6 +37,10 @@ FORMS: dict[str, dict[str, Any]] = {
     "": {},
     "vit": _PATCHES | {"model.family": "vit", "model.width": 64, "model.pool": "mean"},
     "mixer": _PATCHES | {"model.family": "mixer", "model.width": 48},
+    **{
+        block: {"model.family": "convnet", "model.block": block}
+        for block in ("plain", "dense", "inception", "inverted", "mbconv", "shuffle", "convnext")
+    },
     "debug": {"model.width": 8, "train.epochs": 0.2, "train.log_every": 2, "evals.batches": 2},
 }
 

@@ -168,6 +168,20 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "dropped features": (_VISION, {"model.dropout": 0.1}),
     "patches": (_VISION, {"model.family": "vit"}),
     "patches as a set": (_VISION, {"model.family": "vit", "model.positions": "none"}),
+    "convolutions": (_VISION, {"model.family": "convnet", "model.block": "plain"}),
+    "convolutions without norms": (
+        _VISION,
+        {"model.family": "convnet", "model.block": "plain", "model.norm": "none"},
+    ),
+    "inverted bottlenecks": (_VISION, {"model.family": "convnet", "model.activation": "silu"}),
+    "rows of blocks": (
+        _VISION,
+        {
+            **{"model.family": "convnet", "model.stages": "plain c16, c16 n2 s2"},
+            **{"model.multiple": 4, "model.group": 8, "model.hidden": 16},
+        },
+    ),
+    "larger images": (_VISION, {"data.side": 12}),
     "mixed patches": (_VISION, {"model.family": "mixer"}),
     "columns": (_VISION, {"model.family": "lstm_classifier"}),
     "wrong labels": (_VISION, {"data.label_noise": 0.2}),

@@ -65,6 +65,10 @@ class Conv(nn.Module):
         # lie over fsdp and tensor were wrong on meshes with both and data (jax 0.10, CPU).
         lies = [_ACTIVATIONS.get(axis) for axis in (read, made)]
         w = nn.with_logical_constraint(w.astype(self.dtype), (None, None, *lies))
+        if self.groups > 1:
+            # Of an input that is whole along an axis of the mesh, the partitioner adds the gradient
+            # of such a kernel once for each device of that axis (jax 0.10).
+            x_BxYxXxC = nn.with_logical_constraint(x_BxYxXxC, ("batch", None, None, lies[1]))
         y = jax.lax.conv_general_dilated(
             x_BxYxXxC.astype(self.dtype),
             w,

@@ -63,6 +63,7 @@ COMPILED_OTHERWISE = {
     "lstm": "of its loop over time the compiler counts the body once; unrolled, it computes the "
     "small product of a step again in each place that reads it",
     "lstm_classifier": "likewise",
+    "convnet": "of the gradient of a depthwise kernel the compiler counts all channels with all",
     "gan": "each player's loss is traced by itself, and the compiler computes once what both have: "
     "the ledger is 8 % above its count",
     "random_features": "its projection is drawn in the program, which the ledger does not count",

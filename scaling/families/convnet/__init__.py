@@ -1,9 +1,9 @@
 """Convolutional networks for images, whose block is a field: their config and their record.
 
-`plain` (VGG), `dense` (DenseNet), `inception` (GoogLeNet), `inverted` (MobileNetV2, EfficientNet),
-`shuffle` (ShuffleNetV2) and `convnext`; residual blocks of plain convolutions are the family
-`resnet`. `table.py` reads a network's rows, `published.py` has those of papers, `network.py` and
-`blocks.py` compute. Read without jax.
+`plain` (VGG), `dense` (DenseNet), `inception` (GoogLeNet), `inverted` (MobileNetV2), `mbconv`
+(EfficientNet), `shuffle` (ShuffleNetV2) and `convnext`; residual blocks of plain convolutions are
+the family `resnet`. `table.py` reads a network's rows, `published.py` has those of papers,
+`network.py` and `blocks.py` compute. Read without jax.
 """
 
 import dataclasses
@@ -24,7 +24,9 @@ class ConvNetConfig:
     """
 
     family: Literal["convnet"] = "convnet"
-    block: Literal["plain", "dense", "inception", "inverted", "shuffle", "convnext"] = "inverted"
+    block: Literal["plain", "dense", "inception", "inverted", "mbconv", "shuffle", "convnext"] = (
+        "inverted"
+    )
     width: int = 16  # channels of the stem; those of all other rows are in proportion
     depth: int = 1  # what the blocks of a row that names none are multiplied by
     stages: str | None = (
@@ -32,11 +34,12 @@ class ConvNetConfig:
         # of the block, for images of 8 to 32 pixels
     )
     multiple: int = 2  # channels are rounded to it where `width` is not the stem's in `stages`
-    activation: Literal["relu", "relu6", "silu", "gelu"] | None = (
-        None  # None: as published with the block: relu6 of inverted, gelu of convnext, else relu
+    activation: Literal["usual", "relu", "relu6", "silu", "gelu"] = (
+        "usual"  # as published with the block: relu6 of inverted, silu of mbconv, gelu of convnext,
+        # else relu
     )
-    norm: Literal["group", "layer", "none"] | None = (
-        None  # None: layer of convnext, else group; none: convolutions have biases
+    norm: Literal["usual", "group", "layer", "none"] = (
+        "usual"  # layer of convnext, else group; none: convolutions have biases
     )
     group: int = 16  # channels of a group in GroupNorm: the number next to it that divides a layer
     hidden: int | None = (
@@ -61,8 +64,13 @@ class ConvNetConfig:
     )  # full: the backward pass computes every block again
 
 
-_ACTIVATION = {"inverted": "relu6", "convnext": "gelu"}
-_NORM = {"convnext": "layer"}
+_ACTIVATION = {"inverted": "relu6", "mbconv": "silu", "convnext": "gelu"}
+
+
+def _norm(config: Any) -> str:
+    if config.norm != "usual":
+        return str(config.norm)
+    return "layer" if config.block == "convnext" else "group"
 
 
 def _resolve(config: ConvNetConfig, facts: Facts) -> ConvNetConfig:
@@ -72,18 +80,15 @@ def _resolve(config: ConvNetConfig, facts: Facts) -> ConvNetConfig:
     known: dict[str, Any] = from_data.image(config, facts.sizes, "reads images")
     known["classes"] = from_data.classes(config, facts.sizes)
     known["stages"] = config.stages or table.SMALL[config.block]
-    known["activation"] = config.activation or _ACTIVATION.get(config.block, "relu")
-    known["norm"] = config.norm or _NORM.get(config.block, "group")
+    if config.activation == "usual":
+        known["activation"] = _ACTIVATION.get(config.block, "relu")
+    known["norm"] = _norm(config)
     found = dataclasses.replace(config, **known)
     for row in table.rows(found):
         if row.block == "shuffle" and row.channels[0] % 2:
             raise ConfigError(
                 f"model.stages={found.stages!r}: at model.width={config.width} a row of shuffle has"
                 f" {row.channels[0]} channels, which have no two halves; give model.multiple=2"
-            )
-        if row.squeeze and row.block != "inverted":
-            raise ConfigError(
-                f"model.stages={found.stages!r}: rows of {row.block} have no squeeze; leave q out"
             )
     return found
 
@@ -100,19 +105,7 @@ FAMILY = Family(
         (("multiple", "group", "hidden", *from_data.IMAGE, "classes"), AT_LEAST_ONE),
         (("dropout", "drop_path"), DECAY),
     ),
-    idle=(
-        (
-            ("model.group",),
-            lambda config: _norm_of(config) == "group",
-            "model.norm=group",
-        ),
-    ),
+    idle=((("model.group",), lambda config: _norm(config.model) == "group", "model.norm=group"),),
 )
-
-
-def _norm_of(config: Any) -> str:
-    """Of a run whose model may not be resolved."""
-    return config.model.norm or _NORM.get(config.model.block, "group")
-
 
 __all__ = ["FAMILY", "ConvNetConfig"]

@@ -5,15 +5,11 @@ Norms stand where the papers have batch norms, with as many parameters: nothing 
 depends on the others. Called by `network.py`.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from scaling.config.amounts import resolved
 from scaling.families import from_data
 from scaling.families.convnet import ConvNetConfig, table
 from scaling.families.convnet.table import Row
@@ -27,7 +23,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": nn.silu,
     "gelu": nn.gelu,
 }
-_INTO, _BACK = ("embed", "mlp"), ("mlp", "embed")  # axes of the channels read and made
+# Logical axes of the channels read and made: of the stream, inside a block.
+_STEM, _INTO, _BACK = ("kernel_inputs", "embed"), ("embed", "mlp"), ("mlp", "embed")
 _LAYER_SCALE = 1e-6  # of a convnext's branch at first (Liu et al. 2022, appendix A.1)
 
 
@@ -48,6 +45,7 @@ class Block(nn.Module):
     row: Row
     number: int  # in its row
     blocks: int  # of the whole network, for stochastic depth
+    stem: bool = False  # it reads the image, which has too few channels to be cut over devices
 
     @property
     def made(self) -> int:
@@ -62,7 +60,7 @@ class Block(nn.Module):
     def normed(self, x: Array, name: str, active: bool = True) -> Array:
         """The norm of the config, and behind it the activation."""
         x = norm(self.config, x, name)
-        return ACTIVATIONS[resolved(self.config.activation)](x) if active else x
+        return ACTIVATIONS[self.config.activation](x) if active else x
 
     def convolved(
         self,
@@ -86,7 +84,7 @@ class Block(nn.Module):
             sides(self.config, kernel),
             stride,
             groups=channels if depthwise else 1,
-            axes=axes,
+            axes=_INTO if depthwise else axes,  # which lies over mesh.tensor, as `Conv` asks
             dtype=self.config.dtype,
             init_scale=RELU_GAIN if active else 1.0,
             bias=bias or self.config.norm == "none",
@@ -108,9 +106,9 @@ class Plain(Block):
 
     @nn.compact
     def __call__(self, x: Array, dropout: Keys | None = None) -> Array:
-        return constrain(
-            self.convolved(x, "conv", self.made, self.row.kernel, stride=self.stride)
-        )
+        axes = _STEM if self.stem else _INTO
+        k, stride = self.row.kernel, self.stride
+        return constrain(self.convolved(x, "conv", self.made, k, axes, stride))
 
 
 class Patches(Block):
@@ -118,16 +116,16 @@ class Patches(Block):
 
     @nn.compact
     def __call__(self, x: Array, dropout: Keys | None = None) -> Array:
-        k = self.row.kernel
+        axes, k = _STEM if self.stem else _INTO, self.row.kernel
         return constrain(
-            self.convolved(x, "conv", self.made, k, stride=k, active=False, bias=True)
+            self.convolved(x, "conv", self.made, k, axes, stride=k, active=False, bias=True)
         )
 
 
 class Dense(Block):
-    """The stream and, beside it, the channels that 1x1 and 3x3 make of all of it (Huang et al. 2017,
-    arXiv 1608.06993, section 3, DenseNet-BC). The first block of a row with a stride stands behind
-    a transition: 1x1 to half of the channels, and means.
+    """The stream and, beside it, the channels that 1x1 and 3x3 make of all of it (Huang et al.
+    2017, arXiv 1608.06993, section 3, DenseNet-BC). The first block of a row with a stride stands
+    behind a transition: 1x1 to half of the channels, and means.
     """
 
     @nn.compact
@@ -161,7 +159,7 @@ class Inception(Block):
 
 class Inverted(Block):
     """1x1 to more channels, k x k of each by itself, 1x1 to few; added to the stream where that has
-    their shape (Sandler et al. 2018, arXiv 1801.04381, figure 4d). With `squeeze`, each of the many
+    their shape (Sandler et al. 2018, arXiv 1801.04381, figure 4d). As mbconv, each of the many
     channels times a number that two matrices make of their means (Hu et al. 2018, arXiv 1709.01507,
     figure 1; with the hidden units of Tan and Le 2019, arXiv 1905.11946).
     """
@@ -185,7 +183,7 @@ class Inverted(Block):
         mean_BxC = h.astype(jnp.float32).mean(axis=(1, 2)).astype(dtype)
         squeeze = Linear(hidden, ("mlp", "squeeze"), dtype, name="squeeze")
         excite = Linear(inner, ("squeeze", "mlp"), dtype, name="excite")
-        active = ACTIVATIONS[resolved(self.config.activation)]
+        active = ACTIVATIONS[self.config.activation]
         gate_BxC = nn.sigmoid(excite(active(squeeze(mean_BxC))))
         return h * gate_BxC[:, None, None]
 
@@ -204,7 +202,7 @@ class Shuffle(Block):
         else:
             kept, h = x, x
             kept = self.convolved(
-                kept, "kept_depthwise", x.shape[-1], k, _BACK, stride, depthwise=True, active=False
+                kept, "kept_depthwise", x.shape[-1], k, stride=stride, depthwise=True, active=False
             )
             kept = self.convolved(kept, "kept_out", half)
         h = self.convolved(h, "into", half)
@@ -230,11 +228,11 @@ class ConvNeXt(Block):
             )
             x = constrain(x)
         h = self.convolved(
-            x, "depthwise", self.made, row.kernel, _BACK, depthwise=True, active=None, bias=True
+            x, "depthwise", self.made, row.kernel, depthwise=True, active=None, bias=True
         )
         h = norm(c, h, "norm")
         h = self.convolved(h, "expand", row.expansion * self.made, active=None, bias=True)
-        h = ACTIVATIONS[resolved(c.activation)](h)
+        h = ACTIVATIONS[c.activation](h)
         h = self.convolved(h, "project", self.made, axes=_BACK, active=None, bias=True)
         scale = parameter(
             self, "scale", nn.initializers.constant(_LAYER_SCALE), (self.made,), ("norm",)
@@ -249,6 +247,7 @@ BLOCKS: dict[str, type[Block]] = {
     "dense": Dense,
     "inception": Inception,
     "inverted": Inverted,
+    "mbconv": Inverted,
     "shuffle": Shuffle,
     "convnext": ConvNeXt,
 }

@@ -46,10 +46,10 @@ class Network(nn.Module):
             kind = nn.remat(kind) if c.remat != "none" and not self.is_initializing() else kind
             for j in range(row.repeats):
                 given = () if dropout is None else (dropout.of_layer(number),)
-                x = kind(c, row, j, total, name=f"row{i}_block{j}")(x, *given)
+                x = kind(c, row, j, total, i == 0, name=f"row{i}_block{j}")(x, *given)
                 number += 1
         if c.block == "dense":
-            x = ACTIVATIONS[resolved(c.activation)](norm(c, x, "final_norm"))
+            x = ACTIVATIONS[c.activation](norm(c, x, "final_norm"))
         if c.hidden is None:
             features_BxF = x.astype(jnp.float32).mean(axis=(1, 2))
             if c.block == "convnext":

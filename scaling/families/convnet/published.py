@@ -10,10 +10,10 @@ from typing import Any
 from scaling.families.convnet import ConvNetConfig, table
 
 _B0 = (
-    "plain c32 s2, c16 e1 q4, c24 n2 s2 q4, c40 n2 s2 k5 q4, c80 n3 s2 q4, c112 n3 k5 q4, "
-    "c192 n4 s2 k5 q4, c320 q4, plain c1280 k1"
+    "plain c32 s2, c16 e1, c24 n2 s2, c40 n2 s2 k5, c80 n3 s2, c112 n3 k5, "
+    "c192 n4 s2 k5, c320, plain c1280 k1"
 )
-_EFFICIENTNET = ConvNetConfig(block="inverted", width=32, stages=_B0, activation="silu")
+_EFFICIENTNET = ConvNetConfig(block="mbconv", width=32, stages=_B0)
 # (width, depth, pixels) of B1 to B7, over B0's: the numbers that its authors round the compound
 # rule to (`compound.py`).
 EFFICIENTNETS = {
@@ -67,7 +67,9 @@ PUBLISHED: dict[str, ConvNetConfig] = {
     ),
     # Liu et al. 2022, section 2
     "convnext_t": ConvNetConfig(
-        block="convnext", width=96, stages="patches c96 k4, c96 n3, c192 n3 s2, c384 n9 s2, c768 n3 s2"
+        block="convnext",
+        width=96,
+        stages="patches c96 k4, c96 n3, c192 n3 s2, c384 n9 s2, c768 n3 s2",
     ),
     # Tan and Le 2019, table 1
     "efficientnet_b0": _EFFICIENTNET,

@@ -16,7 +16,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from scaling.config.amounts import resolved
 from scaling.errors import ConfigError
 
 # Blocks of a row, with the kernel, stride and expansion of rows that do not say theirs.
@@ -27,6 +26,7 @@ _USUAL: dict[str, dict[str, int]] = {
     "dense": {"k": 3, "e": 4},
     "inception": {"k": 5},
     "inverted": {"k": 3, "e": 6},
+    "mbconv": {"k": 3, "e": 6, "q": 4},
     "shuffle": {"k": 3},
     "convnext": {"k": 7, "e": 4},
 }
@@ -40,6 +40,7 @@ SMALL = {
     "dense": "plain c16, c8 n2, c8 n2 s2, c8 n2 s2",
     "inception": "plain c16, c32, pool, c64, pool, c128",
     "inverted": "plain c16, c16 e4, c32 s2 e4, c64 s2 e4",
+    "mbconv": "plain c16, c16 e4, c32 s2 e4, c64 s2 e4",
     "shuffle": "plain c16, c32 n2 s2, c64 n2 s2, plain c64 k1",
     "convnext": "patches c16 k2, c16 k3, c32 k3 s2, c64 k3 s2",
 }
@@ -55,13 +56,13 @@ class Row:
     stride: int = 1
     kernel: int = 3
     expansion: int = 1
-    squeeze: int | None = None
+    squeeze: int | None = None  # of mbconv
     own: bool = False  # it names its block, so that the model's depth says nothing of it
 
 
 def read(config: Any) -> tuple[Row, ...]:
     """The rows of a config as its table has them. Raises ConfigError."""
-    text = resolved(config.stages)
+    text = config.stages or SMALL[config.block]
     rows = tuple(_row(part.split(), config.block, text) for part in text.split(","))
     first = rows[0]
     if first.block not in ("plain", "patches") or first.repeats > 1:
@@ -159,9 +160,12 @@ def _row(words: list[str], block: str, text: str) -> Row:
             f"model.stages={text!r}: a row of {name} has {' or '.join(map(str, _counts(name)))} "
             f"numbers of channels, as in {_EXAMPLE!r}; {' '.join(words)!r} has {len(channels)}"
         )
-    found = {"n": 1, "s": 1, "e": 1} | _usual(name, numbers.get("k")) | numbers
-    sizes = (found[letter] for letter in "nske")
-    return Row(name, channels, *sizes, numbers.get("q"), own)
+    if "q" in numbers and name != "mbconv":
+        raise ConfigError(f"model.stages={text!r}: only rows of mbconv have a squeeze, q")
+    numbers = _usual(name, numbers.get("k")) | numbers
+    repeats, stride, kernel, expansion = (numbers.get(letter, 1) for letter in "nske")
+    squeeze = numbers.get("q")
+    return Row(name, channels, repeats, stride, kernel, expansion, squeeze, own)
 
 
 def _usual(block: str, kernel: int | None) -> dict[str, int]:

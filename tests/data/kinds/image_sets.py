@@ -18,8 +18,8 @@ def png(pixels: np.ndarray) -> io.BytesIO:
     return file
 
 
-def write_set(folder: Path, name: str, rows: Rows, label: str = "label") -> None:
-    """A prepared TFDS set of images with their labels."""
+def write_set(folder: Path, name: str, rows: Rows, label: str = "label", ids: bool = False) -> None:
+    """A prepared TFDS set of images with their labels; `ids`: and with names, as in CIFAR-10."""
     shape = (None, None, next(iter(rows.values()))[0][0].shape[-1])
 
     class ImageSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -29,6 +29,7 @@ def write_set(folder: Path, name: str, rows: Rows, label: str = "label") -> None
             features = {
                 "image": tfds.features.Image(shape=shape),
                 label: tfds.features.ClassLabel(num_classes=3),
+                **({"id": tfds.features.Text()} if ids else {}),
             }
             return tfds.core.DatasetInfo(
                 builder=self, features=tfds.features.FeaturesDict(features)
@@ -39,7 +40,8 @@ def write_set(folder: Path, name: str, rows: Rows, label: str = "label") -> None
 
         def _generate_examples(self, split):
             for i, (pixels, of) in enumerate(rows[split]):
-                yield i, {"image": png(pixels), label: of}
+                name = {"id": f"{split}_{i}"} if ids else {}
+                yield i, {"image": png(pixels), label: of, **name}
 
     made = type(name, (ImageSet,), {"name": name}, skip_registration=True)
     with contextlib.redirect_stdout(io.StringIO()):

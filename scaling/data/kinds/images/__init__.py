@@ -1,10 +1,10 @@
-"""Images with a label: `digits`, `mnist1d` (signals, as images one row high), or a TFDS data set on
-this disk, `tfds:<name>`.
+"""Images with a label: `digits`, `mnist1d` (signals, as images one row high), a TFDS data set on
+this disk, `tfds:<name>`, or a folder of class folders of pictures, `folder:<path>`.
 
-Takes a config; gives standardised float32 images, moved and mirrored by key where the config asks
-for it. `sources.py` finds a data set, `stored.py` keeps its images, `splits.py` says which of them
-are train and validation, `corruptions.py` makes them worse. An evaluation set with `part="test"`
-and `split="all"` is the whole of another TFDS split.
+Takes a config; gives standardised float32 images, resized, moved and mirrored by key where the
+config asks for it. `sources.py` finds a data set, `stored.py` keeps its images, `splits.py` says
+which of them are train and validation, `corruptions.py` makes them worse. An evaluation set with
+`part="test"` and `split="all"` is the whole of another split of the source.
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ from scaling.data.kinds.images.splits import (
     ImageExamples,
     Splits,
     prepared_count,
+    sides,
     splits_of,
 )
 from scaling.data.store import key_of
@@ -40,7 +41,8 @@ class ImagesConfig:
 
     kind: Literal["images"] = "images"
     source: str = (
-        "digits"  # or mnist1d, or tfds:<name>, a prepared TFDS set with features image and label
+        "digits"  # mnist1d, tfds:<name>, a prepared TFDS set with features image and label, or
+        # folder:<path>, a folder of class folders of .png or .jpg, or of splits that are such
     )
     part: str | None = None  # TFDS split that is trained on; None: train
     validation_part: str | None = (
@@ -54,6 +56,10 @@ class ImagesConfig:
         None  # size of the nested training subset, images; None: the whole train split
     )
     shift: int = 0  # pixels, at most, by which a training image is moved along each side
+    side: int | None = added(
+        None
+    )  # every image is resized to so many pixels along both sides (of one row, along it); None: as
+    # they are
     flip: bool = False  # every other training image is mirrored, left to right
     label_noise: float = added(
         0.0
@@ -97,8 +103,8 @@ def facts(data: ImagesConfig, train: ImagesConfig, root: Path) -> Facts:
         those that are trained on, or of more classes; or a split is empty.
     """
     ours, trained_on = splits_of(data, root), splits_of(train, root)
-    _check_corruption(data, ours.images.sizes)
-    sizes, expected = ours.images.sizes, trained_on.images.sizes
+    sizes, expected = _sizes(data, ours), _sizes(train, trained_on)
+    _check_corruption(data, sizes)
     for name in _SIZES:
         wrong = sizes[name] > expected[name] if name == "classes" else sizes[name] != expected[name]
         if wrong:
@@ -121,6 +127,14 @@ def facts(data: ImagesConfig, train: ImagesConfig, root: Path) -> Facts:
     )
 
 
+def _sizes(data: ImagesConfig, splits: Splits) -> dict[str, int]:
+    found = splits.images.sizes
+    if data.side is None:
+        return found
+    height, width = sides(found["height"], data.side)
+    return found | {"height": height, "image_width": width}
+
+
 def _check_corruption(data: ImagesConfig, sizes: dict[str, int]) -> None:
     """Here, not in `resolve`: evaluation sets have their own."""
     name = data.corruption
@@ -138,6 +152,7 @@ def _content(data: ImagesConfig, ours: Splits, trained_on: Splits) -> str:
     known = ours.content if ours == trained_on else key_of([ours.content, trained_on.content])
     changes: list[Any] = [] if data.corruption is None else [data.corruption, data.severity]
     changes += [data.label_noise] if data.label_noise else []
+    changes += [] if data.side is None else [f"side {data.side}"]
     return key_of([known, *changes]) if changes else known
 
 
@@ -154,7 +169,8 @@ def examples(data: ImagesConfig, train: ImagesConfig, split: str, root: Path) ->
         )
     noise = data.label_noise if split == "train" else 0.0
     constants, moved = (trained_on.mean, trained_on.std), (data.shift, data.flip)
-    return ImageExamples(ours, split, *constants, *moved, noise, data.corruption, data.severity)
+    worse = data.corruption, data.severity
+    return ImageExamples(ours, split, *constants, *moved, noise, *worse, side=data.side)
 
 
 def about(data: ImagesConfig, root: Path) -> dict[str, Any]:
@@ -174,8 +190,8 @@ def resolve(data: ImagesConfig, facts: Facts) -> ImagesConfig:
                 f"data.{name}={given}, but {data.source} has {facts.sizes[name]}; leave data.{name}"
                 " unset"
             )
-    sides = facts.sizes["height"], facts.sizes["image_width"]
-    side = min(sides) if min(sides) > 1 else max(sides)
+    along = facts.sizes["height"], facts.sizes["image_width"]
+    side = min(along) if min(along) > 1 else max(along)
     if data.shift >= side:
         raise ConfigError(f"data.shift={data.shift} moves images of {side} pixels out of sight")
     check_subset(data, facts)
@@ -202,7 +218,7 @@ def shared(data: ImagesConfig, split: str, train: ImagesConfig, root: Path) -> i
 
 
 _RANGES: Any = (
-    (("unique_examples",), AT_LEAST_ONE),
+    (("unique_examples", "side"), AT_LEAST_ONE),
     (("validation_fraction",), WITHIN),
     (("shift",), NOT_NEGATIVE),
     (("label_noise",), DECAY),

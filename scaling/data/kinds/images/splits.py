@@ -14,6 +14,7 @@ import numpy as np
 
 from scaling.data import draws
 from scaling.data.kinds.images.corruptions import corrupted
+from scaling.data.kinds.images.resizing import resized
 from scaling.data.kinds.images.sources import find
 from scaling.data.kinds.images.stored import Stored, stored
 from scaling.data.store import build_once, key_of
@@ -157,6 +158,7 @@ class ImageExamples:
     label_noise: float = 0.0
     corruption: str | None = None
     severity: int = 3
+    side: int | None = None
 
     @property
     def flipped(self) -> np.ndarray:
@@ -193,6 +195,8 @@ class ImageExamples:
         """
         images, rows = self.splits.rows(self.split)
         pixels = images.pixels[rows[indices]]
+        if self.side is not None:
+            pixels = resized(pixels, *sides(pixels.shape[1], self.side))
         if keys is not None and self.shift:
             by = draws.whole(keys, 2, 2 * self.shift + 1) - self.shift
             by[:, 0] *= pixels.shape[1] > 1  # one row stays where it is
@@ -211,6 +215,11 @@ class ImageExamples:
             "label": self._labels(indices),
             "weight": np.ones(len(indices), np.float32),
         }
+
+
+def sides(height: int, side: int) -> tuple[int, int]:
+    """Height and width of images that are resized: one row stays one."""
+    return (1 if height == 1 else side), side
 
 
 def _moved(pixels: np.ndarray, by: np.ndarray) -> np.ndarray:

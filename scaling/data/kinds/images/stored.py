@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling.data.kinds.images import pictures
 from scaling.data.kinds.images.sources import Prepared
 from scaling.data.store import build_once, key_of
 from scaling.errors import SourceError, nearest
@@ -79,8 +80,8 @@ def stored(source: Prepared, part: str, root: Path) -> Stored:
     """The images of a split; of copies, the one that the set has first.
 
     Raises:
-      SourceError: no such split, no images or labels in it, images of several sizes, or files that
-        only TensorFlow reads.
+      SourceError: no such split, no images or labels in it, images of several sizes, files that
+        only TensorFlow reads, or pictures that nobody reads.
     """
     if part not in source.parts:
         raise SourceError(
@@ -91,7 +92,7 @@ def stored(source: Prepared, part: str, root: Path) -> Stored:
 
 
 def _read(source: Prepared, part: str, folder: Path) -> None:
-    examples, classes = _arrays(source, part) if source.arrays else _tfds(source, part)
+    examples, classes = _READERS[source.form](source, part)
     places, labels, shape, dtype = dict[bytes, int](), list[int](), None, None
     with open(folder / "unordered.bin", "wb") as file:
         for pixels, label in examples:
@@ -165,6 +166,13 @@ def _tfds(source: Prepared, part: str) -> tuple[Iterator[tuple[np.ndarray, int]]
     builder = tfds.builder_from_directory(source.folder)
     _check(builder, source.name)
     return _rows(builder, part), builder.info.features["label"].num_classes or 0
+
+
+def _pictures(source: Prepared, part: str) -> tuple[Iterator[tuple[np.ndarray, int]], int]:
+    return pictures.rows(source.folder, part)
+
+
+_READERS = {"tfds": _tfds, "arrays": _arrays, "pictures": _pictures}
 
 
 def _rows(builder: Any, part: str) -> Iterator[tuple[np.ndarray, int]]:
