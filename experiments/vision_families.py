@@ -39,9 +39,11 @@ def get_study(arg: str = "") -> Study:
         base.optim.peak_lr = 3e-3
         base.evals.batches = 16
     runs = []
-    for fields, widths in FAMILIES.values():
-        chosen = widths[:1] if debug else widths
-        runs += [fields | {"model.width": width} for width in chosen]
+    for name, (fields, widths) in FAMILIES.items():
+        if not debug:
+            runs += [fields | {"model.width": width} for width in widths]
+        elif name in ("inverted", "vit"):
+            runs.append(fields | {"model.width": widths[0]})
     return Study(
         name="vision_families",
         question="Which families of images have the lower loss for the same compute?",
