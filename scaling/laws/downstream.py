@@ -52,5 +52,5 @@ ACCURACY = Law(
      Parameter("k", grid=(0.5, 2.0, 8.0), high=1e3),
      Parameter("middle", grid=(0.7, 0.9, 1.0, 1.2), unit="loss")),
     _accuracy, "after Grattafiori et al. 2024 (arXiv 2407.21783), section 3.2.1",
-    target="accuracy",
+    target="accuracy", most=1.0,
 )  # fmt: skip

@@ -84,6 +84,7 @@ class Law:
     labels: tuple[str, ...] = ()  # columns that only tell things apart: any text will do
     constants: Mapping[str, float] | None = None  # given values a fit may replace, never fitted
     target: str = "loss"  # what is predicted: the default column
+    most: float = float("inf")  # that the target can be
     zeros: tuple[str, ...] = ()  # columns that may be zero
     optional: tuple[str, ...] = ()  # columns that may be the same in all rows
 

@@ -174,7 +174,7 @@ class Fit:
             mean, drawn = self._mixed(at, drawn, seed)
         elif kind == "run":
             drawn = self._with_noise(np.repeat(drawn, max(1, DRAWS // len(drawn)), axis=0), seed)
-        return mean, drawn
+        return mean, np.minimum(drawn, self._law().most)
 
     def holds(self, times: float = 10.0) -> str:
         """One line: what the interval of a run beyond the largest holds, and the share of each;

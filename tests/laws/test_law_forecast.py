@@ -200,3 +200,16 @@ def test_two_steps_hold_the_doubt_of_both(tmp_path) -> None:
     assert bare.low[0] < measured(loss) < bare.high[0]
     with pytest.raises(UserError, match="reads a loss alone"):
         fit_command(replace(asked, then="chinchilla"))
+
+
+@pytest.mark.slow
+def test_no_interval_of_an_accuracy_goes_beyond_one() -> None:
+    rng = np.random.default_rng(0)
+    loss = np.linspace(0.05, 3.0, 24)
+    accuracy = np.clip(1 / (1 + np.exp(3 * (loss - 1.5))) + 0.05 * rng.normal(size=24), 0.01, 1)
+    options = Options(bootstrap=40, delta=1.0, space="linear")
+    found = fit(pd.DataFrame({"loss": loss, "accuracy": accuracy}), "accuracy", options)
+    band = found.predict({"loss": [0.02, 1.5]})
+    assert band.high[0] == 1.0
+    assert band.low[0] < band.mean[0] <= 1.0
+    assert band.high[1] < 1.0
