@@ -9,15 +9,15 @@ from scaling.config import from_dict, is_debug
 from scaling.config.sweep import Study, product
 
 UTTERANCES = (300, 1200, 4700)  # of 1.1 seconds on average: 0.09 to 1.4 hours
-WIDTHS = (16, 32, 64)
+WIDTHS = (16, 48)
 
 
 def get_study(arg: str = "") -> Study:
-    """Three amounts of speech at three widths; "debug": two widths."""
+    """Three amounts of speech at two widths; "debug": two widths."""
     debug = is_debug(arg)
     base = speech.get_config(arg)
     if not debug:
-        base.train.steps = 700
+        base.train.steps = 500
         base.train.log_every = 50
         base.evals.batches = 6
     amounts, widths = ((16, 32), (8, 16)) if debug else (UTTERANCES, WIDTHS)

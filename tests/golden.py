@@ -32,6 +32,10 @@ SIZES = {
     "images": IMAGES,
     "vectors": {"features": 8, "targets": 1},
     "sequences": {"vocab": 16},
+    "scenes": {
+        **{"height": 16, "image_width": 16, "channels": 1, "classes": 10},
+        **{"vocab": 257, "text_len": 40},
+    },
     "speech": {
         **{"vocab": 257, "samples": 16_000, "transcript_len": 29},
         **{"sample_rate": 8000, "samples_per_token": 200},

@@ -12,6 +12,7 @@ _TINY = "configs/tiny.py:debug"
 _LM = "configs/lm.py:debug"
 _BERT = "configs/bert.py:debug"
 _VISION = "configs/vision.py:debug"
+_SCENES = "configs/scenes.py:debug"
 _SPEECH = "configs/speech.py:debug"
 _BPE = {"data.tokenizer": "bpe", "data.bpe_vocab": 512, "model.vocab": 512}
 
@@ -202,6 +203,18 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "few utterances": (_SPEECH, {"data.unique_utterances": 16, "data.validation_fraction": 0.3}),
     "few shots": (_VISION, {"evals.sets.probe": {"by": "features", "shots": 4}}),
     "last tokens": (_LM, {"model.family": "feedforward"}),
+    "two towers, sigmoid": (_SCENES, {"objective.loss": "sigmoid", "model.bias": -10.0}),
+    "two towers, otherwise": (
+        _SCENES,
+        {"model.embedding": 32, "model.temperature": 0.1, "model.stem": 0, "model.patch": 8},
+    ),
+    "captions of two languages": (_SCENES, {"data.source": "digits:en-de"}),
+    "few scenes": (_SCENES, {"data.unique_scenes": 64, "data.validation_scenes": 100}),
+    "images with captions": (
+        _SCENES,
+        {"data.source": "folder:own", "data.validation_fraction": 0.2},
+    ),
+    "questions": ("configs/scenes.py:questions_debug", {"model.fusion": "gated"}),
     # ---- evaluation
     "answers": (_LM, {"evals.sets.right": {"by": "answers"}}),
     "rhythm of the evaluation": (

@@ -123,7 +123,13 @@ def eval_data(data: DataConfig, eval_set: EvalSetConfig) -> Any:
                 "none; leave it unset"
             )
         changed["corruption"] = eval_set.corruption
-        changed["severity"] = 3 if eval_set.severity is None else eval_set.severity
+        if "severity" in data.__dataclass_fields__:
+            changed["severity"] = 3 if eval_set.severity is None else eval_set.severity
+        elif eval_set.severity is not None:
+            raise ConfigError(
+                f"evals.sets: severity={eval_set.severity}, but data.kind={data.kind} has none; "
+                "leave it unset"
+            )
     if eval_set.source is None and eval_set.part is None:
         return dataclasses.replace(data, **changed)
     if eval_set.source is not None:

@@ -18,6 +18,8 @@ FAMILIES: dict[str, Family | str] = {
     "lstm_classifier": "scaling.families.lstm_classifier:FAMILY",
     "feedforward": "scaling.families.feedforward:FAMILY",
     "encoder_decoder": "scaling.families.encoder_decoder:FAMILY",
+    "two_towers": "scaling.families.two_towers:FAMILY",
+    "fusion": "scaling.families.fusion:FAMILY",
     "speech": "scaling.families.speech:FAMILY",
     "bert": "scaling.families.bert:FAMILY",
     "mlp": "scaling.families.mlp:FAMILY",

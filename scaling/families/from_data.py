@@ -2,6 +2,7 @@
 this file. Called by the `resolve` and `scaled` of families.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -107,6 +108,30 @@ def even_heads(model: Any, width: int) -> dict[str, Any]:
     even = [k for k in divisors(width) if k % 2 == 0]
     channels = nearest(even, even_head_dim(model))
     return {"model.heads": width // channels, "model.head_dim": channels}
+
+
+def towers(model: Any, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """What readers of an image and of a text (`models/tower_fields.py`) take from the data. Raises
+    ConfigError.
+    """
+    known = image(model, sizes, "reads images with texts")
+    known["vocab"] = vocabulary(model, sizes)
+    known["head_dim"] = head_dim(model)
+    if known["head_dim"] % 2:
+        raise ConfigError(f"model.head_dim={known['head_dim']} must be even: positions turn pairs")
+    known["mlp_width"] = mlp_width(model)
+    patch_sides(dataclasses.replace(model, **known))
+    return known
+
+
+def scaled_towers(model: Any, width: int, depth: int) -> dict[str, Any]:
+    """`Family.scaled` of the same: heads of about as many channels, MLPs in proportion."""
+    return {
+        "model.width": width,
+        "model.depth": depth,
+        **even_heads(model, width),
+        "model.mlp_width": model.mlp_width and -(-model.mlp_width * width // model.width),
+    }
 
 
 def mlp_width(model: Any) -> int:

@@ -88,3 +88,22 @@ class EncoderBlock(ReadingBlock):
         keys = self.attention.keys(h_BxSxD, table)
         x_BxSxD = constrain(x_BxSxD + self.attention(h_BxSxD, keys, seen_BxSxS, table))
         return constrain(x_BxSxD + self.mlp(self.mlp_norm(x_BxSxD)))
+
+
+class CrossBlock(ReadingBlock):
+    """x + attention(norm(x), norm(y)), then x + mlp(norm(x)): places of one stream read another."""
+
+    def setup(self) -> None:
+        """The two branches."""
+        self.reading_norm, self.read_norm, self.reading = (
+            self._norm(),
+            self._norm(),
+            self._reading(),
+        )
+        self.mlp_norm, self.mlp = self._norm(), self._mlp()
+
+    def __call__(self, x_BxLxD: Array, y_BxSxD: Array, seen_BxLxS: Array) -> Array:
+        """The stream x behind the block."""
+        keys = self.reading.keys(self.read_norm(y_BxSxD))
+        x_BxLxD = constrain(x_BxLxD + self.reading(self.reading_norm(x_BxLxD), keys, seen_BxLxS))
+        return constrain(x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD)))

@@ -11,6 +11,7 @@ OBJECTIVES: dict[str, Objective | str] = {
     "next_token": "scaling.objectives.next_token:OBJECTIVE",
     "classification": "scaling.objectives.classification:OBJECTIVE",
     "regression": "scaling.objectives.regression:OBJECTIVE",
+    "contrastive": "scaling.objectives.contrastive:OBJECTIVE",
     "ctc": "scaling.objectives.ctc:OBJECTIVE",
     "masked_tokens": "scaling.objectives.masked_tokens:OBJECTIVE",
     "masked_passages": "scaling.objectives.masked_passages:OBJECTIVE",

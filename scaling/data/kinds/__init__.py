@@ -11,6 +11,7 @@ KINDS: dict[str, Kind | str] = {
     "text": "scaling.data.kinds.text:KIND",
     "images": "scaling.data.kinds.images:KIND",
     "pairs": "scaling.data.kinds.pairs:KIND",
+    "scenes": "scaling.data.kinds.scenes:KIND",
     "speech": "scaling.data.kinds.speech:KIND",
     "passages": "scaling.data.kinds.passages:KIND",
     "labelled": "scaling.data.kinds.labelled:KIND",

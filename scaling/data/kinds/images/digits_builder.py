@@ -46,7 +46,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
         del dl_manager
-        images, labels = _digits()
+        images, labels = digits()
         test = held_out(images, labels)
         train = np.setdiff1d(np.arange(len(images)), test)
         return {
@@ -74,7 +74,7 @@ def held_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array(sorted(range(len(images)), key=place)[::_EVERY])
 
 
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def digits() -> tuple[np.ndarray, np.ndarray]:
     """uint8 [1797, 8, 8] and uint8 [1797]. Raises SourceError: scikit-learn has others now."""
     from sklearn.datasets import load_digits
 
