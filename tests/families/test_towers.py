@@ -18,7 +18,7 @@ from scaling.families.two_towers.network import Network as TwoTowers
 SIZES = {"vocab": 7, "height": 8, "image_width": 8, "channels": 1, "classes": 3, "text_len": 6}
 FACTS = Facts("", 1, 1, SIZES)
 SMALL = {"width": 8, "depth": 1, "heads": 2, "stem": 2}
-FUSIONS = ("concatenation", "average", "gated", "cross")
+OTHERS = ("concatenation", "average", "gated")
 
 
 def batch() -> dict[str, jax.Array]:
@@ -51,7 +51,9 @@ def test_vectors_have_length_one_and_a_temperature_that_is_learned():
     assert out["bias"] == -10
 
 
-@pytest.mark.parametrize("how", FUSIONS)
+@pytest.mark.parametrize(
+    "how", ["cross", *(pytest.param(how, marks=pytest.mark.slow) for how in OTHERS)]
+)
 def test_a_fusion_reads_both_and_nothing_behind_the_text(how: Any):
     call = applied(Fusion(resolved(fusion.FAMILY, fusion.FusionConfig(), fusion=how)))
     whole, text = call({})["out"], batch()["text"]
