@@ -214,7 +214,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         _SCENES,
         {"data.source": "folder:own", "data.validation_fraction": 0.2},
     ),
-    "questions": ("configs/scenes.py:questions_debug", {"model.fusion": "gated"}),
+    "questions about scenes": ("configs/scenes.py:questions_debug", {"model.fusion": "gated"}),
     # ---- evaluation
     "answers": (_LM, {"evals.sets.right": {"by": "answers"}}),
     "rhythm of the evaluation": (
