@@ -24,10 +24,10 @@ def runs(gain: float, grows: float, noise: float = 0.0) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("gain", "grows"), [(2.0, 0.0), (1.5, -0.3)])
 def test_a_ratio_and_its_trend_are_found(gain, grows):
-    rows = worth(best(runs(gain, grows), "optim.name"), "one")
+    rows = worth(best(runs(gain, grows, noise=1e-5), "optim.name"), "one")
     wanted = np.log(gain) + grows * np.log(rows["width"] / 16)
-    np.testing.assert_allclose(rows["log"], wanted, atol=1e-3)
-    assert trend(rows)[0] == pytest.approx(grows, abs=1e-3)
+    np.testing.assert_allclose(rows["log"], wanted, atol=2e-3)
+    assert trend(rows)[0] == pytest.approx(grows, abs=2e-3)
 
 
 def test_with_noise_the_interval_holds_it():
