@@ -166,6 +166,13 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "images scaled": (_VISION, {"augment.scale": 0.1}),
     "images mixed": (_VISION, {"augment.mixup": 0.2}),
     "images cut and mixed": (_VISION, {"augment.cutmix": 1.0}),
+    "attacked": (_VISION, {"attack.epsilon": 0.1}),
+    "attacked in steps": (_VISION, {"attack.epsilon": 0.1, "attack.steps": 5}),
+    "an attacked set": (
+        _VISION,
+        {"evals.sets.moved": {"by": "attack", "epsilon": 0.2, "steps": 1}},
+    ),
+    "a set attacked in steps": (_VISION, {"evals.sets.moved": {"by": "attack"}}),
     "dropped features": (_VISION, {"model.dropout": 0.1}),
     "patches": (_VISION, {"model.family": "vit"}),
     "patches as a set": (_VISION, {"model.family": "vit", "model.positions": "none"}),

@@ -52,6 +52,8 @@ _RANGES: tuple[tuple[str, Range], ...] = (
     ("train", (("batch_size", "microbatches", *_RHYTHM), AT_LEAST_ONE)),
     ("train", (("profile_start",), NOT_NEGATIVE)),
     ("train", (("spike_z",), POSITIVE_OR_OFF)),
+    ("attack", (("epsilon",), NOT_NEGATIVE)),
+    ("attack", (("steps",), AT_LEAST_ONE)),
     ("train", (("spike_window",), (lambda v: v >= 8, "be at least 8"))),
     ("evals", (("every", "batches", "batch_size"), AT_LEAST_ONE)),
 )
@@ -85,6 +87,7 @@ _READ_WITH: tuple[Idle, ...] = (
         lambda c: c.optim.parametrization in DEEP,
         "optim.parametrization=depth_mup or completep",
     ),
+    (("attack.steps",), lambda c: c.attack.epsilon > 0, "attack.epsilon"),
     (("optim.decay_fraction",), lambda c: c.optim.schedule == "wsd", "optim.schedule=wsd"),
     (
         ("optim.final_lr_fraction",),
@@ -117,6 +120,8 @@ def check_pairs(config: RunConfig) -> None:
         if missing:
             raise ConfigError(f"{reader} needs {', '.join(sorted(missing))}, not given by {giver}")
     _check_augment(config)
+    if config.attack.epsilon:
+        check_attacked(f"attack.epsilon={config.attack.epsilon}", config)
     if unread := kind.asks - family.reads:
         raise ConfigError(
             f"{data} is for families that read {', '.join(sorted(unread))}: {model} does not"
@@ -125,6 +130,20 @@ def check_pairs(config: RunConfig) -> None:
         raise ConfigError(
             f"train.microbatches={config.train.microbatches}: {loss} compares the rows of a whole "
             "batch with each other; leave it at 1"
+        )
+
+
+def check_attacked(what: str, config: RunConfig) -> None:
+    """Raises ConfigError where there is nothing to move, or no one loss to raise."""
+    if not {"image", "features"} & choices.kind(config.data).fields:
+        raise ConfigError(
+            f"{what} moves images or vectors, not given by data.kind={config.data.kind}"
+        )
+    record = choices.objective(config.objective)
+    if record.players or record.couples_rows:
+        raise ConfigError(
+            f"{what} needs a loss of each example by itself, not given by objective.name="
+            f"{config.objective.name}"
         )
 
 

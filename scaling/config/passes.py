@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from scaling.config import choices
+from scaling.config.checks import check_attacked
 from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Metric
 from scaling.config.run import EvalSetConfig, RunConfig
 from scaling.errors import ConfigError
@@ -19,19 +20,21 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "generate": ("prompt", "continuation", "copies", "beams"),
     "answers": (),
     "exposure": ("repeats",),
+    "attack": ("epsilon", "steps"),
 }
 _RANGES = {
     **dict.fromkeys(
-        ("fit_batches", "shots", "prompt", "continuation", "beams", "repeats"), AT_LEAST_ONE
+        ("fit_batches", "shots", "prompt", "continuation", "beams", "repeats", "steps"),
+        AT_LEAST_ONE,
     ),
-    "ridge": NOT_NEGATIVE,
+    **dict.fromkeys(("ridge", "epsilon"), NOT_NEGATIVE),
 }
 
 
 def metrics(config: RunConfig, name: str) -> Mapping[str, Metric]:
     """What is measured of the evaluation set `name`."""
     by = config.evals.sets[name].by
-    if by == "rows":
+    if by in ("rows", "attack"):
         return choices.objective(config.objective).metrics
     if by == "features":
         what = f"PROBE_OF_{probed(config).upper()}"
@@ -99,6 +102,8 @@ def check(config: RunConfig) -> None:
             _check_features(at, one, config)
         if one.by == "generate":
             _check_generate(at, one, config)
+        if one.by == "attack":
+            check_attacked(f"{at}.by=attack", config)
         if one.by in ("answers", "exposure"):
             _check_places(at, one, config)
 

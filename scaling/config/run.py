@@ -140,9 +140,10 @@ class EvalSetConfig:
     corpus: str | None = None  # content hash; filled by resolve
     # rows: what the objective measures of each example. features: a linear probe, fitted to the
     # model's features of training examples. generate: greedy continuations against the true ones.
-    # answers: whether all that counts in an example is right. exposure: of planted secrets
+    # answers: whether all that counts in an example is right. exposure: of planted secrets.
+    # attack: as rows, of examples that are moved to where the loss is larger
     # (`scaling/config/passes.py`)
-    by: Literal["rows", "features", "generate", "answers", "exposure"] = added("rows")
+    by: Literal["rows", "features", "generate", "answers", "exposure", "attack"] = added("rows")
     fit_batches: int = added(16)  # batches of training examples that a probe is fitted to
     shots: int | None = added(None)  # examples of each class that a probe is fitted to; None: all
     ridge: float = added(1e-3)  # penalty of a probe's weights, over the features' mean variance
@@ -153,6 +154,8 @@ class EvalSetConfig:
     severity: int | None = added(None)  # of the corruption, 1 to 5; None: 3
     beams: int = added(1)  # texts that are followed at once where a source is translated; 1: greedy
     repeats: int | None = added(None)  # of the secrets of an exposure; None: the most
+    epsilon: float = added(0.1)  # of an attack: by how much each number may be moved
+    steps: int = added(10)  # of an attack; 1: along the gradient's sign
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,14 @@ class AugmentConfig:
     color: float = added(0.0)
     mixup: float = 0.0  # alpha of the Beta distribution of the shares of two examples; 0: off
     cutmix: float = 0.0  # likewise, of the areas of two images; 0: off
+
+
+@dataclass(frozen=True)
+class AttackConfig:
+    """Training on examples that are moved to where the loss is larger (`train/attack.py`)."""
+
+    epsilon: float = 0.0  # by how much each number of an image or vector may be moved; 0: off
+    steps: int = 1  # 1: along the gradient's sign; more: projected gradient ascent
 
 
 @dataclass(frozen=True)
@@ -224,6 +235,7 @@ class RunConfig:
     )
     begins: BeginsConfig = field(default=BeginsConfig(), metadata={"added": True})
     augment: AugmentConfig = field(default=AugmentConfig(), metadata={"added": True})
+    attack: AttackConfig = field(default=AttackConfig(), metadata={"added": True})
 
 
 # Training lengths, of which a config gives one.

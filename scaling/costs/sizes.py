@@ -5,7 +5,7 @@ plans of sweeps, the trainer's MFU and a run's record ask it.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scaling.config import RunConfig, amounts, choices
@@ -16,11 +16,16 @@ def size(config: RunConfig) -> Size:
     """Parameters, and training FLOPs a unit of data, of a run whose model is resolved.
 
     Training is 3 times the forward pass: each matmul and convolution has two of its size in the
-    backward pass. What the program skips or computes again changes nothing.
+    backward pass. What the program skips or computes again changes nothing. Where examples are
+    attacked, each step of that is a forward pass more, and one back to the inputs.
     """
     model: Any = config.model
     data: Any = config.data
-    return _size(model, data)
+    found = _size(model, data)
+    if not config.attack.epsilon:
+        return found
+    times = 1 + 2 / 3 * config.attack.steps
+    return replace(found, flops_per_unit=times * found.flops_per_unit)
 
 
 @functools.lru_cache(maxsize=4096)

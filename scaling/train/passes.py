@@ -7,7 +7,7 @@ compiles for one run and `packed.py` for many, and the fit on the host between t
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from scaling.config import RunConfig, amounts, choices, passes
 from scaling.data import Batches
 from scaling.families.decoding import GREEDY
 from scaling.metrics import linear_probe, match, statistics, transcription, translation
+from scaling.objectives.objective import Sum
+from scaling.train.attack import attacked
 from scaling.train.state import Parts
 from scaling.train.step import Batch
 from scaling.transforms import transform
@@ -36,6 +38,7 @@ class Program:
         "scores",
         "answers",
         "exposure",
+        "attack",
         "continuations",
         "translations",
         "transcriptions",
@@ -46,6 +49,8 @@ class Program:
     copies: bool = False
     separator: int = 0  # the token behind a text that is written
     beams: int = 1
+    epsilon: float = 0.0  # of an attack
+    steps: int = 0
 
 
 # (program, slot -> batches, slot -> given) -> of each batch, slot -> arrays on the host, of the
@@ -84,6 +89,8 @@ def program_of(config: RunConfig, name: str) -> Program:
     if one.by == "generate":
         lengths = amounts.resolved(one.prompt), amounts.resolved(one.continuation)
         return Program("continuations", 0, *lengths, one.copies)
+    if one.by == "attack":
+        return Program("attack", epsilon=one.epsilon, steps=one.steps)
     return Program(one.by)
 
 
@@ -92,13 +99,19 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
 
     rows: what the objective measures. moments: (sums [N, N], mean [F]) of a whole batch
     (`statistics.centred_moments`). scores: statistics of the probe whose coefficients are given.
-    answers: how many rows are right in all that counts. exposure: the losses of secrets. Others:
-    what `scored` takes.
+    answers: how many rows are right in all that counts. exposure: the losses of secrets. attack: as
+    rows. Others: what `scored` takes.
     """
     model, labelled = pieces.model, passes.probed(config) == "label"
 
     def rows(params: Any, batch: Batch) -> Any:
         return pieces.objective.rows(model, params, batch)
+
+    def attack(params: Any, batch: Batch) -> Any:
+        def loss(batch: Batch) -> jax.Array:
+            return jnp.sum(cast(Sum, rows(params, batch)["loss"]).total)
+
+        return rows(params, attacked(loss, batch, program.epsilon, program.steps))
 
     def features(params: Any, batch: Batch) -> jax.Array:
         return model.apply({"params": params}, batch)["features"].astype(jnp.float32)
@@ -176,6 +189,7 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
 
     of: dict[str, Function] = {
         "rows": rows,
+        "attack": attack,
         "moments": moments,
         "scores": scores,
         "continuations": continuations,

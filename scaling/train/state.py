@@ -6,6 +6,7 @@ created by one jitted function with sharded outputs, so no leaf ever exists whol
 accident.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from scaling.costs import counts
 from scaling.devices import meshes, sharding
 from scaling.objectives import objective as objective_lib
 from scaling.optim import subtree
+from scaling.train.attack import attacked
 from scaling.train.augment import preparation
 from scaling.train.placement import place
 from scaling.transforms import transform
@@ -54,6 +56,8 @@ class Parts:
     noise: bool = False  # whether a step measures the noise of its gradient (`noise.py`)
     # (batch, key of the step) -> the batch that is trained on; None: as it is (`augment.py`)
     prepare: Callable[[Any, jax.Array], Any] | None = None
+    # (loss of a batch, batch) -> the batch moved to where the loss is larger; None: as it is
+    attack: Callable[[Callable[[Any], jax.Array], Any], Any] | None = None
 
     def prepared(self, batch: Any, rng: jax.Array) -> Any:
         """What the loss of a training step takes."""
@@ -71,6 +75,9 @@ def parts(config: RunConfig) -> Parts:
         parametrization=scale,
         noise=config.train.noise_scale,
         prepare=preparation(config),
+        attack=functools.partial(attacked, epsilon=config.attack.epsilon, steps=config.attack.steps)
+        if config.attack.epsilon
+        else None,
     )
 
 

@@ -42,9 +42,14 @@ def gradients(
         # Where rows have keys of their own, theirs do not depend on the piece that they are in.
         rng_of = rng if pieces.objective.draws else key
 
+        def loss_of(params: Any, piece: Batch) -> Any:
+            return pieces.objective.loss(pieces.model, params, piece, rng_of, hparams)
+
+        if pieces.attack is not None:
+            piece = pieces.attack(lambda moved: loss_of(params, moved)[0], piece)
+
         def loss(trained: Any) -> Any:
-            whole = subtree.put(params, trained)
-            return pieces.objective.loss(pieces.model, whole, piece, rng_of, hparams)
+            return loss_of(subtree.put(params, trained), piece)
 
         grads, sums = jax.grad(loss, has_aux=True)(pieces.trained(params))
         return grads, sums | (noise.of_piece(grads, sums) if pieces.noise else {})
