@@ -40,6 +40,7 @@ SIZES = {
         **{"vocab": 257, "samples": 16_000, "transcript_len": 29},
         **{"sample_rate": 8000, "samples_per_token": 200},
     },
+    "denoising": {"vocab": 260},
     "passages": {"vocab": 257, "passages": 1},
     "labelled": {"vocab": 257, "classes": 12},
     "tagged": {"vocab": 257, "tags": 8},

@@ -42,6 +42,17 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "label from the first token": ("configs/bert.py:packages_debug", {"model.pool": "class"}),
     "whole words": (_BERT, {"objective.whole_words": True}),
     "more masked": (_BERT, {"objective.share": 0.4, "objective.masked": 1.0}),
+    "spans left out": (
+        "configs/pairs.py:debug",
+        {"data.kind": "denoising", "data.source": "stdlib", "data.seq_len": 40},
+    ),
+    "longer spans left out": (
+        "configs/pairs.py:debug",
+        {
+            **{"data.kind": "denoising", "data.source": "stdlib", "data.seq_len": 64},
+            **{"data.share": 0.3, "data.span": 6.0},
+        },
+    ),
     "two passages": (
         _BERT,
         {

@@ -48,6 +48,7 @@ DATA: dict[str, dict[str, Any]] = {
     "pairs": {"source": "dates:en"},
     "scenes": {"task": "questions", "validation_scenes": 24},
     "speech": {"utterances": 60, "sample_rate": 2000},
+    "denoising": {"source": "{text}", "seq_len": 16},
     "passages": {"source": "{text}", "seq_len": 16},
     "labelled": {"source": "names:de-en-fr-sw", "seq_len": 16},
     "tagged": {"source": f"tokens:{HERE}/*.py", "seq_len": 16},

@@ -13,6 +13,7 @@ KINDS: dict[str, Kind | str] = {
     "pairs": "scaling.data.kinds.pairs:KIND",
     "scenes": "scaling.data.kinds.scenes:KIND",
     "speech": "scaling.data.kinds.speech:KIND",
+    "denoising": "scaling.data.kinds.denoising:KIND",
     "passages": "scaling.data.kinds.passages:KIND",
     "labelled": "scaling.data.kinds.labelled:KIND",
     "tagged": "scaling.data.kinds.tagged:KIND",
