@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from scaling.data.kinds import annotated
-from scaling.data.kinds.annotated import AnnotatedConfig, Found, Names, Row, Task
+from scaling.data.kinds.annotated import AnnotatedConfig, Task, texts
+from scaling.data.kinds.annotated.texts import Found, Names, Row
 from scaling.data.kinds.pairs import sources as pairs
 from scaling.data.kinds.pairs import written
 from scaling.data.kinds.text.reading import matching
@@ -46,12 +47,12 @@ def _packages(rest: str, room: int, known: Names | None, root: Path) -> Found:
             if inner and top in names:
                 text = (files.home / name).read_bytes()
                 mark = [names.index(top)]
-                for start, end in annotated.passages(text, room - 1):
+                for start, end in texts.passages(text, room - 1):
                     rows.append(Row(text, text[start:end], mark))
-        return annotated.gathered(rows, names)
+        return texts.gathered(rows, names)
 
     folder = root / "annotated" / key_of(["packages", files.signature, room, _FILES, "v1"])
-    return _known(annotated.kept(folder, find), "packages", known)
+    return _known(texts.kept(folder, find), "packages", known)
 
 
 def _names(rest: str, room: int, known: Names | None, root: Path) -> Found:
@@ -68,13 +69,13 @@ def _names(rest: str, room: int, known: Names | None, root: Path) -> Found:
         for part in pairs.NAMES:
             for thing, name in pairs.called(part, found).items():
                 called.setdefault(name.encode()[: room - 1], []).append((locale, f"{part}/{thing}"))
-    names, number = annotated.numbers(known, ((one, f'source "names:{rest}"') for one in locales))
+    names, number = texts.numbers(known, ((one, f'source "names:{rest}"') for one in locales))
     rows = [
         Row(where[0][1].encode(), text, [number[where[0][0]]])
         for text, where in called.items()
         if len({locale for locale, _ in where}) == 1
     ]
-    return annotated.gathered(rows, names)
+    return texts.gathered(rows, names)
 
 
 def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
@@ -89,9 +90,9 @@ def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
                 raise wrong(source, f'{place} has no field "label" that is a word or a number')
             label = label if isinstance(label, str) else json.dumps(label)
             read.append((text_of(value, "text", source, place), label, place))
-    names, number_of = annotated.numbers(known, [(label, place) for _, label, place in read])
+    names, number_of = texts.numbers(known, [(label, place) for _, label, place in read])
     rows = [Row(text, text[: room - 1], [number_of[label]]) for text, label, _ in read]
-    return annotated.gathered(rows, names)
+    return texts.gathered(rows, names)
 
 
 def _known(found: Found, source: str, known: Names | None) -> Found:

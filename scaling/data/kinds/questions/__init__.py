@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from scaling.data.kinds import annotated
-from scaling.data.kinds.annotated import AnnotatedConfig, Found, Names, Row, Task
+from scaling.data.kinds.annotated import AnnotatedConfig, Task, texts
+from scaling.data.kinds.annotated.texts import Found, Names, Row
 from scaling.data.kinds.python_files import python_files
 from scaling.data.kinds.text.reading import matching
 from scaling.data.kinds.text.text_files import objects, text_of, wrong
@@ -50,10 +51,10 @@ def _parameters(rest: str, room: int, known: Names | None, root: Path) -> Found:
 
     def find() -> Found:
         rows = [_row(text, one, room) for text in files.texts() for one in questions(text)]
-        return annotated.gathered((row for row in rows if row is not None), ())
+        return texts.gathered((row for row in rows if row is not None), ())
 
     key = key_of(["parameters", files.signature, room, "v1"])
-    return annotated.kept(root / "annotated" / key, find)
+    return texts.kept(root / "annotated" / key, find)
 
 
 def _row(whole: bytes, one: Question, room: int) -> Row | None:
@@ -136,7 +137,7 @@ def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
                     "data.seq_len",
                 )
             rows.append(row)
-    return annotated.gathered(rows, ())
+    return texts.gathered(rows, ())
 
 
 def _tokens(found: Found, row: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from scaling.data.kinds import annotated
-from scaling.data.kinds.annotated import AnnotatedConfig, Found, Names, Row, Task
+from scaling.data.kinds.annotated import AnnotatedConfig, Task, texts
+from scaling.data.kinds.annotated.texts import Found, Names, Row
 from scaling.data.kinds.python_files import python_files
 from scaling.data.kinds.text.reading import matching
 from scaling.data.kinds.text.text_files import objects, wrong
@@ -41,19 +42,19 @@ def _tokens(rest: str, room: int, known: Names | None, root: Path) -> Found:
     def find() -> Found:
         read = [(text, list(classes(text))) for text in files.texts()]
         places = [(tag, source) for _, tags in read for _, tag in tags]
-        names, number = annotated.numbers(known, places)
+        names, number = texts.numbers(known, places)
         rows = []
         for text, tags in read:
             marks = np.full(len(text), _NONE, np.int32)
             for place, tag in tags:
                 marks[place] = number[tag]
-            for start, end in annotated.passages(text, room - 1):
+            for start, end in texts.passages(text, room - 1):
                 if (marks[start:end] != _NONE).any():
                     rows.append(Row(text, text[start:end], marks[start:end]))
-        return annotated.gathered(rows, names)
+        return texts.gathered(rows, names)
 
     key = key_of(["tokens", files.signature, room, list(known or ()), "v1"])
-    return annotated.kept(root / "annotated" / key, find)
+    return texts.kept(root / "annotated" / key, find)
 
 
 def classes(text: bytes) -> Iterator[tuple[int, str]]:
@@ -89,7 +90,7 @@ def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
                 raise wrong(source, f"{place} has {len(words)} words and {len(tags)} tags")
             read.append((words, tags))
             places += [(tag, place) for tag in tags]
-    names, number_of = annotated.numbers(known, places)
+    names, number_of = texts.numbers(known, places)
     rows = []
     for words, tags in read:
         text = " ".join(words).encode("utf-8", "surrogatepass")
@@ -98,7 +99,7 @@ def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
             marks[at] = number_of[tag]
             at += len(word.encode("utf-8", "surrogatepass")) + 1
         rows.append(Row(text, text[: room - 1], marks[: room - 1]))
-    return annotated.gathered(rows, names)
+    return texts.gathered(rows, names)
 
 
 def _words(value: dict[str, Any], field: str, source: str, place: str) -> list[str]:
