@@ -22,7 +22,7 @@ LABELLED = {
     "spans": (64, 256, 1024, 4096),
 }
 STEPS = {"tokens": 200, "packages": 200, "names": 200, "spans": 600}
-PRETRAINED = 2000  # steps
+PRETRAINED = 1000  # steps
 # Of the recipe's peak learning rate: weights that are good already are moved less.
 TUNED = 0.5
 
