@@ -52,6 +52,17 @@ def by_definition(q: Any, k: Any, v: Any, segments: Any, window: int | None) -> 
     return jnp.einsum("bhls,bhsk->bhlk", weights, v)
 
 
+def test_both_ways_every_query_sees_its_segment():
+    q, k, v, segments = arrays(12)
+    found = attention(q, k, v, segments, causal=False)
+    for row in range(len(q)):
+        for number in np.unique(segments[row]):
+            own = np.flatnonzero(segments[row] == number)
+            part = (x[row : row + 1, :, own] for x in (q, k, v))
+            alone = attention(*part, None, causal=False)
+            np.testing.assert_allclose(found[row : row + 1, :, own], alone, rtol=1e-5, atol=1e-5)
+
+
 def values_and_gradients(function: Any, q: Any, k: Any, v: Any, segments: Any) -> Any:
     """What `function` gives, and the gradient of a sum that weighs every value otherwise."""
 

@@ -111,10 +111,10 @@ def test_the_modules_add_up_to_the_norms_of_the_step(watched):
             assert math.sqrt(squares) == pytest.approx(train_lines[step][norm], rel=1e-4)
 
 
-@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize(("window", "causal"), [(None, True), (5, True), (None, False)])
 @pytest.mark.parametrize("documents", [False, True])
 @pytest.mark.parametrize("length", [16, 300])  # one block of queries, and two with some left over
-def test_logits_are_those_of_every_visible_pair(window, documents, length):
+def test_logits_are_those_of_every_visible_pair(window, causal, documents, length):
     rng = np.random.default_rng(0)
     q = rng.normal(size=(2, 4, length, 8)).astype(np.float32)
     k = rng.normal(size=(2, 2, length, 8)).astype(np.float32)
@@ -124,14 +124,14 @@ def test_logits_are_those_of_every_visible_pair(window, documents, length):
         for h in range(4):
             scores = q[b, h] @ k[b, h // 2].T / math.sqrt(8)
             back = np.subtract.outer(np.arange(length), np.arange(length))
-            visible = back >= 0
+            visible = (back >= 0) | (not causal)
             if window is not None:
                 visible &= back < window
             if segments is not None:
                 visible &= segments[b][:, None] == segments[b][None, :]
             squares, count = squares + (scores[visible] ** 2).sum(), count + visible.sum()
     given = None if segments is None else jnp.asarray(segments)
-    found = rms_of_logits(scaled(jnp.asarray(q)), jnp.asarray(k), given, window)
+    found = rms_of_logits(scaled(jnp.asarray(q)), jnp.asarray(k), given, window, causal)
     assert float(found) == pytest.approx(math.sqrt(squares / count), rel=1e-5)
 
 
