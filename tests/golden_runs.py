@@ -177,6 +177,11 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "images scaled": (_VISION, {"augment.scale": 0.1}),
     "images mixed": (_VISION, {"augment.mixup": 0.2}),
     "images cut and mixed": (_VISION, {"augment.cutmix": 1.0}),
+    "private": (_VISION, {"privacy.clip_norm": 1.0}),
+    "less private": (
+        _VISION,
+        {"privacy.clip_norm": 0.5, "privacy.noise": 0.5, "privacy.delta": 1e-4},
+    ),
     "attacked": (_VISION, {"attack.epsilon": 0.1}),
     "attacked in steps": (_VISION, {"attack.epsilon": 0.1, "attack.steps": 5}),
     "an attacked set": (

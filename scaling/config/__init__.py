@@ -8,6 +8,7 @@ family of models, a kind of data, an objective is: `choices`. No jax.
 from scaling.config.identity import fingerprint, run_name
 from scaling.config.run import (
     LENGTHS,
+    AttackConfig,
     AugmentConfig,
     BeginsConfig,
     DataConfig,
@@ -18,6 +19,7 @@ from scaling.config.run import (
     ModelConfig,
     ObjectiveConfig,
     OptimConfig,
+    PrivacyConfig,
     RunConfig,
     TrainConfig,
     TransformConfig,
@@ -34,6 +36,7 @@ from scaling.config.run import (
 
 __all__ = [
     "LENGTHS",
+    "AttackConfig",
     "AugmentConfig",
     "BeginsConfig",
     "DataConfig",
@@ -44,6 +47,7 @@ __all__ = [
     "ModelConfig",
     "ObjectiveConfig",
     "OptimConfig",
+    "PrivacyConfig",
     "RunConfig",
     "TrainConfig",
     "TransformConfig",

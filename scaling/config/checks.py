@@ -19,6 +19,7 @@ from scaling.config.choices import (
     POSITIVE_OR_OFF,
     SEED,
     SHARE,
+    WITHIN,
     Idle,
     Range,
 )
@@ -54,6 +55,9 @@ _RANGES: tuple[tuple[str, Range], ...] = (
     ("train", (("spike_z",), POSITIVE_OR_OFF)),
     ("attack", (("epsilon",), NOT_NEGATIVE)),
     ("attack", (("steps",), AT_LEAST_ONE)),
+    ("privacy", (("clip_norm",), POSITIVE_OR_OFF)),
+    ("privacy", (("noise",), NOT_NEGATIVE)),
+    ("privacy", (("delta",), WITHIN)),
     ("train", (("spike_window",), (lambda v: v >= 8, "be at least 8"))),
     ("evals", (("every", "batches", "batch_size"), AT_LEAST_ONE)),
 )
@@ -86,6 +90,11 @@ _READ_WITH: tuple[Idle, ...] = (
         ("optim.base_depth",),
         lambda c: c.optim.parametrization in DEEP,
         "optim.parametrization=depth_mup or completep",
+    ),
+    (
+        ("privacy.noise", "privacy.delta"),
+        lambda c: c.privacy.clip_norm is not None,
+        "privacy.clip_norm",
     ),
     (("attack.steps",), lambda c: c.attack.epsilon > 0, "attack.epsilon"),
     (("optim.decay_fraction",), lambda c: c.optim.schedule == "wsd", "optim.schedule=wsd"),
@@ -120,6 +129,8 @@ def check_pairs(config: RunConfig) -> None:
         if missing:
             raise ConfigError(f"{reader} needs {', '.join(sorted(missing))}, not given by {giver}")
     _check_augment(config)
+    if config.privacy.clip_norm is not None:
+        _check_privacy(config)
     if config.attack.epsilon:
         check_attacked(f"attack.epsilon={config.attack.epsilon}", config)
     if unread := kind.asks - family.reads:
@@ -131,6 +142,21 @@ def check_pairs(config: RunConfig) -> None:
             f"train.microbatches={config.train.microbatches}: {loss} compares the rows of a whole "
             "batch with each other; leave it at 1"
         )
+
+
+def _check_privacy(config: RunConfig) -> None:
+    record = choices.objective(config.objective)
+    what = f"privacy.clip_norm={config.privacy.clip_norm}"
+    if record.players or record.couples_rows:
+        raise ConfigError(
+            f"{what} clips the gradient of each example, and objective.name="
+            f"{config.objective.name} has a loss of several together; leave it unset"
+        )
+    if config.train.noise_scale or config.mesh.stage > 1:
+        field = "train.noise_scale=True" if config.train.noise_scale else "mesh.stage"
+        raise ConfigError(f"{what} and {field} cannot go together; leave one of them off")
+    if config.augment.mixup or config.augment.cutmix:
+        raise ConfigError(f"{what}: augment.mixup and cutmix mix examples; leave them at 0")
 
 
 def check_attacked(what: str, config: RunConfig) -> None:

@@ -196,6 +196,15 @@ class AttackConfig:
 
 
 @dataclass(frozen=True)
+class PrivacyConfig:
+    """Differentially private training: clipped gradients and noise (`train/private.py`)."""
+
+    clip_norm: float | None = None  # of each example's gradient; None: off
+    noise: float = 1.0  # standard deviation of the sum's noise, over clip_norm
+    delta: float = 1e-5  # chance of failure that the run's epsilon is said for
+
+
+@dataclass(frozen=True)
 class BeginsConfig:
     """The run whose parameters a run begins with; its optimizer and its steps are its own
     (`scaling/train/begins.py`).
@@ -236,6 +245,7 @@ class RunConfig:
     begins: BeginsConfig = field(default=BeginsConfig(), metadata={"added": True})
     augment: AugmentConfig = field(default=AugmentConfig(), metadata={"added": True})
     attack: AttackConfig = field(default=AttackConfig(), metadata={"added": True})
+    privacy: PrivacyConfig = field(default=PrivacyConfig(), metadata={"added": True})
 
 
 # Training lengths, of which a config gives one.

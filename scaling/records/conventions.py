@@ -29,6 +29,8 @@ _RUNS = {
     "trained": "which parameters were: whole, or by a transform; scratch: begun with no other run",
     "amount_before": "what the runs that this one begins with were trained on, added up; 0: none",
     "params_trained": "numbers that were trained, where a transform trains others than params",
+    "epsilon": "privacy lost to whoever sees the model, at privacy.delta, by Rényi accounting as "
+    "if every example were in a batch by chance (scaling/costs/privacy.py)",
     "branched_from": "the run whose first steps this one shares, trained once; empty: none",
     "attempts": "times that the run ended badly and was, or was not, tried again: attempts.jsonl "
     "says when, why, and what was done",

@@ -18,6 +18,7 @@ from etils import epath
 from scaling import files
 from scaling.config import RunConfig, amounts, choices, flat, passes
 from scaling.config.provenance import provenance
+from scaling.costs import privacy
 from scaling.errors import DamagedError
 from scaling.records import RunDirectory, find_runs, parents, strict_json
 from scaling.records.conventions import conventions, measures, values_in
@@ -37,6 +38,7 @@ _LAST = (
 )
 # Columns of runs on data of a known law (`choices.Truth`); a word, a word, numbers, and further
 # ones `true_exponent/<column>`.
+_EPSILON = "epsilon"  # column of runs that train with privacy
 _TRUTH = ("truth", "truth_of", "true_floor", "true_floor_se")
 # Columns of runs whose samples were judged, by the field of `samples.json`.
 JUDGED = {
@@ -61,6 +63,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     and unique under their unit's names (tokens, unique_tokens), unit, amount, unique, epochs,
     flops, objective, its metrics (loss, loss_se, ...), train_loss, width, depth, seed,
     trained, amount_before and params_trained where runs begin with others or are trained in part,
+    epsilon where runs train with privacy,
     `<metric>/<set>` of every further evaluation set, what is known of the law of the data (truth,
     truth_of, true_floor, true_floor_se, true_exponent/<column>), every config field that differs
     between the runs under its dotted name, branched_from, seconds, members, attempts, healed,
@@ -105,10 +108,21 @@ def _names(configs: Sequence[RunConfig], varying: Sequence[str]) -> list[str]:
         for name in config.evals.sets
         for column in choices.columns(passes.metrics(config, name))
     }
+    private = [_EPSILON] * any(config.privacy.clip_norm is not None for config in configs)
     further = [f"{column}/{name}" for column, name in sorted(pairs) if name != "val"]
     true = list(dict.fromkeys(name for config in configs for name in _truth(config)))
-    names = [*_FIRST, *own, *_MIDDLE, *metrics, *_AFTER, *tuned, *further, *true, *varying, *_LAST]
+    names = [*_FIRST, *own, *_MIDDLE, *metrics, *_AFTER, *tuned, *private, *further, *true]
+    names += [*varying, *_LAST]
     return list(dict.fromkeys(names))
+
+
+def _epsilon(config: RunConfig, unique: float | None) -> float | None:
+    """Of a run that trained with privacy on so many units of data; None of others."""
+    if config.privacy.clip_norm is None or not unique:
+        return None
+    rate = min(1.0, amounts.units_per_step(config) / unique)
+    steps, private = amounts.resolved(config.train.steps), config.privacy
+    return privacy.epsilon(rate, private.noise, steps, private.delta)
 
 
 def _truth(config: RunConfig) -> dict[str, Any]:
@@ -215,6 +229,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         if s.by == "rows" and s.split == "train" and s.source is None and s.part is None
     ]
     row |= _truth(config)
+    row[_EPSILON] = _epsilon(config, unique)
     judged = run.samples()
     row |= {name: judged[of] for name, of in JUDGED.items() if judged}
     row["train_loss"] = final.get(seen[0] if seen else "train", {}).get("loss")

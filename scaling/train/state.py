@@ -58,6 +58,8 @@ class Parts:
     prepare: Callable[[Any, jax.Array], Any] | None = None
     # (loss of a batch, batch) -> the batch moved to where the loss is larger; None: as it is
     attack: Callable[[Callable[[Any], jax.Array], Any], Any] | None = None
+    # (norm that each row's gradient is clipped to, deviation of the sum's noise); None: neither
+    privacy: tuple[float, float] | None = None
 
     def prepared(self, batch: Any, rng: jax.Array) -> Any:
         """What the loss of a training step takes."""
@@ -66,7 +68,7 @@ class Parts:
 
 def parts(config: RunConfig) -> Parts:
     """Model, objective and optimizer of a resolved run; no arrays yet."""
-    scale = transform.parametrization(config)
+    scale, most = transform.parametrization(config), config.privacy.clip_norm
     return Parts(
         model=transform.build(config),
         objective=objective_lib.build(config.objective),
@@ -78,6 +80,7 @@ def parts(config: RunConfig) -> Parts:
         attack=functools.partial(attacked, epsilon=config.attack.epsilon, steps=config.attack.steps)
         if config.attack.epsilon
         else None,
+        privacy=None if most is None else (most, most * config.privacy.noise),
     )
 
 

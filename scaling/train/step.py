@@ -19,7 +19,7 @@ from scaling.devices import sharding, xla_flags
 from scaling.models.pipeline import stages_here
 from scaling.objectives.objective import Sum
 from scaling.optim import subtree
-from scaling.train import fingerprints, noise
+from scaling.train import fingerprints, noise, private
 from scaling.train.state import Layout, Parts, TrainState
 
 Batch = dict[str, jax.Array]
@@ -48,17 +48,22 @@ def gradients(
         if pieces.attack is not None:
             piece = pieces.attack(lambda moved: loss_of(params, moved)[0], piece)
 
-        def loss(trained: Any) -> Any:
+        def loss(trained: Any, piece: Batch) -> Any:
             return loss_of(subtree.put(params, trained), piece)
 
-        grads, sums = jax.grad(loss, has_aux=True)(pieces.trained(params))
+        if pieces.privacy is not None:
+            return private.clipped(loss, pieces.trained(params), piece, pieces.privacy[0])
+        grads, sums = jax.grad(loss, has_aux=True)(pieces.trained(params), piece)
         return grads, sums | (noise.of_piece(grads, sums) if pieces.noise else {})
 
     if microbatches == 1 and stages_here() == 1 and not pieces.noise:
         grads, sums = grad_of_sum(params, batch, rng)
     else:
         grads, sums = _accumulate(grad_of_sum, microbatches, params, batch, rng)
-    count = jnp.maximum(sums["loss"].count, 1.0)
+    count: Any = jnp.maximum(sums["loss"].count, 1.0)
+    if pieces.privacy is not None:
+        grads = private.noised(grads, rng, pieces.privacy[1])
+        count = len(next(iter(batch.values())))
     grads = jax.tree.map(lambda g: g / count, grads)
     return grads, noise.of_batch(grads, sums) if pieces.noise else sums
 

@@ -1,0 +1,70 @@
+"""What does privacy cost, over epsilon and width, and what does it hide?
+
+Perceptrons on the digits, trained with each example's gradient clipped and the sum noised, at
+several noises and widths, and without; or, `:secrets`, byte models on code in which secrets are
+planted, whose exposure says what privacy is worth to one who is attacked.
+"""
+
+from configs import tiny, vision
+from scaling.config import eval_set, from_dict, is_debug, override
+from scaling.config.sweep import Study, grid, product
+
+NOISES = (0.5, 1.0, 2.0, 4.0)
+
+
+def get_study(arg: str = "") -> Study:
+    """Three widths by four noises and none; `:secrets`: one width; "debug": few steps."""
+    of_secrets = arg.startswith("secrets")
+    debug = is_debug(arg.removeprefix("secrets").removeprefix("_"))
+    return _secrets(debug) if of_secrets else _digits(debug)
+
+
+def _digits(debug: bool) -> Study:
+    base = override(
+        from_dict(vision.get_config("debug" if debug else "")),
+        {
+            "model.family": "mlp",
+            "train.epochs": None,
+            "train.steps": 4 if debug else 600,
+            "train.batch_size": 16 if debug else 128,
+            "optim.peak_lr": 1e-2,
+        },
+    )
+    widths = {"model.width": (4, 8) if debug else (16, 64, 256)}
+    private = {"privacy.clip_norm": (1.0,), "privacy.noise": NOISES[:2] if debug else NOISES}
+    return Study(
+        name="privacy",
+        question="What does privacy cost, and does width pay for it?",
+        base=base,
+        runs=[*grid(widths), *grid(widths | private)],
+        x="params",
+        group="privacy.noise",
+        holdout=False,
+    )
+
+
+def _secrets(debug: bool) -> Study:
+    base = tiny.get_config("debug" if debug else "")
+    base.data.seq_len = 64
+    base.data.canaries = 1 if debug else 8
+    base.data.canary_repeats = 4 if debug else 64
+    base.data.unique_tokens = 2**11 if debug else 2**17
+    base.train.tokens_per_param = None
+    base.train.steps = 2 if debug else 600
+    base.train.batch_size = 4 if debug else 32
+    base.model.width = 16 if debug else 32
+    base.model.heads = 1 if debug else 2
+    with base.unlocked():
+        for times in (1, 4) if debug else (1, 4, 16, 64):
+            base.evals.sets[f"x{times}"] = eval_set(by="exposure", repeats=times)
+    noises = (0.0, 1.0) if debug else (0.0, 0.3, 1.0)
+    runs = product([{"privacy.clip_norm": 1.0}], grid({"privacy.noise": noises}))
+    return Study(
+        name="privacy_secrets",
+        question="What does privacy hide?",
+        base=base,
+        runs=[{}, *runs],
+        x="privacy.noise",
+        log_x=False,
+        holdout=False,
+    )
