@@ -11,6 +11,7 @@ from scaling.commands import (
     runs,
     sampling,
     tables,
+    together,
 )
 from scaling.commands.command import Command
 
@@ -22,6 +23,7 @@ COMMANDS: dict[str, Command] = {
     **laws.COMMANDS,
     **inspection.COMMANDS,
     **sampling.COMMANDS,
+    **together.COMMANDS,
     **comparing.COMMANDS,
     **debugging.COMMANDS,
     **certifying.COMMANDS,

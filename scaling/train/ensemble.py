@@ -1,0 +1,113 @@
+"""Runs that differ in their seeds alone, asked together: the mean of what they predict.
+
+Takes finished runs; gives for one, two, ... of them the numbers of their validation set, of the
+averaged predictions (Lakshminarayanan et al. 2017, arXiv 1612.01474) and, where asked, of the
+averaged weights (Wortsman et al. 2022, arXiv 2203.05482). Called by `launch.py ensemble`. Nothing
+is trained, and the runs are ordinary ones: a packed group of seeds is an ensemble for free.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from scaling import data
+from scaling.config import RunConfig, choices, fingerprint, override, passes
+from scaling.costs import sizes
+from scaling.devices import sharding
+from scaling.errors import UserError
+from scaling.families import predictions
+from scaling.metrics.finish import finish
+from scaling.records import RunDirectory
+from scaling.train.evaluate import join
+from scaling.train.opened import Opened, newest
+
+Array = jax.Array
+How = Literal["predictions", "weights"]
+
+
+def alike(runs: Iterable[RunDirectory]) -> list[list[RunDirectory]]:
+    """Finished runs in groups that differ in seeds alone, each of two or more, by their seeds."""
+    found: dict[str, list[tuple[int, RunDirectory]]] = {}
+    for run in runs:
+        if not run.is_done:
+            continue
+        config = run.config()
+        same = override(config, {"seed": 0, "data.seed": 0})
+        found.setdefault(fingerprint(same), []).append((config.seed, run))
+    groups = [sorted(group, key=lambda one: one[0]) for group in found.values()]
+    return [[run for _, run in group] for group in groups if len(group) > 1]
+
+
+def judge(runs: Sequence[RunDirectory], how: How = "predictions") -> list[dict[str, Any]]:
+    """A row for the first of the runs, the first two, and so on: what they are, and the numbers of
+    the set "val". Raises UserError for a family whose predictions have no mean, and for runs that
+    have lost their checkpoints.
+    """
+    members = [newest(run) for run in runs]
+    config, cost = members[0].config, sizes.cost(members[0].config)
+    check(config)
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *[one.state.evaluated for one in members])
+    rows = []
+    for count in range(1, len(members) + 1):
+        first = jax.tree.map(lambda x, count=count: x[:count], stacked)
+        row = {"members": count, "how": how, "name": runs[0].path.name}
+        row |= {"width": config.model.width, "depth": config.model.depth}
+        row |= {"params": count * cost.params, "amount": cost.amount, "flops": count * cost.flops}
+        rows.append(row | _measured(members[0], first, how))
+    return rows
+
+
+def check(config: RunConfig) -> None:
+    """Raises UserError for a run whose predictions have no mean."""
+    record = choices.objective(config.objective)
+    if not record.outputs <= {"out", "hidden", "head"} or record.players:
+        raise UserError(
+            f"predictions of objective.name={config.objective.name} are not averaged; give runs "
+            "that classify, predict numbers, or predict tokens"
+        )
+
+
+def _measured(one: Opened, stacked: Any, how: How) -> dict[str, float]:
+    config, model = one.config, one.pieces.model
+    objective, fields = one.pieces.objective, choices.objective(config.objective).fields
+    assert objective.rows_of is not None  # `check`
+    rows_of, labelled = objective.rows_of, "label" in fields
+
+    def rows(stacked: Any, batch: Any) -> Any:
+        if how == "weights":
+            mean = jax.tree.map(lambda x: x.mean(axis=0), stacked)
+            return objective.rows(model, mean, batch)
+        outputs = jax.vmap(lambda params: model.apply({"params": params}, batch))(stacked)
+        return rows_of(averaged(outputs, labelled), batch).sums
+
+    batches, found = data.eval_batches(config, "val"), []
+    with sharding.context(one.plan.mesh):
+        call = jax.jit(rows)
+        for _, batch in batches.stream(0, len(batches)):
+            found.append(jax.device_get(call(stacked, batch)))
+    gathered = {name: join([rows[name] for rows in found]) for name in found[0]}
+    numbers = finish(gathered, passes.metrics(config, "val"))
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def averaged(outputs: Mapping[str, Any], labelled: bool) -> dict[str, Any]:
+    """Outputs [M, B, ...] of M members as those of one model: of numbers the mean, of classes and
+    tokens the logarithm of the mean probability, in the place of logits.
+    """
+    found = jax.vmap(predictions)(outputs)
+    if "logits" in found:
+        logits = found["logits"]
+        if (cap := outputs.get("softcap")) is not None:
+            cap = jnp.max(cap)  # one number, of every member
+            logits = cap * jnp.tanh(logits / cap)
+        logits_BxLxV = _log_mean(logits)
+        return {"hidden": logits_BxLxV, "head": jnp.eye(logits_BxLxV.shape[-1])}
+    out = found["out"].astype(jnp.float32)
+    return {"out": _log_mean(out) if labelled else out.mean(axis=0)}
+
+
+def _log_mean(logits: Array) -> Array:
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    return jax.nn.logsumexp(log_p, axis=0) - jnp.log(len(logits))
