@@ -4,7 +4,8 @@ Encoders of two widths learn what masked tokens of the standard library are, and
 few of its examples; against them stand models that learn the task alone. `:tokens`, by default,
 tags Python's token classes, `:packages` says which package a passage is from, `:names` which
 language a name is in, `:spans` answers questions of parameters. The files that are held out of the
-task are held out of pretraining too.
+task are held out of pretraining too. `:adapters` trains a part of the wider model on token classes:
+a low-rank update, biases and gains, or the new head alone.
 """
 
 from typing import Any
@@ -20,11 +21,21 @@ LABELLED = {
     "packages": (32, 128, 512, 2048, 8192),
     "names": (32, 128, 512, 2048, 8192),
     "spans": (64, 256, 1024, 4096),
+    "adapters": (32, 512, 8192),
 }
-STEPS = {"tokens": 200, "packages": 200, "names": 200, "spans": 600}
+STEPS = {"tokens": 200, "packages": 200, "names": 200, "spans": 600, "adapters": 200}
 PRETRAINED = 1000  # steps
 # Of the recipe's peak learning rate: weights that are good already are moved less.
 TUNED = 0.5
+# What is trained of the pretrained model, beside the new head, at the recipe's rate.
+ADAPTERS: tuple[Override, ...] = (
+    {
+        **{"transform.name": "lora", "transform.rank": 4, "transform.alpha": 8.0},
+        "transform.also": "head",
+    },
+    {"transform.name": "freeze", "transform.only": "bias,scale,head"},
+    {"transform.name": "freeze", "transform.only": "head"},
+)
 
 
 def get_study(arg: str = "") -> Study:
@@ -36,9 +47,13 @@ def get_study(arg: str = "") -> Study:
             f":{arg} is no form of this study{nearest(task, LABELLED)}; give one of "
             f"{', '.join(LABELLED)}, with _debug if you like"
         )
-    base = bert.get_config(f"{task}_debug" if small else task)
+    of_parts = task == "adapters"
+    form = "tokens" if of_parts else task
+    base = bert.get_config(f"{form}_debug" if small else form)
     base.data.validation_fraction = 0.1
     widths, labelled = ((16,), (32, 64)) if small else (WIDTHS, LABELLED[task])
+    if of_parts:
+        widths = widths[-1:]
     new = "pooler,head" if base.data.kind == "labelled" else "head"
     runs = list[Override]()
     for width in widths:
@@ -47,8 +62,10 @@ def get_study(arg: str = "") -> Study:
         for count in labelled:
             own = shape | {"data.unique_examples": count}
             own |= {"train.steps": 4 if small else STEPS[task]}
+            begun = own | {"begins.run": before, "begins.new": new}
             rate = {"optim.peak_lr": TUNED * shape["optim.peak_lr"]}
-            runs += [own, own | rate | {"begins.run": before, "begins.new": new}]
+            runs += [own, begun | rate]
+            runs += [begun | part for part in ADAPTERS if of_parts]
     return Study(
         name=f"bert_finetune_{task}",
         question="What is pretraining on masked tokens worth, by labelled examples and by size?",
