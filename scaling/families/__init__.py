@@ -26,6 +26,7 @@ FAMILIES: dict[str, Family | str] = {
     "resnet": "scaling.families.resnet:FAMILY",
     "convnet": "scaling.families.convnet:FAMILY",
     "vit": "scaling.families.vit:FAMILY",
+    "masked_autoencoder": "scaling.families.masked_autoencoder:FAMILY",
     "mixer": "scaling.families.mixer:FAMILY",
     "gan": "scaling.families.gan:FAMILY",
     "random_features": "scaling.families.random_features:FAMILY",

@@ -22,10 +22,15 @@ class Patches(nn.Module):
     @nn.compact
     def __call__(self, x_BxYxXxC: Array) -> Array:
         """[B, Y, X, C] -> [B, L, D]."""
-        rows, height, width, channels = x_BxYxXxC.shape
-        y, x = self.sides
-        cut = x_BxYxXxC.reshape(rows, height // y, y, width // x, x, channels)
-        x_BxLxP = cut.swapaxes(2, 3).reshape(rows, -1, y * x * channels)
+        x_BxLxP = cut(x_BxYxXxC, self.sides)
         shape, axes = (x_BxLxP.shape[-1], self.width), ("inputs", "embed")
         into = Projection("BLP,PD->BLD", shape, axes, self.dtype, bias=True, name="linear")
         return constrain(into(x_BxLxP))
+
+
+def cut(x_BxYxXxC: Array, sides: tuple[int, int]) -> Array:
+    """The patches as they are, row after row: [B, Y, X, C] -> [B, L, P]."""
+    rows, height, width, channels = x_BxYxXxC.shape
+    y, x = sides
+    pieces = x_BxYxXxC.reshape(rows, height // y, y, width // x, x, channels)
+    return pieces.swapaxes(2, 3).reshape(rows, -1, y * x * channels)

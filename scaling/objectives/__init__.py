@@ -18,4 +18,7 @@ OBJECTIVES: dict[str, Objective | str] = {
     "tagging": "scaling.objectives.tagging:OBJECTIVE",
     "spans": "scaling.objectives.spans:OBJECTIVE",
     "adversarial": "scaling.objectives.adversarial:OBJECTIVE",
+    "contrastive_views": "scaling.objectives.contrastive_views:OBJECTIVE",
+    "rotation_prediction": "scaling.objectives.rotation_prediction:OBJECTIVE",
+    "masked_patches": "scaling.objectives.masked_patches:OBJECTIVE",
 }

@@ -38,6 +38,7 @@ MODELS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("two_towers", "fusion"), GENERIC | {"heads": 4, "head_dim": 4, "stem": 4}),
     "speech": GENERIC | {"heads": 4, "head_dim": 4, "bands": 8, "filters": 4},
     "bert": GENERIC | {"heads": 4},
+    "masked_autoencoder": GENERIC | {"heads": 4},
     "encoder_decoder": GENERIC | {"heads": 4, "head_dim": 4, "encoder_depth": 1},
 }
 # Of the data, by kind; "{text}" is a glob of small files. Some hundred examples, of 16 units at

@@ -45,6 +45,10 @@ class ConvNetConfig:
     hidden: int | None = (
         None  # units of two hidden layers that read all places; None: one matrix reads their mean
     )
+    head_width: int | None = (
+        None  # units of a hidden layer of the head, as of a projection that a loss compares; None:
+        # one matrix
+    )
     dropout: float = 0.0  # share of the features before the head that training drops
     drop_path: float = (
         0.0  # share of the rows that pass by the last block's branch in training; earlier ones less
@@ -102,7 +106,7 @@ FAMILY = Family(
     stated=from_data.stated_image,
     remats=("none", "full"),
     ranges=(
-        (("multiple", "group", "hidden", *from_data.IMAGE, "classes"), AT_LEAST_ONE),
+        (("multiple", "group", "hidden", "head_width", *from_data.IMAGE, "classes"), AT_LEAST_ONE),
         (("dropout", "drop_path"), DECAY),
     ),
     idle=((("model.group",), lambda config: _norm(config.model) == "group", "model.norm=group"),),

@@ -33,7 +33,7 @@ class Network(nn.Module):
           batch: image, float32 [B, Y, X, C].
 
         Returns:
-          out: float32 [B, O]; features: what the last matrix reads, float32 [B, F].
+          out: float32 [B, O]; features: what the head reads, float32 [B, F].
         """
         c, rows, x = self.config, table.rows(self.config), batch["image"]
         total = sum(row.repeats for row in rows if row.block != "pool")
@@ -57,8 +57,12 @@ class Network(nn.Module):
         else:
             features_BxF = self._hidden(x.reshape(len(x), -1))
         with jax.named_scope("head"):
-            head = Linear(resolved(c.classes), ("embed", "outputs"), "float32", name="head")
-            read_BxF = dropped(features_BxF, dropout, c.dropout, OUTSIDE)
+            read_BxF, axis = dropped(features_BxF, dropout, c.dropout, OUTSIDE), "embed"
+            if c.head_width is not None:
+                axes, axis = ("embed", "mlp"), "mlp"
+                wide = Linear(c.head_width, axes, "float32", RELU_GAIN, name="head_hidden")
+                read_BxF = nn.relu(wide(read_BxF))
+            head = Linear(resolved(c.classes), (axis, "outputs"), "float32", name="head")
             return {"out": head(read_BxF), "features": features_BxF}
 
     def _hidden(self, x_BxF: Array) -> Array:

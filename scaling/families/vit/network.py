@@ -15,11 +15,12 @@ from scaling.config.amounts import resolved
 from scaling.families import from_data
 from scaling.families.vit import ViTConfig, encoder
 from scaling.models.blocks import init_blocks, run_blocks
-from scaling.models.dropout import OUTSIDE, dropped, keys_of
+from scaling.models.dropout import OUTSIDE, Keys, dropped, keys_of
+from scaling.models.fields import EncoderConfig
 from scaling.models.layers import NORMS, Array, Linear, constrain, parameter, truncated_normal
 from scaling.models.patches import Patches
 
-_OWN = 0.02  # initial std of what an image has no part in: positions, and the class's place
+OWN = 0.02  # initial std of what an image has no part in: positions, and the class's place
 
 
 class Network(nn.Module):
@@ -36,10 +37,18 @@ class Network(nn.Module):
         Returns:
           out: float32 [B, O]; features: what the last matrix reads, float32 [B, D].
         """
-        c, dtype = self.config, jnp.dtype(self.config.dtype)
-        blocks, init = encoder(c), truncated_normal(_OWN)
+        c, keys = self.config, keys_of(batch)
+        x_BxLxD = dropped(self.places(batch["image"]), keys, c.dropout, OUTSIDE)
+        features_BxD = self.read(self.encoded(x_BxLxD, keys))
+        with jax.named_scope("head"):
+            head = Linear(resolved(c.classes), ("embed", "outputs"), "float32", name="head")
+            return {"out": head(features_BxD), "features": features_BxD}
+
+    def places(self, image_BxYxXxC: Array) -> Array:
+        """[B, L, D]: the class's own place, if it has one, and the patches, with positions."""
+        c, dtype, init = self.config, jnp.dtype(self.config.dtype), truncated_normal(OWN)
         patches = Patches(from_data.patch_sides(c), c.width, dtype, name="patches")
-        x_BxLxD = patches(batch["image"])
+        x_BxLxD = patches(image_BxYxXxC)
         if c.pool == "class":
             own_D = parameter(self, "class_token", init, (c.width,), ("embed",)).astype(dtype)
             own_Bx1xD = jnp.broadcast_to(own_D[None, None], (len(x_BxLxD), 1, c.width))
@@ -47,15 +56,23 @@ class Network(nn.Module):
         if c.positions == "learned":
             shape, axes = x_BxLxD.shape[1:], ("positions", "embed")
             x_BxLxD += parameter(self, "positions", init, shape, axes).astype(dtype)[None]
-        x_BxLxD = dropped(constrain(x_BxLxD), keys_of(batch), c.dropout, OUTSIDE)
-        context = {"segment_ids": None, "dropout": keys_of(batch)}
-        if self.is_initializing():
-            x_BxLxD, _ = init_blocks(blocks)(x_BxLxD, context, None)
-        else:
-            stacked = self.variables["params"]["blocks"]
-            x_BxLxD, _, _ = run_blocks(blocks, stacked, x_BxLxD, context, None)
-        x_BxLxD = NORMS[blocks.norm](c.norm_eps, "float32", name="final_norm")(x_BxLxD)
-        features_BxD = x_BxLxD[:, 0] if c.pool == "class" else x_BxLxD.mean(axis=1)
-        with jax.named_scope("head"):
-            head = Linear(resolved(c.classes), ("embed", "outputs"), "float32", name="head")
-            return {"out": head(features_BxD), "features": features_BxD}
+        return constrain(x_BxLxD)
+
+    def encoded(self, x_BxLxD: Array, keys: Keys | None) -> Array:
+        """The blocks and the norm behind them; float32 [B, L, D]."""
+        c, blocks = self.config, encoder(self.config)
+        x_BxLxD = stacked(self, blocks, x_BxLxD, keys)
+        return NORMS[blocks.norm](c.norm_eps, "float32", name="final_norm")(x_BxLxD)
+
+    def read(self, x_BxLxD: Array) -> Array:
+        """Features [B, D]: the class's place, or the mean over the patches."""
+        return x_BxLxD[:, 0] if self.config.pool == "class" else x_BxLxD.mean(axis=1)
+
+
+def stacked(module: nn.Module, blocks: EncoderConfig, x_BxLxD: Array, keys: Keys | None) -> Array:
+    """All blocks, whose parameters `module`, inside its compact method, owns as "blocks"."""
+    context = {"segment_ids": None, "dropout": keys}
+    if module.is_initializing():
+        return init_blocks(blocks)(x_BxLxD, context, None)[0]
+    params = module.variables["params"]["blocks"]
+    return run_blocks(blocks, params, x_BxLxD, context, None)[0]
