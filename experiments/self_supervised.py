@@ -23,7 +23,7 @@ def get_study(arg: str = "") -> Study:
     untrained: Override = {"train.steps": 1, "optim.peak_lr": 0.0}
     runs = []
     for method in METHODS:
-        fields = product([_fields(method)], [{"model.width": width} for width in widths])
+        fields = [_fields(method) | {"model.width": width} for width in widths]
         seen = [trained | {"data.unique_examples": count} for count in images]
         runs += product(fields, seen)
         runs += [one | untrained for one in fields]

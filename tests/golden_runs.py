@@ -205,6 +205,21 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
             **{"model.multiple": 4, "model.group": 8, "model.hidden": 16},
         },
     ),
+    "two views": (
+        _VISION,
+        {
+            **{"model.family": "convnet", "model.classes": 8, "model.head_width": 16},
+            **{"objective.name": "contrastive_views", "objective.temperature": 0.2},
+        },
+    ),
+    "quarter turns": (
+        _VISION,
+        {"model.classes": 4, "objective.name": "rotation_prediction"},
+    ),
+    "hidden patches": (
+        _VISION,
+        {"model.family": "masked_autoencoder", "objective.name": "masked_patches"},
+    ),
     "larger images": (_VISION, {"data.side": 12}),
     "mixed patches": (_VISION, {"model.family": "mixer"}),
     "columns": (_VISION, {"model.family": "lstm_classifier"}),

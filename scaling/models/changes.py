@@ -1,5 +1,5 @@
-"""Images turned, scaled and moved, in one resampling, and coloured. Called by what changes images as
-they are seen: augmentation in training, and the views of objectives.
+"""Images turned, scaled and moved, in one resampling, and coloured. Called by what changes images
+as they are seen: augmentation in training, and the views of objectives.
 """
 
 import functools
