@@ -58,7 +58,8 @@ def resolved(config: RunConfig) -> RunConfig:
     """The run on the stand-in."""
     known = SIZES[config.data.kind] | (choices.family(config.model).stated(config.model) or {})
     # A model may have other outputs than its data have classes.
-    known = {name: getattr(config.data, name, None) or size for name, size in known.items()}
+    if classes := getattr(config.data, "classes", None):
+        known["classes"] = classes
 
     def stand_in(data: Any, train: Any) -> Facts:
         units = data.units_per_example

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scaling.config.choices import AT_LEAST_ONE, DECAY, Facts, Family
-from scaling.config.marks import execution, traced
+from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data
 from scaling.families.convnet import table
@@ -45,10 +45,10 @@ class ConvNetConfig:
     hidden: int | None = (
         None  # units of two hidden layers that read all places; None: one matrix reads their mean
     )
-    head_width: int | None = (
-        None  # units of a hidden layer of the head, as of a projection that a loss compares; None:
-        # one matrix
-    )
+    head_width: int | None = added(
+        None
+    )  # units of a hidden layer of the head, as of a projection that a loss compares; None: one
+    # matrix
     dropout: float = 0.0  # share of the features before the head that training drops
     drop_path: float = (
         0.0  # share of the rows that pass by the last block's branch in training; earlier ones less
