@@ -7,8 +7,8 @@ from configs import self_supervised
 from scaling.config import flat, from_dict
 from scaling.config.sweep import Override, Study, chain, product, with_seeds
 
-METHODS = ("", "rotation", "masked")
-UPDATES = 400
+WIDTHS = {"": (8, 16), "rotation": (8, 16), "masked": (16, 32)}  # of each method
+UPDATES = 300
 _GROUPS = ("model", "objective", "optim")
 
 
@@ -17,13 +17,14 @@ def get_study(arg: str = "") -> Study:
     debug = arg == "debug"
     base = self_supervised.get_config(arg)
     base.train.epochs = None
-    widths, images = ((8,), (128,)) if debug else ((8, 32), (128, 256, 512, None))
+    images = (128,) if debug else (128, 256, 512, None)
     trained: Override = {"train.steps": 4 if debug else UPDATES}
     # No step is taken at a rate of 0: the encoder as it began.
     untrained: Override = {"train.steps": 1, "optim.peak_lr": 0.0}
     runs = []
-    for method in METHODS:
-        fields = [_fields(method) | {"model.width": width} for width in widths]
+    for method, widths in WIDTHS.items():
+        chosen = widths[:1] if debug else widths
+        fields = [_fields(method) | {"model.width": width} for width in chosen]
         seen = [trained | {"data.unique_examples": count} for count in images]
         runs += product(fields, seen)
         runs += [one | untrained for one in fields]
