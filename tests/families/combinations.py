@@ -61,6 +61,8 @@ DATA: dict[str, dict[str, Any]] = {
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "next_token": {"z_loss": 1e-3},
     "classification": {"label_smoothing": 0.1},
+    # Views of the same batch differ less from step to step than what is learned from them.
+    "contrastive_views": {"temperature": 0.2, "rotation": 2.0, "shift": 0.02, "color": 0.1},
 }
 # Families whose program the compiler cannot be held to, and why.
 COMPILED_OTHERWISE = {
