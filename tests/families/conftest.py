@@ -11,6 +11,9 @@ FAST = ("transformer", "text")
 EVERY_MESH = {"transformer", "resnet"}
 ONE_MESH = "4 x 2 fsdp"
 FIRST = {one.family: one for one in reversed(every())}.values()
+# Further objectives of a family on the same data are in the exhaustive part, but for those of one.
+FIRST_ON = {(one.family, one.kind): one for one in reversed(every())}.values()
+EVERY_OBJECTIVE = {("mlp", "images")}
 SLOW = {
     "test_a_loop_over_layers_is_the_layers_one_after_the_other",
     "test_a_mesh_gives_the_same_losses",
@@ -32,12 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         of = getattr(item, "callspec", None)
         names = of.params.get("one") if of is not None else None
-        if not isinstance(names, Names) or item.originalname not in SLOW:
+        if not isinstance(names, Names):
             continue
-        others = names.family not in EVERY_MESH and of.params.get("mesh", ONE_MESH) != ONE_MESH
-        if others or names not in FIRST:
+        slow, further = item.originalname in SLOW, names not in FIRST_ON
+        mesh = names.family not in EVERY_MESH and of.params.get("mesh", ONE_MESH) != ONE_MESH
+        chosen = names in FIRST or (names.family, names.kind) in EVERY_OBJECTIVE
+        if (slow or further) and (mesh or not chosen):
             item.add_marker(pytest.mark.exhaustive)
-        elif (names.family, names.kind) != FAST:
+        elif further or (slow and (names.family, names.kind) != FAST):
             item.add_marker(pytest.mark.slow)
 
 
