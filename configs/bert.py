@@ -63,7 +63,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     debug = arg.endswith("debug")
     form = arg.removesuffix("debug").removesuffix("_") or "masked"
     if form not in (*FORMS, "base"):
-        raise ConfigError(f":{arg} is no form of this config{nearest(form, (*FORMS, 'base'))}")
+        raise ConfigError(
+            f":{arg} is no form of this config{nearest(form, (*FORMS, 'base', 'debug'))}"
+        )
     kind = _KINDS.get(form, "text")
     config = base_config("bert", kind, _LOSSES.get(kind, "masked_tokens"))
     config.model.width = 64

@@ -44,7 +44,7 @@ def get_study(arg: str = "") -> Study:
     task = arg.removesuffix("debug").removesuffix("_") or ("names" if small else "tokens")
     if task not in LABELLED:
         raise ConfigError(
-            f":{arg} is no form of this study{nearest(task, LABELLED)}; give one of "
+            f":{arg} is no form of this study{nearest(task, [*LABELLED, 'debug'])}; give one of "
             f"{', '.join(LABELLED)}, with _debug if you like"
         )
     of_parts = task == "adapters"
