@@ -1,19 +1,19 @@
 """What a linear probe of 100 labels makes of the features of encoders that were trained without
-any: on two views of each image, on quarter turns, on hidden patches; against the number of images
-that they were trained on, for two widths, beside encoders that were not trained at all.
+any: on two views of each image, on hidden patches; against the number of images that they were
+trained on, for two widths, beside encoders that were not trained at all.
 """
 
 from configs import self_supervised
 from scaling.config import flat, from_dict
 from scaling.config.sweep import Override, Study, chain, product, with_seeds
 
-WIDTHS = {"": (8, 16), "rotation": (8, 16), "masked": (16, 32)}  # of each method
+WIDTHS = {"": (8, 16), "masked": (16, 32)}  # of each method
 UPDATES = 300
 _GROUPS = ("model", "objective", "optim")
 
 
 def get_study(arg: str = "") -> Study:
-    """Three methods, two widths, four numbers of images, two seeds; and untrained ones."""
+    """Two methods, two widths, four numbers of images, two seeds; and untrained ones."""
     debug = arg == "debug"
     base = self_supervised.get_config(arg)
     base.train.epochs = None
