@@ -68,6 +68,7 @@ class ConvNetConfig:
     )  # full: the backward pass computes every block again
 
 
+_ADDED = ("inverted", "mbconv", "convnext")  # blocks that are added to what they read
 _ACTIVATION = {"inverted": "relu6", "mbconv": "silu", "convnext": "gelu"}
 
 
@@ -109,7 +110,14 @@ FAMILY = Family(
         (("multiple", "group", "hidden", "head_width", *from_data.IMAGE, "classes"), AT_LEAST_ONE),
         (("dropout", "drop_path"), DECAY),
     ),
-    idle=((("model.group",), lambda config: _norm(config.model) == "group", "model.norm=group"),),
+    idle=(
+        (("model.group",), lambda config: _norm(config.model) == "group", "model.norm=group"),
+        (
+            ("model.drop_path",),
+            lambda config: getattr(config.model, "block", None) in _ADDED,
+            "model.block=inverted, mbconv or convnext",
+        ),
+    ),
 )
 
 __all__ = ["FAMILY", "ConvNetConfig"]
