@@ -39,7 +39,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "packages": {"data.seq_len": 128, "train.steps": 1000},
     "names": {"data.source": f"names:{LOCALES}", "data.seq_len": 48, "train.steps": 1500},
     "tokens": {"data.seq_len": 128, "train.steps": 1000},
-    "spans": {"data.seq_len": 160, "train.steps": 3000},
+    "spans": {"data.seq_len": 128, "train.steps": 2000},
 }
 _KINDS = {"packages": "labelled", "names": "labelled", "tokens": "tagged", "spans": "questions"}
 _LOSSES = {"labelled": "classification", "tagged": "tagging", "questions": "spans"}
