@@ -10,15 +10,15 @@ from scaling.config import from_dict, is_debug
 from scaling.config.sweep import Study, product
 
 FUSIONS = ("average", "concatenation", "gated", "cross")
-WIDTHS = (16, 32, 64)
+WIDTHS = (16, 48)
 
 
 def get_study(arg: str = "") -> Study:
-    """Four fusions at three widths; "debug": two fusions at one."""
+    """Four fusions at two widths; "debug": two fusions at one."""
     debug = is_debug(arg)
     base = scenes.get_config("questions_debug" if debug else "questions")
     if not debug:
-        base.train.steps = 1000
+        base.train.steps = 800
         base.evals.batches = 10
     fusions, widths = (FUSIONS[2:], (8,)) if debug else (FUSIONS, WIDTHS)
     own = {"model.depth": 1, "train.batch_size": 8} if debug else {}

@@ -18,7 +18,7 @@ def get_study(arg: str = "") -> Study:
     base = speech.get_config(arg)
     if not debug:
         base.train.steps = 1000
-        base.model.dropout = 0.0  # short runs: what is hidden from them is not made up for
+        base.model.spec_augment = 0.0  # short runs: what is hidden from them is not made up for
         base.train.log_every = 50
         base.evals.batches = 6
     amounts, widths = ((16, 32), (8, 16)) if debug else (UTTERANCES, WIDTHS)

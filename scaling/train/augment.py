@@ -21,6 +21,7 @@ from scaling.models.changes import coloured, turned
 Array = jax.Array
 Batch = dict[str, Array]
 _INPUTS = ("image", "features")  # numbers that are changed
+_DROPPING = ("dropout", "drop_path", "spec_augment")  # of a model's fields
 _DROPS, _ROWS = 1, 2  # what the step's key is folded with
 _TURN, _NOISE, _SHARE, _CHOICE, _PLACE, _COLOR = range(6)  # likewise a row's key
 
@@ -29,7 +30,7 @@ def preparation(config: RunConfig) -> Callable[[Batch, Array], Batch] | None:
     """(batch, key of the step) -> batch; None: the run changes nothing, and its program has nothing
     of this.
     """
-    drops = any(getattr(config.model, name, 0.0) for name in ("dropout", "drop_path"))
+    drops = any(getattr(config.model, name, 0.0) for name in _DROPPING)
     if not drops and config.augment == AugmentConfig():
         return None
     return functools.partial(_prepared, config.augment, drops)

@@ -41,8 +41,9 @@ class SpeechModelConfig:
     init_scale: float = traced(
         1.0, argument=False
     )  # of every matrix's initial std, over its default
-    dropout: float = added(0.0)  # share of an utterance's bands, and of its time, that training
-    # hides in two stripes each, at most (SpecAugment)
+    # Share, at most, of an utterance's bands and of its time that training hides, in two stripes
+    # each (SpecAugment); 0: off
+    spec_augment: float = added(0.0)
     dtype: Literal["float32", "bfloat16"] = (
         "float32"  # of activations and matmuls; parameters and bands stay float32
     )
@@ -112,7 +113,7 @@ FAMILY = Family(
             AT_LEAST_ONE,
         ),
         (("norm_eps", "rope_theta"), POSITIVE),
-        (("dropout",), SHARE),
+        (("spec_augment",), SHARE),
     ),
 )
 

@@ -39,7 +39,7 @@ class Network(nn.Module):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         with jax.named_scope("bands"):
             bands_BxLxM, count_B = _bands(c, batch)
-            bands_BxLxM = _hidden(bands_BxLxM, count_B, keys_of(batch), c.dropout)
+            bands_BxLxM = _hidden(bands_BxLxM, count_B, keys_of(batch), c.spec_augment)
         x_BxLxMxC = bands_BxLxM[..., None].astype(dtype)
         for i in range(int(math.log2(c.subsampling))):
             axes = ("kernel_inputs", "embed")
