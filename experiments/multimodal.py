@@ -18,7 +18,7 @@ def get_study(arg: str = "") -> Study:
     debug = is_debug(arg)
     base = scenes.get_config("questions_debug" if debug else "questions")
     if not debug:
-        base.train.steps = 800
+        base.train.steps = 2000  # of 800, most have only learned which digits are there
         base.evals.batches = 10
     fusions, widths = (FUSIONS[2:], (8,)) if debug else (FUSIONS, WIDTHS)
     own = {"model.depth": 1, "train.batch_size": 8} if debug else {}
