@@ -22,7 +22,7 @@ def get_study(arg: str = "") -> Study:
         base.train.log_every = 50
         base.evals.batches = 6
     amounts, widths = ((16, 32), (8, 16)) if debug else (UTTERANCES, WIDTHS)
-    own = {"model.depth": 1, "train.batch_size": 8} if debug else {"train.batch_size": 16}
+    own = {"model.depth": 1, "train.batch_size": 4} if debug else {"train.batch_size": 16}
     shapes = [speech.RECIPE.shape(width, from_dict(base)) | own for width in widths]
     heard = [{"data.unique_utterances": amount} for amount in amounts]
     return Study(
