@@ -32,6 +32,8 @@ TAKEN = {
     ("status", "workdir"): set(),
     ("report", "workdir"): set(),
     ("samples", "workdir"): set(),
+    ("ensemble", "workdir"): set(),
+    ("ensemble", "out"): {*ABSURD} - {""},
     ("sweep", "topology"): set(),
 }
 

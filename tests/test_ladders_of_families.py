@@ -15,7 +15,7 @@ from scaling.studies import ladder
 SIZES = {
     "vocab": 257, "height": 8, "image_width": 8, "channels": 1, "classes": 10, "features": 24,
     "targets": 3, "source_len": 10, "target_len": 20, "samples": 8000, "sample_rate": 8000,
-    "transcript_len": 12, "samples_per_token": 800,
+    "transcript_len": 12, "text_len": 12, "samples_per_token": 800,
 }  # fmt: skip
 FACTS = Facts("planned", 10**9, 10**9, SIZES)
 DEEP = ladder.Recipe(batch_size=8, batch_exponent=0.5, base_width=64, units_per_param=5.0)

@@ -8,6 +8,7 @@ from configs import sequences, vectors
 from scaling import data
 from scaling.config import eval_set, from_dict, override
 from scaling.errors import ConfigError
+from scaling.families.decoding import GREEDY
 from scaling.families.transformer.generate import generate
 from scaling.records import RunDirectory
 from scaling.studies import study
@@ -40,9 +41,9 @@ def test_a_right_answer_is_what_would_be_generated(tmp_path):
     for step in range(len(batches)):
         batch = batches.batch(step)
         prompt = batch["tokens"][:, : LENGTH + 1]
-        written = generate(
-            config.model, params, prompt, LENGTH + 1, jax.random.key(0), temperature=0.0
-        )[:, LENGTH + 1 :]
+        written = generate(config.model, params, prompt, LENGTH + 1, jax.random.key(0), GREEDY)[
+            :, LENGTH + 1 :
+        ]
         right = np.asarray(written) == batch["targets"][:, LENGTH:]
         exact += right.all(axis=1).tolist()
         places += right.ravel().tolist()

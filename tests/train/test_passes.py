@@ -11,6 +11,7 @@ from scaling import data
 from scaling.config import RunConfig, base_config, fingerprint, from_dict, override
 from scaling.devices import meshes
 from scaling.errors import ConfigError
+from scaling.families.decoding import GREEDY
 from scaling.families.encoder_decoder.translate import translate
 from scaling.families.lstm.generate import generate
 from scaling.objectives.next_token.cross_entropy import logits
@@ -256,7 +257,7 @@ def test_an_lstm_continues_as_its_full_forward_pass_says(tiny):
     pieces, mesh = state_lib.parts(config), meshes.make_mesh(config.mesh, jax.devices()[:1])
     params = state_lib.init(pieces, config, state_lib.layout(pieces, config, mesh)).params
     prompt = jax.random.randint(jax.random.key(0), (3, 5), 0, 250)
-    tokens = generate(config.model, params, prompt, 6, jax.random.key(0), temperature=0)
+    tokens = generate(config.model, params, prompt, 6, jax.random.key(0), GREEDY)
     outputs = jax.jit(pieces.model.apply)({"params": params}, {"tokens": tokens})
     best = logits(outputs)[:, 4:-1].argmax(axis=-1)
     np.testing.assert_array_equal(tokens[:, 5:], best)
