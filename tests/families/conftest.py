@@ -5,7 +5,8 @@ import pathlib
 import pytest
 from combinations import Combination, Names, every
 
-# What is compiled and trained in the fast part; the tests that the others take in the slow part.
+# What is compiled and trained in the fast part, where of each family the first combination is; the
+# tests that the others take in the slow part.
 # In the exhaustive part: more than one mesh of theirs, and a family on further kinds of data.
 FAST = ("transformer", "text")
 EVERY_MESH = {"transformer", "resnet"}
@@ -42,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chosen = names in FIRST or (names.family, names.kind) in EVERY_OBJECTIVE
         if (slow or further) and (mesh or not chosen):
             item.add_marker(pytest.mark.exhaustive)
-        elif further or (slow and (names.family, names.kind) != FAST):
+        elif names not in FIRST or (slow and (names.family, names.kind) != FAST):
             item.add_marker(pytest.mark.slow)
 
 
