@@ -17,6 +17,7 @@ from scaling.records.conventions import MAIN, of_pass
 from scaling.report import style
 from scaling.report.axes import done, varies
 from scaling.report.figures import Drawn
+from scaling.report.sets import TRAINED, sets_of
 from scaling.report.style import COLOURS, MARKERS, PAPER
 from scaling.report.words import measured, words_of
 
@@ -73,11 +74,10 @@ def against_figures(frame: pd.DataFrame, x: str) -> Iterator[Drawn]:
     rows = rows[rows["loss"] > 0]
     if len(rows) < LEAST or not varies(frame, x) or rows["loss"].nunique() < LEAST:
         return
-    trained = {c for c in rows if c.startswith("loss/") and rows[c].equals(rows["train_loss"])}
     sets = {
-        c: c.partition("/")[2]
-        for c in rows
-        if c.startswith(f"{MAIN}/") and c not in trained and (rows[c] > 0).all()
+        column: name
+        for column, name in sets_of(rows, x).items()
+        if column != MAIN and name not in TRAINED and (rows[column] > 0).all()
     }
     if sets:
         label = words.label(x)

@@ -17,7 +17,7 @@ from scaling.report.figures import Drawn
 from scaling.report.style import COLOURS, INK, MARKERS, PAPER
 from scaling.report.words import measured, words_of
 
-TRAIN_SET, TRAIN_BATCHES = "training set", "last train batches"
+TRAINED = TRAIN_SET, TRAIN_BATCHES = "training set", "last train batches"
 
 
 def sets_figure(
@@ -28,7 +28,7 @@ def sets_figure(
 
     None when validation is all there is.
     """
-    names, words = _sets(frame, x), words_of(frame)
+    names, words = sets_of(frame, x), words_of(frame)
     if len(names) < 3:
         return None
     with style.styled():
@@ -49,11 +49,11 @@ def gap_figure(
 
     None when the training set was not evaluated and validation is all there is.
     """
-    names = _sets(frame, x)
+    names = sets_of(frame, x)
     if len(names) < 3:
         return None
     words = words_of(frame)
-    train, name = next((c, n) for c, n in names.items() if n in (TRAIN_SET, TRAIN_BATCHES))
+    train, name = next((c, n) for c, n in names.items() if n in TRAINED)
     gaps = frame.assign(**{column: frame[column] - frame[train] for column in names})
     # Whether a run has ended is told by its loss, not by a gap.
     gaps = gaps[frame["loss"].notna()]
@@ -72,7 +72,7 @@ def gap_figure(
     return Drawn("gap", "Train-test gap", caption, figure, drawn.rename(columns={"loss": "gap"}))
 
 
-def _sets(frame: pd.DataFrame, x: str) -> dict[str, str]:
+def sets_of(frame: pd.DataFrame, x: str) -> dict[str, str]:
     """Column of the table -> what it is called; the training loss is always among them."""
     rows = done(frame, x)
     further = [c for c in frame if c.startswith("loss/") and rows[c].notna().any()]
@@ -114,7 +114,7 @@ def _draw_sets(
     marked = len(curves) <= len(MARKERS)
     for place, (column, name) in enumerate(names.items()):
         # A set keeps its colour in both figures: validation is first, the training set second.
-        place = place + (place > 0 and not {TRAIN_SET, TRAIN_BATCHES} & set(names.values()))
+        place = place + (place > 0 and not {*TRAINED} & {*names.values()})
         colour = COLOURS[place % len(COLOURS)]
         look: dict[str, Any] = {"color": colour, "mec": PAPER} | ({} if marked else {"lw": 1})
         if several:

@@ -50,12 +50,11 @@ def judge(runs: Sequence[RunDirectory], how: How = "predictions") -> list[dict[s
     check(config)
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *[one.state.evaluated for one in members])
     rows = []
-    for count in range(1, len(members) + 1):
-        first = jax.tree.map(lambda x, count=count: x[:count], stacked)
+    for count, numbers in enumerate(_measured(members[0], stacked, len(members), how), start=1):
         row = {"members": count, "how": how, "name": runs[0].path.name}
         row |= {"width": config.model.width, "depth": config.model.depth}
         row |= {"params": count * cost.params, "amount": cost.amount, "flops": count * cost.flops}
-        rows.append(row | _measured(members[0], first, how))
+        rows.append(row | numbers)
     return rows
 
 
@@ -69,27 +68,35 @@ def check(config: RunConfig) -> None:
         )
 
 
-def _measured(one: Opened, stacked: Any, how: How) -> dict[str, float]:
+def _measured(one: Opened, stacked: Any, members: int, how: How) -> list[dict[str, float]]:
+    """The numbers of the first of the members, of the first two, and so on; each is asked once."""
     config, model = one.config, one.pieces.model
     objective, fields = one.pieces.objective, choices.objective(config.objective).fields
     assert objective.rows_of is not None  # `check`
     rows_of, labelled = objective.rows_of, "label" in fields
 
-    def rows(stacked: Any, batch: Any) -> Any:
+    def first(tree: Any, count: int) -> Any:
+        return jax.tree.map(lambda x: x[:count], tree)
+
+    def rows(stacked: Any, batch: Any) -> list[Any]:
+        counts = range(1, members + 1)
         if how == "weights":
-            mean = jax.tree.map(lambda x: x.mean(axis=0), stacked)
-            return objective.rows(model, mean, batch)
+            means = [jax.tree.map(lambda x: x.mean(axis=0), first(stacked, n)) for n in counts]
+            return [objective.rows(model, mean, batch) for mean in means]
         outputs = jax.vmap(lambda params: model.apply({"params": params}, batch))(stacked)
-        return rows_of(averaged(outputs, labelled), batch).sums
+        return [rows_of(averaged(first(outputs, n), labelled), batch).sums for n in counts]
 
     batches, found = data.eval_batches(config, "val"), []
     with sharding.context(one.plan.mesh):
         call = jax.jit(rows)
         for _, batch in batches.stream(0, len(batches)):
             found.append(jax.device_get(call(stacked, batch)))
-    gathered = {name: join([rows[name] for rows in found]) for name in found[0]}
-    numbers = finish(gathered, passes.metrics(config, "val"))
-    return {name: float(value) for name, value in numbers.items()}
+    metrics, numbers = passes.metrics(config, "val"), []
+    for of_count in zip(*found, strict=True):
+        gathered = {name: join([rows[name] for rows in of_count]) for name in of_count[0]}
+        finished = finish(gathered, metrics)
+        numbers.append({name: float(value) for name, value in finished.items()})
+    return numbers
 
 
 def averaged(outputs: Mapping[str, Any], labelled: bool) -> dict[str, Any]:

@@ -28,21 +28,24 @@ from scaling.transforms import transform
 Function = Callable[..., Any]
 
 
+Name = Literal[
+    "rows",
+    "moments",
+    "scores",
+    "answers",
+    "exposure",
+    "attack",
+    "continuations",
+    "translations",
+    "transcriptions",
+]
+
+
 @dataclass(frozen=True)
 class Program:
     """Which function of a batch is to be computed."""
 
-    name: Literal[
-        "rows",
-        "moments",
-        "scores",
-        "answers",
-        "exposure",
-        "attack",
-        "continuations",
-        "translations",
-        "transcriptions",
-    ]
+    name: Name
     given: int = 0  # things that were fitted before
     prompt: int = 0  # tokens
     continuation: int = 0  # tokens
@@ -78,20 +81,26 @@ def program_of(config: RunConfig, name: str) -> Program:
     one = config.evals.sets[name]
     if one.by == "features":
         return Program("scores", given=1)
-    if one.by == "generate" and passes.translates(config):
-        (length,), _ = choices.kind(config.data).shapes(config.data)["targets"]
+    if one.by == "generate" and (written := _written(config)) is not None:
+        program, field = written
+        (length,), _ = choices.kind(config.data).shapes(config.data)[field]
         separator = _tokenizer(config).separator
-        return Program("translations", 0, 0, length, separator=separator, beams=one.beams)
-    if one.by == "generate" and passes.transcribes(config):
-        (length,), _ = choices.kind(config.data).shapes(config.data)["transcript"]
-        separator = _tokenizer(config).separator
-        return Program("transcriptions", 0, 0, length, separator=separator, beams=one.beams)
+        return Program(program, 0, 0, length, separator=separator, beams=one.beams)
     if one.by == "generate":
         lengths = amounts.resolved(one.prompt), amounts.resolved(one.continuation)
         return Program("continuations", 0, *lengths, one.copies)
     if one.by == "attack":
         return Program("attack", epsilon=one.epsilon, steps=one.steps)
     return Program(one.by)
+
+
+def _written(config: RunConfig) -> tuple[Name, str] | None:
+    """The program of a model that writes whole texts, and the field of the true ones; None: it
+    continues texts.
+    """
+    if passes.translates(config):
+        return "translations", "targets"
+    return ("transcriptions", "transcript") if passes.transcribes(config) else None
 
 
 def function(pieces: Parts, config: RunConfig, program: Program) -> Function:

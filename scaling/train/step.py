@@ -134,14 +134,14 @@ def train_step(
     params, opt_state, info = pieces.optimizer.update(
         grads, state.opt_state, state.params, state.step, hparams
     )
+    read = state.ema is not None or fingerprint_every is not None
+    moments = optim.on_device(opt_state) if read and pieces.optimizer.offload else opt_state
     ema = None
     if state.ema is not None:
-        moments = optim.on_device(opt_state) if pieces.optimizer.offload else opt_state
         ema = pieces.optimizer.average(state.ema, params, moments, hparams)
     metrics = {name: s.mean for name, s in sums.items()} | info
     step = state.step + 1
     if fingerprint_every is not None:
-        moments = optim.on_device(opt_state) if pieces.optimizer.offload else opt_state
         metrics["hash"] = fingerprints.every(fingerprint_every, step, params, moments, ema, batch)
     return TrainState(step, params, opt_state, ema), metrics
 
