@@ -23,6 +23,7 @@ SLOW = {
     "test_packed_is_alone",
     "test_rows_that_fill_up_a_batch_count_for_nothing",
     "test_stopped_and_continued_is_uninterrupted",
+    "test_the_closed_size_is_the_counted_one",
     "test_the_ledger_is_what_the_compiler_counts",
     "test_the_table_has_its_metrics_and_its_unit",
     "test_training_on_one_batch_lowers_its_loss",

@@ -111,6 +111,7 @@ def test_the_penalty_is_of_tokens_that_are_there():
         assert len(set(row[5:]) - set(row[:5])) == 20
 
 
+@pytest.mark.slow
 def test_a_stream_is_what_is_generated_at_once():
     params, prompt = init(BASE), tokens_of(1, length=5)
     for sampling in (Sampling(), Sampling(0.7, 20, 0.9, 1.3)):
@@ -120,6 +121,7 @@ def test_a_stream_is_what_is_generated_at_once():
         np.testing.assert_array_equal(np.concatenate(pieces, axis=1), whole[:, 5:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["transformer", "lstm"])
 def test_prompts_of_several_lengths_are_continued_as_each_alone(family):
     config, params, of = BASE, init(BASE), stream

@@ -57,6 +57,7 @@ def test_the_contrastive_loss_is_that_of_loops():
     assert np.isfinite(losses).all()
 
 
+@pytest.mark.slow
 def test_views_go_by_their_key_and_are_the_image_where_nothing_changes():
     image = jnp.asarray(batch()["image"][0])
     off = ContrastiveViewsConfig(rotation=0, scale=0, shift=0, color=0, noise=0)
@@ -135,6 +136,7 @@ def test_what_is_hidden_is_not_seen(autoencoder: Any):
     np.testing.assert_array_equal((patches == 0).all(axis=2), found["masked"] == 1)
 
 
+@pytest.mark.slow
 def test_the_encoder_is_that_of_a_vision_transformer(autoencoder: Any):
     """Of the same names and shapes, and of the same features where nothing is hidden."""
     module, params, _ = autoencoder

@@ -54,6 +54,7 @@ def test_at_its_start_the_model_is_the_base_bit_for_bit(tiny, both):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_the_factors_is_the_chain_rule_of_the_matrix(tiny, both):
     """With B at zero A has none; that of B is scale * A^T dW, the matrix's own by plain JAX."""
     (plain, _, base), (adapted, _, state) = both
