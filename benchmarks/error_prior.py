@@ -1,12 +1,14 @@
 """What published tables say of errors of extrapolation: the numbers of `forecast.Prior`, refitted.
 
-    python benchmarks/error_prior.py [--clones=DIR] [--halves]
+    python benchmarks/error_prior.py [--clones=DIR] [--halves] [--against=rows.csv]
 
 Every table of `real_coverage.py` is cut as there. For each cut the accounts of its rows and of
 their inner cuts are found once; then the probability that there is no discrepancy, the power of the
 evidence, the scale of errors and its degrees of freedom are chosen on a grid by the mean log score
 of the runs above (cuts of a table, tables of a family and families alike). With `--halves` they are
-chosen on one half of the families and judged on the other, and the other way around.
+chosen on one half of the families and judged on the other, and the other way around. `--against`
+is what `real_coverage.py --out` wrote: then the interval scores of its methods stand beside those
+of the prior, over the same cuts (means over cuts, geometric means over tables).
 """
 
 import argparse
@@ -52,6 +54,7 @@ class Case:
 
     table: str
     family: str
+    cut: float  # level
     outer: Cut
     inner: tuple[tuple[Cut, ...], ...]  # along each column, and along all at once
     toward: np.ndarray  # [rows above, directions]: in which of these they lie
@@ -89,7 +92,7 @@ def cases(table: Published, sizes: Sizes, by: str = "flops") -> list[Case]:
                 cuts.append(Cut(told.evidence, explainer.tell(told, there), there))
             inner.append(tuple(cuts))
         way = toward(above.place, below.place)
-        out.append(Case(table.name, table.family, outer, tuple(inner), way))
+        out.append(Case(table.name, table.family, level, outer, tuple(inner), way))
     return out
 
 
@@ -102,9 +105,10 @@ def _rows(part: pd.DataFrame, columns: Sequence[str]) -> Rows:
 
 def judged(
     case: Case, alone: float, temper: float, scale: float, dof: float
-) -> tuple[float, float, float]:
-    """Mean log score of the runs above a cut, and the share in 90 % and in 50 % intervals."""
-
+) -> tuple[float, float, float, float]:
+    """Mean log score of the runs above a cut, the share in 90 % and in 50 % intervals, and the
+    interval score of the 90 % intervals in % of the loss, as in `real_coverage.py`.
+    """
     prior = Prior(alone, temper, scale, dof)
 
     def error(cut: Cut) -> float:
@@ -120,21 +124,35 @@ def judged(
     apart = (case.outer.there.target - centre) / spread
     density = share @ (student.pdf(apart, worth) / spread)
     place = share @ student.cdf(apart, worth)
+
+    def end(at: float) -> np.ndarray:
+        """Where the mixture's distribution is `at` [rows], by bisection."""
+        far = 50 * spread.max(axis=0)
+        low, high = centre.min(axis=0) - far, centre.max(axis=0) + far
+        for _ in range(50):
+            half = (low + high) / 2
+            below = share @ student.cdf((half - centre) / spread, worth) < at
+            low, high = np.where(below, half, low), np.where(below, high, half)
+        return high
+
+    low, high = (end(at) - case.outer.there.target for at in (0.05, 0.95))
+    missed = np.maximum(low, 0) + np.maximum(-high, 0)
     return (
         float(np.log(np.maximum(density, 1e-6)).mean()),
         float(np.mean((place > 0.05) & (place < 0.95))),
         float(np.mean((place > 0.25) & (place < 0.75))),
+        float(100 * np.mean(high - low + 20 * missed)),
     )
 
 
 def scores_of(found: list[Case]) -> dict[tuple[float, ...], np.ndarray]:
-    """Point of the grid -> what each case comes to there [cases, 3], as `judged`."""
+    """Point of the grid -> what each case comes to there [cases, 4], as `judged`."""
     points = itertools.product(*GRID.values())
     return {values: np.array([judged(case, *values) for case in found]) for values in points}
 
 
 def over(found: list[Case], scores: np.ndarray, own: Collection[str]) -> np.ndarray:
-    """Scores and shares [3] of some families: means over cuts, then tables, then families."""
+    """Scores and shares [4] of some families: means over cuts, then tables, then families."""
     families: dict[str, dict[str, list]] = {}
     for case, score in zip(found, scores, strict=True):
         if case.family in own:
@@ -146,7 +164,21 @@ def over(found: list[Case], scores: np.ndarray, own: Collection[str]) -> np.ndar
     )  # fmt: skip
 
 
-def told(found: list[Case], halves: bool) -> str:
+def beside(found: list[Case], scores: np.ndarray, own: Collection[str], rows: pd.DataFrame) -> str:
+    """Interval scores of some families, and those of other methods over the same cuts."""
+    used = [(c.table, c.cut, s[3]) for c, s in zip(found, scores, strict=True) if c.family in own]
+    ours = pd.DataFrame(used, columns=["table", "cut", "prior"])
+    missed = np.maximum(rows.low, 0) + np.maximum(-rows.high, 0)
+    others = rows.assign(score=100 * (rows.high - rows.low + 20 * missed))
+    others = others[others.refused.isna()].groupby(["table", "cut", "method"]).score.mean()
+    both = ours.merge(others.unstack().reset_index(), on=["table", "cut"]).dropna()
+    means = both.groupby("table").mean().drop(columns="cut")
+    middle = np.exp(np.log(means).mean())
+    named = ", ".join(f"{n} {v:.2f} ({1 - middle.prior / v:+.0%})" for n, v in middle.items())
+    return f"  interval score over {len(means)} tables, {len(both)} cuts: {named}"
+
+
+def told(found: list[Case], halves: bool, rows: pd.DataFrame | None = None) -> str:
     """The choice, and how it is judged."""
     scores = scores_of(found)
     families = sorted({case.family for case in found})
@@ -155,17 +187,21 @@ def told(found: list[Case], halves: bool) -> str:
         return max(scores, key=lambda values: over(found, scores[values], own)[0])
 
     chosen = best(families)
-    score, wide, half = over(found, scores[chosen], families)
+    score, wide, half, _ = over(found, scores[chosen], families)
     lines = [f"all: {', '.join(GRID)} = {chosen}; log score {score:.3f}, held {wide:.0%} and "
              f"{half:.0%}"]  # fmt: skip
+    if rows is not None:
+        lines.append(beside(found, scores[chosen], families, rows))
     for own in (families[::2], families[1::2]) if halves else ():
         chosen, rest = best(own), [f for f in families if f not in own]
-        score, wide, half = over(found, scores[chosen], rest)
+        score, wide, half, _ = over(found, scores[chosen], rest)
         other = over(found, scores[best(rest)], rest)[0]
         lines.append(
             f"fitted to {', '.join(own)}: {chosen}; on the others log score {score:.3f} (their own "
             f"best {other:.3f}), held {wide:.0%} and {half:.0%}"
         )
+        if rows is not None:
+            lines.append(beside(found, scores[chosen], rest, rows))
     return "\n".join(lines)
 
 
@@ -174,10 +210,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clones", type=pathlib.Path)
     parser.add_argument("--halves", action="store_true")
+    parser.add_argument("--against", type=pathlib.Path)
     asked = parser.parse_args(arguments)
+    rows = pd.read_csv(asked.against, float_precision="round_trip") if asked.against else None
     tables = at_hand() + (public(asked.clones) if asked.clones else [])
     found = [case for table in tables for case in cases(table, PUBLISHED.sizes)]
-    print(told(found, asked.halves))
+    print(told(found, asked.halves, rows))
 
 
 if __name__ == "__main__":

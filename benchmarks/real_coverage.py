@@ -1,8 +1,9 @@
 """How often intervals hold runs that others published, beyond the runs that were fitted.
 
-    python benchmarks/real_coverage.py [--clones=DIR] [--by flops] [--out=rows.csv]
+    python benchmarks/real_coverage.py [--clones=DIR] [--by flops] [--methods ...] [--cuts 12]
+        [--out=rows.csv]
 
-Every table is cut at each of its levels that leave twelve runs below (at most twelve cuts, evenly
+Every table is cut at each of its levels that leave twelve runs below (at most so many cuts, evenly
 spaced in rows); a law is fitted below and every run above is predicted. Prints, by table and
 method, how many of the runs 90 % and 50 % intervals hold, their width, the error of the prediction,
 and the interval score (Gneiting & Raftery 2007, J. Am. Statist. Assoc. 102, 359, eq. 43) of the
@@ -16,6 +17,8 @@ import argparse
 import pathlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,39 +26,76 @@ import pandas as pd
 from benchmarks.published import Published, at_hand, public
 from scaling.errors import UserError
 from scaling.laws import Options, fit
+from scaling.laws.automatic import choose
+from scaling.laws.result import Prediction
+from scaling.laws.stacking import Stack, weights
 
 FEWEST, CUTS = 12, 12
-METHODS: dict[str, Callable[[int], Options]] = {
-    "forecast": lambda draws: Options(bootstrap=draws),
-    "bootstrap": lambda draws: Options(bootstrap=draws, forecast=False),
-    "residual bootstrap": lambda draws: Options(bootstrap=draws, forecast=False, method="residual"),
+AVERAGED = ("chinchilla", "chinchilla_tied", "kaplan")  # beside the table's own law
+
+
+class Predicts(Protocol):
+    """A fit, or several."""
+
+    def predict(self, at: pd.DataFrame, *, level: float | None = None) -> Prediction: ...
+
+
+def alone(**options: Any) -> Callable[[pd.DataFrame, str, Options], Predicts]:
+    """The table's law, fitted with these options."""
+
+    def made(rows: pd.DataFrame, law: str, asked: Options) -> Predicts:
+        return fit(rows, law, replace(asked, **options), checks=False)
+
+    return made
+
+
+def average(rows: pd.DataFrame, law: str, asked: Options) -> Predicts:
+    """Laws of the same columns, weighed by backtests within the rows."""
+    laws = AVERAGED if law in AVERAGED else (law,)
+    share = weights(choose(rows, asked, laws=laws, by="flops").tests)
+    kept = [n for n in share if share[n] > 0]
+    fits = [fit(rows, n, asked, checks=False) for n in kept]
+    return Stack(tuple(fits), tuple(share[n] for n in kept))
+
+
+METHODS: dict[str, Callable[[pd.DataFrame, str, Options], Predicts]] = {
+    "forecast": alone(),
+    "bootstrap": alone(forecast=False),
+    "residual bootstrap": alone(forecast=False, method="residual"),
+    "average": average,
 }
 
 
-def levels(values: np.ndarray) -> np.ndarray:
+def levels(values: np.ndarray, most: int = CUTS) -> np.ndarray:
     """Where a column is cut [cuts]: at values that differ by more than rounding."""
     found = np.unique(values)
     found = found[np.diff(np.log(found), prepend=-np.inf) > 0.02]
-    if len(found) > CUTS:
-        shares = np.linspace(0, 1, CUTS + 2)[1:-1]
+    if len(found) > most:
+        shares = np.linspace(0, 1, most + 2)[1:-1]
         found = np.unique(np.quantile(values, shares, method="higher"))
     return found
 
 
-def scored(table: Published, by: str, options: Options) -> pd.DataFrame:
+def scored(
+    table: Published,
+    by: str,
+    method: Callable[[pd.DataFrame, str, Options], Predicts],
+    draws: int,
+    most: int = CUTS,
+) -> pd.DataFrame:
     """A row for each run above each cut of a table: cut, n (runs below), factor (how far above the
     largest below), error, low, high, low_50, high_50 (logarithms of predicted over measured).
     """
     rows = table.rows.astype(dict.fromkeys(("params", "tokens", "flops", "loss"), float))
     parts = []
-    for level in levels(rows[by].to_numpy()):
+    for level in levels(rows[by].to_numpy(), most):
         below = rows[rows[by] < level * (1 - 1e-6)]
         above = rows[rows[by] >= level * (1 - 1e-6)]
         if len(below) < FEWEST:
             continue
-        asked = Options(**(vars(options) | {"fixed": table.fixed}))
+        asked = Options(bootstrap=draws, fixed=table.fixed)
         try:
-            found = fit(below, table.law, asked, checks=False)
+            found = method(below, table.law, asked)
             wide, half = (found.predict(above, level=share) for share in (0.9, 0.5))
         except UserError as e:
             parts.append(pd.DataFrame({"cut": [level], "n": len(below), "refused": str(e)}))
@@ -110,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clones", type=pathlib.Path)
     parser.add_argument("--by", nargs="*", default=["flops"])
-    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--methods", nargs="*", default=list(METHODS)[:3])
+    parser.add_argument("--cuts", type=int, default=CUTS)
     parser.add_argument("--bootstrap", type=int, default=200)
     parser.add_argument("--out", type=pathlib.Path)
     asked = parser.parse_args(arguments)
@@ -119,8 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for by in asked.by:
         for method in asked.methods:
             began = time.monotonic()
-            options = METHODS[method](asked.bootstrap)
-            rows = pd.concat([scored(t, by, options) for t in tables], ignore_index=True)
+            used, draws = METHODS[method], asked.bootstrap
+            done = [scored(t, by, used, draws, asked.cuts) for t in tables]
+            rows = pd.concat(done, ignore_index=True)
             kept.append(rows.assign(method=method))
             found = judged(rows)
             refused = rows.refused.notna().sum()

@@ -78,6 +78,8 @@ FIT_HELP = {
     "backtest": "fit below every size and predict all above it, by --holdout_by or flops, params",
     "then": "a second law, of the loss that the first predicts: accuracy, error, loss_to_loss",
     "compare": "other laws, compared on the same rows",
+    "average": "one prediction of the laws compared (--compare or --law=auto), weighed by their "
+    "backtests",
     "sensitivity": "how the answer moves with the choices made",
     "approaches": "envelope, isoFLOP and parametric exponents side by side",
     "preregister": "a planned run: 'params=7e10,tokens=1.4e12'; writes OUT/prediction.json",

@@ -4,8 +4,8 @@
 score wins, over the cuts that all of them predict. Called by `fit_command.py` for `--law=auto`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ class Choice:
     # intervals), score (mean interval score in %), note (why a law is not compared).
     table: pd.DataFrame
     by: str  # column that was cut
+    tests: Mapping[str, Backtest] = field(default_factory=dict)  # of the laws with a score
 
     @property
     def sentence(self) -> str:
@@ -151,7 +152,8 @@ def choose(
             "score": 100 * float(scores.groupby("below").score.mean().mean()),
         }  # fmt: skip
     compared = pd.DataFrame(rows).sort_values("score", kind="stable").reset_index(drop=True)
-    return Choice(str(compared.law.iloc[0]), compared, by)
+    scored = [str(law) for law in compared.law[compared.score.notna()]]
+    return Choice(scored[0], compared, by, {law: done[law] for law in scored})
 
 
 def _column(table: pd.DataFrame, law: Law, options: Options) -> str:

@@ -5,7 +5,7 @@ against the factor of extrapolation. Called by `fit_command.py`, `selection.py` 
 `extrapolation.py` is its last cut.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ CUTS = 12  # of a table with more levels, evenly spaced in rows
 SAME = 1e-9  # relative difference below which runs are of one size
 RUNG = 0.02  # that sizes of different rungs have at least
 HALF = 0.5  # level of the second interval
+QUANTILES = 32  # that stand for the draws of a prediction
 FACTORS = (1.0, 1.5, 3.0, 10.0, 30.0, 100.0, np.inf)  # bins of the table
 
 
@@ -34,9 +35,12 @@ class Backtest:
     by: str  # column that was cut
     level: float  # of the intervals
     # A row a prediction: below (largest size fitted), n (rows fitted), factor (of extrapolation),
-    # measured, predicted, error (relative), low, high, low_half, high_half, held, held_half.
+    # measured, predicted, error (relative), low, high, low_half, high_half, held, held_half, and
+    # the row of the table that was predicted.
     rows: pd.DataFrame
     refused: tuple[str, ...]  # cuts without predictions, and why
+    # Of each prediction, that many evenly spaced quantiles [QUANTILES, rows].
+    drawn: np.ndarray = field(compare=False, repr=False)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -105,20 +109,25 @@ def above(size: np.ndarray, level: float) -> np.ndarray:
     return np.isfinite(size) & (size >= level - SAME * abs(level))
 
 
-def predicted(found: Fit, held: pd.DataFrame, size: np.ndarray, below: float) -> pd.DataFrame:
-    """A prediction of each held-out row; columns as in `Backtest.rows`."""
+def predicted(
+    found: Fit, held: pd.DataFrame, size: np.ndarray, below: float
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """A prediction of each held-out row, columns as in `Backtest.rows` but for the last; and its
+    draws [draws, rows].
+    """
     actual = numbers(held, found.loss)
     at = {name: numbers(held, column) for name, column in found.x.items()}
     mean, drawn = found.outcomes(at)
     low, high = interval(mean, drawn, found.level)
     low_half, high_half = interval(mean, drawn, HALF)
-    return pd.DataFrame({
+    rows = pd.DataFrame({
         "below": below, "n": found.n, "factor": size / below if below > 0 else np.nan,
         **{found.x[k]: v for k, v in at.items()}, "measured": actual, "predicted": mean,
         "error": mean / actual - 1, "low": low, "high": high, "low_half": low_half,
         "high_half": high_half, "held": (low <= actual) & (actual <= high),
         "held_half": (low_half <= actual) & (actual <= high_half),
     })  # fmt: skip
+    return rows, drawn
 
 
 def backtest(
@@ -148,7 +157,8 @@ def backtest(
     loss = options.loss or known_law(law).target
     by = by or column_of(table, law, options)
     size, usable = sizes_of(table, by, loss)
-    parts, refused = [], []
+    parts, draws, refused = [], [], []
+    shares = (np.arange(QUANTILES) + 0.5) / QUANTILES
     for level in _levels(size[usable & np.isfinite(size)], cuts):
         held = usable & above(size, level)
         below = size[usable & ~held & np.isfinite(size)]
@@ -157,14 +167,16 @@ def backtest(
                 found = fit_law(
                     table[usable & ~held], law, options, checks=False, iterations=ITERATIONS
                 )
-                parts.append(predicted(found, table[held], size[held], float(below.max())))
+                part, drawn = predicted(found, table[held], size[held], float(below.max()))
+                parts.append(part.assign(row=np.flatnonzero(held)))
+                draws.append(np.nanquantile(drawn, shares, axis=0))
         except UserError as e:
             refused.append(f"below {by} {units.human(level)}: {e}")
     if not parts:
         why = f": {refused[-1]}" if refused else f": all runs have the same {by}"
         raise UserError(f"--backtest by {by}: no cut can be fitted and predicted from{why}")
     rows = pd.concat(parts, ignore_index=True)
-    return Backtest(law, by, options.level, rows, tuple(refused))
+    return Backtest(law, by, options.level, rows, tuple(refused), np.concatenate(draws, axis=1))
 
 
 def column_of(table: pd.DataFrame, law: str, options: Options) -> str:

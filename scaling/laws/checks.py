@@ -99,10 +99,13 @@ def check_fit(asked: FitRequest) -> None:
             ("preregister", bool(a.preregister)),
             ("backtest", a.backtest),
             ("law=auto", a.law == "auto"),
+            ("average", a.average),
             ("then", bool(a.then)),
         ):
             if given:
                 raise UserError(f"--{flag} needs intervals; leave --bootstrap=0 out")
+    if a.average and a.law != "auto" and not a.compare:
+        raise UserError("--average is of several laws: give others with --compare, or --law=auto")
     if a.law == "auto" and a.by is not None:
         raise UserError("--law=auto chooses one law for a table: give --law with --by")
     if a.cluster is not None and a.method not in ("auto", "cases"):

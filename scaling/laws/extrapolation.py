@@ -65,7 +65,7 @@ def holdout(
     fitted = fit_law(rest, law, options)
     held = table[out]
     below = size[sized & ~out]
-    rows = predicted(fitted, held, size[out], float(below.max()) if len(below) else np.nan)
+    rows, _ = predicted(fitted, held, size[out], float(below.max()) if len(below) else np.nan)
     log = fitted.space == "log"
 
     def middle(values: pd.Series) -> float:

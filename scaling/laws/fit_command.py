@@ -27,6 +27,7 @@ from scaling.laws.table import Table, read_file, shape_table
 
 if TYPE_CHECKING:
     from scaling.laws.result import Fit
+    from scaling.laws.stacking import Stack
 
 
 AUTO = "auto"  # --law: that which predicts best
@@ -132,8 +133,10 @@ class _Made:
 
             self.told += [str(second), Chain(found, second).says()]
         extra = self.extra(name, rows, found)
+        averaged = self.average(name, rows, found) if asked.average else None
         shown = {k: v for k, v in extra.items() if k != "backtest_rows"}
         self.told += [f"\n{k}\n{show(v)}" for k, v in shown.items()]
+        self.told += [averaged.says()] if averaged else []
         if asked.out:
             self.write(name, pathlib.Path(asked.out) / below, rows, found, extra)
 
@@ -146,6 +149,23 @@ class _Made:
             raise UserError(f"--then={form.name} predicts {form.target} from itself")
         asked = replace(self.asked, x={checks.loss_read(form): first.loss}, loss=None, fixed={})
         return fit(rows, form.name, options=asked)
+
+    def average(self, name: str, rows: pd.DataFrame, found: "Fit") -> "Stack":
+        """The laws that were compared, as one prediction."""
+        from scaling.laws.fitting import fit  # brings jax
+        from scaling.laws.stacking import Stack, weights
+
+        asked = replace(self.asked, loss=found.loss)
+        chosen = self.chosen or choose(
+            rows, asked, laws=list(dict.fromkeys([asked.law, *split(asked.compare)])),
+            by=asked.holdout_by,
+        )  # fmt: skip
+        share = weights(chosen.tests)
+        kept = [law for law in share if share[law] > 0]
+        fits = [found if n == found.law else fit(rows, n, options=asked) for n in kept]
+        made = Stack(tuple(fits), tuple(share[n] for n in kept))
+        self.result.averages[name] = made
+        return made
 
     def extra(self, name: str, rows: pd.DataFrame, found: "Fit") -> dict[str, pd.DataFrame]:
         """The tests and tables that were asked for."""
@@ -192,10 +212,13 @@ class _Made:
         self.files.append(write(folder / "fit.json", found.to_json()))
         if (second := self.result.seconds.get(name)) is not None:
             self.files.append(write(folder / "then.json", second.to_json()))
+        if (averaged := self.result.averages.get(name)) is not None:
+            self.files.append(write(folder / "stack.json", averaged.to_json()))
         self.files += [write(folder / f"{k}.csv", v.to_csv(index=False)) for k, v in extra.items()]
         if self.asked.preregister:
             when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            text = registration.preregister(found, self.asked.preregister, table=rows, when=when)
+            predicts = self.result.averages.get(name, found)
+            text = registration.preregister(predicts, self.asked.preregister, table=rows, when=when)
             self.files.append(write(folder / "prediction.json", text))
 
 

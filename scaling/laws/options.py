@@ -65,6 +65,9 @@ class FitRequest(Options):
     # Two steps: a law that reads the loss which the first predicts (accuracy, error, loss_to_loss).
     then: str = ""
     compare: str = ""  # "chinchilla,kaplan": laws compared with this one
+    # One prediction of this law and those of `compare`, or of all that --law=auto compares, weighed
+    # by their backtests.
+    average: bool = False
     sensitivity: bool = False  # a table of the answer under other choices
     # A table of compute-optimal exponents by envelope, isoFLOP and parametric fit.
     approaches: bool = False

@@ -11,6 +11,7 @@ from scaling.laws.design import Design
 from scaling.laws.extrapolation import Holdout
 from scaling.laws.planning import Plan
 from scaling.laws.result import Fit
+from scaling.laws.stacking import Stack
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Outcome:
     text: str
     fits: dict[str, Fit] = field(default_factory=dict)  # by group's label; "" without groups
     seconds: dict[str, Fit] = field(default_factory=dict)  # of laws that read the loss of these
+    averages: dict[str, Stack] = field(default_factory=dict)  # of several laws
     folders: dict[str, str] = field(default_factory=dict)  # the sub-folder of each
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # the rows of each group
     holdouts: dict[str, Holdout] = field(default_factory=dict)

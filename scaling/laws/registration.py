@@ -17,6 +17,7 @@ from scaling.errors import UserError
 from scaling.laws.extrapolation import describe
 from scaling.laws.result import Fit
 from scaling.laws.rows import numbers
+from scaling.laws.stacking import Stack
 
 
 def table_hash(table: pd.DataFrame) -> str:
@@ -30,7 +31,9 @@ def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def preregister(fitted: Fit, at: Mapping[str, float], *, table: pd.DataFrame, when: str) -> str:
+def preregister(
+    fitted: Fit | Stack, at: Mapping[str, float], *, table: pd.DataFrame, when: str
+) -> str:
     """The prediction at `at` (table's columns -> value) as JSON with its hash.
 
     Args:
@@ -40,18 +43,24 @@ def preregister(fitted: Fit, at: Mapping[str, float], *, table: pd.DataFrame, wh
       when: time of writing, ISO 8601.
     """
     prediction = fitted.predict({k: np.array([v]) for k, v in at.items()})
+    law: dict[str, Any]
+    if isinstance(fitted, Stack):
+        fits = fitted.fits
+        law = {"laws": dict(zip([f.law for f in fits], fitted.weights, strict=True))}
+    else:
+        fits, law = (fitted,), {"law": fitted.law, "params": fitted.params}
+    first = fits[0]
     values: dict[str, Any] = {
         "at": {k: float(v) for k, v in at.items()},
         "predicted": float(prediction.mean[0]),
         "low": float(prediction.low[0]),
         "high": float(prediction.high[0]),
         "level": prediction.level,
-        "law": fitted.law,
-        "params": fitted.params,
-        "loss": fitted.loss,
-        "n": fitted.n,
-        "status": fitted.status,
-        "flags": list(fitted.flags),
+        **law,
+        "loss": first.loss,
+        "n": first.n,
+        "status": first.status,
+        "flags": [flag for f in fits for flag in f.flags],
         "table_sha256": table_hash(table),
         "when": when,
     }
