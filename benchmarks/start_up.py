@@ -1,11 +1,13 @@
 """What `launch.py fit` and `plan` take from the shell to the answer, each in a process of its own.
 
     python benchmarks/start_up.py [--rounds=5] [--against=OTHER_CHECKOUT]
+    python benchmarks/start_up.py --growth [--rounds=3]
 
 Prints medians over the rounds: seconds by the clock and of CPU (all threads), for mistakes in
 flags, columns and files, and for fits of a table of 20 rows: with the compiled programs of an
 earlier process at hand, and with none. With another checkout, its times too and their ratio to
-ours, each pair run one after the other.
+ours, each pair run one after the other. With `--growth`: a fit of two columns with predictions and
+backtests, nothing compiled, of tables of ever more rows and ever more cuts.
 """
 
 import argparse
@@ -30,6 +32,7 @@ CASES = {
     "fit, 1,000 resamples": FIT,
     "plan of a fit": ["plan", "--fit=chinchilla", "--flops=1e18"],
 }
+GRIDS = ((5, 12), (5, 24), (5, 48), (5, 96), (5, 192), (9, 24), (13, 24))  # budgets, sizes of each
 EMPTY = ("fit without intervals", "fit, 1,000 resamples")  # also without compiled programs
 
 
@@ -63,12 +66,41 @@ def tables(folder: str) -> None:
     pathlib.Path(folder, "broken.csv").write_text(text.replace(rows[3], f"{params[3]},1,diverged"))
 
 
+def grid(path: pathlib.Path, budgets: int, sizes: int) -> None:
+    """A table of so many budgets with so many sizes each."""
+    rng = np.random.default_rng(0)
+    flops = np.repeat(1e18 * 4.0 ** np.arange(budgets), sizes)
+    params = 1e8 * (flops / 1e18) ** 0.5 * np.tile(np.geomspace(1 / 8, 8, sizes), budgets)
+    tokens = flops / 6 / params
+    loss = 1.8 + 480 * params**-0.35 + 2000 * tokens**-0.37
+    loss = loss * np.exp(0.005 * rng.normal(size=len(flops)))
+    rows = (f"{p},{t},{c},{v}" for p, t, c, v in zip(params, tokens, flops, loss, strict=True))
+    path.write_text("\n".join(["params,tokens,flops,loss", *rows]) + "\n")
+
+
+def growth(rounds: int) -> None:
+    """Seconds of fits with backtests, by rows and by cuts."""
+    print(f"{'rows':>6s} {'cuts':>5s}  seconds by the clock, of CPU")
+    with tempfile.TemporaryDirectory() as folder:
+        for budgets, sizes in GRIDS:
+            grid(pathlib.Path(folder, "runs.csv"), budgets, sizes)
+            command = [*FIT, "--law=chinchilla", "--backtest"]
+            taken = [run(ROOT, folder, f"{folder}/{budgets}-{sizes}-{k}", command)
+                     for k in range(rounds)]  # fmt: skip
+            wall, cpu = (statistics.median(column) for column in zip(*taken, strict=True))
+            print(f"{budgets * sizes:6d} {budgets - 1:5d}  {wall:5.1f} {cpu:5.1f}", flush=True)
+
+
 def main() -> None:
     """The table of medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--against", type=pathlib.Path, help="another checkout, compared by ratio")
+    parser.add_argument("--growth", action="store_true", help="by rows and by cuts")
     options = parser.parse_args()
+    if options.growth:
+        growth(options.rounds)
+        return
     checkouts = [ROOT] + ([options.against.absolute()] if options.against else [])
     with tempfile.TemporaryDirectory() as folder:
         tables(folder)
