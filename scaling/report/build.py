@@ -31,7 +31,7 @@ from scaling.report.axes import (
     is_rate,
     main_axis,
 )
-from scaling.report.findings import Finding, find
+from scaling.report.findings import Finding, find, fitted_apart
 from scaling.report.laws import backtests
 from scaling.report.optimum import RateFinding, find_rates
 from scaling.report.page import Page, render
@@ -161,7 +161,7 @@ def _part(
         # Over a learning rate the loss has a minimum, and no law.
         found = [
             fitted(curve.rows, x, name=curve.name, rolling=asked.test)
-            for curve in curves_of(frame, x, by)
+            for curve in curves_of(frame, x, fitted_apart(frame, asked.law, x, by))
         ]
         drawn = list(_draw(frame, lines, x, by, found, fitted, asked.log_x))
     drawn = [replace(figure, name=prefix + figure.name) for figure in drawn]

@@ -4,6 +4,7 @@ Takes the table, an axis and a law; gives a `Finding` with sentences. Called by 
 fitted only where the points are more than its parameters, so that it could have failed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -132,6 +133,17 @@ def _over(law: str, x: str, words: Words) -> list[str]:
     return [words.amount if column == "tokens" else column for column in columns]
 
 
+def fitted_apart(rows: pd.DataFrame, law: str, x: str, by: Sequence[str]) -> tuple[str, ...]:
+    """The fields of `by` at each of whose values the law is a fit of its own: not those that a law
+    of several columns knows by its columns, as it does the width by the parameters.
+    """
+    over = [c for c in _over(law, x, words_of(rows)) if c in rows] if law in LAWS else []
+    if len(over) < 2:
+        return tuple(by)
+    places = rows.groupby(over, dropna=False)
+    return tuple(field for field in by if (places[field].nunique(dropna=False) > 1).any())
+
+
 def _points(rows: pd.DataFrame, over: list[str]) -> int:
     """Different values of the columns, together; of those that there are."""
     return len(rows[[column for column in over if column in rows]].drop_duplicates())
@@ -164,6 +176,7 @@ def foreseen(planned: pd.DataFrame, study: Study) -> str:
     over = _over(study.law, x, words)
     if not {*over} <= {*planned}:
         return ""
+    by = list(fitted_apart(planned, study.law, x, by))
     counts = {curve.name: _points(curve.rows, over) for curve in curves_in(planned, by)}
     needed = _needed(study.law, study.holdout)
     few = {name: count for name, count in counts.items() if count < needed}

@@ -1,0 +1,34 @@
+"""What is a byte worth that is read again, and does a larger model make more of it?
+
+Three widths; from 64 thousand to a million distinct bytes, each read once, twice, and so on until a
+million bytes are read. Subsets are nested, and passes reshuffled. The data-constrained law of
+Muennighoff et al. 2023 (arXiv 2305.16264) is fitted to all of them at once: R_D says after how many
+repeats a byte is worth no more.
+"""
+
+from configs import tiny
+from scaling.config.sweep import Study, grid, product
+
+
+def get_study(arg: str = "") -> Study:
+    """Every number of distinct bytes, epochs of it, and width."""
+    debug = arg == "debug"
+    widths = (16, 32) if debug else (16, 32, 64)
+    sizes = (512, 1024) if debug else tuple(2**k for k in range(16, 21))
+    epochs = (1.0, 2.0) if debug else (1.0, 2.0, 4.0, 8.0, 16.0)
+    most = max(sizes) * (2 if debug else 1)
+    shapes = [{k: v for k, v in tiny.RECIPE.rung(w).items() if k != "train.epochs"} for w in widths]
+    read = grid(
+        {"data.unique_tokens": sizes, "train.epochs": epochs},
+        where=lambda run: run["data.unique_tokens"] * run["train.epochs"] <= most,
+    )
+    return Study(
+        name="repeats",
+        question="What is a byte worth that is read again?",
+        base=tiny.get_config(arg),
+        runs=[run | {"train.tokens_per_param": None} for run in product(shapes, read)],
+        x="tokens",
+        law="data_constrained",
+        group=("data.unique_tokens", "model.width"),
+        holdout=False,
+    )
