@@ -17,6 +17,10 @@ from scaling.commands.command import (
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
     from scaling.records import RunDirectory
 
 _SHOWN = 16  # images a row of the picture
@@ -28,6 +32,11 @@ def _samples_flags() -> None:
         "judge", None, "a run directory, of a classifier; default: the only one of the workdir"
     )
     flags.DEFINE_string("picture", None, "a PNG of samples to write")
+    flags.DEFINE_string(
+        "interpolation",
+        None,
+        "a PNG to write of what the widest model makes on the way from one latent to another",
+    )
     flags.DEFINE_integer("seed", 0, "of the samples")
 
 
@@ -38,7 +47,7 @@ def _samples() -> int:
     if not reachable_workdir():
         raise no_workdir()
     runtime.configure()
-    judge_all(FLAGS.workdir, given, FLAGS.picture, FLAGS.seed)
+    judge_all(FLAGS.workdir, given, FLAGS.picture, FLAGS.seed, FLAGS.interpolation)
     return 0
 
 
@@ -47,13 +56,12 @@ def judge_all(
     by: "RunDirectory | None" = None,
     picture: str | None = None,
     seed: int = 0,
+    interpolation: str | None = None,
 ) -> None:
     """Judge every finished run of a workdir that makes samples; into its `samples.json`, a line a
-    run, and the picture. Raises UserError where there is none, or not one judge.
+    run, and the pictures. Raises UserError where there is none, or not one judge.
     """
-    from scaling import files
     from scaling.records import find_runs
-    from scaling.report.pictures import rows_of_images
     from scaling.train import samples
 
     done = [run for run in find_runs(workdir) if run.is_done]
@@ -76,7 +84,8 @@ def judge_all(
         run.write_samples(samples.as_record(found))
         print(
             f"{run.path.name}: distance {found.trained:.4g}, untrained {found.untrained:.4g}, "
-            f"real {found.real:.4g} ({found.examples} images, after step {found.step})",
+            f"real {found.real:.4g} ({found.examples} images, after step {found.step})"
+            + ("" if found.right is None else f", {100 * found.right:.1f} % of their class"),
             flush=True,
         )
         rows.setdefault("data", images.real[:_SHOWN])
@@ -84,8 +93,20 @@ def judge_all(
         label = f"width {run.config().model.width}"
         rows[label if label not in rows else run.path.name[-12:]] = images.trained[:_SHOWN]
     if picture is not None:
-        files.write_atomic(epath.Path(picture), rows_of_images(rows))
-        print(f"picture: {picture}", file=sys.stderr)
+        _write(picture, rows)
+    if interpolation is not None:
+        _write(
+            interpolation,
+            {"data": rows["data"]} | samples.between(samples.Model(made[-1]), _SHOWN, seed=seed),
+        )
+
+
+def _write(path: str, rows: "Mapping[str, np.ndarray]") -> None:
+    from scaling import files
+    from scaling.report.pictures import rows_of_images
+
+    files.write_atomic(epath.Path(path), rows_of_images(rows))
+    print(f"picture: {path}", file=sys.stderr)
 
 
 COMMANDS = {
@@ -94,7 +115,8 @@ COMMANDS = {
         """Fréchet distance of every run's samples from the validation images, by the features of a
 classifier of the same workdir; into the run's samples.json and the table.
 
-  python launch.py samples --workdir=out --picture=out/samples.png""",
+  python launch.py samples --workdir=out --picture=out/samples.png \
+    --interpolation=out/interpolation.png""",
         _samples_flags,
         _samples,
     ),

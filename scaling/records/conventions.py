@@ -53,6 +53,8 @@ _JUDGED = {
     "sample_distance": f"{_DISTANCE}as many samples of the trained model; samples.json",
     "sample_distance_untrained": f"{_DISTANCE}as many samples of the model before its first update",
     "sample_distance_real": f"{_DISTANCE}as many examples of the train split",
+    "sample_right": "share of samples of a class that the judge gives that class; of conditional "
+    "models; samples.json",
 }
 
 

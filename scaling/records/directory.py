@@ -242,7 +242,8 @@ class RunDirectory:
 
     def write_samples(self, record: Mapping[str, Any]) -> None:
         """How far the run's samples are from its data (`train/samples.py`): `step`, `judge`,
-        `examples`, and the distances `trained`, `untrained`, `real`.
+        `examples`, the distances `trained`, `untrained`, `real`, and `right` of a conditional
+        model, or None.
         """
         files.write_atomic(self.path / "samples.json", strict_json.encode(record, indent=2))
 

@@ -104,6 +104,7 @@ def check_samples(record: Values) -> None:
     """`samples.json`."""
     _expect(record, {"step": (int,), "judge": (str,), "examples": (int,)}, needed=True)
     _expect(record, dict.fromkeys(("trained", "untrained", "real"), _NUMBER), needed=True)
+    _expect(record, {"right": _NUMBER})
 
 
 # What is one object, and what is one object a line: name -> what checks it.

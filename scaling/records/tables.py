@@ -45,6 +45,7 @@ JUDGED = {
     "sample_distance": "trained",
     "sample_distance_untrained": "untrained",
     "sample_distance_real": "real",
+    "sample_right": "right",
 }
 _WORDS = {
     *("fingerprint", "name", "status", "reason", "unit", "objective", "branched_from"),
@@ -231,7 +232,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     row |= _truth(config)
     row[_EPSILON] = _epsilon(config, unique)
     judged = run.samples()
-    row |= {name: judged[of] for name, of in JUDGED.items() if judged}
+    row |= {name: judged[of] for name, of in JUDGED.items() if judged.get(of) is not None}
     row["train_loss"] = final.get(seen[0] if seen else "train", {}).get("loss")
     return row
 

@@ -32,6 +32,7 @@ from scaling.report.axes import (
     main_axis,
 )
 from scaling.report.findings import Finding, find, fitted_apart
+from scaling.report.judged import judged_figures
 from scaling.report.laws import backtests
 from scaling.report.optimum import RateFinding, find_rates
 from scaling.report.page import Page, render
@@ -223,6 +224,7 @@ def _draw(
         gap_figure(frame, x, log_x, by),
         *pass_figures(frame, x, log_x, by),
         *against_figures(frame, x),
+        *judged_figures(frame, x, log_x, by),
     ):
         if figure is not None:
             yield figure

@@ -63,7 +63,7 @@ def test_distances_are_of_the_features(trained):
     found, images = samples.judge(maker, judge)
 
     def gaussian(x: np.ndarray) -> Gaussian:
-        features = judge.output("features", judge.params, "image", x).astype(np.float64)
+        features = judge.output("features", judge.params, {"image": x}).astype(np.float64)
         return Gaussian(features.mean(axis=0), np.cov(features.T))
 
     far = frechet_distance(gaussian(images.trained), gaussian(images.real))
@@ -76,9 +76,9 @@ def test_distances_are_of_the_features(trained):
 def test_many_rows_are_computed_in_pieces(trained, monkeypatch):
     model = samples.Model(trained[1])
     keys = jax.random.split(jax.random.key(0), 7)
-    whole = model.output("sample", model.params, "key", keys)
+    whole = model.output("sample", model.params, {"key": keys})
     monkeypatch.setattr(samples, "_ROWS", 3)
-    pieces = model.output("sample", model.params, "key", keys)
+    pieces = model.output("sample", model.params, {"key": keys})
     np.testing.assert_allclose(pieces, whole, rtol=1e-5, atol=1e-6)  # batches of another size
 
 

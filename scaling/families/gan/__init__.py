@@ -10,7 +10,7 @@ from typing import Literal
 
 from scaling.config.amounts import resolved
 from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Facts, Family, Roles
-from scaling.config.marks import execution, traced
+from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data
 
@@ -38,6 +38,9 @@ class GANConfig:
     height: int | None = None  # pixels; None: what the data have, as the two below
     image_width: int | None = None  # pixels
     channels: int | None = None  # of an image
+    # What is made and what is scored depends on a class: what is made of each is its own
+    conditional: bool = added(False)
+    classes: int | None = added(None)  # filled in from the data where `conditional`
     init_scale: float = traced(
         1.0, argument=False
     )  # of every kernel's and matrix's initial std, over its default
@@ -57,10 +60,12 @@ def smallest(config: GANConfig) -> tuple[int, int]:
 
 
 def _resolve(config: GANConfig, facts: Facts) -> GANConfig:
-    """Image, halvings and groups. Raises ConfigError where the data have no images, and where the
-    image or the width does not divide.
+    """Image, classes, halvings and groups. Raises ConfigError where the data have no images or not
+    these classes, and where the image or the width does not divide.
     """
     known = from_data.image(config, facts.sizes, "makes images")
+    if config.conditional or config.classes is not None:
+        known["classes"] = _classes(config, facts)
     sides = known["height"], known["image_width"]
     halvings = config.halvings
     if halvings is None:
@@ -74,6 +79,22 @@ def _resolve(config: GANConfig, facts: Facts) -> GANConfig:
         )
     group = from_data.norm_group(config)
     return dataclasses.replace(config, **known, halvings=halvings, group=group)
+
+
+def _classes(config: GANConfig, facts: Facts) -> int:
+    found = facts.sizes.get("classes")
+    if not config.conditional:
+        raise ConfigError(
+            f"model.classes={config.classes} is of models with model.conditional=True; set that, "
+            "or leave it unset"
+        )
+    if found is None:
+        raise ConfigError("model.conditional=True, but the data have no classes; leave it at False")
+    if config.classes not in (None, found):
+        raise ConfigError(
+            f"model.classes={config.classes}, but the data have {found}; leave model.classes unset"
+        )
+    return found
 
 
 def _roles(config: GANConfig) -> Roles:

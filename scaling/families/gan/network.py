@@ -62,15 +62,20 @@ def _stage(module: nn.Module, config: GANConfig, stage: int, generates: bool, x:
 
 
 class Generator(nn.Module):
-    """Random numbers to an image: one matrix, blocks at each size, each place doubled between."""
+    """Random numbers to an image: one matrix, blocks at each size, each place doubled between. A
+    class, where there are, is one more number for each class, 1 or 0 (Mirza and Osindero 2014).
+    """
 
     config: GANConfig
 
     @nn.compact
-    def __call__(self, latent_BxZ: Array) -> Array:
-        """[B, Z] -> image, float32 [B, Y, X, C]."""
+    def __call__(self, latent_BxZ: Array, label_B: Array | None = None) -> Array:
+        """[B, Z], int32 [B] -> image, float32 [B, Y, X, C]."""
         c, (height, width) = self.config, smallest(self.config)
         outputs = height * width * c.width
+        if label_B is not None:
+            of_class_BxN = jax.nn.one_hot(label_B, resolved(c.classes))
+            latent_BxZ = jnp.concatenate([latent_BxZ, of_class_BxN], axis=1)
         x = Linear(outputs, ("inputs", "outputs"), c.dtype, name="first")(latent_BxZ)
         x = constrain(x.reshape(-1, height, width, c.width))
         for stage in reversed(range(resolved(c.halvings) + 1)):
@@ -85,13 +90,14 @@ class Generator(nn.Module):
 
 class Discriminator(nn.Module):
     """An image to a score, large for what looks real: blocks at each size, means of four places
-    between, the mean over all places, one matrix.
+    between, the mean over all places, one matrix. Where there are classes, a second matrix has a
+    score of its own for each, and that of the image's class is added (Miyato and Koyama 2018).
     """
 
     config: GANConfig
 
     @nn.compact
-    def __call__(self, image_BxYxXxC: Array) -> tuple[Array, Array]:
+    def __call__(self, image_BxYxXxC: Array, label_B: Array | None = None) -> tuple[Array, Array]:
         """float32 score [B], features [B, F]."""
         c = self.config
         first = {"axes": ("kernel_inputs", "embed"), "dtype": c.dtype, "spectral": c.spectral}
@@ -104,9 +110,16 @@ class Discriminator(nn.Module):
         x = nn.leaky_relu(x, _SLOPE).astype(jnp.float32)
         features_BxF = x.mean(axis=(1, 2))
         with jax.named_scope("head"):
-            axes = ("embed", "outputs")
-            head = Conv(1, (1, 1), axes=axes, bias=True, spectral=c.spectral, name="head")
-            return head(features_BxF[:, None, None])[:, 0, 0, 0], features_BxF
+            head = {"axes": ("embed", "outputs"), "spectral": c.spectral}
+            features_Bx1x1xF = features_BxF[:, None, None]
+            score = Conv(1, (1, 1), bias=True, name="head", **head)  # type: ignore[arg-type]
+            score_B = score(features_Bx1x1xF)[:, 0, 0, 0]
+            if label_B is not None:
+                classes = resolved(c.classes)
+                by_class = Conv(classes, (1, 1), name="class_head", **head)  # type: ignore[arg-type]
+                own_BxN = by_class(features_Bx1x1xF)[:, 0, 0] * jax.nn.one_hot(label_B, classes)
+                score_B += own_BxN.sum(axis=1)
+            return score_B, features_BxF
 
 
 class Network(nn.Module):
@@ -120,6 +133,8 @@ class Network(nn.Module):
         Args:
           batch: what is asked for. image, float32 [B, Y, X, C], is scored; left out, nothing is.
             key [B], of each row's random numbers; left out, fixed ones; None, nothing is made.
+            latent, float32 [B, Z], in the place of the key: the numbers themselves. label, int32
+            [B], the class of what is scored and made; read where the model is conditional.
 
         Returns:
           sample: float32 [B, Y, X, C], as standardised as the images are that it was trained on;
@@ -128,12 +143,21 @@ class Network(nn.Module):
         c = self.config
         generator = Generator(c, name="generator")
         discriminator = Discriminator(c, name="discriminator")
-        keys_B, found = batch.get("key", batch), dict[str, Array]()
-        if keys_B is batch:
-            keys_B = jax.random.split(jax.random.key(0), batch["image"].shape[0])
-        if keys_B is not None:
-            latent_BxZ = jax.vmap(lambda key: jax.random.normal(key, (c.latent,)))(keys_B)
-            found["sample"] = generator(latent_BxZ)
+        found = dict[str, Array]()
+        label_B = batch["label"] if c.conditional else None
+        latent_BxZ = batch["latent"] if "latent" in batch else _drawn(batch, c.latent)
+        if latent_BxZ is not None:
+            found["sample"] = generator(latent_BxZ, label_B)
         if "image" in batch:
-            found["score"], found["features"] = discriminator(batch["image"])
+            found["score"], found["features"] = discriminator(batch["image"], label_B)
         return found
+
+
+def _drawn(batch: Mapping[str, Any], latent: int) -> Array | None:
+    """float32 [B, Z], of the batch's keys; None where nothing is to be made."""
+    keys_B = batch.get("key", batch)
+    if keys_B is batch:
+        keys_B = jax.random.split(jax.random.key(0), batch["image"].shape[0])
+    if keys_B is None:
+        return None
+    return jax.vmap(lambda key: jax.random.normal(key, (latent,)))(keys_B)

@@ -2,7 +2,8 @@
 
 Takes a model that makes a `sample` of a key and gives `score` and `features` of an image, and a
 batch with image float32 [B, Y, X, C] and weight float32 [B] (0: a row that only fills up the
-batch); gives `Rows` of two players, float32. Beside each real image stands one that is made.
+batch); gives `Rows` of two players, float32. Beside each real image stands one that is made, of the
+same class where the model is conditional.
 """
 
 import math
@@ -36,8 +37,13 @@ def rows(config: AdversarialConfig) -> Loss:
         weight_B = batch["weight"].astype(jnp.float32)
         # What stands in a row without weight has no part in anything, be it NaN.
         image = jnp.where((weight_B > 0)[:, None, None, None], batch["image"], 0)
-        sample = model({"key": keys_B})["sample"]
-        real, made = (model({"image": x, "key": None}) for x in (image, sample))
+        known = {"label": batch["label"]} if "label" in batch else {}
+        sample = model({"key": keys_B, **known})["sample"]
+
+        def seen(x: Array) -> Mapping[str, Any]:
+            return model({"image": x, "key": None, **known})
+
+        real, made = seen(image), seen(sample)
         real_B, made_B = real["score"], made["score"]
         if config.form == "hinge":
             discriminator_B = jax.nn.relu(1 - real_B) + jax.nn.relu(1 + made_B)
@@ -51,7 +57,7 @@ def rows(config: AdversarialConfig) -> Loss:
             "feature_distance": _moments(real["features"], made["features"], weight_B),
         }
         if config.r1:
-            slope = jax.grad(lambda x: model({"image": x, "key": None})["score"].sum())(image)
+            slope = jax.grad(lambda x: seen(x)["score"].sum())(image)
             discriminator_B += hparams["r1"] / 2 * jnp.sum(slope**2, axis=(1, 2, 3))
         minimised = {"discriminator": discriminator_B, "generator": generator_B}
         return Rows({n: x_B * weight_B for n, x_B in minimised.items()}, {}, sums)
