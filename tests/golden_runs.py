@@ -220,6 +220,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         _VISION,
         {"model.family": "masked_autoencoder", "objective.name": "masked_patches"},
     ),
+    "images of a class": ("configs/gan.py:debug", {"model.conditional": True}),
     "larger images": (_VISION, {"data.side": 12}),
     "mixed patches": (_VISION, {"model.family": "mixer"}),
     "columns": (_VISION, {"model.family": "lstm_classifier"}),

@@ -85,6 +85,51 @@ def test_rows_do_not_meet():
     assert np.std(together["sample"], axis=0).min() > 0
 
 
+ASKED = config(conditional=True, depth=1, halvings=0)
+
+
+@pytest.fixture(scope="module")
+def asked() -> Any:
+    """(compiled network, parameters) of a conditional model."""
+    module, labels = module_of(FAMILY, ASKED), jnp.zeros(1, jnp.int32)
+    row = {"image": jnp.zeros((1, *SHAPE)), "label": labels}
+    params = nn.unbox(jax.jit(module.init)(jax.random.key(0), row)["params"])
+    return jax.jit(lambda batch: module.apply({"params": params}, batch)), params
+
+
+def test_the_class_that_is_asked_for_decides_sample_and_score(asked):
+    apply, params = asked
+    batch = {"image": images(), "key": keys()}
+    one, other = (apply({**batch, "label": np.full(3, label, np.int32)}) for label in (0, 2))
+    assert np.abs(one["sample"] - other["sample"]).max(axis=(1, 2, 3)).min() > 0.05
+    np.testing.assert_array_equal(one["features"], other["features"])
+    # What the score of a class has of its own is linear in the features.
+    w = params["discriminator"]["class_head"]["w"][0, 0]
+    own = one["features"] @ (w[:, 2] - w[:, 0])
+    np.testing.assert_allclose(other["score"] - one["score"], own, rtol=1e-4, atol=1e-5)
+
+
+def test_a_latent_in_the_place_of_its_key(asked):
+    apply, _ = asked
+    batch = {"image": images(), "label": np.zeros(3, np.int32)}
+    latent = jax.vmap(lambda key: jax.random.normal(key, (ASKED.latent,)))(keys())
+    made = [apply(batch | more)["sample"] for more in ({"key": keys()}, {"latent": latent})]
+    np.testing.assert_allclose(made[0], made[1], rtol=1e-5, atol=1e-5)  # another program
+
+
+def test_classes_are_those_of_the_data():
+    assert config().classes is None
+    assert ASKED.classes == 3
+    assert FAMILY.resolve(ASKED, FACTS) == ASKED
+    with pytest.raises(ConfigError, match=r"model\.classes=4, but the data have 3"):
+        config(conditional=True, classes=4)
+    with pytest.raises(ConfigError, match=r"set that, or leave it unset"):
+        config(classes=3)
+    unnamed = facts(height=8, image_width=12, channels=2)
+    with pytest.raises(ConfigError, match=r"but the data have no classes"):
+        FAMILY.resolve(GANConfig(conditional=True), unnamed)
+
+
 def test_the_sizes_of_image_and_parameters():
     assert (SMALL.height, SMALL.image_width, SMALL.channels) == SHAPE
     assert (SMALL.halvings, SMALL.group, smallest(SMALL)) == (1, 4, (4, 6))

@@ -36,7 +36,8 @@ def run_of(config: Any, workdir: Any, overrides: dict[str, Any]) -> RunDirectory
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, RunDirectory, RunDirectory]:
     """A workdir, a run that makes samples, its judge."""
     workdir = tmp_path_factory.mktemp("judged")
-    maker = run_of(gan.get_config("debug"), workdir, {"model.width": 4})
+    fields = {"model.width": 4, "model.conditional": True}
+    maker = run_of(gan.get_config("debug"), workdir, fields)
     return workdir, maker, run_of(vision.get_config("debug"), workdir, {})
 
 
@@ -57,6 +58,23 @@ def test_a_workdir_is_judged_and_its_table_says_so(trained, capsys):
     assert np.std(shown[..., :3]) > 0.1
 
 
+def test_what_lies_between_two_latents(trained, tmp_path):
+    workdir, maker, _ = trained
+    model = samples.Model(maker)
+    found = samples.between(model, images=5)
+    assert [*found] == [f"class {label}" for label in range(10)]
+    steps = [np.abs(np.diff(x, axis=0)).max(axis=(1, 2, 3)) for x in found.values()]
+    assert np.min(steps) > 0
+    assert np.max(steps) < np.abs(found["class 0"][-1] - found["class 0"][0]).max()
+    again = samples.between(model, images=3)
+    # Every second one, of the same ends.
+    np.testing.assert_allclose(again["class 7"], found["class 7"][::2], rtol=1e-4, atol=1e-5)
+    judge_all(workdir, interpolation=str(tmp_path / "between.png"))
+    shown = matplotlib_image.imread(io.BytesIO((tmp_path / "between.png").read_bytes()), "png")
+    assert shown.shape[0] > 0.5 * shown.shape[1]  # eleven rows
+    assert 0 <= maker.samples()["right"] <= 1
+
+
 def test_distances_are_of_the_features(trained):
     _, maker, by = trained
     judge = samples.Model(by)
@@ -75,10 +93,10 @@ def test_distances_are_of_the_features(trained):
 
 def test_many_rows_are_computed_in_pieces(trained, monkeypatch):
     model = samples.Model(trained[1])
-    keys = jax.random.split(jax.random.key(0), 7)
-    whole = model.output("sample", model.params, {"key": keys})
+    asked = {"key": jax.random.split(jax.random.key(0), 7), "label": np.arange(7, dtype=np.int32)}
+    whole = model.output("sample", model.params, asked)
     monkeypatch.setattr(samples, "_ROWS", 3)
-    pieces = model.output("sample", model.params, {"key": keys})
+    pieces = model.output("sample", model.params, asked)
     np.testing.assert_allclose(pieces, whole, rtol=1e-5, atol=1e-6)  # batches of another size
 
 
