@@ -89,6 +89,8 @@ FIT_HELP = {
 PLAN_HELP = {
     "fit": "fit.json, or its folder",
     "flops": "training budget of the planned run",
+    "joules": "the same in energy, in the place of --flops",
+    "flops_per_joule": "what a joule buys; default: what it bought in the runs of the fit",
     "inference_units": "tokens, images, ... that are read or made after training",
     "unique_units": "distinct ones that there are, for a law that knows them (data_constrained)",
     "level": "of the intervals; default: the fit's",

@@ -58,6 +58,9 @@ _RANGES: tuple[tuple[str, Range], ...] = (
     ("privacy", (("clip_norm",), POSITIVE_OR_OFF)),
     ("privacy", (("noise",), NOT_NEGATIVE)),
     ("privacy", (("delta",), WITHIN)),
+    ("energy", (("watts",), POSITIVE_OR_OFF)),
+    ("energy", (("pue",), AT_LEAST_ONE)),
+    ("energy", (("grams_per_kwh",), NOT_NEGATIVE)),
     ("train", (("spike_window",), (lambda v: v >= 8, "be at least 8"))),
     ("evals", (("every", "batches", "batch_size"), AT_LEAST_ONE)),
 )

@@ -205,6 +205,15 @@ class PrivacyConfig:
 
 
 @dataclass(frozen=True)
+class EnergyConfig:
+    """What a run's energy is reckoned with (`scaling/costs/energy.py`); changes nothing in it."""
+
+    watts: float | None = execution(None)  # of a device (a core, on CPUs); None: its data sheet's
+    pue: float = execution(1.0)  # energy of the whole building over that of the computers in it
+    grams_per_kwh: float = execution(475.0)  # of CO2; the world's mean, IEA 2019
+
+
+@dataclass(frozen=True)
 class BeginsConfig:
     """The run whose parameters a run begins with; its optimizer and its steps are its own
     (`scaling/train/begins.py`).
@@ -246,6 +255,7 @@ class RunConfig:
     augment: AugmentConfig = field(default=AugmentConfig(), metadata={"added": True})
     attack: AttackConfig = field(default=AttackConfig(), metadata={"added": True})
     privacy: PrivacyConfig = field(default=PrivacyConfig(), metadata={"added": True})
+    energy: EnergyConfig = field(default=EnergyConfig(), metadata={"execution": True})
 
 
 # Training lengths, of which a config gives one.

@@ -28,6 +28,7 @@ class Chip:
     hbm_bandwidth: float
     link_bandwidth: float  # of one link of the interconnect, one way
     network_bandwidth: float  # out of the slice (TPU) or the host (GPU), a chip's share, one way
+    watts: float | None = None  # that it may draw; None: not published
     slices: tuple[str, ...] = ()  # shapes that can be rented, see `scaling/devices/slices.py`
     wraps: int = 0  # chips along a torus dimension, or a multiple, that close to a ring; 0: none
 
@@ -94,6 +95,8 @@ def _cubes(most: int) -> tuple[str, ...]:
 # NVL), GH200, DGX B200, GB200 NVL72; dense rates are half of the sparse ones. A link is NVLink, one
 # way (half of what is advertised), or, on a card, PCIe: a bridge joins two or four cards only. The
 # network is one port of 200 (A100) or 400 Gbit/s a GPU; of cards two are taken to share one.
+# Watts: the most that a card may be set to draw (GH200: with its CPU), by the same data sheets; of
+# TPUs only v4's is published (Jouppi et al. 2023, arXiv 2304.01433, table 4).
 _TPUS = (
     Chip(
         name="v6e",
@@ -136,6 +139,7 @@ _TPUS = (
     ),
     Chip(
         name="v4",
+        watts=192.0,
         kinds=("TPU v4",),
         bfloat16=275e12,
         int8=275e12,
@@ -150,6 +154,7 @@ _TPUS = (
 )
 _B200 = Chip(
     name="B200",
+    watts=1000.0,
     kinds=("B200",),
     bfloat16=2250e12,
     int8=4500e12,
@@ -162,6 +167,7 @@ _B200 = Chip(
 _GB200 = replace(
     _B200,
     name="GB200",
+    watts=1200.0,
     kinds=("GB200",),
     bfloat16=2500e12,
     int8=5000e12,
@@ -170,6 +176,7 @@ _GB200 = replace(
 )
 _H100 = Chip(
     name="H100",
+    watts=700.0,
     kinds=("H100",),
     bfloat16=989e12,
     int8=1979e12,
@@ -182,6 +189,7 @@ _H100 = Chip(
 _H100_NVL = replace(
     _H100,
     name="H100 NVL",
+    watts=400.0,
     kinds=("H100 NVL",),
     bfloat16=835e12,
     int8=1671e12,
@@ -194,6 +202,7 @@ _H100_NVL = replace(
 _H100_PCIE = replace(
     _H100,
     name="H100 PCIe",
+    watts=350.0,
     kinds=("H100 PCIe",),
     bfloat16=756e12,
     int8=1513e12,
@@ -205,6 +214,7 @@ _H100_PCIE = replace(
 _H200 = replace(_H100, name="H200", kinds=("H200",), hbm_bytes=141e9, hbm_bandwidth=4.8e12)
 _A100 = Chip(
     name="A100",
+    watts=400.0,
     kinds=("A100",),
     bfloat16=312e12,
     int8=624e12,
@@ -217,6 +227,7 @@ _A100 = Chip(
 _A100_PCIE = replace(
     _A100,
     name="A100 PCIe",
+    watts=300.0,
     kinds=("A100 80GB PCIe",),
     hbm_bandwidth=1935e9,
     link_bandwidth=32e9,
@@ -229,15 +240,31 @@ CHIPS = (
     *_TPUS,
     _GB200,
     _B200,
-    replace(_H100_NVL, name="H200 NVL", kinds=("H200 NVL",), hbm_bytes=141e9, hbm_bandwidth=4.8e12),
+    replace(
+        _H100_NVL,
+        name="H200 NVL",
+        kinds=("H200 NVL",),
+        hbm_bytes=141e9,
+        hbm_bandwidth=4.8e12,
+        watts=600.0,
+    ),
     _H200,
-    replace(_H200, name="GH200 144G", kinds=("GH200 144G",), hbm_bytes=144e9, hbm_bandwidth=4.9e12),
-    replace(_H200, name="GH200", kinds=("GH200",), hbm_bytes=96e9, hbm_bandwidth=4e12),
+    replace(
+        _H200,
+        name="GH200 144G",
+        kinds=("GH200 144G",),
+        watts=1000.0,
+        hbm_bytes=144e9,
+        hbm_bandwidth=4.9e12,
+    ),
+    replace(
+        _H200, name="GH200", kinds=("GH200",), watts=1000.0, hbm_bytes=96e9, hbm_bandwidth=4e12
+    ),
     _H100_NVL,
     _H100_PCIE,
     _H100,
     _A100_PCIE,
-    replace(_A100_PCIE, name="A100 PCIe 40GB", kinds=("A100-PCIE-40GB",), **_40GB),
+    replace(_A100_PCIE, name="A100 PCIe 40GB", kinds=("A100-PCIE-40GB",), watts=250.0, **_40GB),
     replace(_A100, name="A100 40GB", kinds=("A100-SXM4-40GB",), **_40GB),
     _A100,
 )

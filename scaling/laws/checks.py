@@ -181,6 +181,12 @@ def check_plan(asked: PlanRequest) -> None:
     """What `plan` can be asked, whatever the fit. Raises UserError that names the flag."""
     a = asked
     positive("--flops", a.flops)
+    positive("--joules", a.joules)
+    positive("--flops_per_joule", a.flops_per_joule)
+    if (a.flops is None) == (a.joules is None):
+        raise UserError("give --flops, the training budget, or --joules, the same in energy")
+    if a.joules is None and a.flops_per_joule is not None:
+        raise UserError("--flops_per_joule goes with --joules")
     positive("--inference_units", a.inference_units, zero=True)
     positive("--unique_units", a.unique_units)
     if a.unique_units is not None and a.unique_units < 1:

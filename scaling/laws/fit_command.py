@@ -119,7 +119,8 @@ class _Made:
             return
         second = self.then(rows, found) if asked.then else None
         mixed = pooled(rows[rows[found.loss].notna()], tuple(found.x.values()), asked.cluster)
-        found = replace(found, flags=(*mixed, *found.flags))
+        each = measures.flops_per_joule(rows)
+        found = replace(found, flags=(*mixed, *found.flags), flops_per_joule=each)
         if by is None:
             left_out = tuple(n for n in self.loaded.notes if "left out" in n)
             dropped = self.loaded.read - found.n

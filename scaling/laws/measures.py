@@ -8,6 +8,7 @@ table without them counts tokens, as the papers do whose laws these are. Called 
 import re
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from scaling.config import choices
@@ -109,6 +110,23 @@ def conventions(table: pd.DataFrame, loss: str) -> dict[str, str]:
         "flops": f"training FLOPs of {flops} (3 x forward)",
         MAIN: f"final in-distribution validation {', '.join(counted)}",
     }
+
+
+def flops_per_joule(table: pd.DataFrame) -> float | None:
+    """What a joule bought: the median of the larger half of the runs, which waste least on their
+    beginnings; None where the table has not both columns.
+    """
+    if not {"flops", "joules"} <= {*map(str, table.columns)}:
+        return None
+    flops, joules = (
+        pd.to_numeric(table[name], errors="coerce").to_numpy() for name in ("flops", "joules")
+    )
+    known = np.isfinite(flops) & np.isfinite(joules) & (flops > 0) & (joules > 0)
+    if not known.any():
+        return None
+    flops, joules = flops[known], joules[known]
+    large = flops >= np.median(flops)
+    return float(np.median(flops[large] / joules[large]))
 
 
 def _main(loss: str, table: pd.DataFrame) -> Metric:

@@ -82,7 +82,9 @@ class PlanRequest:
     """The compute-optimal run of a budget, from a fit.json."""
 
     fit: str  # path of fit.json (or its folder)
-    flops: float  # training budget of the planned run
+    flops: float | None = None  # training budget of the planned run, or
+    joules: float | None = None  # that in energy, at
+    flops_per_joule: float | None = None  # None: as the runs of the fit, where these say it
     inference_units: float = 0.0  # tokens, images, ... read or made after training; 0: none
     unique_units: float | None = None  # distinct ones, for a data-constrained law
     level: float | None = None  # of the intervals; None: the fit's

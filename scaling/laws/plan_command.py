@@ -38,8 +38,9 @@ def plan_command(
     """
     checks.check_plan(asked)
     fitted = _read_fit(asked.fit)
+    flops, bought = _budget(asked, fitted)
     models = models_of(asked) if models_of and asked.recipe else None
-    flops, base, shapes, rule = asked.flops, *_shapes(asked, fitted, models)
+    base, shapes, rule = _shapes(asked, fitted, models, flops)
     made = planning.plan(
         fitted,
         flops,
@@ -50,6 +51,7 @@ def plan_command(
     )
     unit = f"{made.unit}s"
     told = [
+        *bought,
         f"{flops:.4g} training FLOPs ({made.convention}), {fitted.law} fitted on {fitted.n} runs:",
         _line("params", made.params, made.level),
         _line(unit, made.amount, made.level),
@@ -92,8 +94,24 @@ def plan_command(
     return Outcome("\n".join(told), {"": fitted}, plan=made, design=proposed, files=tuple(files))
 
 
+def _budget(asked: PlanRequest, fitted: Fit) -> tuple[float, list[str]]:
+    """The budget in FLOPs, and a line on what a joule buys. Raises UserError where nobody says."""
+    if asked.joules is None:
+        return asked.flops or 0.0, []
+    each, by = asked.flops_per_joule, "as given"
+    if each is None:
+        each, by = fitted.flops_per_joule, "as in the larger half of the fitted runs"
+    if each is None:
+        raise UserError(
+            f"--joules: the table of --fit={asked.fit} had no columns flops and joules that say "
+            "what a joule buys; give --flops_per_joule"
+        )
+    line = f"{asked.joules:.4g} J at {each:.3g} FLOPs a joule, {by}:"
+    return asked.joules * each, [line]
+
+
 def _shapes(
-    asked: PlanRequest, fitted: Fit, models: Models | None
+    asked: PlanRequest, fitted: Fit, models: Models | None, flops: float
 ) -> tuple[Base, ByFormula | ByWidth, str]:
     """The base, the models to choose among, and a sentence on where they come from.
 
@@ -108,7 +126,7 @@ def _shapes(
     if models is None:
         shape, said = base.by_rule(asked.sizes)
         return base, ByFormula(shape), f"shapes by rule: {said}; --recipe gives your own models"
-    shapes = ByWidth(models.shape, models.step, unit=base.unit, name=models.name, flops=asked.flops)
+    shapes = ByWidth(models.shape, models.step, unit=base.unit, name=models.name, flops=flops)
     return base, shapes, f"shapes, learning rate and batch by {models.name}"
 
 

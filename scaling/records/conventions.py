@@ -40,6 +40,11 @@ _RUNS = {
     "spikes.jsonl",
     "seconds": "wall-clock seconds in which the run was running, restarts added up; each member of "
     "a packed group has the whole group's, so a sum over runs is one of seconds / members",
+    "joules": "energy of this run alone, restarts added up, of a packed group its share; times "
+    "energy.pue; joules_by says whether a meter or an estimate",
+    "joules_per_unit": "joules over the units of data trained on",
+    "grams_co2": "joules at energy.grams_per_kwh",
+    "joules_by": "what counted the joules: NVML, RAPL, or what an estimate takes devices to draw",
     "members": "runs that were trained as one program with this one, itself included",
 }
 _TRUTH = {

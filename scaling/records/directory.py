@@ -26,7 +26,7 @@ from scaling.records import run_files, starts, strict_json
 
 State = Literal["running", "done", "failed", "diverged", "stopped"]
 # Fields of status.json that stay when a later write does not give them again.
-KEPT = ("step", "steps", "loss", "started", "seconds", "log")
+KEPT = ("step", "steps", "loss", "started", "seconds", "log", "joules", "joules_by")
 # Set by an executor whose processes write to a file: which one. It goes into status.json.
 LOG = "SCALING_LOG"
 _TAIL = 4096  # bytes of a file of metrics that are read first, from its end
@@ -308,11 +308,14 @@ class RunDirectory:
         Args:
           state: running, done, failed, diverged, or stopped (the same command resumes it).
           **fields: step, steps, loss, rate (steps a second), eta (seconds), reason, ... `KEPT`
-            ones stay as they were when not given; `seconds` adds up the time spent running. `log`
-            is where this process writes, if the executor has said so (`LOG`).
+            ones stay as they were when not given; `seconds` adds up the time spent running, and
+            `joules` what is given. `log` is where this process writes, if the executor has said so
+            (`LOG`).
         """
         old, now = self._or_set_aside("status.json") or {}, _now()
         log = {"log": os.environ[LOG]} if LOG in os.environ else {}
+        if "joules" in fields:
+            fields["joules"] += old.get("joules", 0.0)
         fields = {name: old[name] for name in KEPT if name in old} | log | fields
         fields.setdefault("started", now)
         fields.setdefault("seconds", 0.0)

@@ -20,8 +20,8 @@ Values = dict[str, Any]
 _NUMBER = (int, float)
 _STATUS = {
     **dict.fromkeys(("step", "steps"), (int,)),
-    **dict.fromkeys(("loss", "rate", "eta", "mfu", "seconds", "clock"), _NUMBER),
-    **dict.fromkeys(("reason", "log", "started", "updated"), (str,)),
+    **dict.fromkeys(("loss", "rate", "eta", "mfu", "seconds", "clock", "joules"), _NUMBER),
+    **dict.fromkeys(("reason", "log", "started", "updated", "joules_by"), (str,)),
 }
 _SIZE = (
     *("params", "params_non_embedding", "params_active", "amount", "unique"),

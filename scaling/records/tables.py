@@ -18,9 +18,9 @@ from etils import epath
 from scaling import files
 from scaling.config import RunConfig, amounts, choices, flat, passes
 from scaling.config.provenance import provenance
-from scaling.costs import privacy
+from scaling.costs import energy, privacy
 from scaling.errors import DamagedError
-from scaling.records import RunDirectory, find_runs, parents, strict_json
+from scaling.records import RunDirectory, find_runs, parents, strict_json, timing
 from scaling.records.conventions import conventions, measures, values_in
 from scaling.records.starts import as_trained
 
@@ -33,7 +33,8 @@ _AFTER = ("train_loss", "width", "depth", "seed")
 # Of runs that begin with others, or of which not all is trained; the first is a word.
 _TUNED = ("trained", "amount_before", "params_trained")
 _LAST = (
-    *("branched_from", "seconds", "members", "attempts", "healed", "spikes"),
+    *("branched_from", "seconds", "joules", "joules_per_unit", "grams_co2", "joules_by"),
+    *("members", "attempts", "healed", "spikes"),
     *("corpus", "commit", "device"),
 )
 # Columns of runs on data of a known law (`choices.Truth`); a word, a word, numbers, and further
@@ -49,7 +50,7 @@ JUDGED = {
 }
 _WORDS = {
     *("fingerprint", "name", "status", "reason", "unit", "objective", "branched_from"),
-    *("healed", "corpus", "commit", "device", "trained", "truth", "truth_of"),
+    *("healed", "corpus", "commit", "device", "trained", "truth", "truth_of", "joules_by"),
 }
 
 
@@ -67,7 +68,8 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     epsilon where runs train with privacy,
     `<metric>/<set>` of every further evaluation set, what is known of the law of the data (truth,
     truth_of, true_floor, true_floor_se, true_exponent/<column>), every config field that differs
-    between the runs under its dotted name, branched_from, seconds, members, attempts, healed,
+    between the runs under its dotted name, branched_from, seconds, joules, joules_per_unit,
+    grams_co2, joules_by, members, attempts, healed,
     spikes, corpus, commit, device; and of runs that were judged by their samples, the columns
     `JUDGED`.
     `conventions` says what they count.
@@ -231,10 +233,32 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     ]
     row |= _truth(config)
     row[_EPSILON] = _epsilon(config, unique)
+    row |= _energy(run, config, status, made_by)
     judged = run.samples()
     row |= {name: judged[of] for name, of in JUDGED.items() if judged.get(of) is not None}
     row["train_loss"] = final.get(seen[0] if seen else "train", {}).get("loss")
     return row
+
+
+def _energy(
+    run: RunDirectory,
+    config: RunConfig,
+    status: Mapping[str, Any],
+    made_by: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a run drew, by column; of most devices that are no longer there nothing is known."""
+    cost = timing.of_run(run)
+    found = energy.of_run(config, status, made_by, None if cost is None else cost.cores)
+    if found is None:
+        return {}
+    seen = status.get("step", 0) * amounts.units_per_step(config)
+    each = found.joules / seen if seen else None
+    return {
+        "joules": found.joules,
+        "joules_per_unit": each,
+        "grams_co2": found.grams,
+        "joules_by": found.by,
+    }
 
 
 def _trained(config: RunConfig) -> str:

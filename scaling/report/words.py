@@ -27,6 +27,8 @@ LABELS = {
     "width": "width (channels)",
     "depth": "depth (blocks)",
     "seconds": "wall-clock time (s)",
+    "joules": "energy (J)",
+    "grams_co2": "carbon dioxide (g)",
     "optim.peak_lr": "peak learning rate",
     "train.batch_size": "batch size (rows)",
 }

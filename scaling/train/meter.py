@@ -5,12 +5,13 @@ that goes back on a spike has a new recorder and the same stop-watch.
 """
 
 import time
+from typing import Any
 
 import jax
 
 from scaling.config import RunConfig
 from scaling.costs import sizes
-from scaling.devices import peaks
+from scaling.devices import peaks, power
 from scaling.records import timing
 from scaling.train.compilation import Compiled
 
@@ -37,6 +38,10 @@ class Meter:
         self._evaluations, self._evaluating, self._waited = 0, 0.0, 0.0
         self._name = timing.program(config)
         self._flops = sizes.step_flops(config)  # of a step of one member
+        own = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
+        self._power = power.meter(self._device.platform, [d.local_hardware_id or 0 for d in own])
+        # What is counted here, over all processes alike, and shared by the members.
+        self._of_run = mesh.size / max(len(own), 1) / members
 
     def compiled(self, program: Compiled) -> float:
         """The program of the steps; gives the seconds it took to compile, once."""
@@ -55,6 +60,14 @@ class Meter:
     def waited(self, seconds: float) -> None:
         """For an evaluation, of this run or of others beside it."""
         self._waited += seconds
+
+    def drawn(self) -> dict[str, Any]:
+        """Joules of this run since the last call, and by whom, as `write_status` takes them; of a
+        machine without a meter, nothing.
+        """
+        if self._power is None:
+            return {}
+        return {"joules": self._of_run * self._power.drawn(), "joules_by": self._power.by}
 
     def cost(self) -> timing.Cost | None:
         """Of the run so far; None before the first update."""

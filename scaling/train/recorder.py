@@ -146,7 +146,8 @@ class Recorder:
         """Replace status.json, with what is known of the speed and the loss."""
         if self._writes:
             self.flush()
-            self._run.write_status(state, step=step, steps=self._steps, **self._facts, **fields)
+            facts = self._facts | self._meter.drawn() | fields
+            self._run.write_status(state, step=step, steps=self._steps, **facts)
 
     def ended(self, how: str, step: int) -> str:
         """ "done at step 500, validation loss 1.3412": the last word on the run."""

@@ -56,7 +56,9 @@ FIT: dict[str, list[Any]] = {
 }  # fmt: skip
 PLAN: dict[str, list[Any]] = {
     "fit": ["absent", "runs.csv", "bare.json", "power.json"],
-    "flops": [0.0, -1.0, NAN, INF],
+    "flops": [0.0, -1.0, NAN, INF, {"flops": None}],
+    "joules": [0.0, INF, 1e9, {"flops": None, "joules": NAN}],
+    "flops_per_joule": [1e9, {"flops": None, "joules": 1e9, "flops_per_joule": 0.0}],
     "inference_units": [-1.0, NAN, INF],
     "unique_units": [0.0, 0.5, -1.0, NAN, 1e9],
     "level": [0.0, 1.0, 90.0, NAN],
