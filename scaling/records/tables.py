@@ -249,15 +249,12 @@ def _energy(
     """What a run drew, by column; of most devices that are no longer there nothing is known."""
     cost = timing.of_run(run)
     found = energy.of_run(config, status, made_by, None if cost is None else cost.cores)
-    if found is None:
-        return {}
     seen = status.get("step", 0) * amounts.units_per_step(config)
-    each = found.joules / seen if seen else None
     return {
-        "joules": found.joules,
-        "joules_per_unit": each,
-        "grams_co2": found.grams,
-        "joules_by": found.by,
+        "joules": found and found.joules,
+        "joules_per_unit": found.joules / seen if found and seen else None,
+        "grams_co2": found and found.grams,
+        "joules_by": found and found.by,
     }
 
 
