@@ -399,10 +399,14 @@ class Transform:
     """
 
     config: type  # a TransformConfig
-    # (config) -> `transforms.transform.Functions`. None: stored as they are used, all trained
+    # (config, `transforms.transform.Leaves`) -> `transforms.transform.Functions`. None: stored as
+    # they are used, all trained
     functions: Lazy | None
     label: Callable[[Any], str]  # (config) -> what was trained, in a word or two: "whole"
     stored_as_used: bool = True  # the parameters, but for which of them are trained
+    measures: tuple[str, ...] = ()  # of the lines of training, columns of the table
+    # (config) -> bits of a weight as it is used, of those that it changes; None: those it is stored
+    bits: Callable[[Any], float | None] = lambda config: None
     ranges: tuple[Range, ...] = ()
     idle: tuple[Idle, ...] = ()
 

@@ -14,7 +14,7 @@ from scaling.config.amounts import resolved, unique_field
 from scaling.config.marks import traced_fields
 from scaling.config.run import BeginsConfig, RunConfig
 
-_GROUPS = ("optim", "objective")  # whose traced fields the step takes, each by its own name
+_GROUPS = ("optim", "objective", "transform")  # whose traced fields the step takes, each by its own name
 
 
 def hparams(config: RunConfig) -> dict[str, np.generic]:
@@ -44,7 +44,7 @@ def program_of(config: RunConfig) -> RunConfig:
     What is off stays off, and what is on stays on: that is the program's.
     """
     groups: dict[str, Any] = {
-        group: _shared(getattr(config, group)) for group in ("model", "objective", "optim")
+        group: _shared(getattr(config, group)) for group in ("model", *_GROUPS)
     }
     # The schedule's lengths are arguments, and the seed.
     groups["optim"] = dataclasses.replace(groups["optim"], warmup_steps=0, warmup_fraction=None)

@@ -31,6 +31,9 @@ _RUNS = {
     "params_trained": "numbers that were trained, where a transform trains others than params",
     "epsilon": "privacy lost to whoever sees the model, at privacy.delta, by Rényi accounting as "
     "if every example were in a batch by chance (scaling/costs/privacy.py)",
+    "density": "share of all parameters that pruning leaves, after the last step; 1 minus sparsity "
+    "where all weights are pruned",
+    "bits": "of each weight as it is used in training, of those that are rounded; 32: of none",
     "branched_from": "the run whose first steps this one shares, trained once; empty: none",
     "attempts": "times that the run ended badly and was, or was not, tried again: attempts.jsonl "
     "says when, why, and what was done",

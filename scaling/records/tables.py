@@ -40,6 +40,8 @@ _LAST = (
 # Columns of runs on data of a known law (`choices.Truth`); a word, a word, numbers, and further
 # ones `true_exponent/<column>`.
 _EPSILON = "epsilon"  # column of runs that train with privacy
+_BITS = "bits"  # of runs whose weights are used at so many
+_WHOLE_BITS = 32.0  # of weights as all are stored
 _TRUTH = ("truth", "truth_of", "true_floor", "true_floor_se")
 # Columns of runs whose samples were judged, by the field of `samples.json`.
 JUDGED = {
@@ -65,7 +67,8 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     and unique under their unit's names (tokens, unique_tokens), unit, amount, unique, epochs,
     flops, objective, its metrics (loss, loss_se, ...), train_loss, width, depth, seed,
     trained, amount_before and params_trained where runs begin with others or are trained in part,
-    epsilon where runs train with privacy,
+    epsilon where runs train with privacy, density where weights are pruned, bits where they are
+    rounded,
     `<metric>/<set>` of every further evaluation set, what is known of the law of the data (truth,
     truth_of, true_floor, true_floor_se, true_exponent/<column>), every config field that differs
     between the runs under its dotted name, branched_from, seconds, joules, joules_per_unit,
@@ -112,6 +115,9 @@ def _names(configs: Sequence[RunConfig], varying: Sequence[str]) -> list[str]:
         for column in choices.columns(passes.metrics(config, name))
     }
     private = [_EPSILON] * any(config.privacy.clip_norm is not None for config in configs)
+    transforms = [(choices.transform(config.transform), config.transform) for config in configs]
+    private += dict.fromkeys(name for record, _ in transforms for name in record.measures)
+    private += [_BITS] * any(record.bits(own) is not None for record, own in transforms)
     further = [f"{column}/{name}" for column, name in sorted(pairs) if name != "val"]
     true = list(dict.fromkeys(name for config in configs for name in _truth(config)))
     names = [*_FIRST, *own, *_MIDDLE, *metrics, *_AFTER, *tuned, *private, *further, *true]
@@ -234,6 +240,9 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     row |= _truth(config)
     row[_EPSILON] = _epsilon(config, unique)
     row |= _energy(run, config, status, made_by)
+    record_of = choices.transform(config.transform)
+    row |= {name: final.get("train", {}).get(name) for name in record_of.measures}
+    row[_BITS] = record_of.bits(config.transform) or _WHOLE_BITS
     judged = run.samples()
     row |= {name: judged[of] for name, of in JUDGED.items() if judged.get(of) is not None}
     row["train_loss"] = final.get(seen[0] if seen else "train", {}).get("loss")

@@ -31,7 +31,8 @@ _NAMED = 3  # leaves that an error lists
 def begin(
     state: TrainState, config: RunConfig, plan: Layout, runs: epath.Path | None
 ) -> TrainState:
-    """The state that a run begins with: `state` itself, unless it begins with another run.
+    """The state that a run begins with: `state` itself, unless it begins with another run, or its
+    transform looks at what it begins with.
 
     Args:
       state: the run's own, after 0 updates.
@@ -42,13 +43,17 @@ def begin(
     Raises UserError where the other run is not there or has not reached its end, and where one of
     the run's parameters has no like there and is not listed in `begins.new`.
     """
-    if config.begins.run is None:
+    stored, taken = transform.functions(config), {}
+    if config.begins.run is not None:
+        found = ended(config, runs)
+        taken = _matching(config, state.params, _used(found, plan.mesh), found)
+    elif stored is None:
         return state
-    found = ended(config, runs)
-    taken = _matching(config, state.params, _used(found, plan.mesh), found)
 
-    def put(params: Any, ema: Any, taken: Any) -> tuple[Any, Any]:
-        params = subtree.put(params, taken)
+    def put(drawn: Any, ema: Any, taken: Any) -> tuple[Any, Any]:
+        params = subtree.put(drawn, taken)
+        if stored is not None:
+            params = stored.begun(drawn, params)
         # Copies, as in `state.create`.
         return params, None if ema is None else jax.tree.map(jnp.copy, subtree.like(params, ema))
 

@@ -60,6 +60,7 @@ class Parts:
     attack: Callable[[Callable[[Any], jax.Array], Any], Any] | None = None
     # (norm that each row's gradient is clipped to, deviation of the sum's noise); None: neither
     privacy: tuple[float, float] | None = None
+    stored: transform.Functions | None = None  # of the parameters, and what follows an update
 
     def prepared(self, batch: Any, rng: jax.Array) -> Any:
         """What the loss of a training step takes."""
@@ -81,6 +82,7 @@ def parts(config: RunConfig) -> Parts:
         if config.attack.epsilon
         else None,
         privacy=None if most is None else (most, most * config.privacy.noise),
+        stored=transform.functions(config),
     )
 
 
@@ -99,8 +101,8 @@ def create(
     }
     params = pieces.model.init(jax.random.key(seed), row)["params"]
     params = jax.tree_util.tree_map_with_path(
-        # Scales of norms begin at 1, whatever the matrices do.
-        lambda path, p: p * scale if optim.decays(path) else p,
+        # Scales of norms begin at 1, whatever the matrices do. What is no number is not scaled.
+        lambda path, p: p * scale if optim.decays(path) and p.dtype != bool else p,
         params,
     )
     if pieces.parametrization is not None:

@@ -126,7 +126,8 @@ def train_step(
     fingerprint_every: int | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One update. Metrics are of the state before it, as the gradient is; but "hash", one uint32 a
-    tensor every so many steps (`fingerprints.names` names them), is of the state after it.
+    tensor every so many steps (`fingerprints.names` names them), and what the transform measures
+    are of the state after it.
     """
     rng = jax.random.fold_in(jax.random.key(hparams["seed"]), state.step)
     trained_on = pieces.prepared(batch, rng)
@@ -134,13 +135,17 @@ def train_step(
     params, opt_state, info = pieces.optimizer.update(
         grads, state.opt_state, state.params, state.step, hparams
     )
+    step, stored = state.step + 1, pieces.stored
+    if stored is not None and stored.updated is not None:
+        params = stored.updated(params, step, hparams)
     read = state.ema is not None or fingerprint_every is not None
     moments = optim.on_device(opt_state) if read and pieces.optimizer.offload else opt_state
     ema = None
     if state.ema is not None:
         ema = pieces.optimizer.average(state.ema, params, moments, hparams)
     metrics = {name: s.mean for name, s in sums.items()} | info
-    step = state.step + 1
+    if stored is not None:
+        metrics |= stored.measured(params)
     if fingerprint_every is not None:
         metrics["hash"] = fingerprints.every(fingerprint_every, step, params, moments, ema, batch)
     return TrainState(step, params, opt_state, ema), metrics

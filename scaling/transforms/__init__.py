@@ -25,4 +25,5 @@ TRANSFORMS: dict[str, Transform | str] = {
     "none": Transform(NoneConfig, functions=None, label=lambda config: "whole"),
     "lora": "scaling.transforms.lora:TRANSFORM",
     "freeze": "scaling.transforms.freeze:TRANSFORM",
+    "prune": "scaling.transforms.prune:TRANSFORM",
 }

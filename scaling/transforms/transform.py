@@ -7,7 +7,7 @@ transform that is the flax module itself, and nothing of this is in its program.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,6 +41,17 @@ class Functions:
     init: Callable[[Any, jax.Array], Any]
     apply: Callable[[Any], Any]  # as stored -> as used
     trained: Callable[[str], bool]  # whether the stored leaf at a path is trained
+    # (as stored and drawn, the same with another run's parameters at their places, if it begins
+    # with one) -> what the run begins with
+    begun: Callable[[Any, Any], Any] = lambda drawn, taken: taken
+    # (as stored, updates made, hyper-parameters) -> as stored after each update; None: the same
+    updated: Callable[[Any, jax.Array, Mapping[str, Any]], Any] | None = None
+    # (as stored) -> scalars of the state after an update, for the lines of training
+    measured: Callable[[Any], dict[str, jax.Array]] = lambda stored: {}
+
+
+# The leaves of the model as it uses them, by path: a function, as they have to be traced.
+Leaves = Callable[[], Mapping[str, roles.Leaf]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ def functions(config: RunConfig) -> Functions | None:
 
 
 def _with_factors(config: RunConfig, scale: Parametrization | None) -> Functions | None:
-    found = _own(config.transform)
+    found = _own(config.model, config.data, config.transform)
     if scale is None or not scale.varies("forward"):
         return found
     one = found or Functions(lambda params, key: params, lambda stored: stored, lambda path: True)
@@ -76,9 +87,11 @@ def _with_factors(config: RunConfig, scale: Parametrization | None) -> Functions
     )
 
 
-def _own(config: TransformConfig) -> Functions | None:
+def _own(model: Any, data: Any, config: TransformConfig) -> Functions | None:
     lazy = choices.transform(config).functions
-    return None if lazy is None else choices.load(lazy)(config)
+    if lazy is None:
+        return None
+    return choices.load(lazy)(config, lambda: _leaves(model, data, choices.new("transform")))
 
 
 def build(config: RunConfig) -> Model:
@@ -154,7 +167,7 @@ def _leaves(model: Any, data: Any, transform: Any) -> dict[str, roles.Leaf]:
     row = {
         name: jax.ShapeDtypeStruct((1, *shape), dtype) for name, (shape, dtype) in shapes.items()
     }
-    built = _applied(model, _own(transform))
+    built = _applied(model, _own(model, data, transform))
     boxed = jax.eval_shape(lambda batch: built.init(jax.random.key(0), batch), row)["params"]
     return roles.leaves(boxed, _roles(model))
 

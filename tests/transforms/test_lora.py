@@ -148,7 +148,7 @@ def test_every_family_takes_it_at_its_axes(name):
     }
     config = choices.new("transform", "lora")
     functions = choices.load(choices.transform(config).functions)(
-        dataclasses.replace(config, rank=1, modules="*")
+        dataclasses.replace(config, rank=1, modules="*"), dict
     )
     module = transform.Transformed(families.build(model), functions)
     boxed = jax.eval_shape(lambda: module.init(jax.random.key(0), batch))["params"]

@@ -8,10 +8,10 @@ from scaling.errors import ConfigError
 from scaling.optim import subtree
 from scaling.optim.subtree import matches
 from scaling.transforms.freeze import FreezeConfig
-from scaling.transforms.transform import Functions, check_patterns, patterns
+from scaling.transforms.transform import Functions, Leaves, check_patterns, patterns
 
 
-def functions(config: FreezeConfig) -> Functions:
+def functions(config: FreezeConfig, leaves: Leaves) -> Functions:
     """The transform of a run."""
     field = "only" if config.only else "modules"
     given = getattr(config, field)

@@ -19,13 +19,13 @@ from scaling.optim import subtree
 from scaling.optim.roles import cut
 from scaling.optim.subtree import matches
 from scaling.transforms.lora import LoraConfig
-from scaling.transforms.transform import Functions, check_patterns, patterns
+from scaling.transforms.transform import Functions, Leaves, check_patterns, patterns
 
 _A, _B = "_lora_a", "_lora_b"
 RANK = "lora_rank"  # logical axis of both factors
 
 
-def functions(config: LoraConfig) -> Functions:
+def functions(config: LoraConfig, leaves: Leaves) -> Functions:
     """The transform of a run."""
     return Functions(
         init=lambda params, key: _init(config, params, key),

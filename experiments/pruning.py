@@ -1,0 +1,100 @@
+"""What does a smaller share of weights cost, over the size of the model?
+
+Byte models of several widths are trained whole and then pruned by magnitude, all at once or by and
+by, and trained on for a quarter of their length. `:patterns`: half of the weights, the smallest of
+all, of each matrix, or 2:4. `:tickets`: the masks of trained models on weights at their start (the
+same seed), or on other ones (another seed), trained for the whole length.
+"""
+
+from typing import Any
+
+from configs import tiny
+from scaling.config import is_debug
+from scaling.config.sweep import Override, Study, grid, product
+
+RETRAINED = 0.25  # of the length before
+RATE = 0.5  # of the recipe's peak learning rate, for weights that are good already
+SPARSITIES = (0.0, 0.5, 0.75, 0.875, 0.9375)
+WIDTHS = (28, 42, 64)
+LARGEST = 80  # of the quick start; half of its weights alone
+
+
+def get_study(arg: str = "") -> Study:
+    """The study; a form's name and "debug" are joined by "_"."""
+    form, debug = arg, False
+    if arg == "debug" or arg.endswith("_debug"):
+        form, debug = arg.removesuffix("debug").removesuffix("_"), True
+    of_form = {"": _curves, "patterns": _patterns, "tickets": _tickets}.get(form)
+    if of_form is None:
+        is_debug(form)  # names what is no form
+        raise AssertionError
+    base = tiny.get_config("debug" if debug else "")
+    with base.unlocked():
+        del base.evals.sets["seen"], base.evals.sets["docs"]
+    base.train.tokens_per_param = None
+    runs, group = of_form(debug)
+    return Study(
+        name="-".join(filter(None, ("pruning", form))),
+        question="What does a smaller share of weights cost, over the size of the model?",
+        base=base,
+        runs=runs,
+        x="density",
+        group=group,
+        holdout=False,
+    )
+
+
+def dense(width: int, debug: bool) -> Override:
+    """The quick start's model of a width, trained whole."""
+    rung = dict(tiny.RECIPE.rung(width))
+    length = 0.1 if debug else tiny.RECIPE.units_per_param
+    return {k: v for k, v in rung.items() if not k.startswith("train.")} | {
+        "train.batch_size": rung["train.batch_size"],
+        "train.tokens_per_param": length,
+    }
+
+
+def retrained(parent: Override) -> Override:
+    """A run that begins with it, and goes on for a share of its length."""
+    return parent | {
+        "begins.run": parent,
+        "optim.peak_lr": RATE * parent["optim.peak_lr"],
+        "train.tokens_per_param": RETRAINED * parent["train.tokens_per_param"],
+    }
+
+
+def _pruned(**fields: Any) -> Override:
+    return {"transform.name": "prune"} | {f"transform.{k}": v for k, v in fields.items()}
+
+
+def _curves(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
+    widths, sparsities = ((8, 16), (0.0, 0.5)) if debug else (WIDTHS, SPARSITIES)
+    amounts = grid({"transform.sparsity": sparsities})
+    runs = list[Override]()
+    for width in widths:
+        begun = retrained(dense(width, debug))
+        runs += product([begun | _pruned()], amounts)
+        runs += product([begun | _pruned(end=0.5, every=2 if debug else 20)], amounts[1:])
+    if not debug:
+        runs += product([retrained(dense(LARGEST, debug)) | _pruned()], amounts[:2])
+    return runs, ("width", "transform.end")
+
+
+def _patterns(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
+    forms = [{}, {"transform.scope": "layer"}, {"transform.group": 4}]
+    runs = [
+        retrained(dense(width, debug)) | _pruned(modules="blocks") | form
+        for width in ((8,) if debug else WIDTHS)
+        for form in forms
+    ]
+    return runs, ("transform.scope", "transform.group")
+
+
+def _tickets(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
+    runs = list[Override]()
+    for width in (8,) if debug else WIDTHS[:2]:
+        parent = dense(width, debug)
+        for sparsity in (0.5,) if debug else SPARSITIES:
+            ticket = parent | {"begins.run": parent} | _pruned(sparsity=sparsity, rewind=True)
+            runs += [ticket, ticket | {"seed": 1}]
+    return runs, ("width", "seed")
