@@ -26,4 +26,5 @@ TRANSFORMS: dict[str, Transform | str] = {
     "lora": "scaling.transforms.lora:TRANSFORM",
     "freeze": "scaling.transforms.freeze:TRANSFORM",
     "prune": "scaling.transforms.prune:TRANSFORM",
+    "qat": "scaling.transforms.qat:TRANSFORM",
 }

@@ -1,0 +1,36 @@
+"""How many bits does a weight need, over the size of the model and the length of its training?
+
+Byte models of three widths and two lengths, trained with weights of 2 (ternary), 3, 4 and 8 bits by
+quantization-aware training, and with all 32. `launch.py compress` then rounds the trained weights
+of the latter to as many.
+"""
+
+from configs import tiny
+from scaling.config import is_debug
+from scaling.config.sweep import Study, grid, product
+
+BITS = (2, 3, 4, 8)
+
+
+def get_study(arg: str = "") -> Study:
+    """The study; "debug" trains two widths at two precisions for a few steps."""
+    debug = is_debug(arg)
+    base = tiny.get_config(arg)
+    with base.unlocked():
+        del base.evals.sets["seen"], base.evals.sets["docs"]
+    base.train.tokens_per_param = None
+    rungs = [
+        {name: value for name, value in tiny.RECIPE.rung(width).items() if "_per_" not in name}
+        for width in ((8, 16) if debug else (28, 36, 48))
+    ]
+    models = product(rungs, grid({"train.tokens_per_param": (0.1,) if debug else (5.0, 15.0)}))
+    rounded = {"transform.name": ("qat",), "transform.bits": (4,) if debug else BITS}
+    return Study(
+        name="quantization",
+        question="How many bits does a weight need?",
+        base=base,
+        runs=[*models, *product(models, grid(rounded))],
+        x="bits",
+        group="width" if debug else ("width", "tokens"),
+        holdout=False,
+    )
