@@ -123,6 +123,23 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         _LM,
         {"transform.name": "freeze", "transform.only": "bias,scale"},
     ),
+    "pruned": (
+        _LM,
+        {"transform.name": "prune", "transform.sparsity": 0.75, "transform.modules": "blocks"},
+    ),
+    "pruned by and by": (
+        _LM,
+        {"transform.name": "prune", "transform.begin": 0.1, "transform.end": 0.5},
+    ),
+    "pruned two of four": (_LM, {"transform.name": "prune", "transform.group": 4}),
+    "a lottery ticket": (
+        _LM,
+        {
+            **{"transform.name": "prune", "transform.rewind": True},
+            "begins.run": "0123456789ab",
+        },
+    ),
+    "four bits": (_LM, {"transform.name": "qat", "transform.bits": 4}),
     # ---- other runs
     "begun": (_LM, {"begins.run": "0123456789ab"}),
     "begun in part": (_LM, {"begins.run": "0123456789ab", "begins.new": "mlp"}),

@@ -3,6 +3,7 @@
 from scaling.commands import (
     certifying,
     comparing,
+    compressing,
     corpora,
     debugging,
     inspection,
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Command] = {
     **sampling.COMMANDS,
     **together.COMMANDS,
     **comparing.COMMANDS,
+    **compressing.COMMANDS,
     **debugging.COMMANDS,
     **certifying.COMMANDS,
 }

@@ -14,7 +14,11 @@ from scaling.config.amounts import resolved, unique_field
 from scaling.config.marks import traced_fields
 from scaling.config.run import BeginsConfig, RunConfig
 
-_GROUPS = ("optim", "objective", "transform")  # whose traced fields the step takes, each by its own name
+_GROUPS = (
+    "optim",
+    "objective",
+    "transform",
+)  # whose traced fields the step takes, each by its own name
 
 
 def hparams(config: RunConfig) -> dict[str, np.generic]:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 
@@ -126,6 +126,12 @@ def used(config: RunConfig, params: Any) -> Any:
 
 
 # ---- what its parameters are
+
+
+def leaves(config: RunConfig) -> Mapping[str, roles.Leaf]:
+    """The leaves of a resolved run's model as it uses them, by path."""
+    model, data = cast(Any, config.model), cast(Any, config.data)
+    return _leaves(model, data, choices.new("transform"))
 
 
 def parametrization(config: RunConfig) -> Parametrization | None:

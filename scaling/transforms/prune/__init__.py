@@ -34,6 +34,10 @@ def _at_once(config: Any) -> bool:
     return not config.transform.end
 
 
+def _ungrouped(config: Any) -> bool:
+    return config.transform.group is None
+
+
 TRANSFORM = Transform(
     config=PruneConfig,
     functions="scaling.transforms.prune.functions:functions",
@@ -52,6 +56,6 @@ TRANSFORM = Transform(
             lambda c: _at_once(c) and c.begins.run is not None,
             "begins.run, and transform.end at 0",
         ),
-        (("transform.scope",), lambda c: c.transform.group is None, "transform.group=None"),
+        (("transform.scope",), _ungrouped, "transform.group=None"),
     ),
 )
