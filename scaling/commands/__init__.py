@@ -9,15 +9,17 @@ from scaling.commands import (
     inspection,
     laws,
     pods,
-    runs,
     sampling,
+    sweep,
     tables,
     together,
+    train,
 )
 from scaling.commands.command import Command
 
 COMMANDS: dict[str, Command] = {
-    **runs.COMMANDS,
+    **train.COMMANDS,
+    **sweep.COMMANDS,
     **pods.COMMANDS,
     **corpora.COMMANDS,
     **tables.COMMANDS,

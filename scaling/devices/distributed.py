@@ -4,7 +4,7 @@ gone.
 `session` wraps a command: it joins the processes that the config or the environment names, before
 the first device query, and if this one fails it ends it at once, so that the others notice.
 Inside, `gather` and `together` let them speak, and `StopVote` carries a signal to all at one step.
-Without other processes everything here does nothing. Called by `commands/runs.py` and `train/`.
+Without other processes everything here does nothing. Called by `commands/train.py` and `train/`.
 """
 
 import contextlib

@@ -1,34 +1,27 @@
-"""`launch.py train` and `sweep`: runs that are trained."""
+"""`launch.py sweep`: every run of a study."""
 
-import dataclasses
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
 from etils import epath
 
-from scaling.commands import config_flag, pods, tuning
+from scaling.commands import pods, sweep_flags, tuning
 from scaling.commands.command import (
     FLAGS,
     Command,
     check_file,
-    cpu_devices_flag,
-    experiment_flag,
     given_options,
-    given_run,
-    options_flags,
     preparing,
     reachable_workdir,
     stop_on_signals,
-    workdir_flag,
     workdir_out_of_reach,
 )
 from scaling.commands.tables import foreseen, given_study, write_report
-from scaling.commands.target import checker, target_flags, write_json
-from scaling.errors import DIVERGED, FAILED, RESUME_ME, UserError
+from scaling.commands.target import checker, write_json
+from scaling.errors import FAILED, RESUME_ME, UserError
 
 if TYPE_CHECKING:
     from scaling.config import RunConfig
@@ -36,105 +29,6 @@ if TYPE_CHECKING:
     from scaling.executors.forecast import Forecast
     from scaling.executors.plan import Plan
     from scaling.executors.result import Result
-    from scaling.records import RunDirectory
-
-
-def _train_flags() -> None:
-    config_flag.define()
-    flags.DEFINE_string("run", None, "go on with a run directory, instead of --config")
-    workdir_flag()
-    cpu_devices_flag()
-    flags.DEFINE_bool("check_memory", True, "refuse a run that needs more than a device has")
-
-
-def _train() -> int:
-    if (FLAGS.config is None) == (FLAGS.run is None):
-        raise UserError("train: give exactly one of --config and --run")
-    fields = [f"config.{field.partition('=')[0]}" for field in config_flag.fields()]
-    if FLAGS.run and (idle := ["workdir"] * bool(FLAGS["workdir"].present) + fields):
-        raise UserError(
-            f"--{idle[0]} changes nothing with --run, which goes on as it is; leave it out, "
-            "or train another run with --config"
-        )
-    check_file("config")
-    stored = given_run("run") if FLAGS.run else None
-    with preparing(FLAGS.config or FLAGS.run) as ready:
-        return _train_one(stored, ready)
-
-
-def _train_one(stored: "RunDirectory | None", ready: Callable[[], None]) -> int:
-    """`ready` is called when the run begins, and tells of itself."""
-    import jax
-
-    from scaling.devices import distributed, runtime
-    from scaling.executors import admission
-    from scaling.executors.healing import as_recorded
-    from scaling.records import RunDirectory
-    from scaling.records.status import validation_loss
-    from scaling.studies import study
-    from scaling.train.loop import train
-
-    runtime.configure(FLAGS.cpu_devices)
-    workdir = epath.Path(FLAGS.workdir)
-    if stored is not None:
-        given, workdir = as_recorded(stored.config(), stored.changed()), stored.path.parent.parent
-    else:
-        given = config_flag.given()
-    with distributed.session(given.distributed):
-        stop = stop_on_signals()
-        with distributed.together(), distributed.one_first():
-            config = distributed.without_addresses(study.resolve(given))
-        distributed.check_same(config)
-        if FLAGS.check_memory and jax.process_count() == 1:  # hosts must not disagree
-            admission.check(config, jax.devices())
-        ready()
-        outcome = train(config, workdir, stop=stop)
-        if jax.process_index() == 0:
-            run = RunDirectory.open(config, workdir)
-            loss = validation_loss(run) if outcome.status == "done" else None
-            print(f"{outcome.status} at step {outcome.step}: {run.path}")
-            if loss is not None:
-                print(f"validation loss {loss:.4f}")
-            if outcome.reason:
-                print(outcome.reason)
-    return {"done": 0, "stopped": RESUME_ME, "diverged": DIVERGED}[outcome.status]
-
-
-# ---- sweep
-
-
-def _sweep_flags() -> None:
-    from scaling.executors import EXECUTORS
-
-    experiment_flag()
-    workdir_flag()
-    flags.DEFINE_bool("dry_run", False, "print what would run and what it costs, then stop")
-    flags.DEFINE_enum("executor", "local", list(EXECUTORS), "where the runs are trained")
-    flags.DEFINE_integer(
-        "workers", None, "processes; default one a core; 1: in this process", lower_bound=1
-    )
-    flags.DEFINE_bool("branch", True, "train the steps that runs share once (WSD and the like)")
-    flags.DEFINE_string(
-        "pack",
-        None,
-        "alike runs in one program: auto, off, or how many; default auto for --executor=local on a "
-        "CPU, else off",
-    )
-    flags.DEFINE_bool("report", True, "write the table and the report when the runs have ended")
-    flags.DEFINE_bool("check_memory", True, "refuse runs that need more memory than a device has")
-    flags.DEFINE_integer(
-        "devices", None, "that a run has, for --dry_run and --check", lower_bound=1
-    )
-    flags.DEFINE_bool("why", False, "say of each run why it will or will not run, then stop")
-    flags.DEFINE_float(
-        "mfu", None, "model FLOPs utilization for predictions without a record; default 0.3"
-    )
-    flags.DEFINE_bool("check", False, "compile every run for a target, say what fits, then stop")
-    flags.DEFINE_bool("tune", False, "train not the study's runs but those of its search (Optuna)")
-    target_flags()
-    for name, executor in EXECUTORS.items():
-        if executor.options:
-            options_flags(name, executor.options)
 
 
 def _where() -> dict[str, Any]:
@@ -197,33 +91,8 @@ def _why() -> int:
     return 0
 
 
-def _check_flags() -> None:
-    """Raises UserError for flags that would change nothing, or what cannot be."""
-    from scaling.executors import EXECUTORS
-    from scaling.executors import plan as plan_lib
-
-    plan_lib.most_members(FLAGS.pack or "off")
-    if FLAGS.mfu is not None and not 0 < FLAGS.mfu <= 1:
-        raise UserError(f"--mfu={FLAGS.mfu:g} must be above 0 and at most 1: a share of the peak")
-    for name in ("topology", "slices", "hbm", "json"):
-        if FLAGS[name].present and not FLAGS.check:
-            raise UserError(f"--{name} changes nothing without --check; add it, or leave it out")
-    if FLAGS["workers"].present and FLAGS.executor != "local":
-        raise UserError(
-            f"--workers changes nothing with --executor={FLAGS.executor}; leave it out, or take "
-            "--executor=local"
-        )
-    for name, executor in EXECUTORS.items():
-        for field in dataclasses.fields(executor.options) if executor.options else ():
-            if name != FLAGS.executor and FLAGS[f"{name}_{field.name}"].present:
-                raise UserError(
-                    f"--{name}_{field.name} changes nothing with --executor={FLAGS.executor}; add "
-                    f"--executor={name}, or leave it out"
-                )
-
-
 def _sweep() -> int:
-    _check_flags()
+    sweep_flags.check()
     if FLAGS.check:
         return _check()
     check_file("experiment")
@@ -370,25 +239,6 @@ def _pod_sweep(ready: Callable[[], None], seen: epath.PathLike, unread: str | No
 
 
 COMMANDS = {
-    "train": Command(
-        "train one run",
-        """Train one run; start it again and it goes on where it stopped.
-
-  python launch.py train --config=configs/lm.py:debug
-  python launch.py train --config=configs/lm.py --config.model.width=512 --workdir=out
-  python launch.py train --config=configs/lm.py:debug --cpu_devices=8 --config.mesh.fsdp=4
-  python launch.py train --run=out/runs/<run>
-
-Several hosts run the same command, each with a number of its own (none under Slurm or on a TPU):
-
-  python launch.py train --config=configs/lm.py --config.distributed.coordinator=10.0.0.1:1234 \\
-    --config.distributed.processes=4 --config.distributed.process=0
-
-Exit codes: 0 done; 75 stopped by a signal and saved, run the same command again; 3 diverged;
-2 bad input.""",
-        _train_flags,
-        _train,
-    ),
     "sweep": Command(
         "train every run of a study, then report",
         """Train every run of a study. Runs that are done are skipped, half-done ones go on.
@@ -409,7 +259,7 @@ it alone.
 
 Exit codes: 0 every run is done, or diverged; 1 a run failed, or --check found one that does not
 fit; 75 stopped by a signal and saved, run the same command again; 2 bad input.""",
-        _sweep_flags,
+        sweep_flags.define,
         _sweep,
     ),
 }
