@@ -10,7 +10,7 @@ from scaling.errors import UserError
 
 
 def define() -> None:
-    """Defines them.
+    """The flags of the command."""
     from scaling.executors import EXECUTORS
 
     experiment_flag()
