@@ -27,7 +27,7 @@ from benchmarks.published import Published, at_hand, public
 from scaling.errors import UserError
 from scaling.laws import Options, fit
 from scaling.laws.automatic import choose
-from scaling.laws.result import Prediction
+from scaling.laws.outcomes import Prediction
 from scaling.laws.stacking import Stack, weights
 
 FEWEST, CUTS = 12, 12

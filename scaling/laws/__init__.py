@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from scaling.laws.backtests import Backtest, backtest
     from scaling.laws.extrapolation import Holdout, holdout
     from scaling.laws.fitting import fit
-    from scaling.laws.result import Fit, Prediction
+    from scaling.laws.outcomes import Prediction
+    from scaling.laws.result import Fit
 
 LAWS: dict[str, Law] = {
     law.name: law
@@ -69,7 +70,7 @@ _LATER = {
     "backtest": "backtests",
     "Fit": "result",
     "Holdout": "extrapolation",
-    "Prediction": "result",
+    "Prediction": "outcomes",
     "fit": "fitting",
     "holdout": "extrapolation",
 }

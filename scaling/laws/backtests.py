@@ -14,7 +14,8 @@ from scaling import units
 from scaling.errors import UserError
 from scaling.laws.checks import known_law
 from scaling.laws.options import Options
-from scaling.laws.result import Fit, interval
+from scaling.laws.outcomes import interval
+from scaling.laws.result import Fit
 from scaling.laws.rows import numbers
 
 DRAWS = 200  # resamples of each fit: an interval's ends need no more

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import UserError
-from scaling.laws.result import Fit, Prediction
+from scaling.laws.outcomes import Prediction
+from scaling.laws.result import Fit
 
 LOSSES = 64  # quantiles that stand for the losses which a run may have
 

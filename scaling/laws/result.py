@@ -15,41 +15,12 @@ import pandas as pd
 
 from scaling.errors import UserError, nearest
 from scaling.laws.law import GROWING, Law
+from scaling.laws.outcomes import DRAWS, Noise, Prediction, interval, mixed, with_noise
 from scaling.laws.truth import Known
 
 if TYPE_CHECKING:
     from scaling.laws.forecast import Forecast
     from scaling.laws.minimize import Problem
-
-
-DRAWS = 4000  # of one more run
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Predicted losses with intervals, one entry a row.
-
-    `kind` is "run" (where one more run would land: parameters, noise and lack of fit) or "mean"
-    (the law itself: parameters only).
-    """
-
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    level: float
-    kind: str
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Scatter of the residuals, in the fit's space (relative to the loss when that is log)."""
-
-    sd: float  # of one run about the law: pooled, lack of fit included
-    dof: int  # degrees of freedom behind it
-    replicate_sd: float | None = None  # of runs that differ in nothing but the seed
-    replicate_dof: int = 0
-    between_sd: float = 0.0  # of a point's true mean about the law, where replicates show it
-    between_dof: int = 0
 
 
 @dataclass(frozen=True)
@@ -171,10 +142,15 @@ class Fit:
         self._refuse_to_extrapolate(at)
         if not len(self.samples):
             raise UserError(self.why_no_draws())
-        if kind == "run" and self.forecast is not None:
-            mean, drawn = self._mixed(at, drawn, seed)
+        if kind == "run" and (known := self.forecast) is not None:
+            raw = self.raw_of(at)
+            told, sure = known.told(raw, self.columns_of(at)), known.sureness(raw)
+            mean, drawn = mixed(
+                known, told, sure, drawn, known.weigh(self.samples), self.noise, seed
+            )
         elif kind == "run":
-            drawn = self._with_noise(np.repeat(drawn, max(1, DRAWS // len(drawn)), axis=0), seed)
+            drawn = np.repeat(drawn, max(1, DRAWS // len(drawn)), axis=0)
+            drawn = with_noise(drawn, self.noise, self.space, seed)
         return mean, np.minimum(drawn, self._law().most)
 
     def holds(self, times: float = 10.0) -> str:
@@ -228,52 +204,6 @@ class Fit:
                     f"{values.max():.3g}: the data do not identify {', '.join(unknown)} "
                     f"({'; '.join(self.flags)})"
                 )
-
-    def _with_noise(self, drawn: np.ndarray, seed: int) -> np.ndarray:
-        """One more run at each draw: its seed noise, and the law's own error at its point."""
-        rng, noise = np.random.default_rng(seed), self.noise
-
-        def scatter(sd: float, dof: int) -> np.ndarray:
-            student = rng.standard_t(dof, drawn.shape) if dof > 0 else rng.normal(size=drawn.shape)
-            return sd * student
-
-        if noise.between_sd > 0 and noise.replicate_sd is not None:
-            change = scatter(noise.replicate_sd, noise.replicate_dof)
-            change = change + scatter(noise.between_sd, noise.between_dof)
-        else:
-            change = scatter(noise.sd, noise.dof)
-        return drawn * np.exp(np.clip(change, -50, 50)) if self.space == "log" else drawn + change
-
-    def _mixed(self, at: Any, drawn: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean [rows] and draws [draws, rows] of one more run, by all accounts of the error: the
-        first of them is the law's own draws [draws, rows].
-        """
-        known = self.forecast
-        assert known is not None
-        rng, log = np.random.default_rng(seed), self.space == "log"
-        told = known.told(self.raw_of(at), self.columns_of(at))
-        count = np.round(known.share * DRAWS).astype(int)
-        picked = drawn[rng.choice(len(drawn), count[0], p=known.weigh(self.samples))]
-        alone = self._with_noise(picked, seed)
-        if known.tail is not None and not self.noise.between_sd:
-            tail = np.sqrt(told.noise[0]) * rng.choice(known.tail, picked.shape)
-            alone = picked * np.exp(tail) if log else picked + tail
-        if log:
-            picked, alone = (np.log(np.maximum(v, 1e-300)) for v in (picked, alone))
-        if count[0]:
-            told.mean[0] = picked.mean(axis=0)
-        middle = known.share @ told.mean
-        scale, dof = known.sureness(self.raw_of(at))
-        spread, parts = np.sqrt(told.parameters + told.form + told.noise), [alone]
-        for k in range(1, len(count)):
-            normal = rng.normal(size=(count[k], len(middle)))
-            # The scale of errors is known from few backtests: drawn from its chi-square.
-            normal *= np.sqrt(dof / rng.chisquare(dof, (count[k], len(middle))))
-            parts.append(told.mean[k] + spread[k] * normal)
-        out = middle + scale * (np.concatenate(parts) - middle)
-        if log:
-            return np.exp(middle), np.exp(np.clip(out, -700, 700))
-        return middle, out
 
     def to_json(self) -> str:
         """All of it as JSON; infinite numbers become null."""
@@ -349,13 +279,6 @@ class Fit:
         counted = (f"{name}: {what}" for name, what in self.conventions.items())
         lines += [f"  {line}" for line in counted]
         return "\n".join([*lines, *(f"  note: {flag}" for flag in self.flags)])
-
-
-def interval(mean: np.ndarray, drawn: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the interval of draws [draws, rows], which holds the mean: low and high [rows]."""
-    quantile = np.quantile if np.isfinite(drawn).all() else np.nanquantile  # 10 times as slow
-    low, high = quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return np.minimum(low, mean), np.maximum(high, mean)
 
 
 def _finite(value: Any) -> Any:

@@ -16,7 +16,8 @@ import pandas as pd
 
 from scaling.errors import UserError
 from scaling.laws.backtests import Backtest
-from scaling.laws.result import DRAWS, Fit, Prediction, interval
+from scaling.laws.outcomes import DRAWS, Prediction, interval
+from scaling.laws.result import Fit
 
 CUTS_WORTH = 1.0  # cuts that the belief in equal weights is worth
 SLIGHT = 0.01  # weight below which a law is left out

@@ -11,7 +11,7 @@ import numpy as np
 
 from scaling.errors import UserError
 from scaling.laws.minimize import Problem, minimize, predict
-from scaling.laws.result import Noise
+from scaling.laws.outcomes import Noise
 from scaling.laws.rows import groups_of
 from scaling.laws.starts import Screen
 
