@@ -29,7 +29,7 @@ from scaling.laws.curve import Curve
 from scaling.laws.discrepancy import Explainer, Rows, Sizes, Told
 from scaling.laws.forecast import FEWEST as FEWEST_SPARE
 from scaling.laws.forecast import PUBLISHED, Prior, mix, off, shares, toward, ways_of
-from scaling.laws.minimize import Problem
+from scaling.laws.problem import Problem
 
 GRID = {
     "alone": (0.1, 0.2, 0.5),

@@ -224,7 +224,8 @@ def main() -> None:
         told[f"rows_{rows}_s"] = list(spent)
     print("growth with starts (warm, all minimised to the end)")
     from scaling.laws.forms import CHINCHILLA
-    from scaling.laws.minimize import Problem, minimize
+    from scaling.laws.minimize import minimize
+    from scaling.laws.problem import Problem
 
     columns = {k: table[k].to_numpy(float) for k in ("params", "tokens")}
     logs = np.log(table.loss.to_numpy())

@@ -8,7 +8,8 @@ also where it fails. Called by `fitting.py`.
 
 import numpy as np
 
-from scaling.laws.minimize import Problem, minimize
+from scaling.laws.minimize import minimize
+from scaling.laws.problem import Problem
 
 SPREAD = 6.0  # half width of a profile, in standard errors
 STEPS = 25  # points of a profile

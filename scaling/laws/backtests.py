@@ -151,7 +151,7 @@ def backtest(
     Raises UserError when no cut leaves enough runs to fit.
     """
     from scaling.laws.fitting import fit as fit_law  # brings jax
-    from scaling.laws.minimize import room_for
+    from scaling.laws.problem import room_for
 
     options = options or Options()
     options = replace(options, bootstrap=min(options.bootstrap, DRAWS))

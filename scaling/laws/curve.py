@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.laws.law import Law
-from scaling.laws.minimize import Problem, pad, padded, predict, rounded
+from scaling.laws.problem import Problem, pad, padded, predict, rounded
 
 TASKS = 8  # coordinates of one call, at least: fewer take no less time
 FLAT = 100.0  # standard deviation of a coordinate of which nothing is known

@@ -12,7 +12,8 @@ import numpy as np
 
 from scaling.laws.asymptotics import delta_draws, profile
 from scaling.laws.law import Law
-from scaling.laws.minimize import Minima, Problem, minimize, pad, padded, predict, sensitivities
+from scaling.laws.minimize import Minima, minimize
+from scaling.laws.problem import Problem, pad, padded, predict, sensitivities
 from scaling.laws.rows import Rows
 from scaling.laws.uncertainty import Draws
 

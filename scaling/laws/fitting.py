@@ -15,8 +15,9 @@ from scaling.laws.diagnosis import Found, outliers, to_vertex, with_copies
 from scaling.laws.forecast import forecast
 from scaling.laws.law import Law
 from scaling.laws.measures import formula_of, unit_of
-from scaling.laws.minimize import Minima, Problem, minimize
+from scaling.laws.minimize import Minima, minimize
 from scaling.laws.options import Options
+from scaling.laws.problem import Problem
 from scaling.laws.result import Fit
 from scaling.laws.rows import check_enough, names_of, read_rows
 from scaling.laws.starts import Screen, candidates, thin

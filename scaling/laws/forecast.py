@@ -17,7 +17,7 @@ import numpy as np
 from scaling.laws.curve import Curve
 from scaling.laws.discrepancy import Accounts, Explainer, Rows, Sizes, Told
 from scaling.laws.law import GROWING, Law
-from scaling.laws.minimize import Problem, room_for
+from scaling.laws.problem import Problem, room_for
 from scaling.laws.uncertainty import CASES_FROM
 
 MOST_ROWS = 512  # of more, so many are looked at

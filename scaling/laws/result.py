@@ -20,7 +20,7 @@ from scaling.laws.truth import Known
 
 if TYPE_CHECKING:
     from scaling.laws.forecast import Forecast
-    from scaling.laws.minimize import Problem
+    from scaling.laws.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Fit:
     forecast: "Forecast | None" = field(default=None, compare=False, repr=False)
 
     def _problem(self) -> "Problem":
-        from scaling.laws.minimize import Problem  # brings jax
+        from scaling.laws.problem import Problem  # brings jax
 
         nothing = np.zeros(0)
         return Problem(self._law(), self.free, self.fixed, {}, nothing, nothing, self.space)
@@ -106,7 +106,7 @@ class Fit:
 
     def draws(self, at: Any) -> tuple[np.ndarray, np.ndarray]:
         """The law's value at `at` [rows] and at every draw of the parameters [draws, rows]."""
-        from scaling.laws.minimize import predict  # brings jax
+        from scaling.laws.problem import predict  # brings jax
 
         columns, problem = self.columns_of(at), self._problem()
         best = np.array([[self.params[n] for n in self.free]])

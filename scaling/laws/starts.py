@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.laws.minimize import Problem, predict
+from scaling.laws.problem import Problem, predict
 
 ROWS = 4000  # a longer table is thinned for the choice of starts
 

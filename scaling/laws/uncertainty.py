@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.errors import UserError
-from scaling.laws.minimize import Problem, minimize, predict
+from scaling.laws.minimize import minimize
 from scaling.laws.outcomes import Noise
+from scaling.laws.problem import Problem, predict
 from scaling.laws.rows import groups_of
 from scaling.laws.starts import Screen
 

@@ -13,7 +13,7 @@ from scaling.laws.curve import Curve, Known
 from scaling.laws.discrepancy import Basis, Explainer, Rows, Sizes, growth_of, matern
 from scaling.laws.fit_command import fit_command
 from scaling.laws.forecast import forecast, toward
-from scaling.laws.minimize import Problem
+from scaling.laws.problem import Problem
 from tests.laws.conftest import fit_request
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.35, "beta": 0.37}
