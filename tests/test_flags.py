@@ -18,7 +18,7 @@ TEXT = {"prompt"}
 ANY_BUT_NONE = {"workdir", "json", "partition", "account", "qos", "constraint", "exclude"}
 ANY_BUT_NONE |= {"setup", "extra", "folder", "cluster", "project", "zone", "image", "base_image"}
 ANY_BUT_NONE |= {"reservation", "env", "python", "runtime", "patience", "service_account"}
-ANY_BUT_NONE |= {"network", "logs", "only", "part", "picture", "prompts", "stop"}
+ANY_BUT_NONE |= {"network", "logs", "only", "part", "interpolation", "picture", "prompts", "stop"}
 TAKEN = {
     ("generate", "seed"): {"0", "-1"},
     ("generate", "temperature"): {"0"},
@@ -32,6 +32,7 @@ TAKEN = {
     ("status", "workdir"): set(),
     ("report", "workdir"): set(),
     ("samples", "workdir"): set(),
+    ("compress", "workdir"): set(),
     ("ensemble", "workdir"): set(),
     ("ensemble", "out"): {*ABSURD} - {""},
     ("sweep", "topology"): set(),

@@ -27,15 +27,15 @@ def _flags() -> None:
 
 def _bits() -> list[int]:
     wrong = [text for text in FLAGS.bits if text not in map(str, range(2, 9))]
-    if wrong:
-        raise UserError(f"--bits={wrong[0]} must be a whole number from 2 to 8")
+    if wrong or not FLAGS.bits:
+        raise UserError(f"--bits={''.join(wrong[:1])} must be a whole number from 2 to 8")
     return [int(text) for text in FLAGS.bits]
 
 
 def _methods() -> list[Any]:
     wrong = [text for text in FLAGS.methods if text not in _METHODS]
-    if wrong:
-        raise UserError(f"--methods={wrong[0]} is none of {', '.join(_METHODS)}")
+    if wrong or not FLAGS.methods:
+        raise UserError(f"--methods={''.join(wrong[:1])} is none of {', '.join(_METHODS)}")
     return list(FLAGS.methods)
 
 
