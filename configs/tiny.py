@@ -54,3 +54,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         config.evals.batches = 2
         config.train.tokens_per_param = 0.1
     return config
+
+
+def bare(arg: str = "") -> ml_collections.ConfigDict:
+    """The base run without a length, evaluated on the validation set alone: in studies of many
+    short runs the other sets would cost as much as training.
+    """
+    config = get_config(arg)
+    config.train.tokens_per_param = None
+    with config.unlocked():
+        del config.evals.sets["seen"]
+        del config.evals.sets["docs"]
+    return config

@@ -14,7 +14,7 @@ from scaling.config.search import Search, among, whole
 from scaling.config.sweep import Override, Study, with_seeds
 
 STEP = 8  # widths and MLP widths are multiples
-BUDGET = 1.5e11  # training FLOPs: width 32 reads half a million bytes
+BUDGET = 6e10  # training FLOPs: width 32 reads 200 thousand bytes
 HAND = (24, 32, 48)  # widths of the recipe
 
 
@@ -33,10 +33,9 @@ def shape(values: Mapping[str, Any]) -> Override:
 
 
 def get_study(arg: str = "") -> Study:
-    """48 shapes, sixteen at a time; three seeds of the recipe's; "debug": six of a few steps."""
+    """24 shapes, eight at a time; three seeds of the recipe's; "debug": six of a few steps."""
     debug = is_debug(arg)
-    base = tiny.get_config(arg)
-    base.train.tokens_per_param = None
+    base = tiny.bare(arg)
     base.train.flops = 4e8 if debug else BUDGET
     given = from_dict(base)
     hand = [tiny.RECIPE.shape(width, given) for width in ((8, 16) if debug else HAND)]
@@ -55,8 +54,8 @@ def get_study(arg: str = "") -> Study:
                 "mlp_ratio": among((1.0, 2.0, 4.0)),
             },
             override=shape,
-            trials=6 if debug else 48,
-            at_once=3 if debug else 16,
+            trials=6 if debug else 24,
+            at_once=3 if debug else 8,
             rungs=(1 / 3,) if debug else (1 / 9, 1 / 3),
             confirm=1 if debug else 3,
         ),

@@ -29,15 +29,14 @@ SCHEDULES: dict[str, tuple[dict[str, Any], float]] = {
     "wsd": ({"optim.final_lr_fraction": 0.0}, -6.5),
     "constant": ({"optim.final_lr_fraction": 0.1}, -7.0),
 }
-WIDTHS, STEPS, OCTAVES = (16, 32, 64), 400, (-2.0, -1.0, 0.0, 1.0, 2.0)
+WIDTHS, STEPS, OCTAVES = (16, 32, 64), 300, (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
 def get_study(arg: str = "") -> Study:
     """Seven optimizers (or four schedules), three widths, five rates; "debug": few steps."""
     of_schedules = arg.startswith("schedules")
     debug = is_debug(arg.removeprefix("schedules").removeprefix("_"))
-    base = tiny.get_config("debug" if debug else "")
-    base.train.tokens_per_param = None
+    base = tiny.bare("debug" if debug else "")
     base.train.steps = 4 if debug else STEPS
     base.optim.warmup_fraction = 0.1
     field = "optim.schedule" if of_schedules else "optim.name"
