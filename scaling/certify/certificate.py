@@ -71,6 +71,7 @@ class Certificate:
     sizes: tuple[int, ...]
     steps: int
     seeds: int
+    ends: str  # how `coordinates.ends` begin: "zero" or "drawn"
     tolerance: float
     parts: tuple[Part, ...]
 
@@ -107,6 +108,8 @@ def forgettable(scale: Parametrization) -> tuple[str, str] | None:
 
 # ---- the page
 
+_ENDS = {"width": "outputs", "depth": "the branches' last matrices"}
+
 
 def markdown(found: Certificate) -> str:
     """The whole page."""
@@ -114,7 +117,8 @@ def markdown(found: Certificate) -> str:
     lines = [
         f"# {found.optimizer} along the {found.axis}: {sizes}",
         "",
-        f"Base: {found.run}. Steps: {found.steps}, seeds: {found.seeds}. An exponent within "
+        f"Base: {found.run}. Steps: {found.steps}, seeds: {found.seeds}; {_ENDS[found.axis]} begin "
+        f"{'at zero' if found.ends == 'zero' else 'as drawn'}. An exponent within "
         f"{found.tolerance:g} of zero is flat, one whose 90% interval lies outside is off.",
         "",
         "| parametrization | coordinates | flat | unclear | off | largest | drift of best rate |",

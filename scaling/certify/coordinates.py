@@ -4,6 +4,13 @@ Takes a resolved run; trains it for some steps in this process and gives the siz
 of the model's output, of initial parameters and of updates, by name. What a parametrization
 promises is that none of them follows the width (Yang et al. 2022, arXiv 2203.03466, appendix D.1)
 or the depth. Called by `scaling/commands/certifying.py`; `slopes.py` says how they grow.
+
+What is drawn at random at an end adds up without a sign, and what training adds there with one: of
+an output over the channels, or of the stream over the blocks, the first is 1 / sqrt(size) of the
+second, at any parametrization that keeps the second. So the limit has none of it, and small models
+have much: their first steps undo it, and everything that is measured meanwhile falls. `quiet` lets
+these ends begin at zero (arXiv 2203.03466, appendix D.2, advises that for training, too), so that
+what is fitted is how sizes grow and not how this beginning is forgotten.
 """
 
 import dataclasses
@@ -24,6 +31,7 @@ from scaling.models import spectral
 from scaling.optim import Parametrization, subtree
 from scaling.optim.parametrization import ALPHA
 from scaling.optim.roles import Leaf
+from scaling.studies.transfer import Axis
 from scaling.train import state as state_lib
 from scaling.train.state import Parts
 from scaling.train.step import train_step
@@ -68,20 +76,40 @@ def prepared(config: RunConfig, steps: int) -> RunConfig:
     )
 
 
+def ends(scale: Parametrization, axis: Axis) -> frozenset[str]:
+    """Paths of what ends a sum over the axis: over channels the output, or the gain that has its
+    factor; over blocks the branches.
+    """
+    return frozenset(
+        leaf.path
+        for leaf in scale.leaves
+        if (
+            "branches" in leaf.place
+            if axis == "depth"
+            else leaf.role == "output" or "tied" in leaf.place
+        )
+    )
+
+
 def measure(
-    config: RunConfig, steps: int, wrong: Callable[[Parametrization], Parametrization] | None = None
+    config: RunConfig,
+    steps: int,
+    wrong: Callable[[Parametrization], Parametrization] | None = None,
+    quiet: Axis | None = None,
 ) -> Callable[[int], Sizes]:
     """A function from a seed to the sizes over the first steps of a resolved run.
 
     `wrong` puts other multipliers in the place of the parametrization's: what the check must find.
+    `quiet`: the `ends` of this axis begin at zero; what is said of "initial" is as drawn.
     """
     pieces = _pieces(config, wrong)
     described = pieces.parametrization or transform.described(config)
+    silent = ends(described, quiet) if quiet else frozenset()
     plain = dataclasses.replace(config, model=families.unrolled(config.model))
     look = transform.scaled(plain, described)
     alpha, depth = ALPHA[config.optim.parametrization], config.model.depth
     branches = [leaf.path.split("/") for leaf in described.leaves if "branches" in leaf.place]
-    ends = {name for path in branches for name in path}
+    closing = {name for path in branches for name in path}
     step = jax.jit(functools.partial(train_step, pieces, 1))
     start = jax.jit(lambda seed: sharding.unbox(state_lib.create(pieces, config, seed, 1.0)))
     # A norm that has the output's factor: the output itself says what there is to say.
@@ -100,7 +128,7 @@ def measure(
         found = {f"size/{_bare(name)}": rms(x) for name, x in now.items()}
         for name, x in now.items():
             if x.ndim and _bare(name) not in tied:
-                branch = alpha if name.rpartition(".")[2] in ends else 0.0
+                branch = alpha if name.rpartition(".")[2] in closing else 0.0
                 found[f"change/{_bare(name)}"] = rms(x - first[name]) * depth**branch
         return found
 
@@ -122,8 +150,10 @@ def measure(
         batches, hparams = data.train_batches(run), programs.hparams(run)
         probe = jax.tree.map(lambda x: x[:_ROWS], batches.batch(steps))
         state = start(np.uint32(seed))
+        drawn = initial(state.params)
+        state = state.replace(params=_without(silent, state.params))
         first = inside(state.params, probe)
-        rows = [jax.device_get(compare(first, first) | initial(state.params))]
+        rows = [jax.device_get(compare(first, first) | drawn)]
         for i in range(steps):
             before = state.params
             state, _ = step(state, batches.batch(i), hparams)
@@ -150,6 +180,13 @@ def _pieces(config: RunConfig, wrong: Callable[[Parametrization], Parametrizatio
         model=transform.scaled(config, scale),
         optimizer=optim.build(config.optim, players, scale),
         parametrization=scale,
+    )
+
+
+def _without(silent: frozenset[str], params: Any) -> Any:
+    """Parameters, of which some are zero."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: jnp.zeros_like(x) if subtree.name(path) in silent else x, params
     )
 
 

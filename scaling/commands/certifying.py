@@ -30,7 +30,11 @@ def _flags() -> None:
     config_flag.define()
     workdir_flag()
     flags.DEFINE_enum("axis", "width", ["width", "depth"], "what the models differ in")
-    flags.DEFINE_list("sizes", ["32", "64", "128", "256"], "of the axis; the first is the base")
+    flags.DEFINE_list("sizes", ["32", "64", "128", "256"], "of the axis")
+    flags.DEFINE_integer("base", None, "size that the config's numbers hold for; default the first")
+    flags.DEFINE_enum(
+        "ends", "zero", ["zero", "drawn"], "how outputs, along the depth branches, begin; see docs"
+    )
     flags.DEFINE_list("parametrizations", ["mup"], "standard, mup, depth_mup, completep")
     flags.DEFINE_integer("steps", 10, "of the coordinate check", lower_bound=1)
     flags.DEFINE_integer("seeds", 2, "of each model", lower_bound=1)
@@ -60,7 +64,7 @@ def _certify() -> int:
             "certify: --config is the base, and its shape the base's; leave optim.parametrization "
             f"at standard and give --parametrizations={config.optim.parametrization}"
         )
-    base = override(config, transfer.model(config, FLAGS.axis, sizes[0]))
+    base = override(config, transfer.model(config, FLAGS.axis, FLAGS.base or sizes[0]))
     parts = []
     for name in names:
         part = _part(base, name, sizes, octaves)
@@ -74,6 +78,7 @@ def _certify() -> int:
         sizes=sizes,
         steps=FLAGS.steps,
         seeds=FLAGS.seeds,
+        ends=FLAGS.ends,
         tolerance=FLAGS.tolerance,
         parts=tuple(parts),
     )
@@ -160,7 +165,8 @@ def _coordinates(
     for size in sizes:
         fields = transfer.model(base, FLAGS.axis, size) | transfer.parametrized(base, name)
         config = study.resolve(coordinates.prepared(override(base, fields), FLAGS.steps))
-        of_seed = coordinates.measure(config, FLAGS.steps, wrong)
+        quiet = FLAGS.axis if FLAGS.ends == "zero" else None
+        of_seed = coordinates.measure(config, FLAGS.steps, wrong, quiet)
         measured += [of_seed(seed) for seed in range(FLAGS.seeds)]
         print(f"{name}: {FLAGS.axis} {size} measured", file=sys.stderr, flush=True)
     return slopes.fit(measured, FLAGS.axis, tolerance=FLAGS.tolerance)
@@ -265,7 +271,8 @@ COMMANDS = {
     --parametrizations=completep
   python launch.py certify --config=configs/tiny.py --config.train.steps=1000 --transfer
 
-The config is the base: its shape at the first of the sizes is the one that its numbers hold for.
+The config is the base: its shape at --base, or the first of the sizes, is the one that its numbers
+hold for.
 Exponents of everything in the model over the sizes, after a few steps; then once more with one
 multiplier left out, which must be found; with --transfer the best learning rate of each size,
 and with --stress the same with more weight decay, larger batches and longer runs, as found. The
