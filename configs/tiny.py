@@ -58,11 +58,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
 def bare(arg: str = "") -> ml_collections.ConfigDict:
     """The base run without a length, evaluated on the validation set alone: in studies of many
-    short runs the other sets would cost as much as training.
+    short runs the other sets would cost as much as training. The debug form keeps them.
     """
     config = get_config(arg)
     config.train.tokens_per_param = None
-    with config.unlocked():
-        del config.evals.sets["seen"]
-        del config.evals.sets["docs"]
+    if not is_debug(arg):
+        with config.unlocked():
+            del config.evals.sets["seen"]
+            del config.evals.sets["docs"]
     return config

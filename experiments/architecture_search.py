@@ -33,7 +33,7 @@ def shape(values: Mapping[str, Any]) -> Override:
 
 
 def get_study(arg: str = "") -> Study:
-    """24 shapes, eight at a time; three seeds of the recipe's; "debug": six of a few steps."""
+    """16 shapes, eight at a time; two seeds of the recipe's; "debug": six of a few steps."""
     debug = is_debug(arg)
     base = tiny.bare(arg)
     base.train.flops = 4e8 if debug else BUDGET
@@ -43,7 +43,7 @@ def get_study(arg: str = "") -> Study:
         name="architecture_search",
         question="Which shape of a transformer is best for its training FLOPs?",
         base=base,
-        runs=with_seeds(hand, 1 if debug else 3),
+        runs=with_seeds(hand, 1 if debug else 2),
         x="params",
         holdout=False,
         search=Search(
@@ -54,9 +54,9 @@ def get_study(arg: str = "") -> Study:
                 "mlp_ratio": among((1.0, 2.0, 4.0)),
             },
             override=shape,
-            trials=6 if debug else 24,
+            trials=6 if debug else 16,
             at_once=3 if debug else 8,
             rungs=(1 / 3,) if debug else (1 / 9, 1 / 3),
-            confirm=1 if debug else 3,
+            confirm=1 if debug else 2,
         ),
     )

@@ -12,18 +12,18 @@ from scaling.config.search import Search, among
 from scaling.config.sweep import Study
 
 RATES = tuple(2.0**octave for octave in (-8.5, -7.5, -6.5, -5.5, -4.5))
-BATCHES = (2, 4, 8, 16)  # windows of 128 bytes
+BATCHES = (1, 2, 4, 8, 16)  # windows of 128 bytes
 WIDTHS, LENGTHS = (24, 48), (98_304, 294_912)  # bytes
 
 
 def get_study(arg: str = "") -> Study:
-    """Two widths, two lengths, four batches, five rates."""
+    """Two widths, two lengths, five batches, five rates."""
     debug = is_debug(arg)
     base = tiny.bare(arg)
     base.train.tokens = 2_048 if debug else LENGTHS[-1]
     base.model.width = 8 if debug else WIDTHS[0]
     base.model.heads = 1 if debug else 2
-    rates, batches = (RATES[1::2], BATCHES[:2]) if debug else (RATES, BATCHES)
+    rates, batches = (RATES[1::2], BATCHES[1:3]) if debug else (RATES, BATCHES)
     widths, lengths = ((8, 16), (2_048, 4_096)) if debug else (WIDTHS, LENGTHS)
     head_dim = 8 if debug else 12
     return Study(

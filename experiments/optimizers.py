@@ -1,6 +1,6 @@
 """Which optimizer, or which schedule, is worth how much compute, and does that grow with the model?
 
-Byte models of three widths, each optimizer at learning rates of its own about its best, as many
+Byte models of two widths, each optimizer at learning rates of its own about its best, as many
 updates; the first of them, at half and twice as many too, says what a lower loss is worth
 (`benchmarks/optimizers.py`). `:schedules` compares cosine, linear and WSD the same way.
 """
@@ -29,11 +29,11 @@ SCHEDULES: dict[str, tuple[dict[str, Any], float]] = {
     "wsd": ({"optim.final_lr_fraction": 0.0}, -6.5),
     "constant": ({"optim.final_lr_fraction": 0.1}, -7.0),
 }
-WIDTHS, STEPS, OCTAVES = (16, 32, 48), 300, (-2.0, -1.0, 0.0, 1.0, 2.0)
+WIDTHS, STEPS, OCTAVES = (16, 40), 300, (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
 def get_study(arg: str = "") -> Study:
-    """Seven optimizers (or four schedules), three widths, five rates; "debug": few steps."""
+    """Seven optimizers (or four schedules), two widths, five rates; "debug": few steps."""
     of_schedules = arg.startswith("schedules")
     debug = is_debug(arg.removeprefix("schedules").removeprefix("_"))
     base = tiny.bare("debug" if debug else "")

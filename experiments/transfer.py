@@ -13,7 +13,10 @@ from scaling.studies import transfer
 AXES = {"width": (("standard", 1.0), ("mup", 0.0)), "depth": (("mup", 0.0), ("completep", 0.0))}
 SIZES = {"width": (32, 64, 128), "depth": (2, 4, 8, 16)}
 STEPS = {"width": 500, "depth": 300}  # sixteen blocks cost as much as a width of 128
-OCTAVES = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+OCTAVES = {
+    "width": (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5),
+    "depth": (-1.5, -0.75, 0.0, 0.75, 1.5),
+}
 
 
 def _base(axis: transfer.Axis, debug: bool) -> ml_collections.ConfigDict:
@@ -36,7 +39,7 @@ def get_study(arg: str = "") -> Study:
     base = _base(axis, debug)
     given = from_dict(base)
     sizes = (16, 24) if debug else SIZES[axis]
-    octaves, seeds = ((-1.0, 0.0, 1.0), (0,)) if debug else (OCTAVES, (0, 1))
+    octaves, seeds = ((-1.0, 0.0, 1.0), (0,)) if debug else (OCTAVES[axis], (0, 1))
     swept = [
         # The smallest, which costs least, says how far seeds differ.
         transfer.runs(

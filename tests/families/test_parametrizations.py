@@ -3,6 +3,7 @@ shape, initial scales, and what a factor does to the function that a model compu
 """
 
 import functools
+import json
 import math
 import pathlib
 from typing import Any
@@ -114,29 +115,41 @@ def test_sgd_in_table_8_of_mup(run):
     assert of(mlp, "head/matrix") == {(math.sqrt(M), 1 / M, M, 1)}
 
 
-def of_the_mup_package(optimizer: str, shape: Any, base: Any) -> tuple[float, float]:
-    """Rate and weight decay that MuAdam and MuSGD of the package `mup` (1.0.0) give to a matrix
-    [in, out] or a vector [out], over those of the base: by its rules, which count the axes that
-    grow. The package itself needs PyTorch, and does not build here.
-    """
-    grown = [n / b for n, b in zip(shape, base, strict=True) if n != b]
-    if len(grown) == 2:
-        ratio = grown[0] if optimizer == "adamw" else grown[0] / grown[1]
-    else:
-        ratio = 1 / math.prod(grown) if optimizer == "sgd" else 1.0
-    return 1 / ratio, ratio
+LINEAR = (("matrix/w", "weight"), ("bias", "bias"))
+# What the package `mup` (1.0.0) itself gave to these shapes: `benchmarks/mup_package.py`.
+PACKAGE = json.loads((pathlib.Path(__file__).parents[1] / "data" / "mup_package.json").read_text())
+PERCEPTRON = {
+    **{f"first/linear/{ours}": f"first.{theirs}" for ours, theirs in LINEAR},
+    **{f"hidden/linear/{ours}": f"hidden.{theirs}" for ours, theirs in LINEAR},
+    **{f"head/{ours}": f"head.{theirs}" for ours, theirs in LINEAR},
+}
+DECODER = {
+    "embedding": "embedding.weight",
+    "head": "head.weight",
+    **{f"blocks/attention/{name}/w": f"{name}.weight" for name in ("query", "key", "out")},
+    **{f"blocks/mlp/{name}/w": f"{name}.weight" for name in ("up", "down")},
+    "blocks/mlp_norm/scale": "norm.weight",
+}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_rates_and_decays_are_those_of_the_mup_package(run, optimizer):
-    config = wide(run, "mlp", "mup", optimizer)
-    found = transform.parametrization(config)
-    small = transform.parametrization(wide(run, "mlp", "mup", model__width=BASE)).by_path
-    for leaf, ours in zip(found.leaves, found.multipliers, strict=True):
-        wanted = of_the_mup_package(optimizer, leaf.shape, small[leaf.path].shape)
-        assert (ours.rate, ours.decay) == wanted, leaf.path
-        if leaf.path == "head/matrix":  # MuReadout: std times the root, the input over the width
-            assert (ours.init, ours.forward) == (math.sqrt(M), 1 / M)
+@pytest.mark.parametrize("model", ["perceptron", "decoder"])
+def test_multipliers_are_those_of_the_mup_package(run, optimizer, model):
+    """Rate, decay, and of an output its factor and initial std, for the same shapes."""
+    assert PACKAGE["shapes"] == {"base": BASE, "width": WIDTH}
+    if model == "perceptron":
+        config, names = wide(run, "mlp", "mup", optimizer), PERCEPTRON
+    else:
+        config = transformer(run, name="mup", optimizer=optimizer, model__tie_embeddings=False)
+        names = DECODER
+    found = multipliers(config)
+    for ours, name in names.items():
+        theirs, own = PACKAGE[model][name], found[ours]
+        assert own.rate == theirs[f"{optimizer} rate"], ours
+        assert own.decay == theirs[f"{optimizer} decay"], ours
+        assert own.forward == theirs.get("forward", 1.0), ours
+        if ours != "embedding" and "init" in theirs:  # PyTorch draws tables with std 1
+            assert math.isclose(own.init, theirs["init"], rel_tol=1e-5), ours
 
 
 def test_completep_in_its_table_1(run):
