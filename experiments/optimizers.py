@@ -29,7 +29,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], float]] = {
     "wsd": ({"optim.final_lr_fraction": 0.0}, -6.5),
     "constant": ({"optim.final_lr_fraction": 0.1}, -7.0),
 }
-WIDTHS, STEPS, OCTAVES = (16, 40), 300, (-2.0, -1.0, 0.0, 1.0, 2.0)
+WIDTHS, STEPS, OCTAVES = (16, 48), 300, (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
 def get_study(arg: str = "") -> Study:
