@@ -9,9 +9,11 @@ from scaling.config import from_dict, is_debug
 from scaling.config.sweep import Study, chain
 from scaling.studies import transfer
 
-# What the sizes of an axis are trained under, and how fast standard's best rate falls with them.
-AXES = {"width": (("standard", 1.0), ("mup", 0.0)), "depth": (("mup", 0.0), ("completep", 0.0))}
-SIZES = {"width": (32, 64, 128), "depth": (2, 4, 8, 16)}
+# What an axis is trained under: parametrization, how fast its best rate falls, sizes.
+AXES = {
+    "width": (("standard", 1.0, (32, 64, 128)), ("mup", 0.0, (32, 64, 128, 256))),
+    "depth": (("mup", 0.0, (2, 4, 8, 16)), ("completep", 0.0, (2, 4, 8, 16))),
+}
 STEPS = {"width": 500, "depth": 300}  # sixteen blocks cost as much as a width of 128
 OCTAVES = {
     "width": (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5),
@@ -32,21 +34,25 @@ def _base(axis: transfer.Axis, debug: bool) -> ml_collections.ConfigDict:
     return base
 
 
+def _seeds(size: int, axis: transfer.Axis, debug: bool) -> range:
+    if debug:
+        return range(1)
+    few = {"width": {32: 3, 64: 3}, "depth": {2: 2}}[axis]
+    return range(few.get(size, 1))
+
+
 def get_study(arg: str = "") -> Study:
     """arg: "width" (or nothing), "depth"; "debug": two widths for a few steps."""
     axis: transfer.Axis = "depth" if arg == "depth" else "width"
     debug = arg not in AXES and is_debug(arg)
     base = _base(axis, debug)
     given = from_dict(base)
-    sizes = (16, 24) if debug else SIZES[axis]
-    octaves, seeds = ((-1.0, 0.0, 1.0), (0,)) if debug else (OCTAVES[axis], (0, 1))
+    octaves = (-1.0, 0.0, 1.0) if debug else OCTAVES[axis]
     swept = [
-        # The smallest, which costs least, says how far seeds differ.
-        transfer.runs(
-            given, axis, [size], name, octaves, seeds if size == sizes[0] else seeds[:1], falls
-        )
-        for name, falls in AXES[axis]
-        for size in sizes
+        # The smallest, which cost least, say how far seeds differ.
+        transfer.runs(given, axis, [size], name, octaves, _seeds(size, axis, debug), falls)
+        for name, falls, sizes in AXES[axis]
+        for size in ((16, 24) if debug else sizes)
     ]
     return Study(
         name="transfer-depth" if axis == "depth" else "transfer",
