@@ -2,25 +2,26 @@
 
 Perceptrons on the digits, trained with each example's gradient clipped and the sum noised, at
 several noises and widths, and without; or, `:secrets`, byte models on code in which secrets are
-planted, whose exposure says what privacy is worth to one who is attacked.
+planted, whose exposure says what privacy is worth to one who is attacked; or, `:attack`, many
+perceptrons on halves of the digits, of which `benchmarks/membership.py` guesses who was trained on.
 """
 
 from configs import tiny, vision
-from scaling.config import eval_set, from_dict, is_debug, override
+from scaling.config import RunConfig, eval_set, from_dict, is_debug, override
 from scaling.config.sweep import Study, grid, product
 
 NOISES = (0.5, 1.0, 2.0, 4.0)
 
 
 def get_study(arg: str = "") -> Study:
-    """Three widths by four noises and none; `:secrets`: one width; "debug": few steps."""
-    of_secrets = arg.startswith("secrets")
-    debug = is_debug(arg.removeprefix("secrets").removeprefix("_"))
-    return _secrets(debug) if of_secrets else _digits(debug)
+    """Three widths by four noises and none; `:secrets`, `:attack`: one width; "debug": short."""
+    form = next((name for name in _FORMS if arg.startswith(name)), "")
+    debug = is_debug(arg.removeprefix(form).removeprefix("_"))
+    return _FORMS.get(form, _digits)(debug)
 
 
-def _digits(debug: bool) -> Study:
-    base = override(
+def _perceptron(debug: bool) -> RunConfig:
+    return override(
         from_dict(vision.get_config("debug" if debug else "")),
         {
             "model.family": "mlp",
@@ -30,6 +31,10 @@ def _digits(debug: bool) -> Study:
             "optim.peak_lr": 1e-2,
         },
     )
+
+
+def _digits(debug: bool) -> Study:
+    base = _perceptron(debug)
     widths = {"model.width": (4, 8) if debug else (16, 64, 256)}
     private = {"privacy.clip_norm": (1.0,), "privacy.noise": NOISES[:2] if debug else NOISES}
     return Study(
@@ -68,3 +73,31 @@ def _secrets(debug: bool) -> Study:
         log_x=False,
         holdout=False,
     )
+
+
+def _attack(debug: bool) -> Study:
+    """Nothing is moved, and a tenth of the labels is wrong: what a model can only know by heart."""
+    base = override(
+        _perceptron(debug),
+        {
+            "model.width": 8 if debug else 128,
+            "data.unique_examples": 64 if debug else 800,
+            "data.shift": 0,
+            "data.label_noise": 0.1,
+        },
+    )
+    halves = [{"seed": k, "train.subset_seed": k} for k in range(4 if debug else 24)]
+    private = {"privacy.clip_norm": (1.0,), "privacy.noise": (2.0,) if debug else (0.5, 1.5, 4.0)}
+    return Study(
+        name="privacy_attack",
+        question="Can one tell who was trained on?",
+        base=base,
+        runs=[*halves, *product(grid(private), halves)],
+        x="privacy.noise",
+        group="privacy.clip_norm",
+        log_x=False,
+        holdout=False,
+    )
+
+
+_FORMS = {"secrets": _secrets, "attack": _attack}

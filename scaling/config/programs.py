@@ -52,7 +52,7 @@ def program_of(config: RunConfig) -> RunConfig:
     }
     # The schedule's lengths are arguments, and the seed.
     groups["optim"] = dataclasses.replace(groups["optim"], warmup_steps=0, warmup_fraction=None)
-    groups["train"] = dataclasses.replace(config.train, steps=1)
+    groups["train"] = dataclasses.replace(config.train, steps=1, subset_seed=None)
     groups["begins"] = BeginsConfig()  # the state that the first update is given
     return dataclasses.replace(config, seed=0, **groups)
 

@@ -100,6 +100,9 @@ class TrainConfig:
     tokens_per_param: float | None = None  # training tokens / total parameters
     units_per_param: float | None = added(None)  # likewise, in the data's unit
     batch_size: int = 32  # rows (windows, images) a step, over all devices
+    subset_seed: int | None = added(
+        None
+    )  # draws the training subset anew; None: one order for all runs, so that subsets nest
     microbatches: int = execution(1)  # gradient accumulation: pieces of the batch, exact
     steps_per_call: int = execution(1)  # steps a dispatch (a scan over device-resident batches)
     log_every: int = execution(10)  # steps between lines of the train split

@@ -2,8 +2,8 @@
 a run trains on and is evaluated on, `batches.py` makes `batch(step)` of them.
 
 `describe` gives `scaling.config.resolve` the facts, preparing the data if need be; `train_batches`,
-`eval_batches` and `probe_batches` give a resolved run its batches. NumPy only: nothing here touches
-a device.
+`eval_batches` and `probe_batches` give a resolved run its batches, `training_set` all that it draws
+from. NumPy only: nothing here touches a device.
 """
 
 from scaling.data.batches import Batch, Batches
@@ -14,6 +14,7 @@ from scaling.data.runs import (
     eval_batches,
     probe_batches,
     train_batches,
+    training_set,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "eval_batches",
     "probe_batches",
     "train_batches",
+    "training_set",
 ]

@@ -111,6 +111,17 @@ def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batc
     return Batches(examples, selection, size, None, steps, kind.weights)
 
 
+def training_set(config: RunConfig, root: Path | None = None) -> tuple[Examples, np.ndarray]:
+    """The train split of a resolved run, and the numbers of those of its examples that the run
+    draws from: int64 [examples]. Raises DataError as `train_batches`, and for data without end.
+    """
+    examples = _examples(config, None, root)
+    subset = _subset(config, examples)
+    if isinstance(subset, range):
+        raise DataError("the training data have no end: nobody can tell who is among them")
+    return examples, subset
+
+
 def probe_batches(config: RunConfig, name: str, root: Path | None = None) -> Batches:
     """What the linear probe of the evaluation set `name` is fitted to: examples that the run can
     train on, evenly spread over them, as they are evaluated (nothing is drawn); the same however
@@ -188,7 +199,15 @@ def _subset(config: RunConfig, examples: Examples) -> np.ndarray | range:
     unique = config.data.unique_units
     if unique is None and len(examples) >= choices.ENDLESS:
         return range(choices.ENDLESS)
-    return _order(examples, None if unique is None else unique // config.data.units_per_example)
+    most = None if unique is None else unique // config.data.units_per_example
+    if config.train.subset_seed is None:
+        return _order(examples, most)
+    if len(examples) >= choices.ENDLESS:
+        raise ConfigError(
+            "train.subset_seed: these data have no end, and a subset of them is one of many as it "
+            "is; leave it out"
+        )
+    return permutation(len(examples), ("subset", config.train.subset_seed))[:most]
 
 
 def _seen(config: RunConfig, subset: np.ndarray | range) -> np.ndarray:
