@@ -15,7 +15,7 @@ from scaling.data.kinds.text import TextConfig
 from scaling.data.kinds.text.corpus import prepare
 from scaling.data.kinds.text.windows import Windows
 from scaling.data.order import permutation
-from scaling.errors import DataError
+from scaling.errors import ConfigError, DataError
 
 SEPARATOR = 256
 
@@ -168,6 +168,24 @@ def test_subsets_nest_whatever_the_seed(resolved, root) -> None:
         assert len(selection) == windows
         previous = selection
     assert previous < set(data.train_batches(resolved(), root).selection.tolist())
+
+
+def test_a_subset_is_drawn_anew_by_its_own_seed(resolved, root) -> None:
+    def drawn(**overrides: int) -> set[int]:
+        config = resolved(**{"data.unique_tokens": 64 * 32}, **overrides)
+        examples, subset = data.training_set(config, root)
+        assert len(subset) == 64
+        assert subset.tolist() == data.train_batches(config, root).selection.tolist()
+        assert max(subset) < len(examples)
+        return set(subset.tolist())
+
+    usual = drawn()
+    one, other = drawn(**{"train.subset_seed": 0}), drawn(**{"train.subset_seed": 1, "seed": 3})
+    assert usual != one != other
+    assert one == drawn(**{"train.subset_seed": 0, "seed": 5})
+    # Of data that are read whole there is nothing to draw.
+    with pytest.raises(ConfigError, match=r"train\.subset_seed"):
+        resolved(**{"train.subset_seed": 0})
 
 
 def test_seed_orders_the_data_and_data_seed_overrules_it(resolved, root) -> None:
