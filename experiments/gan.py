@@ -24,7 +24,7 @@ def get_study(arg: str = "") -> Study:
     form = arg.removesuffix("debug").removesuffix("_")
     if form not in ("", "images", "forms"):
         raise ConfigError(
-            f":{arg} is no form of this study{nearest(form, ['images', 'forms'])}; give images, "
+            f":{arg} is no form of this study{nearest(form, ['debug', 'images', 'forms'])}; give images, "
             "forms or none, with _debug if you like"
         )
     base = gan.get_config("debug" if debug else "")
