@@ -16,6 +16,7 @@ _GROUPS = ("model", "data", "objective", "optim", "train")
 _HINGE: Override = {"model.conditional": True, "objective.form": "hinge"}
 _SPECTRAL: Override = {"model.spectral": 2, "objective.r1": 0.0}
 _UPDATES = 500
+_KNOWN = ["debug", "images", "forms"]
 
 
 def get_study(arg: str = "") -> Study:
@@ -24,7 +25,7 @@ def get_study(arg: str = "") -> Study:
     form = arg.removesuffix("debug").removesuffix("_")
     if form not in ("", "images", "forms"):
         raise ConfigError(
-            f":{arg} is no form of this study{nearest(form, ['debug', 'images', 'forms'])}; give images, "
+            f":{arg} is no form of this study{nearest(form, _KNOWN)}; give images, "
             "forms or none, with _debug if you like"
         )
     base = gan.get_config("debug" if debug else "")
