@@ -10,10 +10,20 @@ XPK_STAMP := $(XPK_VENV)/.installed
 WORKDIR ?= out
 SLURM ?= slurm
 
-.PHONY: demo test test-slow test-exhaustive test-slurm test-tpu test-xpk lint format golden ci clean
+GALLERY := quickstart.py:debug data.py:debug cooldown.py:debug transfer.py:debug \
+	double_descent.py:debug grokking.py:debug power_law.py:debug power_law.py:examples_debug \
+	known_laws.py:associations_debug known_laws.py:seen_once_debug entropy_floor.py:debug \
+	length.py:debug emergence.py:debug memorization.py:debug finetune.py:debug \
+	shift.py:text_debug generalization_gap.py:debug recurrence.py:debug families.py:debug
+
+.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-xpk lint format golden ci clean
 
 demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
+
+gallery: $(STAMP)  ## the small forms of all that docs/gallery.md shows
+	@for study in $(GALLERY); do echo "== $$study"; $(BIN)/python launch.py sweep \
+		--experiment=experiments/$$study --workdir=$(WORKDIR)/gallery || exit 1; done
 
 test: $(STAMP)  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow and not exhaustive and not slurm and not tpu and not xpk" -n 2 --dist loadfile
