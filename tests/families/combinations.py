@@ -54,6 +54,11 @@ DATA: dict[str, dict[str, Any]] = {
     "labelled": {"source": "names:de-en-fr-sw", "seq_len": 16},
     "tagged": {"source": f"tokens:{HERE}/*.py", "seq_len": 16},
     "questions": {"source": f"parameters:{HERE}/*.py", "seq_len": 48},
+    "multitask": {
+        "source": f"labelled=names:de-fr,tagged=tokens:{HERE}/*.py,"
+        f"questions=parameters:{HERE}/*.py,text={{text}}",
+        "seq_len": 48,
+    },
     "vectors": {"features": 8, "targets": 4, "examples": 64, "validation_examples": 24},
     "sequences": {"length": 16, "validation_examples": 24},
 }

@@ -18,6 +18,7 @@ KINDS: dict[str, Kind | str] = {
     "labelled": "scaling.data.kinds.labelled:KIND",
     "tagged": "scaling.data.kinds.tagged:KIND",
     "questions": "scaling.data.kinds.questions:KIND",
+    "multitask": "scaling.data.kinds.multitask:KIND",
     "vectors": "scaling.data.kinds.vectors:KIND",
     "sequences": "scaling.data.kinds.sequences:KIND",
 }

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from scaling.config import choices
 from scaling.config.amounts import resolved
 from scaling.config.choices import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Roles, Size
-from scaling.config.marks import execution, traced
+from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data
 from scaling.models.fields import EncoderConfig
@@ -38,10 +38,15 @@ class BertConfig:
     pool: Literal["class", "mean"] = (
         "class"  # what the label is read from: the first token, or the mean over the text's
     )
-    head: Literal["auto", "tokens", "passages", "classes", "tags", "spans"] = (
+    head: Literal["auto", "tokens", "passages", "classes", "tags", "spans", "several"] = (
         "auto"  # what is read out; auto: what the data ask for
     )
     classes: int | None = None  # of a label, or tags; None: what the data have
+    # Of several heads: which, with commas; the tags that there are; and whether each task's loss is
+    # weighed by a variance that is learned. The first two are filled in from the data
+    heads_of: str | None = added(None)
+    tags: int | None = added(None)
+    uncertainty: bool = added(False)
     vocab: int | None = None  # tokens, without that which masks; None: what the tokenizer has
     norm_eps: float = 1e-6  # added to the variance in LayerNorm
     rope_theta: float = 10_000.0  # base of the rotary wavelengths, positions
@@ -98,6 +103,10 @@ def _resolve(config: BertConfig, facts: Facts) -> BertConfig:
             "model.positions=learned needs model.places: the tokens of the longest text"
         )
     known: dict[str, Any] = {"head": _head(facts.sizes) if config.head == "auto" else config.head}
+    if known["head"] == "several":
+        known |= _several(config, facts.sizes)
+    elif config.uncertainty:
+        raise ConfigError("model.uncertainty=True is of several tasks; leave it at False")
     if known["head"] in ("classes", "tags"):
         known["classes"] = from_data.classes(config, {"classes": facts.sizes.get(known["head"], 0)})
     return dataclasses.replace(
@@ -110,9 +119,29 @@ def _resolve(config: BertConfig, facts: Facts) -> BertConfig:
 
 
 def _head(sizes: Mapping[str, int]) -> str:
-    return next(
-        (name for name in ("passages", "classes", "tags", "spans") if name in sizes), "tokens"
-    )
+    known = ("several", "passages", "classes", "tags", "spans")
+    return next((name for name in known if name in sizes), "tokens")
+
+
+def _several(config: BertConfig, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The heads that the data ask for. Raises ConfigError where the config says others."""
+    asked = {"classes": "classes", "tags": "tags", "spans": "spans", "tokens": "masked"}
+    found: dict[str, Any] = {
+        "heads_of": ",".join(name for name, of in asked.items() if of in sizes),
+        "classes": sizes.get("classes"),
+        "tags": sizes.get("tags"),
+    }
+    for name, value in found.items():
+        if getattr(config, name) not in (None, value):
+            raise ConfigError(
+                f"model.{name}={getattr(config, name)}, but the data have {value}; leave it unset"
+            )
+    return found
+
+
+def tasks(config: BertConfig) -> int:
+    """How many tasks several heads are of."""
+    return len((config.heads_of or "").split(","))
 
 
 def _scaled(config: BertConfig, width: int, depth: int) -> dict[str, Any]:
@@ -135,22 +164,35 @@ def size(config: BertConfig, data: Any) -> Size:
     params = 2 * width + depth * (matrices + biases + 4 * width) + 2 * width
     if config.positions == "learned":
         params += resolved(config.places) * width
-    pooled, into_pooled = width * width, width * width + width
-    if config.head in ("tokens", "passages"):
-        own = width * width + 3 * width  # a bias, and a norm of a scale and a bias
-        head = count(SHARE, length) * (width * width + width * symbols)
-        if config.head == "passages":
-            own, head = own + into_pooled + 2 * width + 2, head + pooled + 2 * width
-    else:
-        outputs = 2 if config.head == "spans" else resolved(config.classes)
-        own = width * outputs + outputs
-        head = width * outputs * (1 if config.head == "classes" else length)
-        if config.head == "classes":
-            own, head = own + into_pooled, head + pooled
-    table, params = symbols * width, params + own
-    forward = depth * (length * matrices + 2 * length * length * inner) + head
+    heads = (config.heads_of or "").split(",") if config.head == "several" else [config.head]
+    params += len(heads) if config.uncertainty else 0
+    forward = depth * (length * matrices + 2 * length * length * inner)
+    for head in heads:
+        own, of_head = _head_size(config, head, length)
+        params, forward = params + own, forward + of_head
+    table = symbols * width
     flops = 3 * 2.0 * forward / data.units_per_example
     return Size(params + table, params, params + table, flops)
+
+
+def _head_size(config: BertConfig, head: str, length: int) -> tuple[int, int]:
+    """(parameters, multiplications of a row) of one head."""
+    width, symbols = config.width, resolved(config.vocab) + 1
+    into_pooled = width * width + width
+    if head in ("tokens", "passages"):
+        own = width * width + 3 * width  # a bias, and a norm of a scale and a bias
+        forward = count(SHARE, length) * (width * width + width * symbols)
+        if head == "tokens":
+            return own, forward
+        return own + into_pooled + 2 * width + 2, forward + width * width + 2 * width
+    several = config.head == "several"
+    outputs = {"spans": 2, "tags": config.tags if several else config.classes}.get(
+        head, config.classes
+    )
+    own = width * resolved(outputs) + resolved(outputs)
+    if head == "classes":
+        return own + into_pooled, width * width + width * resolved(outputs)
+    return own, width * resolved(outputs) * length
 
 
 def _roles(config: BertConfig) -> Roles:
@@ -179,15 +221,17 @@ def _positioned(how: str) -> Callable[[Any], bool]:
     return lambda config: bool(config.model.positions == how)
 
 
-_SIZES = ("heads", "head_dim", "mlp_width", "places", "classes", "pipeline_microbatches")
+_SIZES = ("heads", "head_dim", "mlp_width", "places", "classes", "tags", "pipeline_microbatches")
 
 FAMILY = Family(
     config=BertConfig,
     module="scaling.families.bert.network:Network",
     reads=frozenset({"tokens", "positions"}),
     # By the head: of tokens, masked and table, of passages also follows; of a label, out and
-    # features; tags; spans
-    gives=frozenset({"masked", "table", "follows", "out", "features", "tags", "spans"}),
+    # features; tags; spans; of several, log_variances too
+    gives=frozenset(
+        {"masked", "table", "follows", "out", "features", "tags", "spans", "log_variances"}
+    ),
     resolve=_resolve,
     scaled=_scaled,
     width_step=from_data.even_head_dim,

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
-from scaling.families.bert import BertConfig, encoder
+from scaling.families.bert import BertConfig, encoder, tasks
 from scaling.models.blocks import init_blocks, run_blocks
 from scaling.models.dropout import OUTSIDE, dropped, keys_of
 from scaling.models.embedding import lookup
@@ -51,6 +51,7 @@ class Network(nn.Module):
           make the logits of tokens, and of two passages follows, float32 [B, 2]; out, float32
           [B, C], with features, what the last matrix reads, float32 [B, D]; tags, float32
           [B, L, C]; or spans, float32 [B, L, 2], of the first and of the last token of an answer.
+          Of several heads all of theirs, and with `uncertainty` log_variances, float32 [T].
         """
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         blocks, init = encoder(c), truncated_normal(1 / math.sqrt(self.config.width))
@@ -90,10 +91,30 @@ class Network(nn.Module):
             x_BxLxD = norm(c.norm_eps, "float32", name="final_norm")(x_BxLxD)
             if c.head == "classes":
                 return self._label(x_BxLxD, batch, resolved(c.classes))
-            outputs = 2 if c.head == "spans" else resolved(c.classes)
-            fields = ((c.width, outputs), ("embed", "outputs"), "float32")
-            head = Projection("BLD,DO->BLO", *fields, bias=True, name="head")
-            return {c.head: head(x_BxLxD)}
+            if c.head != "several":
+                outputs = 2 if c.head == "spans" else resolved(c.classes)
+                return {c.head: self._of_each(x_BxLxD, outputs)}
+            found = dict[str, Any]()
+            if c.uncertainty:
+                found["log_variances"] = parameter(
+                    self, "log_variances", nn.initializers.zeros, (tasks(c),), ("outputs",)
+                )
+            for name in (c.heads_of or "").split(","):
+                if name == "tokens":
+                    masked = self._masked(x_BxLxD.astype(dtype), batch)
+                    found |= {"masked": masked, "table": table_VxD}
+                elif name == "classes":
+                    found |= self._label(x_BxLxD, batch, resolved(c.classes), "label_head")
+                else:
+                    outputs = 2 if name == "spans" else resolved(c.tags)
+                    found[name] = self._of_each(x_BxLxD, outputs, f"{name}_head")
+            return found
+
+    def _of_each(self, x_BxLxD: Array, outputs: int, name: str = "head") -> Array:
+        """float32 [B, L, O]."""
+        fields = ((self.config.width, outputs), ("embed", "outputs"), "float32")
+        head: Array = Projection("BLD,DO->BLO", *fields, bias=True, name=name)(x_BxLxD)
+        return head
 
     def _masked(self, x_BxLxD: Array, batch: Mapping[str, Array]) -> Array:
         """What the table's rows are multiplied with: a layer more than the blocks (section A.2)."""
@@ -105,7 +126,9 @@ class Network(nn.Module):
         norm = NORMS["layer"](c.norm_eps, c.dtype, name="transform_norm")
         return constrain(norm(nn.gelu(transform(x_BxLxD))))
 
-    def _label(self, x_BxLxD: Array, batch: Mapping[str, Array], classes: int) -> dict[str, Array]:
+    def _label(
+        self, x_BxLxD: Array, batch: Mapping[str, Array], classes: int, name: str = "head"
+    ) -> dict[str, Array]:
         c, x_BxLxD = self.config, x_BxLxD.astype(jnp.float32)
         if c.pool == "class":
             x_BxD = x_BxLxD[:, 0]
@@ -115,5 +138,5 @@ class Network(nn.Module):
             x_BxD = (x_BxLxD * of_BxLx1).sum(axis=1) / of_BxLx1.sum(axis=1)
         pooler = Linear(c.width, ("embed", "mlp"), "float32", name="pooler")
         features_BxD = nn.tanh(pooler(x_BxD))
-        head = Linear(classes, ("embed", "outputs"), "float32", name="head")
+        head = Linear(classes, ("embed", "outputs"), "float32", name=name)
         return {"out": head(features_BxD), "features": features_BxD}
