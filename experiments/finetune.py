@@ -3,6 +3,7 @@
 Models of two widths are trained on code, each for four lengths, and then on a little prose: whole,
 or by LoRA of three ranks (Hu et al. 2021). Against them stands a model that has seen the prose
 alone. Every run is evaluated on held-out prose, and on code, which shows what is forgotten.
+`:parts` trains a part of one model in each of five ways, at three rates each.
 """
 
 from typing import Any
@@ -10,36 +11,45 @@ from typing import Any
 from configs import tiny
 from scaling.config import eval_set
 from scaling.config.sweep import Override, Study
+from scaling.errors import ConfigError, nearest
 
 # Of the recipe's peak learning rate, which is that of a model from scratch: weights that are good
 # already are moved less, factors that begin at zero more.
 WHOLE, LORA = 0.5, 1.0
+# What is trained of a model: all, low-rank updates, keys and values before the text, gains (it has
+# no biases), the output matrix.
+PARTS: tuple[Override, ...] = (
+    {},
+    {"transform.name": "lora", "transform.rank": 4, "transform.alpha": 8.0},
+    {"transform.name": "prefix", "transform.length": 16},
+    {"transform.name": "freeze", "transform.only": "scale"},
+    {"transform.name": "freeze", "transform.only": "head"},
+)
+RATES = (0.25, 1.0, 4.0)  # of the recipe's
 
 
 def get_study(arg: str = "") -> Study:
-    """The study; arg "debug" trains two lengths of two small models, and one rank."""
-    debug = arg == "debug"
-    base = tiny.get_config(arg)
-    with base.unlocked():
-        del base.evals.sets["seen"], base.evals.sets["docs"]
-        base.evals.sets.code = eval_set(part="code")
-    base.train.tokens_per_param = None
+    """The study; arg "debug" trains two lengths of two small models, and one rank; "parts",
+    "parts_debug".
+    """
+    debug = arg.endswith("debug")
+    form = arg.removesuffix("debug").removesuffix("_")
+    if form not in ("", "parts"):
+        raise ConfigError(
+            f":{arg} is no form of this study{nearest(form, ['parts', 'debug'])}; give parts, "
+            "debug, parts_debug or none"
+        )
+    base = _base(debug)
+    if form:
+        return _parts(base, debug)
     widths, ranks = ((8, 16), (1,)) if debug else ((32, 64), (1, 4, 16))
     lengths = (256.0, 512.0) if debug else (125e3, 250e3, 500e3, 1e6, 2e6)
     runs = list[Override]()
     for width in widths:
-        rung = tiny.RECIPE.rung(width)
-        rate = rung["optim.peak_lr"]
-        model = {name: value for name, value in rung.items() if not name.startswith("train.")}
-        prose = model | {
-            "data.part": "docs",
-            # It is short, and split by documents: enough is held out to tell the models apart.
-            "data.validation_fraction": 0.2,
-            "train.tokens": 512.0 if debug else 128e3,
-        }
+        model, rate, prose = _of(width, debug)
         runs.append(prose)
         for length in lengths:
-            code = model | {"data.part": "code", "train.tokens": length}
+            code = _code(model, length)
             runs.append(_tuned(prose, code, rate * WHOLE))
             runs += [
                 _tuned(prose, code, rate * LORA)
@@ -58,6 +68,52 @@ def get_study(arg: str = "") -> Study:
         x="amount_before",
         group=("trained", "width"),
         log_x=False,  # from scratch is zero
+    )
+
+
+def _base(debug: bool) -> Any:
+    base = tiny.get_config("debug" if debug else "")
+    with base.unlocked():
+        del base.evals.sets["seen"], base.evals.sets["docs"]
+        base.evals.sets.code = eval_set(part="code")
+    base.train.tokens_per_param = None
+    return base
+
+
+def _of(width: int, debug: bool) -> tuple[Override, float, Override]:
+    """A model, its recipe's rate, and a run of it on prose."""
+    rung = tiny.RECIPE.rung(width)
+    model = {name: value for name, value in rung.items() if not name.startswith("train.")}
+    prose = model | {
+        "data.part": "docs",
+        # It is short, and split by documents: enough is held out to tell the models apart.
+        "data.validation_fraction": 0.2,
+        "train.tokens": 512.0 if debug else 128e3,
+    }
+    return model, rung["optim.peak_lr"], prose
+
+
+def _code(model: Override, length: float) -> Override:
+    return model | {"data.part": "code", "train.tokens": length}
+
+
+def _parts(base: Any, debug: bool) -> Study:
+    """Five ways to train a part of a model that has read code, and the model as it was."""
+    base.model.tie_embeddings = False  # the output matrix can be trained alone
+    model, rate, prose = _of(16 if debug else 64, debug)
+    code = _code(model, 512.0 if debug else 1e6)
+    runs = [code]
+    for part in PARTS[:3] if debug else PARTS:
+        for factor in RATES[:1] if debug else RATES:
+            runs.append(_tuned(prose, code, rate * factor) | part)
+    return Study(
+        name="finetune_parts",
+        question="What is learned, and what forgotten, when a part of a model is trained?",
+        base=base,
+        runs=runs,
+        x="optim.peak_lr",
+        group="trained",
+        holdout=False,
     )
 
 

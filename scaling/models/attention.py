@@ -17,7 +17,7 @@ from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from scaling.config.amounts import resolved
 from scaling.errors import ConfigError
-from scaling.models import flash, kernels
+from scaling.models import flash, kernels, prefix
 from scaling.models.distance import with_distance
 from scaling.models.fields import BlockConfig
 from scaling.models.flash import Keys, Piece
@@ -67,6 +67,7 @@ class Attention(nn.Module):
         k_BxGxSxK = into("key", kv_heads, "kv_heads")
         v_BxGxSxK = into("value", kv_heads, "kv_heads")
         segments_BxL, biased = context["segment_ids"], c.positions == "alibi"
+        own = prefix.of_layer(self)
         if cache is None:
             ring = c.context_parallel == "ring"
             logits = functools.partial(
@@ -77,9 +78,11 @@ class Attention(nn.Module):
             if biased:
                 form = "blockwise"  # the kernels take no such numbers of channels
                 q_BxHxLxK, k_BxGxSxK, v_BxGxSxK = with_distance(q_BxHxLxK, k_BxGxSxK, v_BxGxSxK)
-            out_BxHxLxK = attention(
-                q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments_BxL, c.window, form, ring, c.causal
-            )
+            whole = q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments_BxL
+            if own is None:
+                out_BxHxLxK = attention(*whole, c.window, form, ring, c.causal)
+            else:
+                out_BxHxLxK = behind(own, *whole, c.window, c.causal)
         else:
             start, put = context["start"], jax.lax.dynamic_update_slice_in_dim
             k_BxGxSxK = put(cache["key"], k_BxGxSxK.astype(cache["key"].dtype), start, axis=2)
@@ -88,7 +91,7 @@ class Attention(nn.Module):
             if biased:
                 q_BxHxLxK, k_BxGxSxK, v_BxGxSxK = with_distance(q_BxHxLxK, k_BxGxSxK, v_BxGxSxK)
             piece = Piece(k_BxGxSxK, v_BxGxSxK, context["key_segments"])
-            out_BxHxLxK = attend(scaled(q_BxHxLxK), segments_BxL, piece, start, c.window)
+            out_BxHxLxK = attend(scaled(q_BxHxLxK), segments_BxL, piece, start, c.window, own)
         if biased:
             out_BxHxLxK = out_BxHxLxK[..., :head_dim]
         shape, axes = (c.heads, head_dim, c.width), ("heads", "head_dim", "embed")
@@ -311,12 +314,32 @@ def attend(
     piece: Piece,
     start: Array | int,
     window: int | None,
+    own: prefix.Prefix | None = None,
 ) -> Array:
-    """One block of scaled queries, the first at slot `start` of the piece, against all of it."""
+    """One block of scaled queries, the first at slot `start` of the piece, against all of it, and
+    against the layer's own keys.
+    """
     length, slots = q_BxHxLxK.shape[2], piece.k_BxGxSxK.shape[2]
     distance_LxS = start + jnp.arange(length)[:, None] - jnp.arange(slots)[None, :]
     seen = flash.seen(distance_LxS, q_segments_BxL, piece.segments_BxS, window)
-    return weighed(q_BxHxLxK, piece, seen)
+    return weighed(q_BxHxLxK, *((piece, seen) if own is None else prefix.before(own, piece, seen)))
+
+
+def behind(
+    own: prefix.Prefix,
+    q_BxHxLxK: Array,
+    k_BxGxLxK: Array,
+    v_BxGxLxK: Array,
+    segments_BxL: Array | None,
+    window: int | None,
+    causal: bool,
+) -> Array:
+    """As `attention`, of rows behind a layer's own keys, whose scores all exist at once."""
+    piece, q_BxHxLxK = Piece(k_BxGxLxK, v_BxGxLxK, segments_BxL), scaled(q_BxHxLxK)
+    if causal:
+        return checkpoint_name(attend(q_BxHxLxK, segments_BxL, piece, 0, window, own), "attention")
+    seen = None if segments_BxL is None else flash.together(segments_BxL, segments_BxL)
+    return checkpoint_name(weighed(q_BxHxLxK, *prefix.before(own, piece, seen)), "attention")
 
 
 def weighed(q_BxHxLxK: Array, piece: Piece, seen: Array | None) -> Array:

@@ -132,7 +132,8 @@ def _matching(config: RunConfig, params: Any, theirs: Any, found: RunDirectory) 
     there = dict(subtree.leaves(theirs))
     new = transform.check_patterns("begins.new", config.begins.new, list(ours))
     wanted = {path: leaf for path, leaf in ours.items() if not subtree.matches(path, new)}
-    missing = [path for path in wanted if path not in there]
+    own = transform.own(config)
+    missing = [path for path in wanted if path not in there and not own(path)]
     other = [
         f"{path} is {there[path].shape} there and {leaf.shape} here"
         for path, leaf in wanted.items()
@@ -151,4 +152,4 @@ def _matching(config: RunConfig, params: Any, theirs: Any, found: RunDirectory) 
             f"begins.new={config.begins.new!r} leaves nothing to take from begins.run="
             f"{config.begins.run}; list less, or leave begins.run unset"
         )
-    return subtree.nested({path: there[path] for path in wanted})
+    return subtree.nested({path: there[path] for path in wanted if path in there})

@@ -48,6 +48,8 @@ class Functions:
     updated: Callable[[Any, jax.Array, Mapping[str, Any]], Any] | None = None
     # (as stored) -> scalars of the state after an update, for the lines of training
     measured: Callable[[Any], dict[str, jax.Array]] = lambda stored: {}
+    # Whether the used leaf at a path is the transform's own, which the model does not make itself
+    own: Callable[[str], bool] = lambda path: False
 
 
 # The leaves of the model as it uses them, by path: a function, as they have to be traced.
@@ -117,6 +119,12 @@ def trained(config: RunConfig) -> Callable[[Any], Any]:
     if found is None:
         return lambda params: params
     return lambda params: subtree.where(params, found.trained)
+
+
+def own(config: RunConfig) -> Callable[[str], bool]:
+    """Whether the leaf at a path, of the parameters as used, is the transform's own."""
+    found = functions(config)
+    return Functions.own if found is None else found.own
 
 
 def used(config: RunConfig, params: Any) -> Any:
