@@ -64,6 +64,18 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "tagged": ("configs/bert.py:tokens_debug", {}),
     "names of languages": ("configs/bert.py:names_debug", {"data.unique_examples": 64}),
     "questions": ("configs/bert.py:spans_debug", {"data.seq_len": 256}),
+    "tasks by their sizes": (
+        "configs/multitask.py:debug",
+        {"data.temperature": 3.0, "data.unique_examples": 64, "model.uncertainty": True},
+    ),
+    "two tasks, one more often": (
+        "configs/multitask.py:debug",
+        {
+            **{"data.source": "tagged=tokens,text=stdlib", "data.weights": "1,3"},
+            **{f"evals.sets.{name}.split": "validation" for name in ("tagged", "text")},
+            **{f"evals.sets.{name}.part": "tagged" for name in ("labelled", "questions")},
+        },
+    ),
     "linear biases": (_LM, {"model.positions": "alibi"}),
     "initial scale": (_LM, {"model.init_scale": 0.5}),
     "epsilon of norms": (_LM, {"model.norm_eps": 1e-5}),
@@ -118,6 +130,14 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     # ---- transforms
     "low rank": (_LM, {"transform.name": "lora", "transform.rank": 4}),
     "low rank of some": (_LM, {"transform.name": "lora", "transform.modules": "query,value"}),
+    "prefix": (_LM, {"transform.name": "prefix", "transform.length": 4}),
+    "prefix of some": (
+        "configs/bert.py:names_debug",
+        {
+            **{"transform.name": "prefix", "transform.modules": "blocks"},
+            "transform.also": "pooler,head",
+        },
+    ),
     "frozen": (_LM, {"transform.name": "freeze"}),
     "biases and gains alone": (
         _LM,

@@ -37,6 +37,7 @@ def state(tiny):
     return jax.tree.map(lambda p: p + 0.3 * rng.normal(size=p.shape).astype(p.dtype), params)
 
 
+@pytest.mark.slow
 def test_the_prefix_alone_is_trained_and_counted(tiny, state):
     config = tiny(PREFIX)
     c = config.model
@@ -60,6 +61,7 @@ def _hidden(model, config, params):
     return jax.device_get(jax.jit(model.apply)({"params": params}, batch)["hidden"])
 
 
+@pytest.mark.slow
 def test_of_no_keys_it_is_the_base_bit_for_bit(tiny, state):
     config = tiny(PREFIX | {"transform.length": 0})
     params = _without(state)
@@ -81,15 +83,16 @@ def test_gradients_go_to_the_prefix_alone(tiny, state):
     assert all(leaf.any() for leaf in found.values())
 
 
-@pytest.mark.parametrize("positions", ["rope", pytest.param("alibi", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("positions", ["rope", "alibi"])
 def test_with_a_cache_it_says_what_it_says_without(tiny, state, positions):
     config = tiny(PREFIX | {"model.positions": positions})
     model, length = transform.build(config), 6
     rows = np.random.default_rng(1).integers(0, 256, (2, length)).astype(np.int32)
     places = np.tile(np.arange(length, dtype=np.int32), (2, 1))
     batch = {"tokens": rows, "positions": places, "segment_ids": np.ones_like(rows)}
-    whole = model.apply({"params": state}, batch)["hidden"]
     cache, read = init_cache(config.model, 2, length), jax.jit(model.apply)
+    whole = read({"params": state}, batch)["hidden"]
     for place in range(length):
         one = {name: x[:, place : place + 1] for name, x in batch.items()}
         outputs = read({"params": state}, one, cache)
@@ -122,7 +125,7 @@ def test_models_that_cannot_read_one_are_refused(tiny):
         begun(tiny(PREFIX | {"transform.modules": "attend"}))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_begins_with_another_and_has_a_prefix_of_its_own(tmp_path):
     """An encoder of text; and a third begins with the second, its prefix included."""
     base = override(from_dict(bert.get_config("names_debug")), {"train.steps": 2})
