@@ -45,6 +45,10 @@ SIZES = {
     "labelled": {"vocab": 257, "classes": 12},
     "tagged": {"vocab": 257, "tags": 8},
     "questions": {"vocab": 257, "spans": 1},
+    "multitask": {
+        **{"vocab": 257, "classes": 12, "tags": 8, "spans": 1, "masked": 1, "several": 4},
+        **{f"task {name}": 10_000 for name in ("labelled", "tagged", "questions", "text")},
+    },
     "pairs": {"vocab": 257, "source_len": 10, "target_len": 20},
 }
 
