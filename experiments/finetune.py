@@ -21,7 +21,7 @@ WHOLE, LORA = 0.5, 1.0
 PARTS: tuple[Override, ...] = (
     {},
     {"transform.name": "lora", "transform.rank": 4, "transform.alpha": 8.0},
-    {"transform.name": "prefix", "transform.length": 16},
+    {"transform.name": "prefix_tuning", "transform.length": 16},
     {"transform.name": "freeze", "transform.only": "scale"},
     {"transform.name": "freeze", "transform.only": "head"},
 )

@@ -130,11 +130,11 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     # ---- transforms
     "low rank": (_LM, {"transform.name": "lora", "transform.rank": 4}),
     "low rank of some": (_LM, {"transform.name": "lora", "transform.modules": "query,value"}),
-    "prefix": (_LM, {"transform.name": "prefix", "transform.length": 4}),
+    "prefix": (_LM, {"transform.name": "prefix_tuning", "transform.length": 4}),
     "prefix of some": (
         "configs/bert.py:names_debug",
         {
-            **{"transform.name": "prefix", "transform.modules": "blocks"},
+            **{"transform.name": "prefix_tuning", "transform.modules": "blocks"},
             "transform.also": "pooler,head",
         },
     ),

@@ -1,4 +1,4 @@
-"""Keys and values that are parameters, before those of the text (`scaling/transforms/prefix`).
+"""Keys and values that are parameters, before those of the text (a transform makes them).
 
 Takes the slots that an attention layer reads; gives them with the layer's own before them, which
 every query sees, whatever its place and its document. Called by `attention.py`. Shapes as in

@@ -24,7 +24,7 @@ class NoneConfig:
 TRANSFORMS: dict[str, Transform | str] = {
     "none": Transform(NoneConfig, functions=None, label=lambda config: "whole"),
     "lora": "scaling.transforms.lora:TRANSFORM",
-    "prefix": "scaling.transforms.prefix:TRANSFORM",
+    "prefix_tuning": "scaling.transforms.prefix_tuning:TRANSFORM",
     "freeze": "scaling.transforms.freeze:TRANSFORM",
     "prune": "scaling.transforms.prune:TRANSFORM",
     "qat": "scaling.transforms.qat:TRANSFORM",

@@ -25,7 +25,7 @@ from scaling.train.step import gradients
 from scaling.transforms import transform
 
 LENGTH = 3
-PREFIX = {"transform.name": "prefix", "transform.length": LENGTH, "model.depth": 2}
+PREFIX = {"transform.name": "prefix_tuning", "transform.length": LENGTH, "model.depth": 2}
 OWN = {"blocks/attention/prefix_key", "blocks/attention/prefix_value"}
 
 
@@ -118,8 +118,8 @@ def test_every_query_sees_the_prefix_and_none_of_it_is_of_a_document():
 
 def test_models_that_cannot_read_one_are_refused(tiny):
     for fields in ({"model.family": "feedforward"}, {"model.family": "lstm"}):
-        config = tiny({"transform.name": "prefix"} | fields)
-        with pytest.raises(ConfigError, match=r"transform\.name=prefix needs attention"):
+        config = tiny({"transform.name": "prefix_tuning"} | fields)
+        with pytest.raises(ConfigError, match=r"transform\.name=prefix_tuning needs attention"):
             begun(config)
     with pytest.raises(ConfigError, match=r"transform\.modules: 'attend' means none"):
         begun(tiny(PREFIX | {"transform.modules": "attend"}))
@@ -130,7 +130,7 @@ def test_a_run_begins_with_another_and_has_a_prefix_of_its_own(tmp_path):
     """An encoder of text; and a third begins with the second, its prefix included."""
     base = override(from_dict(bert.get_config("names_debug")), {"train.steps": 2})
     plain = study.resolve(base)
-    tuned = {"transform.name": "prefix", "transform.also": "head", "optim.peak_lr": 0.1}
+    tuned = {"transform.name": "prefix_tuning", "transform.also": "head", "optim.peak_lr": 0.1}
     runs = [plain]
     for _ in range(2):
         begins = dataclasses.replace(

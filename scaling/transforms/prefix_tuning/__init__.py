@@ -11,9 +11,9 @@ from scaling.config.choices import NOT_NEGATIVE, Transform
 
 @dataclass(frozen=True)
 class PrefixConfig:
-    """Learned keys and values before the text (`scaling/transforms/prefix`)."""
+    """Learned keys and values before the text (`scaling/transforms/prefix_tuning`)."""
 
-    name: Literal["prefix"] = "prefix"
+    name: Literal["prefix_tuning"] = "prefix_tuning"
     length: int = 8  # keys of a layer; 0: none, the model as it is
     modules: str = "attention"  # layers that get them: names in their paths, with commas and *
     also: str | None = None  # leaves that are trained whole beside: "head, final_norm"; None: none
@@ -21,7 +21,7 @@ class PrefixConfig:
 
 TRANSFORM = Transform(
     config=PrefixConfig,
-    functions="scaling.transforms.prefix.functions:functions",
+    functions="scaling.transforms.prefix_tuning.functions:functions",
     label=lambda config: f"prefix {config.length}",
     ranges=((("length",), NOT_NEGATIVE),),
 )

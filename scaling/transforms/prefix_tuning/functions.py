@@ -17,7 +17,7 @@ from scaling.models.layers import truncated_normal
 from scaling.models.prefix import KEY, VALUE
 from scaling.optim import subtree
 from scaling.optim.subtree import matches
-from scaling.transforms.prefix import PrefixConfig
+from scaling.transforms.prefix_tuning import PrefixConfig
 from scaling.transforms.transform import Functions, Leaves, check_patterns, patterns
 
 _PROJECTION = "/key/w"
@@ -50,8 +50,8 @@ def _init(config: PrefixConfig, params: Any, key: jax.Array) -> Any:
     }
     if not can:
         raise ConfigError(
-            "transform.name=prefix needs attention with causal or whole rows, which the model does "
-            "not have; choose another model.family, or transform.name=lora"
+            "transform.name=prefix_tuning needs attention with causal or whole rows, which the "
+            "model does not have; choose another model.family, or transform.name=lora"
         )
     wanted = check_patterns("transform.modules", config.modules, list(can))
     check_patterns("transform.also", config.also, list(boxes))
