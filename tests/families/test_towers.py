@@ -52,7 +52,7 @@ def test_vectors_have_length_one_and_a_temperature_that_is_learned():
 
 
 @pytest.mark.parametrize(
-    "how", ["cross", *(pytest.param(how, marks=pytest.mark.slow) for how in OTHERS)]
+    "how", [pytest.param(how, marks=pytest.mark.slow) for how in ("cross", *OTHERS)]
 )
 def test_a_fusion_reads_both_and_nothing_behind_the_text(how: Any):
     call = applied(Fusion(resolved(fusion.FAMILY, fusion.FusionConfig(), fusion=how)))

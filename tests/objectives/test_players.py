@@ -105,7 +105,7 @@ def test_a_player_gives_the_parameters_of_others_no_gradient(player, own, others
     np.testing.assert_array_equal(gradient_of(LOSS.loss)[own], whole[own])
 
 
-@pytest.mark.parametrize("microbatches", [2, 4])
+@pytest.mark.parametrize("microbatches", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_microbatches_are_the_batch(microbatches):
     """Rows draw the same noise in whatever piece they lie."""
     args = (state().params, BATCH, hparams(), jax.random.key(3))

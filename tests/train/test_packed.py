@@ -92,7 +92,8 @@ def few(tiny, tmp_path_factory):
     return configs, workdir
 
 
-@pytest.mark.parametrize("form", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["loop", "vmap"])
 def test_packed_is_alone(few, tmp_path, form):
     """Seeds, learning rates, lengths and data of their own; one diverges, and stops no other."""
     configs, expected = few
