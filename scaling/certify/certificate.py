@@ -181,10 +181,15 @@ def _stress(part: Part) -> list[str]:
 
 
 def _slopes(part: Part) -> list[str]:
-    head = ["| size of | exponent | interval | | at the sizes |", "|---|---|---|---|---|"]
+    head = [
+        "| size of | exponent | interval | | at the sizes | exponent at steps 1, 2, ... |",
+        "|---|---|---|---|---|---|",
+    ]
     lines = [
         f"| {one.name} | {one.exponent:+.3f} | {one.low:+.2f} to {one.high:+.2f} | "
-        f"{one.verdict if one.kind in JUDGED else ''} | {' '.join(f'{x:.3g}' for x in one.sizes)} |"
+        f"{one.verdict if one.kind in JUDGED else ''} | "
+        f"{' '.join(f'{x:.3g}' for x in one.sizes)} | "
+        f"{' '.join('-' if math.isnan(x) else f'{x:+.2f}' for x, *_ in one.course)} |"
         for one in part.slopes
     ]
     return [*head, *lines] if lines else []

@@ -33,6 +33,8 @@ class Slope:
     high: float
     sizes: tuple[float, ...]  # geometric means over seeds, in the order of the axis
     verdict: Verdict
+    # (exponent, low, high) at steps 1, 2, ...; NaN where there is none. Of "initial" nothing.
+    course: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -65,16 +67,29 @@ def fit(
     shared = set.intersection(*(set(found) for _, found in values))
     slopes = []
     for name in sorted(shared):
-        when = 0 if name.startswith("initial/") else step
-        rows = [[found[name][when] for x, found in values if x == a] for a in at]
-        if not all(y > 0 and math.isfinite(y) for row in rows for y in row):
+        rows = [[found[name] for x, found in values if x == a] for a in at]
+        initial = name.startswith("initial/")
+        one = _at(at, rows, 0 if initial else step, level)
+        if one is None:
             continue
-        means = [float(np.mean(np.log(row))) for row in rows]
-        exponent, reach = _line(np.log(at), np.array(means), level)
-        ends = exponent - reach, exponent + reach
-        verdict = _verdict(exponent, *ends, tolerance)
-        slopes.append(Slope(name, exponent, *ends, tuple(map(math.exp, means)), verdict))
+        exponent, low, high, means = one
+        later = range(0 if initial else len(rows[0][0]) - 1)
+        course = [(_at(at, rows, i + 1, level) or (math.nan,) * 3)[:3] for i in later]
+        verdict = _verdict(exponent, low, high, tolerance)
+        slopes.append(Slope(name, exponent, low, high, means, verdict, tuple(course)))
     return slopes
+
+
+def _at(
+    at: Sequence[int], rows: Sequence[Sequence[np.ndarray]], step: int, level: float
+) -> tuple[float, float, float, tuple[float, ...]] | None:
+    """Exponent, the ends of its interval and geometric means at one step; None: no slope."""
+    here = [[float(y[step]) for y in row] for row in rows]
+    if not all(y > 0 and math.isfinite(y) for row in here for y in row):
+        return None
+    means = [float(np.mean(np.log(row))) for row in here]
+    exponent, reach = _line(np.log(at), np.array(means), level)
+    return exponent, exponent - reach, exponent + reach, tuple(map(math.exp, means))
 
 
 def off(slopes: Iterable[Slope]) -> list[Slope]:

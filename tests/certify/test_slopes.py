@@ -48,6 +48,17 @@ def test_initial_sizes_are_those_of_step_0():
     assert one.sizes == (1.0,) * 4
 
 
+def test_the_course_of_an_exponent_is_that_of_its_steps():
+    sizes = [
+        Sizes(w, 2, 0, {"change/a": np.array([0.0, w**0.5, w**0.2]), "initial/b": np.ones(3)})
+        for w in WIDTHS
+    ]
+    found = by_name(fit(sizes, "width"))
+    assert [round(one[0], 9) for one in found["change/a"].course] == [0.5, 0.2]
+    assert found["change/a"].exponent == found["change/a"].course[-1][0]
+    assert found["initial/b"].course == ()
+
+
 def test_what_noise_hides_is_unclear():
     slopes = [
         fit(measured({"change/a": 0.15}, noise=noise), "width")[0].verdict
