@@ -5,11 +5,13 @@
     python launch.py fit --table=best.csv --law=best_lr --out=fits/best_lr
     python launch.py fit --table=best.csv --law=best_batch --out=fits/best_batch
 
-At each batch the loss over the learning rate has a minimum, and these minima over the batch have
-one again (`laws/optimum.py`); the best rate is read off the line through the rates of the batches
-beside it, in logarithms. Prints what Step Law, DeepSeek and Kaplan et al. say of the same models,
-by their own constants, and with `--search=DIR` what a search of `sweep --tune` in that workdir
-found of the size that it searched, and for how much of the grid's compute.
+At each batch the loss over the learning rate has a minimum (`laws/optimum.py`). The batch of the
+table is the largest whose minimum lies within `MARGIN` of the least over all batches, between those
+tried on the line through the losses over the logarithm of the batch: with the data held fast small
+batches lose nothing, so the best is where the grid ends, and what matters is how far up is free.
+The rate is read off at that batch. Prints the power law of the rates of all sizes, lengths and
+batches too; what Step Law, DeepSeek and Kaplan et al. say of the same models, by their own
+constants; and what successive halving of each grid would have found, for how much of its compute.
 """
 
 import argparse
@@ -18,13 +20,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy import stats
 
 from experiments.lr_batch import get_study
 from scaling.laws.optimum import optima
 from scaling.records import RunDirectory
-from scaling.records.tables import table
+from scaling.records.tables import curves, table
 from scaling.report import style
 from scaling.studies import study
+from scaling.tuning.halving import promoted
+
+LEVEL, MARGIN = 0.9, 0.02  # of intervals; of a batch's loss over the least of all batches
 
 
 def over_rates(frame: pd.DataFrame) -> pd.DataFrame:
@@ -41,23 +47,52 @@ def over_rates(frame: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
 
 
+def free(of: pd.DataFrame) -> float:
+    """The largest batch, in rows, of a size and length that costs no more than `MARGIN`."""
+    log, loss = np.log(of["rows"].to_numpy(float)), of["loss"].to_numpy()
+    bound = (1 + MARGIN) * loss.min()
+    last = int(np.flatnonzero(loss <= bound)[-1])
+    if last == len(log) - 1:
+        return float(np.exp(log[-1]))
+    share = (bound - loss[last]) / (loss[last + 1] - loss[last])
+    return float(np.exp(log[last] + share * (log[last + 1] - log[last])))
+
+
 def best(found: pd.DataFrame, frame: pd.DataFrame, unit: int) -> pd.DataFrame:
-    """A row a size and length: batch in units a step, learning rate, loss; with the columns that
-    laws read.
+    """A row a size and length: batch in units a step, learning rate there, least loss; with the
+    columns that laws read.
     """
-    groups = list(found.groupby(["width", "tokens"]))
-    over = optima([(of["rows"].to_numpy(float), of["loss"].to_numpy()) for _, of in groups])
     rows = []
-    for ((width, tokens), of), batch in zip(groups, over, strict=True):
+    for (width, tokens), of in found.groupby(["width", "tokens"]):
         own = frame[(frame["width"] == width) & (frame["tokens"] == tokens)].iloc[0]
-        rate = np.interp(np.log(batch.rate), np.log(of["rows"].astype(float)), np.log(of["lr"]))
+        batch = free(of)
+        rate = np.interp(np.log(batch), np.log(of["rows"].astype(float)), np.log(of["lr"]))
+        least = of.loc[of["loss"].idxmin()]
         rows.append(
             {"width": width, "params": own["params"], "tokens": tokens, "flops": own["flops"],
-             "lr": float(np.exp(rate)), "batch": batch.rate * unit, "batch_low": batch.low * unit,
-             "batch_high": batch.high * unit, "loss": batch.loss,
-             "note": batch.refused or batch.wide}
+             "lr": float(np.exp(rate)), "batch": batch * unit, "loss": least["loss"],
+             "best_batch": least["rows"] * unit}
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def rates(found: pd.DataFrame, params: pd.Series) -> str:
+    """The law of the best rate over size, length and batch, by least squares in logarithms."""
+    kept = found[~found["note"].str.startswith("at the edge")]
+    columns = [kept["width"].map(params), kept["tokens"], kept["rows"]]
+    design = np.column_stack([np.ones(len(kept)), *(np.log(x.astype(float)) for x in columns)])
+    target = np.log(kept["lr"].to_numpy())
+    beta, *_ = np.linalg.lstsq(design, target, rcond=None)
+    dof = len(kept) - design.shape[1]
+    scatter = float(np.sum((target - design @ beta) ** 2)) / dof
+    reach = stats.t.ppf((1 + LEVEL) / 2, dof) * np.sqrt(
+        scatter * np.diag(np.linalg.inv(design.T @ design))
+    )
+    said = [
+        f"{name}^{b:.2f} ({b - r:.2f} to {b + r:.2f})"
+        for name, b, r in zip(("params", "tokens", "batch"), beta[1:], reach[1:], strict=True)
+    ]
+    return f"best rate ~ {' '.join(said)}, through {len(kept)} minima that are no edge"
 
 
 # Constants as published: of rates and of batches in tokens a step. What they count differs: Step
@@ -97,19 +132,35 @@ def draw(found: pd.DataFrame, unit: int) -> Figure:
     return figure
 
 
-def searched(folder: Path, frame: pd.DataFrame) -> str:
-    """What a search found of its size, beside the grid."""
-    trials = pd.read_csv(folder / "report" / "lr_batch-search" / "trials.csv")
-    base = get_study().base
-    own = frame[(frame["width"] == base.model.width) & (frame["tokens"] == base.train.tokens)]
-    ended = trials[trials["state"] == "done"]
-    one, other = ended.loc[ended["loss"].idxmin()], own.loc[own["loss"].idxmin()]
-    share = float((trials["step"] / trials["steps"]).sum() / len(own))
+def halved(of: pd.DataFrame, curve: dict[str, pd.DataFrame]) -> str:
+    """Successive halving of one size and length, replayed on the training losses of its grid's own
+    lines: those that the runs had logged by about each rung.
+    """
+    search = get_study().search
+    going, cost, before = set(of.index), 0.0, 0.0
+    for rung in search.rungs:
+        cost, before = cost + len(going) * (rung - before), rung
+        going = promoted({i: _logged(curve[of.at[i, "name"]], rung) for i in going}, [], 3)
+    cost += len(going) * (1 - before)
+    left, best_of_all = of.loc[list(going)], of.loc[of["loss"].idxmin()]
+    found = left.loc[left["loss"].idxmin()]
     return (
-        f"search: {len(trials)} trials, {len(ended)} to the end, {share:.0%} of the grid's "
-        f"{len(own)} runs; best {one['loss']:.4f}, the grid's {other['loss']:.4f} at "
-        f"{other['optim.peak_lr']:.4g}, {other['train.batch_size']:g} rows"
+        f"width {found['width']}, {found['tokens']:.3g} bytes: {len(of)} trials, {len(left)} "
+        f"to the end, {cost / len(of):.0%} of the compute; {found['loss']:.4f} against the grid's "
+        f"{best_of_all['loss']:.4f}, at {found['optim.peak_lr']:.4g} and "
+        f"{found['train.batch_size']:g} rows against {best_of_all['optim.peak_lr']:.4g} and "
+        f"{best_of_all['train.batch_size']:g}"
     )
+
+
+def _logged(curve: pd.DataFrame, share: float) -> float:
+    """The mean training loss about a share of the run; infinite where it has diverged."""
+    rows = curve[curve["split"] == "train"]
+    at = rows["tokens"] / curve["tokens"].max()
+    near = rows[(at > 0.6 * share) & (at < 1.3 * share)]
+    chosen = near if len(near) else rows.loc[[(at - share).abs().idxmin()]]
+    loss = float(chosen["loss"].mean())
+    return loss if np.isfinite(loss) else float("inf")
 
 
 def main() -> None:
@@ -118,7 +169,6 @@ def main() -> None:
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("--search", type=Path)
     given = parser.parse_args()
     directories = [RunDirectory.open(config, given.workdir) for config in study.runs(get_study())]
     frame = table([run for run in directories if run.status().get("state") == "done"])
@@ -128,11 +178,13 @@ def main() -> None:
     pd.set_option("display.width", 160, "display.max_columns", 20)
     for one in (found, rows):
         print(one.to_string(index=False, float_format=lambda x: f"{x:.4g}"), end="\n\n")
+    print(rates(found, frame.groupby("width")["params"].first()))
     for name, (rate, batch) in PUBLISHED.items():
         said = [f"{rate(r):.4g} and {batch(r):.0f}" for r in rows.itertuples()]
         print(f"{name}: rate and batch {'; '.join(said)}")
-    if given.search is not None:
-        print(searched(given.search, frame))
+    curve = {run.path.name: curves(run) for run in directories}
+    for _, of in frame.groupby(["width", "tokens"]):
+        print(halved(of, curve))
     if given.table is not None:
         rows.to_csv(given.table, index=False)
     if given.figure is not None:
