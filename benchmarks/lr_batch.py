@@ -15,6 +15,7 @@ constants; and what successive halving of each grid would have found, for how mu
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.lr_batch import get_study
+from scaling.config.search import Search
 from scaling.laws.optimum import optima
 from scaling.records import RunDirectory
 from scaling.records.tables import curves, table
@@ -132,15 +134,17 @@ def draw(found: pd.DataFrame, unit: int) -> Figure:
     return figure
 
 
-def halved(of: pd.DataFrame, curve: dict[str, pd.DataFrame]) -> str:
+def halved(
+    of: pd.DataFrame, curve: dict[str, pd.DataFrame], rungs: Sequence[float], reduction: int
+) -> str:
     """Successive halving of one size and length, replayed on the training losses of its grid's own
     lines: those that the runs had logged by about each rung.
     """
-    search = get_study().search
     going, cost, before = set(of.index), 0.0, 0.0
-    for rung in search.rungs:
+    for rung in rungs:
         cost, before = cost + len(going) * (rung - before), rung
-        going = promoted({i: _logged(curve[of.at[i, "name"]], rung) for i in going}, [], 3)
+        losses = {i: _logged(curve[of.at[i, "name"]], rung) for i in going}
+        going = promoted(losses, [], reduction)
     cost += len(going) * (1 - before)
     left, best_of_all = of.loc[list(going)], of.loc[of["loss"].idxmin()]
     found = left.loc[left["loss"].idxmin()]
@@ -183,8 +187,12 @@ def main() -> None:
         said = [f"{rate(r):.4g} and {batch(r):.0f}" for r in rows.itertuples()]
         print(f"{name}: rate and batch {'; '.join(said)}")
     curve = {run.path.name: curves(run) for run in directories}
-    for _, of in frame.groupby(["width", "tokens"]):
-        print(halved(of, curve))
+    own = get_study().search
+    assert own is not None
+    for rungs in (own.rungs, Search(own.axes).rungs):
+        print(f"halving at {', '.join(f'{rung:.3g}' for rung in rungs)} of the steps:")
+        for _, of in frame.groupby(["width", "tokens"]):
+            print("  " + halved(of, curve, rungs, own.reduction))
     if given.table is not None:
         rows.to_csv(given.table, index=False)
     if given.figure is not None:

@@ -47,5 +47,7 @@ def get_study(arg: str = "") -> Study:
             axes={"optim.peak_lr": among(rates), "train.batch_size": among(batches)},
             trials=6 if debug else 20,
             at_once=3 if debug else 10,
+            # At a ninth of the steps the order is not yet that of the end: docs/studies.md.
+            rungs=(1 / 4, 1 / 2),
         ),
     )
