@@ -3,7 +3,7 @@
 Models of two widths are trained on code, each for four lengths, and then on a little prose: whole,
 or by LoRA of three ranks (Hu et al. 2021). Against them stands a model that has seen the prose
 alone. Every run is evaluated on held-out prose, and on code, which shows what is forgotten.
-`:parts` trains a part of one model in each of five ways, at three rates each.
+`:parts` trains a part of one model in each of five ways, at two rates each.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ PARTS: tuple[Override, ...] = (
     {"transform.name": "freeze", "transform.only": "scale"},
     {"transform.name": "freeze", "transform.only": "head"},
 )
-RATES = (0.25, 1.0, 4.0)  # of the recipe's
+RATES = (0.5, 2.0)  # of the recipe's
 
 
 def get_study(arg: str = "") -> Study:
@@ -100,8 +100,8 @@ def _code(model: Override, length: float) -> Override:
 def _parts(base: Any, debug: bool) -> Study:
     """Five ways to train a part of a model that has read code, and the model as it was."""
     base.model.tie_embeddings = False  # the output matrix can be trained alone
-    model, rate, prose = _of(16 if debug else 64, debug)
-    code = _code(model, 512.0 if debug else 1e6)
+    model, rate, prose = _of(16 if debug else 32, debug)
+    code = _code(model, 512.0 if debug else 500e3)
     runs = [code]
     for part in PARTS[:3] if debug else PARTS:
         for factor in RATES[:1] if debug else RATES:

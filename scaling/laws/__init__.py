@@ -59,6 +59,7 @@ LAWS: dict[str, Law] = {
         downstream.OVERTRAINING,
         downstream.ERROR,
         downstream.ACCURACY,
+        downstream.TRANSFER,
         schedules.MULTI_POWER,
         schedules.ANNEALING,
     )

@@ -6,7 +6,7 @@ lists them.
 
 from typing import Any
 
-from scaling.laws.forms import FLOOR, exponent, scale
+from scaling.laws.forms import FLOOR, exponent, scale, slope
 from scaling.laws.later import jax, jnp
 from scaling.laws.law import Law, Parameter, Values, power
 
@@ -53,4 +53,16 @@ ACCURACY = Law(
      Parameter("middle", grid=(0.7, 0.9, 1.0, 1.2), unit="loss")),
     _accuracy, "after Grattafiori et al. 2024 (arXiv 2407.21783), section 3.2.1",
     target="accuracy", most=1.0,
+)  # fmt: skip
+
+
+def _transfer(p: Values, c: Values) -> Any:
+    return p["k"] * power(c["tuned_tokens"], p["a"]) * power(c["params"], p["b"])
+
+
+TRANSFER = Law(
+    "transfer", "k tuned_tokens^a params^b; the data that pretraining was worth",
+    ("tuned_tokens", "params"), (scale("k"), slope("a"), slope("b")), _transfer,
+    "Hernandez et al. 2021 (arXiv 2102.01293), section 1", exponents=("a", "b"),
+    linear_in="log", target="transferred",
 )  # fmt: skip

@@ -64,6 +64,7 @@ TRUE: dict[str, dict[str, float]] = {
     "overtraining": {"E": 1.84, "A": 212, "B": 367, "eta": 0.136},
     "error": {"worst": 0.857, "k": 2.21, "gamma": 0.715},
     "accuracy": {"chance": 0.25, "best": 0.95, "k": 3.0, "middle": 2.6},
+    "transfer": {"k": 1.9e4, "a": 0.18, "b": 0.38},
     "multi_power": {
         "E": 2.0, "A": 0.5, "B": 300.0, "alpha": 0.5, "C": 2.0, "beta": 0.5, "gamma": 0.6,
     },
@@ -102,6 +103,7 @@ SLOW = (
     "overtraining",
     "error",
     "annealing",
+    "transfer",
 )
 
 
@@ -164,6 +166,7 @@ def sizes(law: Law, rows: int = 60) -> dict[str, np.ndarray]:
         "context": 2.0 ** rng.integers(7, 16, rows),
         "other_loss": rng.uniform(2.0, 4.0, rows),
         "tokens_per_param": 2 ** rng.uniform(2, 9, rows),
+        "tuned_tokens": 10 ** rng.uniform(5, 9, rows),
     }
     return {name: values[name] for name in law.columns}
 
