@@ -15,7 +15,7 @@ from scaling.config.sweep import Override, Study, grid, product
 RETRAINED = 0.25  # of the length before
 RATE = 0.5  # of the recipe's peak learning rate, for weights that are good already
 SPARSITIES = (0.0, 0.5, 0.75, 0.875, 0.9375)
-WIDTHS = (28, 42, 64)
+WIDTHS = (28, 36, 48)
 LARGEST = 80  # of the quick start; half of its weights alone
 
 

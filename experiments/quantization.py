@@ -1,6 +1,6 @@
 """How many bits does a weight need, over the size of the model and the length of its training?
 
-Byte models of three widths and two lengths, trained with weights of 2 (ternary), 3, 4 and 8 bits by
+Byte models of three widths and two lengths, trained with weights of 2 (ternary), 3 and 4 bits by
 quantization-aware training, and with all 32. `launch.py compress` then rounds the trained weights
 of the latter to as many.
 """
@@ -9,7 +9,7 @@ from configs import tiny
 from scaling.config import is_debug
 from scaling.config.sweep import Study, grid, product
 
-BITS = (2, 3, 4, 8)
+BITS = (2, 3, 4)
 
 
 def get_study(arg: str = "") -> Study:

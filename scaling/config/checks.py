@@ -56,6 +56,8 @@ _RANGES: tuple[tuple[str, Range], ...] = (
     ("train", (("spike_z",), POSITIVE_OR_OFF)),
     ("attack", (("epsilon",), NOT_NEGATIVE)),
     ("attack", (("steps",), AT_LEAST_ONE)),
+    ("distill", (("weight",), SHARE)),
+    ("distill", (("temperature",), POSITIVE)),
     ("privacy", (("clip_norm",), POSITIVE_OR_OFF)),
     ("privacy", (("noise",), NOT_NEGATIVE)),
     ("privacy", (("delta",), WITHIN)),
@@ -113,6 +115,17 @@ _READ_WITH: tuple[Idle, ...] = (
         "a training subset, such as data.unique_examples",
     ),
     (("train.spike_window",), lambda c: c.train.spike_z is not None, "train.spike_z"),
+    (("distill.weight",), lambda c: c.begins.run is not None, "begins.run, the teacher"),
+    (
+        ("distill.temperature", "distill.begin", "distill.teacher"),
+        lambda c: c.distill.weight > 0,
+        "distill.weight",
+    ),
+    (
+        ("begins.new",),
+        lambda c: not c.distill.weight or c.distill.begin,
+        "distill.begin=True, as the other run is only asked",
+    ),
     (("begins.new", "begins.folder"), lambda c: c.begins.run is not None, "begins.run"),
 )
 
@@ -138,6 +151,11 @@ def check_pairs(config: RunConfig) -> None:
         if missing:
             raise ConfigError(f"{reader} needs {', '.join(sorted(missing))}, not given by {giver}")
     _check_augment(config)
+    if config.distill.weight and objective.soft is None:
+        raise ConfigError(
+            f"distill.weight={config.distill.weight} needs an objective that predicts a label or "
+            f"the next token, not {loss}; leave it at 0"
+        )
     if config.privacy.clip_norm is not None:
         _check_privacy(config)
     if config.attack.epsilon:

@@ -384,6 +384,9 @@ class Objective:
     fields: frozenset[str]  # that it needs of a batch
     metrics: Mapping[str, Metric]  # what it measures; the first, "loss", is what laws are fitted to
     players: tuple[Player, ...] = ()  # none: all parameters are trained on one loss
+    # Field of a batch that weighs the predictions, of logits over classes, that a teacher's can be
+    # held against; None: there are none
+    soft: str | None = None
     couples_rows: bool = False  # a row's loss depends on the others: microbatches are refused
     ranges: tuple[Range, ...] = ()
     idle: tuple[Idle, ...] = ()

@@ -14,11 +14,8 @@ from scaling.config.amounts import resolved, unique_field
 from scaling.config.marks import traced_fields
 from scaling.config.run import BeginsConfig, RunConfig
 
-_GROUPS = (
-    "optim",
-    "objective",
-    "transform",
-)  # whose traced fields the step takes, each by its own name
+# Whose traced fields the step takes, and what stands before the name of each.
+_GROUPS = {"optim": "", "objective": "", "transform": "", "distill": "distill_"}
 
 
 def hparams(config: RunConfig) -> dict[str, np.generic]:
@@ -32,11 +29,11 @@ def hparams(config: RunConfig) -> dict[str, np.generic]:
         "decay_steps": round(optim.decay_fraction * steps),
         "total_steps": steps,
     }
-    for group in _GROUPS:
+    for group, before in _GROUPS.items():
         part = getattr(config, group)
         for name, mark in traced_fields(part):
             if mark.argument:
-                values[name] = getattr(part, name)
+                values[before + name] = getattr(part, name)
     floats = {name: np.float32(value) for name, value in values.items() if value is not None}
     return floats | {"seed": np.uint32(config.seed)}
 

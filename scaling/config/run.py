@@ -217,6 +217,19 @@ class EnergyConfig:
 
 
 @dataclass(frozen=True)
+class DistillConfig:
+    """The run in `begins.run` as a teacher, whose predictions are soft targets
+    (`scaling/objectives/distillation.py`).
+    """
+
+    # Share of the loss that is the distance from the teacher's predictions; 0: off
+    weight: float = traced(0.0, common=0.5, off=0.0)
+    temperature: float = 1.0  # that softens the predictions of both
+    begin: bool = False  # the run begins with the teacher's parameters too, as a run without one
+    teacher: str | None = execution(None)  # its model, as JSON; filled in
+
+
+@dataclass(frozen=True)
 class BeginsConfig:
     """The run whose parameters a run begins with; its optimizer and its steps are its own
     (`scaling/train/begins.py`).
@@ -255,6 +268,7 @@ class RunConfig:
         default_factory=_default("transform"), metadata={"choice": "transform", "added": True}
     )
     begins: BeginsConfig = field(default=BeginsConfig(), metadata={"added": True})
+    distill: DistillConfig = field(default=DistillConfig(), metadata={"added": True})
     augment: AugmentConfig = field(default=AugmentConfig(), metadata={"added": True})
     attack: AttackConfig = field(default=AttackConfig(), metadata={"added": True})
     privacy: PrivacyConfig = field(default=PrivacyConfig(), metadata={"added": True})

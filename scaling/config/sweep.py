@@ -6,6 +6,7 @@ what is to be learned from it; `experiments/*.py` make one and `scaling/studies/
 its runs. No jax in this file.
 """
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ import ml_collections
 
 from scaling.config import RunConfig, fingerprint, from_dict, left_out, override
 from scaling.config.search import Search
+from scaling.config.teacher import described
 from scaling.errors import ConfigError
 
 Override = dict[str, Any]  # dotted field -> value
@@ -248,7 +250,13 @@ class Study:
         if key not in made:
             assert isinstance(self.base, RunConfig)
             own = dict(o)
+            told: RunConfig | None = None
             if isinstance(parent := own.get(_PARENT), Mapping):
-                own[_PARENT] = fingerprint(self._made(parent, resolve, made))
-            made[key] = resolve(override(self.base, own))
+                told = self._made(parent, resolve, made)
+                own[_PARENT] = fingerprint(told)
+            config = override(self.base, own)
+            if config.distill.weight and told is not None:
+                distill = dataclasses.replace(config.distill, teacher=described(told.model))
+                config = dataclasses.replace(config, distill=distill)
+            made[key] = resolve(config)
         return made[key]

@@ -114,7 +114,7 @@ def gradient(config: RunConfig) -> Callable[[Any, Any], Any]:
     """(params, batch) -> ((loss, sums), gradients of what is trained) of a resolved run, the batch
     in one piece.
     """
-    model, objective = transform.build(config), build_objective(config.objective)
+    model, objective = transform.build(config), build_objective(config.objective, config.distill)
     trained = transform.trained(config)
 
     def of(params: Any, batch: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from scaling.config import RunConfig, amounts, choices
 from scaling.config.choices import Size
+from scaling.config.teacher import teacher
 
 
 def size(config: RunConfig) -> Size:
@@ -17,11 +18,15 @@ def size(config: RunConfig) -> Size:
 
     Training is 3 times the forward pass: each matmul and convolution has two of its size in the
     backward pass. What the program skips or computes again changes nothing. Where examples are
-    attacked, each step of that is a forward pass more, and one back to the inputs.
+    attacked, each step of that is a forward pass more, and one back to the inputs. A teacher is a
+    forward pass of its own model.
     """
     model: Any = config.model
     data: Any = config.data
     found = _size(model, data)
+    if config.distill.weight:
+        more = _size(teacher(config), data).flops_per_unit / 3
+        found = replace(found, flops_per_unit=found.flops_per_unit + more)
     if not config.attack.epsilon:
         return found
     times = 1 + 2 / 3 * config.attack.steps

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import flax.struct
 import jax
 
-from scaling.config import choices
+from scaling.config import DistillConfig, choices
 from scaling.config.choices import Player
 from scaling.objectives import draws
 
@@ -158,8 +158,14 @@ def _means(rows: Rows) -> dict[str, Sum]:
     return cast(dict[str, Sum], jax.tree.map(lambda x_B: x_B.sum(), means))
 
 
-def build(config: Any) -> Loss:
-    """The loss of a resolved objective config."""
+def build(config: Any, distill: DistillConfig | None = None) -> Loss:
+    """The loss of a resolved objective config, towards a teacher's predictions too where a run has
+    one.
+    """
     record = choices.objective(config)
     loss = cast(Loss, choices.load(record.rows)(config))
+    if distill is not None and distill.weight and record.soft is not None:
+        from scaling.objectives.distillation import distilled  # which builds on this file
+
+        return distilled(loss, distill, record.soft)
     return replace(loss, players=record.players) if record.players else loss

@@ -34,6 +34,8 @@ _RUNS = {
     "density": "share of all parameters that pruning leaves, after the last step; 1 minus sparsity "
     "where all weights are pruned",
     "bits": "of each weight as it is used in training, of those that are rounded; 32: of none",
+    "teacher_loss": "loss of the run that a distilled one was taught by, on its own validation set",
+    "supervised_loss": "loss of the same run without its teacher, if it is in the table",
     "branched_from": "the run whose first steps this one shares, trained once; empty: none",
     "attempts": "times that the run ended badly and was, or was not, tried again: attempts.jsonl "
     "says when, why, and what was done",

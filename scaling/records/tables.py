@@ -5,6 +5,7 @@
 file.
 """
 
+import dataclasses
 import datetime
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,16 @@ import pyarrow.parquet
 from etils import epath
 
 from scaling import files
-from scaling.config import RunConfig, amounts, choices, flat, passes
+from scaling.config import (
+    BeginsConfig,
+    DistillConfig,
+    RunConfig,
+    amounts,
+    choices,
+    fingerprint,
+    flat,
+    passes,
+)
 from scaling.config.provenance import provenance
 from scaling.costs import energy, privacy
 from scaling.errors import DamagedError
@@ -41,7 +51,10 @@ _LAST = (
 # ones `true_exponent/<column>`.
 _EPSILON = "epsilon"  # column of runs that train with privacy
 _BITS = "bits"  # of runs whose weights are used at so many
+# Of runs with a teacher
+_TAUGHT = ("teacher_loss", "supervised_loss")
 _WHOLE_BITS = 32.0  # of weights as all are stored
+_TEACHER = "distill.teacher"  # a model as JSON, which `begins.run` says as well
 _TRUTH = ("truth", "truth_of", "true_floor", "true_floor_se")
 # Columns of runs whose samples were judged, by the field of `samples.json`.
 JUDGED = {
@@ -68,7 +81,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     flops, objective, its metrics (loss, loss_se, ...), train_loss, width, depth, seed,
     trained, amount_before and params_trained where runs begin with others or are trained in part,
     epsilon where runs train with privacy, density where weights are pruned, bits where they are
-    rounded,
+    rounded, teacher_loss and supervised_loss where a teacher is asked,
     `<metric>/<set>` of every further evaluation set, what is known of the law of the data (truth,
     truth_of, true_floor, true_floor_se, true_exponent/<column>), every config field that differs
     between the runs under its dotted name, branched_from, seconds, joules, joules_per_unit,
@@ -81,6 +94,9 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     """
     rows = [_row_or_damaged(run) for run in _runs(source)]
     configs = [row.pop("config") for row in rows]
+    losses = {row.get("fingerprint"): row.get("loss") for row in rows}
+    for row, config in zip(rows, configs, strict=True):
+        row["supervised_loss"] = losses.get(_untaught(config)) if config else None
     flats: list[dict[str, Any]] = [flat(config) if config else {} for config in configs]
     differing = varying([values for values in flats if values])
     rows = [
@@ -118,6 +134,7 @@ def _names(configs: Sequence[RunConfig], varying: Sequence[str]) -> list[str]:
     transforms = [(choices.transform(config.transform), config.transform) for config in configs]
     private += dict.fromkeys(name for record, _ in transforms for name in record.measures)
     private += [_BITS] * any(record.bits(own) is not None for record, own in transforms)
+    private += _TAUGHT if any(config.distill.weight for config in configs) else ()
     further = [f"{column}/{name}" for column, name in sorted(pairs) if name != "val"]
     true = list(dict.fromkeys(name for config in configs for name in _truth(config)))
     names = [*_FIRST, *own, *_MIDDLE, *metrics, *_AFTER, *tuned, *private, *further, *true]
@@ -132,6 +149,22 @@ def _epsilon(config: RunConfig, unique: float | None) -> float | None:
     rate = min(1.0, amounts.units_per_step(config) / unique)
     steps, private = amounts.resolved(config.train.steps), config.privacy
     return privacy.epsilon(rate, private.noise, steps, private.delta)
+
+
+def _teacher_loss(config: RunConfig, run: RunDirectory) -> float | None:
+    """Of a distilled run, on its teacher's own validation set; None of others."""
+    if not config.distill.weight:
+        return None
+    found = parents.find(config, run.path.parent)
+    return None if found is None else found.latest(["val"]).get("val", {}).get("loss")
+
+
+def _untaught(config: RunConfig) -> str | None:
+    """The fingerprint of a distilled run without its teacher; None of others."""
+    if not config.distill.weight:
+        return None
+    begins = config.begins if config.distill.begin else BeginsConfig()
+    return fingerprint(dataclasses.replace(config, distill=DistillConfig(), begins=begins))
 
 
 def _truth(config: RunConfig) -> dict[str, Any]:
@@ -152,7 +185,7 @@ def _metrics(configs: Iterable[RunConfig]) -> list[str]:
 
 def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The fields that differ between flat configs, by name."""
-    every = sorted({field for config in configs for field in config})
+    every = sorted({field for config in configs for field in config} - {_TEACHER})
     return [f for f in every if _differ([config.get(f) for config in configs])]
 
 
@@ -242,6 +275,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     row |= _energy(run, config, status, made_by)
     record_of = choices.transform(config.transform)
     row |= {name: final.get("train", {}).get(name) for name in record_of.measures}
+    row["teacher_loss"] = _teacher_loss(config, run)
     row[_BITS] = record_of.bits(config.transform) or _WHOLE_BITS
     judged = run.samples()
     row |= {name: judged[of] for name, of in JUDGED.items() if judged.get(of) is not None}
@@ -269,6 +303,8 @@ def _energy(
 
 def _trained(config: RunConfig) -> str:
     """ "scratch" of a run that begins with no other, else what was trained: "whole"."""
+    if config.distill.weight and not config.distill.begin:
+        return f"distilled {config.distill.weight:g}"
     if config.begins.run is None and config.transform.name == "none":
         return "scratch"
     return choices.transform(config.transform).label(config.transform)

@@ -24,6 +24,7 @@ from scaling.config import resolve as resolve_lib
 from scaling.config.choices import Facts
 from scaling.config.identity import is_fingerprint
 from scaling.config.sweep import Study
+from scaling.config.teacher import described
 from scaling.costs import sizes
 from scaling.errors import ConfigError, UserError, nearest
 from scaling.records import RunDirectory, tables
@@ -54,7 +55,10 @@ def _with_parent(config: RunConfig) -> RunConfig:
         run=found.record()["fingerprint"],
         folder=config.begins.folder or str(files.absolute(found.path)),
     )
-    return dataclasses.replace(config, begins=begins)
+    distill = config.distill
+    if distill.weight:
+        distill = dataclasses.replace(distill, teacher=described(found.config().model))
+    return dataclasses.replace(config, begins=begins, distill=distill)
 
 
 def resolve_planned(config: Any) -> RunConfig:

@@ -17,6 +17,7 @@ from etils import epath
 from scaling import files
 from scaling.config import RunConfig
 from scaling.errors import CheckpointError, UserError
+from scaling.objectives.distillation import TEACHER
 from scaling.optim import restarted, subtree
 from scaling.records import RunDirectory, parents
 from scaling.records.status import repeat_command
@@ -46,7 +47,11 @@ def begin(
     stored, taken = transform.functions(config), {}
     if config.begins.run is not None:
         found = ended(config, runs)
-        taken = _matching(config, state.params, _used(found, plan.mesh), found)
+        theirs = _used(found, plan.mesh)
+        if not config.distill.weight or config.distill.begin:
+            taken = _matching(config, state.params, theirs, found)
+        if config.distill.weight:
+            taken = taken | {TEACHER: theirs}
     elif stored is None:
         return state
 

@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from scaling import data
-from scaling.config import BeginsConfig, RunConfig, choices
+from scaling.config import BeginsConfig, DistillConfig, RunConfig, choices
 from scaling.costs import sizes
 from scaling.devices import meshes, sharding
 from scaling.models import rounding
@@ -88,6 +88,7 @@ def _plain(config: RunConfig) -> RunConfig:
         config,
         transform=choices.new("transform"),
         begins=BeginsConfig(),
+        distill=DistillConfig(),
         optim=dataclasses.replace(config.optim, **optim),
     )
 

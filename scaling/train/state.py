@@ -26,6 +26,7 @@ from scaling.train.attack import attacked
 from scaling.train.augment import preparation
 from scaling.train.placement import place
 from scaling.transforms import transform
+from scaling.transforms.taught import alone
 
 
 @flax.struct.dataclass
@@ -72,7 +73,7 @@ def parts(config: RunConfig) -> Parts:
     scale, most = transform.parametrization(config), config.privacy.clip_norm
     return Parts(
         model=transform.build(config),
-        objective=objective_lib.build(config.objective),
+        objective=objective_lib.build(config.objective, config.distill),
         optimizer=optim.build(config.optim, choices.objective(config.objective).players, scale),
         trained=transform.trained(config),
         parametrization=scale,
@@ -106,7 +107,8 @@ def create(
         params,
     )
     if pieces.parametrization is not None:
-        params = pieces.parametrization.applied("init", params)
+        own = pieces.parametrization.applied("init", alone(params))
+        params = params | own
     trained = pieces.trained(params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -17,9 +17,12 @@ from scaling import families
 from scaling.config import RunConfig, choices, override
 from scaling.config.amounts import resolved
 from scaling.config.choices import ModelConfig, TransformConfig
+from scaling.config.teacher import teacher
 from scaling.errors import ConfigError, nearest
+from scaling.objectives.distillation import TEACHER
 from scaling.optim import BY_ROLE, Parametrization, parametrize, roles, subtree
 from scaling.optim.subtree import matches
+from scaling.transforms.taught import Taught, alone
 
 
 class Model(Protocol):
@@ -52,6 +55,9 @@ class Functions:
     own: Callable[[str], bool] = lambda path: False
 
 
+# Parameters are stored as they are used, and all are trained.
+_PLAIN = Functions(lambda params, key: params, lambda stored: stored, lambda path: True)
+
 # The leaves of the model as it uses them, by path: a function, as they have to be traced.
 Leaves = Callable[[], Mapping[str, roles.Leaf]]
 
@@ -75,15 +81,26 @@ class Transformed:
 
 
 def functions(config: RunConfig) -> Functions | None:
-    """Those of a run, with its parametrization's factors; None: it has neither."""
-    return _with_factors(config, parametrization(config))
+    """Those of a run, with its parametrization's factors; None: it has neither, and no teacher."""
+    found = _with_factors(config, parametrization(config))
+    return _beside_teacher(found or _PLAIN) if config.distill.weight else found
+
+
+def _beside_teacher(of: Functions) -> Functions:
+    """As these, of parameters beside which a teacher's lie."""
+    return dataclasses.replace(
+        of,
+        apply=lambda stored: of.apply(alone(stored)),
+        trained=lambda path: not path.startswith(f"{TEACHER}/") and of.trained(path),
+        measured=lambda stored: of.measured(alone(stored)),
+    )
 
 
 def _with_factors(config: RunConfig, scale: Parametrization | None) -> Functions | None:
     found = _own(config.model, config.data, config.transform)
     if scale is None or not scale.varies("forward"):
         return found
-    one = found or Functions(lambda params, key: params, lambda stored: stored, lambda path: True)
+    one = found or _PLAIN
     return dataclasses.replace(
         one, apply=lambda stored: one.apply(scale.applied("forward", stored))
     )
@@ -98,7 +115,8 @@ def _own(model: Any, data: Any, config: TransformConfig) -> Functions | None:
 
 def build(config: RunConfig) -> Model:
     """The model of a resolved run, which takes the parameters as they are stored."""
-    return _applied(config.model, functions(config))
+    built = _applied(config.model, functions(config))
+    return Taught(built, families.build(teacher(config))) if config.distill.weight else built
 
 
 def scaled(config: RunConfig, scale: Parametrization) -> Model:

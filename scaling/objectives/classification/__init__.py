@@ -35,5 +35,6 @@ OBJECTIVE = choices.Objective(
             "expected calibration error", finish=calibration.expected_error
         ),
     },
+    soft="weight",
     ranges=((("label_smoothing",), choices.DECAY),),
 )

@@ -18,6 +18,7 @@ OBJECTIVE = Objective(
         "accuracy": Metric("accuracy", better="higher"),
         "z_loss": Metric("z-loss", "nats^2", tabled=False),
     },
+    soft="loss_mask",
     ranges=(
         (("z_loss", "load_balance", "router_z"), NOT_NEGATIVE),
         (("label_smoothing",), SHARE),

@@ -1,0 +1,41 @@
+"""When is a teacher worth its price: over what a student reads, its size, and the teacher's loss?
+
+Byte models of two widths, trained for four lengths on what is true alone, and on the predictions of
+three teachers alone: a larger one, one of a student's size, and one that has read little itself.
+"""
+
+from configs import tiny
+from scaling.config import is_debug
+from scaling.config.sweep import Override, Study, grid, product
+
+# Width of the teacher, and tokens a parameter that it has read.
+TEACHERS = ((48, 15.0), (28, 15.0), (28, 2.0))
+
+
+def get_study(arg: str = "") -> Study:
+    """The study; "debug" trains one student of one teacher for a few steps."""
+    debug = is_debug(arg)
+    base = tiny.get_config(arg)
+    with base.unlocked():
+        del base.evals.sets["seen"], base.evals.sets["docs"]
+    base.train.tokens_per_param = None
+    lengths = grid({"train.tokens_per_param": (0.1,) if debug else (1.0, 3.0, 9.0, 27.0)})
+    students = product([_model(width) for width in ((8,) if debug else (20, 28))], lengths)
+    teachers = [
+        {"begins.run": _model(width) | {"train.tokens_per_param": length}, "distill.weight": 1.0}
+        for width, length in (((16, 0.1),) if debug else TEACHERS)
+    ]
+    return Study(
+        name="distillation",
+        question="When is a teacher worth its price?",
+        base=base,
+        runs=[*students, *product(students, teachers)],
+        x="amount",
+        group=("teacher_loss", "width"),
+        holdout=False,
+    )
+
+
+def _model(width: int) -> Override:
+    rung = tiny.RECIPE.rung(width)
+    return {k: v for k, v in rung.items() if not k.startswith("train.") or k.endswith("batch_size")}
