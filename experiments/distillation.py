@@ -1,7 +1,7 @@
-"""When is a teacher worth its price: over what a student reads, its size, and the teacher's loss?
+"""When is a teacher worth its price: over what a student reads, and the teacher's loss?
 
-Byte models of two widths, trained for four lengths on what is true alone, and on the predictions of
-three teachers alone: a larger one, one of a student's size, and one that has read little itself.
+A byte model, trained for four lengths on what is true alone, and on the predictions of a teacher
+alone: of the quick start's largest model, or of one of the student's size that has read little.
 """
 
 from configs import tiny
@@ -9,7 +9,7 @@ from scaling.config import is_debug
 from scaling.config.sweep import Override, Study, grid, product
 
 # Width of the teacher, and tokens a parameter that it has read.
-TEACHERS = ((48, 15.0), (28, 15.0), (28, 2.0))
+TEACHERS = ((80, 15.0), (28, 2.0))
 
 
 def get_study(arg: str = "") -> Study:
@@ -20,7 +20,7 @@ def get_study(arg: str = "") -> Study:
         del base.evals.sets["seen"], base.evals.sets["docs"]
     base.train.tokens_per_param = None
     lengths = grid({"train.tokens_per_param": (0.1,) if debug else (1.0, 3.0, 9.0, 27.0)})
-    students = product([_model(width) for width in ((8,) if debug else (20, 28))], lengths)
+    students = product([_model(width) for width in ((8,) if debug else (28,))], lengths)
     teachers = [
         {"begins.run": _model(width) | {"train.tokens_per_param": length}, "distill.weight": 1.0}
         for width, length in (((16, 0.1),) if debug else TEACHERS)
@@ -31,7 +31,7 @@ def get_study(arg: str = "") -> Study:
         base=base,
         runs=[*students, *product(students, teachers)],
         x="amount",
-        group=("teacher_loss", "width"),
+        group="teacher_loss",
         holdout=False,
     )
 

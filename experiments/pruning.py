@@ -15,7 +15,7 @@ from scaling.config.sweep import Override, Study, grid, product
 RETRAINED = 0.25  # of the length before
 RATE = 0.5  # of the recipe's peak learning rate, for weights that are good already
 SPARSITIES = (0.0, 0.5, 0.75, 0.875, 0.9375)
-WIDTHS = (28, 36, 48)
+WIDTHS = (28, 36)
 LARGEST = 80  # of the quick start; half of its weights alone
 
 
@@ -84,7 +84,7 @@ def _patterns(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
     forms = [{}, {"transform.scope": "layer"}, {"transform.group": 4}]
     runs = [
         retrained(dense(width, debug)) | _pruned(modules="blocks") | form
-        for width in ((8,) if debug else WIDTHS)
+        for width in ((8,) if debug else WIDTHS[:1])
         for form in forms
     ]
     return runs, ("transform.scope", "transform.group")
@@ -92,7 +92,7 @@ def _patterns(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
 
 def _tickets(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
     runs = list[Override]()
-    for width in (8,) if debug else WIDTHS[:2]:
+    for width in (8,) if debug else WIDTHS[:1]:
         parent = dense(width, debug)
         for sparsity in (0.5,) if debug else SPARSITIES:
             ticket = parent | {"begins.run": parent} | _pruned(sparsity=sparsity, rewind=True)

@@ -1,6 +1,6 @@
 """How many bits does a weight need, over the size of the model and the length of its training?
 
-Byte models of three widths and two lengths, trained with weights of 2 (ternary), 3 and 4 bits by
+Byte models of two widths and two lengths, trained with weights of 2 (ternary), 3 and 4 bits by
 quantization-aware training, and with all 32. `launch.py compress` then rounds the trained weights
 of the latter to as many.
 """
@@ -21,7 +21,7 @@ def get_study(arg: str = "") -> Study:
     base.train.tokens_per_param = None
     rungs = [
         {name: value for name, value in tiny.RECIPE.rung(width).items() if "_per_" not in name}
-        for width in ((8, 16) if debug else (28, 36, 48))
+        for width in ((8, 16) if debug else (28, 36))
     ]
     models = product(rungs, grid({"train.tokens_per_param": (0.1,) if debug else (5.0, 15.0)}))
     rounded = {"transform.name": ("qat",), "transform.bits": (4,) if debug else BITS}

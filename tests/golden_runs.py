@@ -163,6 +163,14 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     # ---- other runs
     "begun": (_LM, {"begins.run": "0123456789ab"}),
     "begun in part": (_LM, {"begins.run": "0123456789ab", "begins.new": "mlp"}),
+    "distilled": (_LM, {"begins.run": "0123456789ab", "distill.weight": 0.5}),
+    "distilled softly from its start": (
+        _LM,
+        {
+            **{"begins.run": "0123456789ab", "distill.weight": 0.9},
+            **{"distill.temperature": 2.0, "distill.begin": True},
+        },
+    ),
     # ---- the optimizer
     "adafactor": (_LM, {"optim.name": "adafactor", "optim.eps": 1e-7}),
     "lion": (_LM, {"optim.name": "lion", "optim.b1": 0.9, "optim.b2": 0.99}),

@@ -1,14 +1,16 @@
-"""The run that another one begins with: where its directory is, and what was spent on it.
+"""The run that another one begins with, or is taught by: where its directory is, what was spent on
+it, and what it reached.
 
 Called by `scaling/train/begins.py`, which takes its parameters, and by the table of runs. No jax in
 this file.
 """
 
+import dataclasses
 from typing import Any
 
 from etils import epath
 
-from scaling.config import RunConfig
+from scaling.config import BeginsConfig, DistillConfig, RunConfig, fingerprint
 from scaling.errors import UserError
 from scaling.records.directory import RunDirectory
 
@@ -44,3 +46,22 @@ def amount_before(config: RunConfig, runs: epath.Path) -> float | None:
         total += record["size"]["amount"]
         at, runs = found.config(record), found.path.parent
     return total
+
+
+def teacher_loss(config: RunConfig, runs: epath.Path) -> float | None:
+    """Of a distilled run, on its teacher's own validation set; None of others, or not known."""
+    if not config.distill.weight:
+        return None
+    try:
+        found = find(config, runs)
+        return None if found is None else found.latest(["val"]).get("val", {}).get("loss")
+    except UserError:
+        return None
+
+
+def untaught(config: RunConfig) -> str | None:
+    """The fingerprint of a distilled run without its teacher; None of others."""
+    if not config.distill.weight:
+        return None
+    begins = config.begins if config.distill.begin else BeginsConfig()
+    return fingerprint(dataclasses.replace(config, distill=DistillConfig(), begins=begins))

@@ -5,7 +5,6 @@
 file.
 """
 
-import dataclasses
 import datetime
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,16 +16,7 @@ import pyarrow.parquet
 from etils import epath
 
 from scaling import files
-from scaling.config import (
-    BeginsConfig,
-    DistillConfig,
-    RunConfig,
-    amounts,
-    choices,
-    fingerprint,
-    flat,
-    passes,
-)
+from scaling.config import RunConfig, amounts, choices, flat, passes
 from scaling.config.provenance import provenance
 from scaling.costs import energy, privacy
 from scaling.errors import DamagedError
@@ -96,7 +86,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     configs = [row.pop("config") for row in rows]
     losses = {row.get("fingerprint"): row.get("loss") for row in rows}
     for row, config in zip(rows, configs, strict=True):
-        row["supervised_loss"] = losses.get(_untaught(config)) if config else None
+        row["supervised_loss"] = losses.get(parents.untaught(config)) if config else None
     flats: list[dict[str, Any]] = [flat(config) if config else {} for config in configs]
     differing = varying([values for values in flats if values])
     rows = [
@@ -149,22 +139,6 @@ def _epsilon(config: RunConfig, unique: float | None) -> float | None:
     rate = min(1.0, amounts.units_per_step(config) / unique)
     steps, private = amounts.resolved(config.train.steps), config.privacy
     return privacy.epsilon(rate, private.noise, steps, private.delta)
-
-
-def _teacher_loss(config: RunConfig, run: RunDirectory) -> float | None:
-    """Of a distilled run, on its teacher's own validation set; None of others."""
-    if not config.distill.weight:
-        return None
-    found = parents.find(config, run.path.parent)
-    return None if found is None else found.latest(["val"]).get("val", {}).get("loss")
-
-
-def _untaught(config: RunConfig) -> str | None:
-    """The fingerprint of a distilled run without its teacher; None of others."""
-    if not config.distill.weight:
-        return None
-    begins = config.begins if config.distill.begin else BeginsConfig()
-    return fingerprint(dataclasses.replace(config, distill=DistillConfig(), begins=begins))
 
 
 def _truth(config: RunConfig) -> dict[str, Any]:
@@ -275,7 +249,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     row |= _energy(run, config, status, made_by)
     record_of = choices.transform(config.transform)
     row |= {name: final.get("train", {}).get(name) for name in record_of.measures}
-    row["teacher_loss"] = _teacher_loss(config, run)
+    row["teacher_loss"] = parents.teacher_loss(config, run.path.parent)
     row[_BITS] = record_of.bits(config.transform) or _WHOLE_BITS
     judged = run.samples()
     row |= {name: judged[of] for name, of in JUDGED.items() if judged.get(of) is not None}
