@@ -109,6 +109,8 @@ EXECUTION = {
     "train.xla_flags",
     "optim.offload",
     "begins.folder",
+    "distill.teacher",
+    *("energy.pue", "energy.watts", "energy.grams_per_kwh"),
 }
 
 

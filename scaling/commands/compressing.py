@@ -63,7 +63,7 @@ def _compress() -> int:
     frame = pd.DataFrame(rows)
     shown = ["name", "how", "bits", "density", "loss", "bytes_promised", "bytes", "batch_s"]
     print(frame[shown].to_string(index=False, float_format=lambda x: f"{x:.4g}"))
-    out = workdir / "compressed.csv"
+    out = workdir / "compressed.csv" if one is None else folder / f"{one.path.name}.csv"
     files.write_atomic(out, frame.to_csv(index=False).encode())
     print(f"wrote {out} and {len(frame)} files in {folder}")
     return 0

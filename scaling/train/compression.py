@@ -47,7 +47,7 @@ def judge(
     pieces = state_lib.parts(config)
     plan = state_lib.layout(pieces, config, meshes.make_mesh(config.mesh, jax.devices()[:1]))
     evaluator, cost = Evaluator(config, pieces, plan), sizes.cost(trained)
-    program = passes.function(pieces, config, passes.program_of(config, "val"))
+    program = _program(passes.function(pieces, config, passes.program_of(config, "val")))
     used = _leaves(opened.used)
     weighed = grams(config, used, _batches(config)) if "gptq" in hows else {}
     rows, reference = [], None
@@ -136,27 +136,30 @@ def rounded(
     return found
 
 
-def _seconds(program: Callable[..., Any], tensors: Mapping[str, Tensor], batch: Any) -> float:
-    """Of one evaluated batch, the parameters in memory as they are read: whole numbers become
-    floats in the program itself.
-    """
+def _program(function: Callable[..., Any]) -> Callable[..., Any]:
+    """(stored, batch) -> what `function` makes of the batch: whole numbers become floats within."""
 
     def call(stored: Mapping[str, Any], batch: Any) -> Any:
         floats = {
             name: parts[0] if len(parts) == 1 else rounding.values(*parts)
             for name, parts in stored.items()
         }
-        return program(subtree.nested(floats), batch)
+        return function(subtree.nested(floats), batch)
 
+    return jax.jit(call)
+
+
+def _seconds(program: Callable[..., Any], tensors: Mapping[str, Tensor], batch: Any) -> float:
+    """Of one evaluated batch, the parameters in memory as they are read."""
     stored = {
         name: (one.values,) if one.scale is None else (one.values, one.scale)
         for name, one in tensors.items()
     }
-    placed, compiled = jax.device_put((stored, dict(batch))), jax.jit(call)
-    jax.block_until_ready(compiled(*placed))
+    placed = jax.device_put((stored, dict(batch)))
+    jax.block_until_ready(program(*placed))
     found = []
     for _ in range(_REPEATS):
         started = time.perf_counter()
-        jax.block_until_ready(compiled(*placed))
+        jax.block_until_ready(program(*placed))
         found.append(time.perf_counter() - started)
     return min(found)
