@@ -166,7 +166,7 @@ def draw(curves: Sequence[tuple[float, np.ndarray, np.ndarray]], path: Path) -> 
         figure = Figure(figsize=(4.2, 3.6), layout="constrained")
         axes = figure.subplots()
         for k, (epsilon, false, true) in enumerate(curves):
-            label = "not private" if np.isinf(epsilon) else f"epsilon {epsilon:.2g}"
+            label = "not private" if np.isinf(epsilon) else f"epsilon {epsilon:.3g}"
             axes.plot(false, true, color=style.COLOURS[k % len(style.COLOURS)], label=label)
         axes.plot([1e-3, 1], [1e-3, 1], color="0.6", linestyle="--", label="guessing")
         axes.set(xscale="log", yscale="log", xlim=(1e-3, 1), ylim=(1e-3, 1.05),
