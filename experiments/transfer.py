@@ -12,7 +12,7 @@ from scaling.studies import transfer
 # What an axis is trained under: parametrization, how fast its best rate falls, sizes.
 AXES = {
     "width": (("standard", 1.0, (32, 64, 128)), ("mup", 0.0, (32, 64, 128, 256))),
-    "depth": (("mup", 0.0, (2, 4, 8)), ("completep", 0.0, (2, 4, 8, 16))),
+    "depth": (("completep", 0.0, (2, 4, 8, 16)),),
 }
 STEPS = {"width": 500, "depth": 300}  # sixteen blocks cost as much as a width of 128
 OCTAVES = {
