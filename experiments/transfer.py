@@ -61,6 +61,6 @@ def get_study(arg: str = "") -> Study:
         base=base,
         runs=chain(*swept),
         x="optim.peak_lr",
-        group=("optim.parametrization", f"model.{axis}"),
+        group="model.depth" if axis == "depth" else ("optim.parametrization", "model.width"),
         holdout=False,
     )
