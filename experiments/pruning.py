@@ -1,9 +1,10 @@
-"""What does a smaller share of weights cost, over the size of the model?
+"""What does a smaller share of weights cost?
 
-Byte models of several widths are trained whole and then pruned by magnitude, all at once or by and
-by, and trained on for a quarter of their length. `:patterns`: half of the weights, the smallest of
-all, of each matrix, or 2:4. `:tickets`: the masks of trained models on weights at their start (the
-same seed), or on other ones (another seed), trained for the whole length.
+A byte model is trained whole, then pruned by magnitude, all at once or by and by, and trained on for
+a quarter of its length; of the quick start's largest model, half of the weights. `:patterns`: half
+of the weights of its blocks, the smallest of all, of each matrix, or 2:4. `:tickets`: the masks of
+trained models on weights at their start (the same seed), or on other ones (another seed), trained
+for the whole length.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from scaling.config.sweep import Override, Study, grid, product
 RETRAINED = 0.25  # of the length before
 RATE = 0.5  # of the recipe's peak learning rate, for weights that are good already
 SPARSITIES = (0.0, 0.5, 0.75, 0.875, 0.9375)
-WIDTHS = (28, 36)
+WIDTHS = (48,)
 LARGEST = 80  # of the quick start; half of its weights alone
 
 
@@ -35,7 +36,7 @@ def get_study(arg: str = "") -> Study:
     runs, group = of_form(debug)
     return Study(
         name="-".join(filter(None, ("pruning", form))),
-        question="What does a smaller share of weights cost, over the size of the model?",
+        question="What does a smaller share of weights cost?",
         base=base,
         runs=runs,
         x="density",
@@ -84,7 +85,7 @@ def _patterns(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
     forms = [{}, {"transform.scope": "layer"}, {"transform.group": 4}]
     runs = [
         retrained(dense(width, debug)) | _pruned(modules="blocks") | form
-        for width in ((8,) if debug else WIDTHS[:1])
+        for width in ((8,) if debug else WIDTHS)
         for form in forms
     ]
     return runs, ("transform.scope", "transform.group")
@@ -92,7 +93,7 @@ def _patterns(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
 
 def _tickets(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
     runs = list[Override]()
-    for width in (8,) if debug else WIDTHS[:1]:
+    for width in (8,) if debug else WIDTHS:
         parent = dense(width, debug)
         for sparsity in (0.5,) if debug else SPARSITIES:
             ticket = parent | {"begins.run": parent} | _pruned(sparsity=sparsity, rewind=True)
