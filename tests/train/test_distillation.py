@@ -45,6 +45,7 @@ def test_the_distance_is_none_from_oneself_and_else_the_divergence_of_the_soften
     assert not np.asarray(grad).any()
 
 
+@pytest.mark.slow
 def test_by_no_weight_it_is_the_plain_loss_bit_for_bit_and_the_teacher_has_no_gradient(
     tiny, student
 ):
