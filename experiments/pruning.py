@@ -1,10 +1,10 @@
 """What does a smaller share of weights cost?
 
-A byte model is trained whole, then pruned by magnitude, all at once or by and by, and trained on for
-a quarter of its length; of the quick start's largest model, half of the weights. `:patterns`: half
-of the weights of its blocks, the smallest of all, of each matrix, or 2:4. `:tickets`: the masks of
-trained models on weights at their start (the same seed), or on other ones (another seed), trained
-for the whole length.
+A byte model is trained whole, then pruned by magnitude, all at once or by and by, and trained on
+for a quarter of its length; of the quick start's largest model, half of the weights. `:patterns`:
+half of the weights of its blocks, the smallest of all, of each matrix, or 2:4. `:tickets`: the
+masks of trained models on weights at their start (the same seed), or on other ones (another seed),
+trained for the whole length.
 """
 
 from typing import Any
