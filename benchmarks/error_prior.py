@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtr
 from scipy.stats import t as student
 
 from benchmarks.published import Published, at_hand, public
@@ -103,56 +104,75 @@ def _rows(part: pd.DataFrame, columns: Sequence[str]) -> Rows:
     return Rows(place, values, target, np.ones(len(target)))
 
 
-def judged(
-    case: Case, alone: float, temper: float, scale: float, dof: float
-) -> tuple[float, float, float, float]:
-    """Mean log score of the runs above a cut, the share in 90 % and in 50 % intervals, and the
-    interval score of the 90 % intervals in % of the loss, as in `real_coverage.py`.
-    """
-    prior = Prior(alone, temper, scale, dof)
+@dataclass(frozen=True)
+class Mixture:
+    """What a prior makes of the runs above a cut: a mixture of Student's distributions."""
 
-    def error(cut: Cut) -> float:
-        return off(mix(cut.told, shares(cut.evidence, prior)), cut.there, prior)
+    share: np.ndarray  # [accounts]
+    centre: np.ndarray  # [accounts, rows], and
+    spread: np.ndarray
+    worth: np.ndarray  # [rows]: degrees of freedom
 
-    worths = np.array([dof + len(cuts) for cuts in case.inner])
-    squares = np.array([dof * scale**2 + sum(map(error, cuts)) for cuts in case.inner]) / worths
-    worth, size = case.toward @ worths, np.sqrt(case.toward @ squares)
-    told, share = case.outer.told, shares(case.outer.evidence, prior)
-    middle = share @ told.mean
-    centre = middle + size * (told.mean - middle)
-    spread = size * np.sqrt(told.parameters + told.form + told.noise)
-    apart = (case.outer.there.target - centre) / spread
-    density = share @ (student.pdf(apart, worth) / spread)
-    place = share @ student.cdf(apart, worth)
+    @classmethod
+    def of(cls, case: Case, alone: float, temper: float, scale: float, dof: float) -> "Mixture":
+        """That of a cut."""
+        prior = Prior(alone, temper, scale, dof)
 
-    def end(at: float) -> np.ndarray:
-        """Where the mixture's distribution is `at` [rows], by bisection."""
-        far = 50 * spread.max(axis=0)
-        low, high = centre.min(axis=0) - far, centre.max(axis=0) + far
-        for _ in range(50):
+        def error(cut: Cut) -> float:
+            return off(mix(cut.told, shares(cut.evidence, prior)), cut.there, prior)
+
+        worths = np.array([dof + len(cuts) for cuts in case.inner])
+        squares = np.array([dof * scale**2 + sum(map(error, cuts)) for cuts in case.inner]) / worths
+        worth, size = case.toward @ worths, np.sqrt(case.toward @ squares)
+        told, share = case.outer.told, shares(case.outer.evidence, prior)
+        middle = share @ told.mean
+        spread = size * np.sqrt(told.parameters + told.form + told.noise)
+        return cls(share, middle + size * (told.mean - middle), spread, worth)
+
+    def place(self, at: np.ndarray) -> np.ndarray:
+        """Its distribution function at [rows]."""
+        return self.share @ stdtr(self.worth, (at - self.centre) / self.spread)
+
+    def end(self, share: float) -> np.ndarray:
+        """Where so much of it lies below [rows], by bisection."""
+        far = 50 * self.spread.max(axis=0)
+        low, high = self.centre.min(axis=0) - far, self.centre.max(axis=0) + far
+        for _ in range(40):
             half = (low + high) / 2
-            below = share @ student.cdf((half - centre) / spread, worth) < at
+            below = self.place(half) < share
             low, high = np.where(below, half, low), np.where(below, high, half)
         return high
 
-    low, high = (end(at) - case.outer.there.target for at in (0.05, 0.95))
-    missed = np.maximum(low, 0) + np.maximum(-high, 0)
+
+def judged(case: Case, *values: float) -> tuple[float, float, float]:
+    """Mean log score of the runs above a cut, and the share in 90 % and in 50 % intervals."""
+    made, target = Mixture.of(case, *values), case.outer.there.target
+    apart = (target - made.centre) / made.spread
+    density = made.share @ (student.pdf(apart, made.worth) / made.spread)
+    place = made.place(target)
     return (
         float(np.log(np.maximum(density, 1e-6)).mean()),
         float(np.mean((place > 0.05) & (place < 0.95))),
         float(np.mean((place > 0.25) & (place < 0.75))),
-        float(100 * np.mean(high - low + 20 * missed)),
     )
 
 
+def interval_score(case: Case, *values: float) -> float:
+    """Mean of the 90 % intervals, in % of the loss, as in `real_coverage.py`."""
+    made, target = Mixture.of(case, *values), case.outer.there.target
+    low, high = (made.end(share) - target for share in (0.05, 0.95))
+    missed = np.maximum(low, 0) + np.maximum(-high, 0)
+    return float(100 * np.mean(high - low + 20 * missed))
+
+
 def scores_of(found: list[Case]) -> dict[tuple[float, ...], np.ndarray]:
-    """Point of the grid -> what each case comes to there [cases, 4], as `judged`."""
+    """Point of the grid -> what each case comes to there [cases, 3], as `judged`."""
     points = itertools.product(*GRID.values())
     return {values: np.array([judged(case, *values) for case in found]) for values in points}
 
 
 def over(found: list[Case], scores: np.ndarray, own: Collection[str]) -> np.ndarray:
-    """Scores and shares [4] of some families: means over cuts, then tables, then families."""
+    """Scores and shares [3] of some families: means over cuts, then tables, then families."""
     families: dict[str, dict[str, list]] = {}
     for case, score in zip(found, scores, strict=True):
         if case.family in own:
@@ -164,9 +184,11 @@ def over(found: list[Case], scores: np.ndarray, own: Collection[str]) -> np.ndar
     )  # fmt: skip
 
 
-def beside(found: list[Case], scores: np.ndarray, own: Collection[str], rows: pd.DataFrame) -> str:
+def beside(
+    found: list[Case], values: tuple[float, ...], own: Collection[str], rows: pd.DataFrame
+) -> str:
     """Interval scores of some families, and those of other methods over the same cuts."""
-    used = [(c.table, c.cut, s[3]) for c, s in zip(found, scores, strict=True) if c.family in own]
+    used = [(c.table, c.cut, interval_score(c, *values)) for c in found if c.family in own]
     ours = pd.DataFrame(used, columns=["table", "cut", "prior"])
     missed = np.maximum(rows.low, 0) + np.maximum(-rows.high, 0)
     others = rows.assign(score=100 * (rows.high - rows.low + 20 * missed))
@@ -187,21 +209,21 @@ def told(found: list[Case], halves: bool, rows: pd.DataFrame | None = None) -> s
         return max(scores, key=lambda values: over(found, scores[values], own)[0])
 
     chosen = best(families)
-    score, wide, half, _ = over(found, scores[chosen], families)
+    score, wide, half = over(found, scores[chosen], families)
     lines = [f"all: {', '.join(GRID)} = {chosen}; log score {score:.3f}, held {wide:.0%} and "
              f"{half:.0%}"]  # fmt: skip
     if rows is not None:
-        lines.append(beside(found, scores[chosen], families, rows))
+        lines.append(beside(found, chosen, families, rows))
     for own in (families[::2], families[1::2]) if halves else ():
         chosen, rest = best(own), [f for f in families if f not in own]
-        score, wide, half, _ = over(found, scores[chosen], rest)
+        score, wide, half = over(found, scores[chosen], rest)
         other = over(found, scores[best(rest)], rest)[0]
         lines.append(
             f"fitted to {', '.join(own)}: {chosen}; on the others log score {score:.3f} (their own "
             f"best {other:.3f}), held {wide:.0%} and {half:.0%}"
         )
         if rows is not None:
-            lines.append(beside(found, scores[chosen], rest, rows))
+            lines.append(beside(found, chosen, rest, rows))
     return "\n".join(lines)
 
 
@@ -212,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--halves", action="store_true")
     parser.add_argument("--against", type=pathlib.Path)
     asked = parser.parse_args(arguments)
-    rows = pd.read_csv(asked.against, float_precision="round_trip") if asked.against else None
+    rows = pd.read_csv(asked.against) if asked.against else None
     tables = at_hand() + (public(asked.clones) if asked.clones else [])
     found = [case for table in tables for case in cases(table, PUBLISHED.sizes)]
     print(told(found, asked.halves, rows))
