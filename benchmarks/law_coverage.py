@@ -3,14 +3,16 @@
     python benchmarks/law_coverage.py [--simulations=300] [--designs=...] [--methods=...]
 
 Prints, for every design and method, the share of simulations in which the 90 % interval holds the
-exponent, the law's value at 10 and 100 times the largest budget, and a new run there.
+exponent, the law's value at 10 and 100 times the largest budget, and a new run there; and how wide
+the interval of a run is over that of the bootstrap alone, as a median: what doubt about the form
+costs where the form is right.
 `tests/laws/test_coverage.py` asks the same of the default method.
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -78,10 +80,13 @@ def coverage(
     design: Design, method: str = "auto", *, simulations: int = 300, bootstrap: int = 300,
     objective: str = "huber", first_seed: int = 0,
 ) -> dict[str, float]:  # fmt: skip
-    """Share of simulations whose 90 % interval holds the truth, by quantity."""
+    """Share of simulations whose 90 % interval holds the truth, by quantity; and the width of a
+    run's interval, over the bootstrap's.
+    """
     columns, target = design.points()
     law = LAWS[design.law]
     hits: dict[str, list[bool]] = {}
+    wider: dict[str, list[float]] = {}
 
     def law_at(at: dict) -> np.ndarray:
         with jax.enable_x64(True):
@@ -116,7 +121,11 @@ def coverage(
                 band = found.predict({k: [v] for k, v in at.items()}, kind=kind)
                 inside = bool(band.low[0] <= actual <= band.high[0])
                 hits.setdefault(f"{kind} at {times}x", []).append(inside)
-    return {name: float(np.mean(values)) for name, values in hits.items()}
+            bare = replace(found, forecast=None).predict({k: [v] for k, v in at.items()})
+            ratio = (band.high[0] - band.low[0]) / (bare.high[0] - bare.low[0])
+            wider.setdefault(f"width at {times}x", []).append(ratio)
+    shares = {name: float(np.mean(values)) for name, values in hits.items()}
+    return shares | {name: float(np.median(values)) for name, values in wider.items()}
 
 
 def main() -> None:
