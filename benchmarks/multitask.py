@@ -32,9 +32,7 @@ def measured(workdir: str) -> pd.DataFrame:
             continue
         shares = (config.data.weights or "1,1,1,1").split(",")
         learned = "+".join(t for t, share in zip(TASKS, shares, strict=True) if float(share))
-        if config.data.temperature is not None:
-            learned = f"{ALL}, by size"
-        elif config.model.uncertainty:
+        if config.model.uncertainty:
             learned = f"{ALL}, by uncertainty"
         elif learned == "+".join(TASKS):
             learned = ALL

@@ -15,7 +15,7 @@ from scaling.errors import ConfigError, nearest
 _GROUPS = ("model", "data", "objective", "optim", "train")
 _HINGE: Override = {"model.conditional": True, "objective.form": "hinge"}
 _SPECTRAL: Override = {"model.spectral": 2, "objective.r1": 0.0}
-_UPDATES = 300
+_UPDATES = 900
 _KNOWN = ["debug", "images", "forms"]
 
 
@@ -35,7 +35,7 @@ def get_study(arg: str = "") -> Study:
     widths = (4, 8) if debug else (4, 8, 16)
     if form == "images":
         images = (32, 64) if debug else (90, 360, 1437)
-        axes = {"model.width": widths[:2], "data.unique_examples": images}
+        axes = {"model.width": widths[-2:], "data.unique_examples": images}
         runs = [_HINGE | one for one in grid(axes)]
         asked = {"x": "unique", "group": "width"}
     elif form == "forms":

@@ -2,7 +2,7 @@
 
 Encoders of two widths learn one task, two, or all four at once, from two thousand examples of each;
 as many rows of a task are seen whatever is learned beside it. Every run is evaluated on all four.
-In the wider one all four are also mixed by their sizes, and weighed by their uncertainty.
+In the wider one all four are also weighed by their uncertainty.
 """
 
 import itertools
@@ -33,17 +33,14 @@ def get_study(arg: str = "") -> Study:
             runs.append(shape | of_tasks(learned, 2 if debug else STEPS))
         if width == WIDTHS[-1]:
             everything = shape | {"train.steps": STEPS * len(TASKS)}
-            runs += [
-                everything | {"data.temperature": 2.0},
-                everything | {"model.uncertainty": True},
-            ]
+            runs.append(everything | {"model.uncertainty": True})
     return Study(
         name="multitask",
         question="What does each of four tasks gain from each other, at which width?",
         base=base,
         runs=runs,
         x="params",
-        group=("data.weights", "data.temperature", "model.uncertainty"),
+        group=("data.weights", "model.uncertainty"),
         holdout=False,
     )
 
