@@ -109,6 +109,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "long windows": (_LM, {"data.seq_len": 1024}),
     "attention across documents": (_LM, {"data.mask_documents": False}),
     "few distinct tokens": (_LM, {"data.unique_tokens": 4096}),
+    "few distinct tokens, others": (_LM, {"data.unique_tokens": 4096, "train.subset_seed": 1}),
     "held out": (_LM, {"data.validation_fraction": 0.1}),
     "seed of the data": (_LM, {"data.seed": 7}),
     "seed": (_LM, {"seed": 3}),
