@@ -40,7 +40,7 @@ def get_study(arg: str = "") -> Study:
         base=base,
         runs=runs,
         x="params",
-        group=("data.weights", "model.uncertainty"),
+        group="data.weights" if debug else ("data.weights", "model.uncertainty"),
         holdout=False,
     )
 

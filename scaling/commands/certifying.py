@@ -31,7 +31,9 @@ def _flags() -> None:
     workdir_flag()
     flags.DEFINE_enum("axis", "width", ["width", "depth"], "what the models differ in")
     flags.DEFINE_list("sizes", ["32", "64", "128", "256"], "of the axis")
-    flags.DEFINE_integer("base", None, "size that the config's numbers hold for; default the first")
+    flags.DEFINE_integer(
+        "base", None, "size that the config's numbers hold for; default the first", lower_bound=1
+    )
     flags.DEFINE_enum(
         "ends", "zero", ["zero", "drawn"], "how outputs, along the depth branches, begin; see docs"
     )
