@@ -23,7 +23,7 @@ from scipy.special import stdtr
 from scipy.stats import t as student
 
 from benchmarks.published import Published, at_hand, public
-from benchmarks.real_coverage import FEWEST, levels
+from benchmarks.real_coverage import FEWEST, interval_scores, levels
 from scaling.errors import UserError
 from scaling.laws import LAWS, Options, fit
 from scaling.laws.curve import Curve
@@ -161,8 +161,7 @@ def interval_score(case: Case, *values: float) -> float:
     """Mean of the 90 % intervals, in % of the loss, as in `real_coverage.py`."""
     made, target = Mixture.of(case, *values), case.outer.there.target
     low, high = (made.end(share) - target for share in (0.05, 0.95))
-    missed = np.maximum(low, 0) + np.maximum(-high, 0)
-    return float(100 * np.mean(high - low + 20 * missed))
+    return float(np.mean(interval_scores(low, high)))
 
 
 def scores_of(found: list[Case]) -> dict[tuple[float, ...], np.ndarray]:
@@ -190,8 +189,7 @@ def beside(
     """Interval scores of some families, and those of other methods over the same cuts."""
     used = [(c.table, c.cut, interval_score(c, *values)) for c in found if c.family in own]
     ours = pd.DataFrame(used, columns=["table", "cut", "prior"])
-    missed = np.maximum(rows.low, 0) + np.maximum(-rows.high, 0)
-    others = rows.assign(score=100 * (rows.high - rows.low + 20 * missed))
+    others = rows.assign(score=interval_scores(rows.low, rows.high))
     others = others[others.refused.isna()].groupby(["table", "cut", "method"]).score.mean()
     both = ours.merge(others.unstack().reset_index(), on=["table", "cut"]).dropna()
     means = both.groupby("table").mean().drop(columns="cut")

@@ -25,13 +25,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scaling import data
-from scaling.config import fingerprint, override
 from scaling.errors import UserError
 from scaling.families import predictions
 from scaling.records import RunDirectory
 from scaling.records.tables import table
 from scaling.report import style
 from scaling.studies import study
+from scaling.train.ensemble import alike
 from scaling.train.opened import newest
 
 FALSE = 0.01  # false positives at which true ones are told
@@ -123,17 +123,6 @@ def attacked(runs: Sequence[RunDirectory]) -> tuple[dict[str, float], np.ndarray
     return row, *rates(score[known], member[known])
 
 
-def groups(runs: Sequence[RunDirectory]) -> list[list[RunDirectory]]:
-    """Finished runs that are alike but for their seeds, three or more."""
-    found: dict[str, list[RunDirectory]] = {}
-    for run in runs:
-        config = run.config()
-        if run.is_done and config.train.subset_seed is not None:
-            same = override(config, {"seed": 0, "data.seed": 0, "train.subset_seed": 0})
-            found.setdefault(fingerprint(same), []).append(run)
-    return [group for group in found.values() if len(group) > 2]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; with --figure, draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -142,7 +131,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path)
     asked = parser.parse_args(arguments)
     configs = study.runs(study.load_study(asked.experiment))
-    found = groups([RunDirectory.open(config, asked.workdir) for config in configs])
+    drawn = [
+        RunDirectory.open(c, asked.workdir) for c in configs if c.train.subset_seed is not None
+    ]
+    found = [group for group in alike(drawn, {"train.subset_seed": 0}) if len(group) > 2]
     if not found:
         raise UserError(f"{asked.workdir} has no three finished runs of {asked.experiment}")
     rows, curves = [], []

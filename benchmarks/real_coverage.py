@@ -113,14 +113,19 @@ def scored(
     return out.assign(table=table.name, family=table.family, by=by)
 
 
+def interval_scores(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Of 90 % intervals whose ends are logarithms of predicted over measured, in % of the loss."""
+    outside = np.maximum(low, 0) + np.maximum(-high, 0)
+    return 100 * (high - low + 20 * outside)
+
+
 def judged(rows: pd.DataFrame) -> pd.DataFrame:
     """Runs, share that each interval holds, score, width and error (in %) of each table."""
     rows = rows[rows.refused.isna()].copy()
     rows["held_90"] = (rows.low <= 0) & (rows.high >= 0)
     rows["held_50"] = (rows.low_50 <= 0) & (rows.high_50 >= 0)
     rows["width"] = 100 * (rows.high - rows.low)
-    outside = np.maximum(rows.low, 0) + np.maximum(-rows.high, 0)
-    rows["score"] = rows.width + 100 * 20 * outside
+    rows["score"] = interval_scores(rows.low, rows.high)
     rows["off"] = 100 * rows.error.abs()
     cuts = rows.groupby(["table", "cut"]).agg(
         score=("score", "mean"), width=("width", "median"), off=("off", "median")

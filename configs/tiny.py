@@ -61,9 +61,16 @@ def bare(arg: str = "") -> ml_collections.ConfigDict:
     short runs the other sets would cost as much as training. The debug form keeps them.
     """
     config = get_config(arg)
-    config.train.tokens_per_param = None
-    if not is_debug(arg):
-        with config.unlocked():
-            del config.evals.sets["seen"]
-            del config.evals.sets["docs"]
+    if is_debug(arg):
+        config.train.tokens_per_param = None
+    else:
+        strip(config)
     return config
+
+
+def strip(config: ml_collections.ConfigDict) -> None:
+    """Takes the length away, and all evaluation sets but the validation set."""
+    config.train.tokens_per_param = None
+    with config.unlocked():
+        del config.evals.sets["seen"]
+        del config.evals.sets["docs"]

@@ -6,7 +6,7 @@ alone: of the quick start's largest model, or of one of the student's size that 
 
 from configs import tiny
 from scaling.config import is_debug
-from scaling.config.sweep import Override, Study, grid, product
+from scaling.config.sweep import Study, grid, product
 
 # Width of the teacher, and tokens a parameter that it has read.
 TEACHERS = ((80, 15.0), (28, 2.0))
@@ -16,13 +16,14 @@ def get_study(arg: str = "") -> Study:
     """The study; "debug" trains one student of one teacher for a few steps."""
     debug = is_debug(arg)
     base = tiny.get_config(arg)
-    with base.unlocked():
-        del base.evals.sets["seen"], base.evals.sets["docs"]
-    base.train.tokens_per_param = None
+    tiny.strip(base)
     lengths = grid({"train.tokens_per_param": (0.1,) if debug else (1.0, 3.0, 9.0, 27.0)})
-    students = product([_model(width) for width in ((8,) if debug else (28,))], lengths)
+    students = product([tiny.RECIPE.shape(8 if debug else 28)], lengths)
     teachers = [
-        {"begins.run": _model(width) | {"train.tokens_per_param": length}, "distill.weight": 1.0}
+        {
+            "begins.run": tiny.RECIPE.shape(width) | {"train.tokens_per_param": length},
+            "distill.weight": 1.0,
+        }
         for width, length in (((16, 0.1),) if debug else TEACHERS)
     ]
     return Study(
@@ -34,8 +35,3 @@ def get_study(arg: str = "") -> Study:
         group="teacher_loss",
         holdout=False,
     )
-
-
-def _model(width: int) -> Override:
-    rung = tiny.RECIPE.rung(width)
-    return {k: v for k, v in rung.items() if not k.startswith("train.") or k.endswith("batch_size")}

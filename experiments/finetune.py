@@ -73,10 +73,9 @@ def get_study(arg: str = "") -> Study:
 
 def _base(debug: bool) -> Any:
     base = tiny.get_config("debug" if debug else "")
+    tiny.strip(base)
     with base.unlocked():
-        del base.evals.sets["seen"], base.evals.sets["docs"]
         base.evals.sets.code = eval_set(part="code")
-    base.train.tokens_per_param = None
     return base
 
 

@@ -30,9 +30,7 @@ def get_study(arg: str = "") -> Study:
         is_debug(form)  # names what is no form
         raise AssertionError
     base = tiny.get_config("debug" if debug else "")
-    with base.unlocked():
-        del base.evals.sets["seen"], base.evals.sets["docs"]
-    base.train.tokens_per_param = None
+    tiny.strip(base)
     runs, group = of_form(debug)
     return Study(
         name="-".join(filter(None, ("pruning", form))),
@@ -47,12 +45,8 @@ def get_study(arg: str = "") -> Study:
 
 def dense(width: int, debug: bool) -> Override:
     """The quick start's model of a width, trained whole."""
-    rung = dict(tiny.RECIPE.rung(width))
     length = 0.1 if debug else tiny.RECIPE.units_per_param
-    return {k: v for k, v in rung.items() if not k.startswith("train.")} | {
-        "train.batch_size": rung["train.batch_size"],
-        "train.tokens_per_param": length,
-    }
+    return tiny.RECIPE.shape(width) | {"train.tokens_per_param": length}
 
 
 def retrained(parent: Override) -> Override:

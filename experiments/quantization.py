@@ -16,13 +16,8 @@ def get_study(arg: str = "") -> Study:
     """The study; "debug" trains two widths at two precisions for a few steps."""
     debug = is_debug(arg)
     base = tiny.get_config(arg)
-    with base.unlocked():
-        del base.evals.sets["seen"], base.evals.sets["docs"]
-    base.train.tokens_per_param = None
-    rungs = [
-        {name: value for name, value in tiny.RECIPE.rung(width).items() if "_per_" not in name}
-        for width in ((8, 16) if debug else (28, 36))
-    ]
+    tiny.strip(base)
+    rungs = [tiny.RECIPE.shape(width) for width in ((8, 16) if debug else (28, 36))]
     models = product(rungs, grid({"train.tokens_per_param": (0.1,) if debug else (5.0, 15.0)}))
     rounded = {"transform.name": ("qat",), "transform.bits": (4,) if debug else BITS}
     return Study(

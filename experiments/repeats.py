@@ -7,7 +7,8 @@ repeats a byte is worth no more.
 """
 
 from configs import tiny
-from scaling.config.sweep import Study, grid, product
+from experiments.data import reads
+from scaling.config.sweep import Study, product
 
 
 def get_study(arg: str = "") -> Study:
@@ -16,12 +17,8 @@ def get_study(arg: str = "") -> Study:
     widths = (16, 32) if debug else (16, 32, 64)
     sizes = (512, 1024) if debug else tuple(2**k for k in range(16, 21))
     epochs = (1.0, 2.0) if debug else (1.0, 2.0, 4.0, 8.0, 16.0)
-    most = max(sizes) * (2 if debug else 1)
-    shapes = [{k: v for k, v in tiny.RECIPE.rung(w).items() if k != "train.epochs"} for w in widths]
-    read = grid(
-        {"data.unique_tokens": sizes, "train.epochs": epochs},
-        where=lambda run: run["data.unique_tokens"] * run["train.epochs"] <= most,
-    )
+    shapes = [tiny.RECIPE.shape(width) for width in widths]
+    read = reads(sizes, epochs, max(sizes) * (2 if debug else 1))
     return Study(
         name="repeats",
         question="What is a byte worth that is read again?",

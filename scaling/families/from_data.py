@@ -34,13 +34,18 @@ def image(model: Any, sizes: Mapping[str, int], does: str) -> dict[str, Any]:
             raise ConfigError(
                 f"model.family={model.family} {does}; set data.kind to one that has them"
             )
-        known[name] = sizes[name]
-        if getattr(model, name) not in (None, known[name]):
-            raise ConfigError(
-                f"model.{name}={getattr(model, name)}, but the data have {known[name]}; leave "
-                f"model.{name} unset"
-            )
+        known[name] = as_there(model, name, sizes[name])
     return known
+
+
+def as_there(model: Any, name: str, there: Any) -> Any:
+    """What the data have of a field. Raises ConfigError where the config says another value."""
+    if getattr(model, name) not in (None, there):
+        raise ConfigError(
+            f"model.{name}={getattr(model, name)}, but the data have {there}; leave model.{name} "
+            "unset"
+        )
+    return there
 
 
 def classes(model: Any, sizes: Mapping[str, int]) -> int:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from scaling.config import DistillConfig
+from scaling.objectives.next_token.cross_entropy import logits
 from scaling.objectives.objective import Array, Batch, Loss, Rows
 
 TEACHER = "teacher"  # key of the teacher's outputs among the student's, and of its parameters
@@ -57,10 +58,4 @@ def divergence(teacher: Mapping[str, Any], student: Mapping[str, Any], temperatu
 
 def _logits(outputs: Mapping[str, Any]) -> Array:
     """float32, of a label or of each token."""
-    if "head" not in outputs:
-        return outputs["out"].astype(jnp.float32)
-    logits = jnp.einsum(
-        "...d,vd->...v", outputs["hidden"], outputs["head"], preferred_element_type=jnp.float32
-    )
-    cap = outputs.get("softcap")
-    return logits if cap is None else cap * jnp.tanh(logits / cap)
+    return logits(outputs) if "head" in outputs else outputs["out"].astype(jnp.float32)

@@ -264,7 +264,8 @@ def _energy(
     made_by: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a run drew, by column; of most devices that are no longer there nothing is known."""
-    cost = timing.of_run(run)
+    # Read for its cores alone, which count on CPUs.
+    cost = timing.of_run(run) if made_by.get("device_kind") == "cpu" else None
     found = energy.of_run(config, status, made_by, None if cost is None else cost.cores)
     seen = status.get("step", 0) * amounts.units_per_step(config)
     return {

@@ -44,11 +44,11 @@ class Recipe:
         The model is in proportion as in `base`; None: as a config's defaults. Raises ConfigError
         for a width that its family cannot have.
         """
-        base = base or RunConfig()
-        return self.shape(width, base) | _per_param(base, self.units_per_param)
+        return self.shape(width, base) | _per_param(base or RunConfig(), self.units_per_param)
 
-    def shape(self, width: int, base: RunConfig) -> Override:
+    def shape(self, width: int, base: RunConfig | None = None) -> Override:
         """`rung` without a length."""
+        base = base or RunConfig()
         scale, model = width / self.base_width, self.base_model(base)
         depth = max(self.min_depth, round(width / self.aspect))
         batch_size = self.batch_size

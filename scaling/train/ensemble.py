@@ -27,14 +27,19 @@ Array = jax.Array
 How = Literal["predictions", "weights"]
 
 
-def alike(runs: Iterable[RunDirectory]) -> list[list[RunDirectory]]:
-    """Finished runs in groups that differ in seeds alone, each of two or more, by their seeds."""
+def alike(
+    runs: Iterable[RunDirectory], but: Mapping[str, Any] | None = None
+) -> list[list[RunDirectory]]:
+    """Finished runs in groups that differ in seeds alone, each of two or more, by their seeds.
+
+    but: field -> a value in the place of its own, for others in which they may differ too.
+    """
     found: dict[str, list[tuple[int, RunDirectory]]] = {}
     for run in runs:
         if not run.is_done:
             continue
         config = run.config()
-        same = override(config, {"seed": 0, "data.seed": 0})
+        same = override(config, {"seed": 0, "data.seed": 0, **(but or {})})
         found.setdefault(fingerprint(same), []).append((config.seed, run))
     groups = [sorted(group, key=lambda one: one[0]) for group in found.values()]
     return [[run for _, run in group] for group in groups if len(group) > 1]

@@ -131,12 +131,7 @@ def _several(config: BertConfig, sizes: Mapping[str, int]) -> dict[str, Any]:
         "classes": sizes.get("classes"),
         "tags": sizes.get("tags"),
     }
-    for name, value in found.items():
-        if getattr(config, name) not in (None, value):
-            raise ConfigError(
-                f"model.{name}={getattr(config, name)}, but the data have {value}; leave it unset"
-            )
-    return found
+    return {name: from_data.as_there(config, name, there) for name, there in found.items()}
 
 
 def tasks(config: BertConfig) -> int:

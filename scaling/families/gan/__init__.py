@@ -90,11 +90,7 @@ def _classes(config: GANConfig, facts: Facts) -> int:
         )
     if found is None:
         raise ConfigError("model.conditional=True, but the data have no classes; leave it at False")
-    if config.classes not in (None, found):
-        raise ConfigError(
-            f"model.classes={config.classes}, but the data have {found}; leave model.classes unset"
-        )
-    return found
+    return int(from_data.as_there(config, "classes", found))
 
 
 def _roles(config: GANConfig) -> Roles:

@@ -20,7 +20,7 @@ from scaling.config.choices import (
     Kind,
     Shape,
 )
-from scaling.data.kinds.multitask.mixed import Mixed, Task, own_fields, shares, task_names
+from scaling.data.kinds.multitask.mixed import OWN, Mixed, Task, shares, task_names
 from scaling.data.order import nested
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError
@@ -95,6 +95,16 @@ def _trained(task: Task, train: MultitaskConfig) -> Any:
     return next((one.data for one in Task.all(train) if one.name == task.name), task.data)
 
 
+def _prepared(task: Task, train: MultitaskConfig, root: Path) -> tuple[Any, Any]:
+    """The data of a task, and those of it that are trained on, by the hashes of what is there."""
+    trained = _trained(task, train)
+    ours, theirs = (
+        dataclasses.replace(one, corpus=task.kind.facts(one, trained, root).content_hash)
+        for one in (task.data, trained)
+    )
+    return ours, theirs
+
+
 def _resolve(data: MultitaskConfig, facts: Facts) -> MultitaskConfig:
     """`sizes` filled in. Raises ConfigError for shares that are none, and a subset that is larger
     than what there is.
@@ -124,12 +134,7 @@ def _examples(data: MultitaskConfig, train: MultitaskConfig, split: str, root: P
         )
     parts, rows = [], []
     for task in tasks:
-        of_train = _trained(task, train)
-        trained, ours = (
-            dataclasses.replace(one, corpus=task.kind.facts(one, of_train, root).content_hash)
-            for one in (of_train, task.data)
-        )
-        examples = task.kind.examples(ours, trained, split, root)
+        examples = task.kind.examples(*_prepared(task, train, root), split, root)
         parts.append(examples)
         subset = data.unique_examples if split == "train" else None
         rows.append(nested(len(examples))[:subset])
@@ -145,7 +150,7 @@ def _shapes(data: MultitaskConfig) -> dict[str, Shape]:
     found: dict[str, Shape] = dict.fromkeys(
         ("tokens", "positions", "segment_ids", "token_types"), (row, "int32")
     )
-    for fields in own_fields().values():
+    for fields in OWN.values():
         found |= {name: (row if each else (), dtype) for name, (each, dtype, _) in fields.items()}
     return {**found, "task": ((), "int32")}
 
@@ -154,11 +159,7 @@ def _shared(data: MultitaskConfig, split: str, train: MultitaskConfig, root: Pat
     """Examples of an evaluation split whose document is trained on, by the same task."""
     found = 0
     for task in _tasks(data):
-        trained = _trained(task, train)
-        ours, theirs = (
-            dataclasses.replace(one, corpus=task.kind.facts(one, trained, root).content_hash)
-            for one in (task.data, trained)
-        )
+        ours, theirs = _prepared(task, train, root)
         found += task.kind.shared(ours, split, theirs, root)
     return found
 

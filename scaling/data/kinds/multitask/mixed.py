@@ -12,7 +12,7 @@ from scaling.config.choices import ENDLESS, Examples, Kind, Shape
 from scaling.data import draws
 from scaling.errors import ConfigError, SourceError
 
-# Task -> field of a row -> (one a token, dtype, its name in the task's own kind)
+# Field of a row -> (one a token, dtype, its name in the task's own kind)
 _Own = dict[str, tuple[bool, str, str]]
 _LABELLED: _Own = {
     "label": (False, "int32", "label"),
@@ -26,14 +26,9 @@ _ASKED: _Own = {
     "answer_weight": (False, "float32", "weight"),
 }
 _HIDDEN: _Own = {"token_weight": (True, "float32", "loss_mask")}
-_OWN = {"labelled": _LABELLED, "tagged": _TAGGED, "questions": _ASKED, "text": _HIDDEN}
+OWN = {"labelled": _LABELLED, "tagged": _TAGGED, "questions": _ASKED, "text": _HIDDEN}
 _SHARED = ("tokens", "positions", "segment_ids", "token_types")
 _WHICH, _WHERE = 0, 1  # places of the bits that say the task and the example
-
-
-def own_fields() -> dict[str, _Own]:
-    """Task -> its own fields."""
-    return _OWN
 
 
 def task_names(data: Any) -> list[str]:
@@ -45,10 +40,10 @@ def _pairs(source: str) -> list[tuple[str, str]]:
     found = list[tuple[str, str]]()
     for text in source.split(","):
         name, equals, rest = text.strip().partition("=")
-        if name not in _OWN or not equals or not rest:
+        if name not in OWN or not equals or not rest:
             raise SourceError(
                 f'source "{source}": "{text.strip()}" is no task and its source; write one or more '
-                f"of {', '.join(_OWN)}, as tagged=tokens"
+                f"of {', '.join(OWN)}, as tagged=tokens"
             )
         if name in dict(found):
             raise SourceError(f'source "{source}" has {name} twice; name each task once')
@@ -142,7 +137,7 @@ class Mixed:
                 continue
             found = examples.take(rows[where[here]])
             batch["task"][here] = self.numbers[i]
-            names = {name: own for name, (_, _, own) in _OWN[task.name].items()}
+            names = {name: own for name, (_, _, own) in OWN[task.name].items()}
             for name, own in (names | {name: name for name in _SHARED if name in found}).items():
                 batch[name][here] = found[own]
         return batch
