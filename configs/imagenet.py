@@ -9,8 +9,7 @@ are usual ones: nobody has trained these here. `:debug` is a small network on th
 
 import ml_collections
 
-from scaling.config import base_config
-from scaling.config.run import to_dict
+from scaling.config import base_config, to_dict
 from scaling.errors import ConfigError, nearest
 from scaling.families.convnet.published import PUBLISHED
 

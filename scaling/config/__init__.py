@@ -6,6 +6,17 @@ family of models, a kind of data, an objective is: `choices`. No jax.
 """
 
 from scaling.config.identity import fingerprint, run_name
+from scaling.config.reading import (
+    base_config,
+    eval_set,
+    flat,
+    from_dict,
+    is_debug,
+    left_out,
+    override,
+    to_dict,
+    to_identity,
+)
 from scaling.config.run import (
     LENGTHS,
     AttackConfig,
@@ -24,15 +35,6 @@ from scaling.config.run import (
     RunConfig,
     TrainConfig,
     TransformConfig,
-    base_config,
-    eval_set,
-    flat,
-    from_dict,
-    is_debug,
-    left_out,
-    override,
-    to_dict,
-    to_identity,
 )
 
 __all__ = [

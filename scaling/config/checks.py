@@ -23,7 +23,8 @@ from scaling.config.choices import (
     Idle,
     Range,
 )
-from scaling.config.run import MeshConfig, RunConfig, flat
+from scaling.config.reading import flat
+from scaling.config.run import MeshConfig, RunConfig
 from scaling.errors import ConfigError
 
 DEEP = ("depth_mup", "completep")  # parametrizations that follow the depth too

@@ -5,7 +5,8 @@ import json
 import re
 
 from scaling.config import amounts
-from scaling.config.run import RunConfig, to_identity
+from scaling.config.reading import to_identity
+from scaling.config.run import RunConfig
 from scaling.errors import ConfigError
 
 _KEPT = "_fingerprint"

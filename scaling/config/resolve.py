@@ -19,7 +19,8 @@ from scaling.config.checks import (
 )
 from scaling.config.choices import DataConfig, Facts, Size
 from scaling.config.identity import is_fingerprint
-from scaling.config.run import LENGTHS, EvalSetConfig, OptimConfig, RunConfig, from_dict, to_dict
+from scaling.config.reading import from_dict, to_dict
+from scaling.config.run import LENGTHS, EvalSetConfig, OptimConfig, RunConfig
 from scaling.errors import ConfigError, DataError, SourceError
 
 FactsOf = Callable[[Any, Any], Facts]  # (data, that of the training run)
