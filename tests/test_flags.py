@@ -6,8 +6,8 @@
 import pytest
 from absl import flags
 
-import launch
 from scaling.commands import COMMANDS
+from scaling.commands.main import main
 from scaling.errors import BAD_INPUT
 
 ELSEWHERE = {"fit", "plan"}
@@ -68,7 +68,7 @@ def said(tmp_path, monkeypatch, capsys):
 
     def run(*argv: str) -> str:
         forget()
-        code = launch.main(["launch.py", *argv])
+        code = main(["launch.py", *argv])
         (line,) = capsys.readouterr().err.splitlines()
         assert code == BAD_INPUT, line
         assert line.startswith("error: ")

@@ -3,6 +3,7 @@
 from scaling.commands import (
     certifying,
     comparing,
+    completing,
     compressing,
     corpora,
     debugging,
@@ -31,4 +32,5 @@ COMMANDS: dict[str, Command] = {
     **compressing.COMMANDS,
     **debugging.COMMANDS,
     **certifying.COMMANDS,
+    **completing.COMMANDS,
 }

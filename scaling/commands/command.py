@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import pathlib
 import signal
 import sys
 import threading
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from absl import flags
 from etils import epath
 
-from scaling import files, heartbeat
+from scaling import files, heartbeat, place
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def preparing(what: str | None, quiet: bool = False) -> Iterator[Callable[[], No
 def check_file(flag: str) -> None:
     """Raises UserError for a --config or --experiment that names no file, before all else."""
     spec = FLAGS[flag].value
-    if spec is not None and not pathlib.Path(path := spec.partition(":")[0]).is_file():
+    if spec is not None and place.find(path := spec.partition(":")[0]) is None:
         example = {"config": "configs/lm.py"}.get(flag, "experiments/quickstart.py")
         raise UserError(f"--{flag}={spec}: {path} is no file; give a path such as {example}")
 

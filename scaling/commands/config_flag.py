@@ -17,14 +17,14 @@ from scaling.errors import ConfigError, UserError
 if TYPE_CHECKING:
     from scaling.config import RunConfig
 
-_FIELDS = "config.<field>"
+FIELDS = "config.<field>"
 
 
 def define() -> None:
     """--config and --config.<field>."""
     flags.DEFINE_string("config", None, "a base config, e.g. configs/lm.py:debug")
     flags.DEFINE_multi_string(
-        _FIELDS,
+        FIELDS,
         [],
         "=<value>: set any field of it; None unsets one, and a length displaces the base's",
     )
@@ -44,20 +44,20 @@ def gather(command: str, argv: Sequence[str]) -> list[str]:
         if not name.startswith("-") or not path.startswith(("config.", "noconfig.")):
             out.append(name + equals + value)
             continue
-        if _FIELDS not in FLAGS:
+        if FIELDS not in FLAGS:
             way = "; set it in the study's base" if "experiment" in FLAGS else ""
             raise UserError(f"{command} takes no --{path}{way}")
         if path.startswith("no"):
             value = "false"
         elif not equals:  # of a bool the name alone
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
-        out.append(f"--{_FIELDS}={path.split('.', 1)[1]}={value}")
+        out.append(f"--{FIELDS}={path.split('.', 1)[1]}={value}")
     return out
 
 
 def fields() -> list[str]:
     """What was given of --config.<field>, each as "model.width=64"."""
-    return FLAGS[_FIELDS].value or []
+    return FLAGS[FIELDS].value or []
 
 
 def given() -> "RunConfig":

@@ -26,6 +26,7 @@ from scaling.errors import RESUME_ME
 from scaling.executors import machine, oom, scheduler
 from scaling.executors.jobs import Ended, Job, run_job
 from scaling.executors.result import Result, from_rows
+from scaling.place import python_path
 from scaling.records import LOG
 
 _STARTS = 10  # worker processes in a row that may be killed before they are ready for a job
@@ -235,11 +236,11 @@ class _Worker:
         with files.named_errors(log), open(log, "ab") as file:
             self._log_start = file.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "scaling.executors.worker"],
+                [sys.executable, "-P", "-m", "scaling.executors.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env={**os.environ, **environment, **own},
+                env={**os.environ, "PYTHONPATH": python_path(), **environment, **own},
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops it
             )
         assert self._process.stdout is not None

@@ -18,6 +18,7 @@ from scaling.laws.outcome import Outcome, show, write
 from scaling.laws.result import Fit
 from scaling.laws.rungs import TEXT, Base, read_base, rungs, steps, study_file
 from scaling.laws.shapes import ByFormula, ByWidth, Shape
+from scaling.place import program
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def plan_command(
             files.append(write(folder / "design.csv", proposed.runs.to_csv(index=False)))
     told += [f"wrote {f}" for f in files]
     if asked.out:
-        sweep = f"python launch.py sweep --experiment={study}"
+        sweep = f"{program()} sweep --experiment={study}"
         told.append(f"check the ladder: {sweep} --dry_run\nrun it: {sweep}")
     return Outcome("\n".join(told), {"": fitted}, plan=made, design=proposed, files=tuple(files))
 

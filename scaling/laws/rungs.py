@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scaling import place
 from scaling.config import LENGTHS, RunConfig, amounts, choices, from_dict, override
 from scaling.errors import UserError
 from scaling.laws.measures import TOKEN
@@ -92,6 +93,7 @@ def imported(name: str) -> Any:
         module = ".".join(pathlib.PurePath(os.path.relpath(name)).with_suffix("").parts)
     if not all(part.isidentifier() for part in module.split(".")):
         return None
+    place.importable()
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -203,7 +205,7 @@ def study_file(
 
     `rule` says in a sentence where the shapes come from.
     """
-    return FILE.format(
+    return place.called(FILE).format(
         flops=flops, law=law, convention=shapes.convention, last=len(ladder) - 1, base=base.module,
         unit=base.unit,
         said=base.said(ladder[0]).replace("(optim.peak_lr), ", "(optim.peak_lr),\n"),

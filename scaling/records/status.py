@@ -22,6 +22,7 @@ from rich.text import Text
 
 from scaling.config import RunConfig
 from scaling.errors import DamagedError
+from scaling.place import program
 from scaling.records import RunDirectory, find_runs
 from scaling.records.conventions import MAIN, main_metric
 from scaling.units import duration, human
@@ -67,7 +68,7 @@ class Cell:
 
 def repeat_command(run: RunDirectory) -> str:
     """The shell command that trains this run alone, from where it stopped."""
-    return f"python launch.py train --run={shlex.quote(str(run.path))}"
+    return f"{program()} train --run={shlex.quote(str(run.path))}"
 
 
 def cells(workdir: epath.PathLike, planned: Iterable[RunConfig] | None = None) -> list[Cell]:

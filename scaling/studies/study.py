@@ -18,7 +18,7 @@ from typing import Any
 
 from etils import epath
 
-from scaling import data, files
+from scaling import data, files, place
 from scaling.config import RunConfig, choices, fingerprint, flat, from_dict
 from scaling.config import resolve as resolve_lib
 from scaling.config.choices import Facts
@@ -84,13 +84,14 @@ def resolve_planned(config: Any) -> RunConfig:
 
 
 def load(spec: str, function: str) -> Any:
-    """Call `function` of a Python file: "experiments/width.py:debug" calls it with "debug".
+    """Call `function` of a Python file: "experiments/width.py:debug" calls it with "debug";
+    `place.find` says what names a file.
 
     Raises ConfigError for a file that is not there, has no such function or cannot be run.
     """
     path, _, arg = spec.partition(":")
-    file = pathlib.Path(path)
-    if not file.is_file():
+    file = place.find(path)
+    if file is None:
         flag, example = {
             "get_config": ("--config", "configs/lm.py"),
             "get_study": ("--experiment", "experiments/quickstart.py"),
@@ -100,6 +101,7 @@ def load(spec: str, function: str) -> Any:
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"{path} is no Python file; give a path such as configs/lm.py")
     module = importlib.util.module_from_spec(module_spec)
+    place.importable()
     with _mistakes_named(path):
         module_spec.loader.exec_module(module)
     called = getattr(module, function, None)

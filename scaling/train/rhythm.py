@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from scaling.config import RunConfig, amounts
+from scaling.place import program
 from scaling.train import fingerprints
 
 
@@ -27,7 +28,7 @@ class Diverged(Exception):
 
     def reason(self, run: epath.PathLike) -> str:
         """What happened, and the command that looks into it; `run` is the run's directory."""
-        command = f"python launch.py debug {shlex.quote(str(run))} --step={self.step + 1}"
+        command = f"{program()} debug {shlex.quote(str(run))} --step={self.step + 1}"
         return f"{self}; look into it: {command}"
 
 
