@@ -29,7 +29,7 @@ test: $(STAMP)  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow and not exhaustive and not slurm and not tpu and not xpk" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
-	$(BIN)/python -m pytest -m "slow and not exhaustive and not tpu" -n 2
+	$(BIN)/python -m pytest -m "slow and not exhaustive and not tpu" -n 2 --dist loadgroup
 
 test-exhaustive: $(STAMP)  ## the rest: every product of mesh axes, the largest simulations; half an hour
 	$(BIN)/python -m pytest -m "exhaustive and not slurm" -n 2

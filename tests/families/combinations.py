@@ -20,6 +20,7 @@ from scaling.config import RunConfig, choices, override, programs, to_dict
 from scaling.config.checks import check_pairs
 from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError
+from scaling.records import RunDirectory
 from scaling.studies import study
 from scaling.train import state as state_lib
 from scaling.train.loop import train
@@ -94,6 +95,14 @@ RUN: dict[str, Any] = {
     "evals.batches": 1,
     "evals.batch_size": ROWS,
 }
+
+
+MESHES = {
+    "8": {"data": 8},
+    "4 x 2 fsdp": {"data": 4, "fsdp": 2},
+    "4 x 2 tensor": {"data": 4, "tensor": 2},
+}
+ONE_MESH = "4 x 2 fsdp"
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,7 @@ class Combination:
         self.kind = choices.kind(self.config.data)
         self.objective = choices.objective(self.config.objective)
         self.curve = functools.cache(self._curve)
+        self._compiled = functools.cache(self._compiled_once)
         self.trained = functools.cache(self._trained)
 
     def has(self, field: str) -> bool:
@@ -224,16 +234,21 @@ class Combination:
         """`gradient` as it is."""
         return self.gradient()
 
-    def _curve(self, devices: int, same_batch: bool = False, **mesh: int) -> np.ndarray:
-        """Losses of the first steps, float64 [4]; `same_batch`: of 12, on one batch."""
-        fields = {f"mesh.{axis}": size for axis, size in mesh.items()}
-        config = self.with_fields(fields)
-        pieces, plan = state_lib.parts(config), layout(config, devices)
+    @functools.cached_property
+    def losses(self) -> np.ndarray:
+        """Of every step of the run trained alone by the loop, float64 [4]."""
+        run = RunDirectory.open(self.config, self.trained())
+        return np.float64([line["loss"] for line in run.metrics() if line["split"] == "train"])
+
+    def _curve(self, mesh: str, same_batch: bool = False) -> np.ndarray:
+        """Losses of the first steps on eight devices, float64 [4]; `same_batch`: of 12, on one
+        batch. `mesh` is a key of MESHES.
+        """
+        config, pieces, plan, run = self._compiled(mesh)
         stacked, whole = sharding.stacked_batch_sharding(plan.mesh), sharding.replicated(plan.mesh)
         batches, losses = data.train_batches(config), []
         with sharding.context(plan.mesh):
             state = state_lib.init(pieces, config, plan)
-            run = self._steps(devices, tuple(fields.items()), config, plan)
             hparams = place(programs.hparams(config), whole)
             for step in range(12 if same_batch else 4):
                 rows = batches.batch(0 if same_batch else step)
@@ -242,11 +257,12 @@ class Combination:
                 losses.append(metrics["loss"])
         return np.concatenate(jax.device_get(losses)).astype(np.float64)
 
-    def _steps(self, devices: int, fields: Any, config: RunConfig, plan: Any) -> Callable[..., Any]:
-        known = self.__dict__.setdefault("_compiled", {})
-        if (devices, fields) not in known:
-            known[devices, fields] = compile_steps(state_lib.parts(config), config, plan)
-        return known[devices, fields]
+    def _compiled_once(self, mesh: str) -> tuple[RunConfig, Any, Any, Callable[..., Any]]:
+        """The run on a mesh, its parts, its layout and its compiled steps."""
+        config = self.with_fields({f"mesh.{axis}": size for axis, size in MESHES[mesh].items()})
+        pieces, plan = state_lib.parts(config), layout(config, 8)
+        with sharding.context(plan.mesh):
+            return config, pieces, plan, compile_steps(pieces, config, plan)
 
     @functools.cached_property
     def two(self) -> list[RunConfig]:

@@ -3,14 +3,13 @@
 import pathlib
 
 import pytest
-from combinations import Combination, Names, every
+from combinations import ONE_MESH, Combination, Names, every
 
 # What is compiled and trained in the fast part, where of each family the first combination is; the
 # tests that the others take in the slow part.
 # In the exhaustive part: more than one mesh of theirs, and a family on further kinds of data.
 FAST = ("transformer", "text")
 EVERY_MESH = {"transformer", "resnet"}
-ONE_MESH = "4 x 2 fsdp"
 FIRST = {one.family: one for one in reversed(every())}.values()
 # Further objectives of a family on the same data are in the exhaustive part, but for those of one.
 FIRST_ON = {(one.family, one.kind): one for one in reversed(every())}.values()
@@ -44,8 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chosen = names in FIRST or (names.family, names.kind) in EVERY_OBJECTIVE
         if (slow or further) and (mesh or not chosen):
             item.add_marker(pytest.mark.exhaustive)
-        elif names not in FIRST or (slow and (names.family, names.kind) != FAST):
+        elif (
+            names not in FIRST
+            or of.params.get("mesh", ONE_MESH) != ONE_MESH
+            or (slow and (names.family, names.kind) != FAST)
+        ):
             item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.xdist_group(str(names)))  # one process builds and compiles it
 
 
 @pytest.fixture(scope="session", params=every(), ids=str)
