@@ -14,7 +14,7 @@ from etils import epath
 
 from scaling import files
 from scaling.commands.command import FLAGS, Command, experiment_flag
-from scaling.commands.tables import given_study
+from scaling.commands.tables import asked_paper, given_study, paper_flags
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _fit_flags() -> None:
 
     _define(FitRequest, FIT_HELP)
     experiment_flag()
+    paper_flags()
 
 
 def _prepare_engine() -> None:
@@ -136,14 +137,17 @@ def _fit() -> int:
     from scaling.laws.fit_command import fit_command
     from scaling.laws.options import FitRequest
 
+    paper = asked_paper()
+    if paper is not None and not FLAGS.out:
+        raise UserError("--figures go below the folder of --out; give it")
     _prepare_engine()
     outcome = fit_command(_typed(FitRequest, workdir=_own_table()))
     print(outcome.text)
     if FLAGS.out and outcome.fits:
         from scaling.report import laws as figures
 
-        for path in figures.write(outcome, FLAGS.out, run=FLAGS.cluster):
-            if path.suffix in (".png", ".html"):
+        for path in figures.write(outcome, FLAGS.out, run=FLAGS.cluster, paper=paper):
+            if path.suffix in (".png", ".pdf", ".html"):
                 print(f"wrote {path}")
     return 0
 

@@ -19,6 +19,7 @@ from scaling.errors import UserError, nearest
 if TYPE_CHECKING:
     from scaling.config import RunConfig
     from scaling.config.sweep import Study
+    from scaling.report.paper import Paper
 
 
 def given_study() -> "Study":
@@ -36,7 +37,7 @@ def given_study() -> "Study":
     return plan
 
 
-def write_report(plan: "Study", configs: "list[RunConfig]") -> None:
+def write_report(plan: "Study", configs: "list[RunConfig]", paper: "Paper | None" = None) -> None:
     """The report of a study's runs, below the workdir; prints its path."""
     from scaling.records import RunDirectory
     from scaling.report import report
@@ -44,8 +45,35 @@ def write_report(plan: "Study", configs: "list[RunConfig]") -> None:
 
     shown = study.shown(plan, configs)
     directories = [RunDirectory.open(config, FLAGS.workdir) for config in shown]
-    page = report(directories, out=epath.Path(FLAGS.workdir) / "report" / plan.name, study=plan)
+    out = epath.Path(FLAGS.workdir) / "report" / plan.name
+    page = report(directories, out=out, study=plan, paper=paper)
     print(f"report: {page}")
+
+
+def paper_flags() -> None:
+    """--figures, --column and --style: of the commands that draw."""
+    flags.DEFINE_list("figures", [], "besides those of the page, for a paper: pdf, svg, png")
+    flags.DEFINE_string("column", "one", "their width: one column of two, two, or inches")
+    flags.DEFINE_string("style", None, "matplotlib's style file, over ours; its size too")
+
+
+def asked_paper(tables: bool = False) -> "Paper | None":
+    """What these flags ask for; None: nothing. Raises UserError for a format that is none."""
+    if not FLAGS.figures and not tables:
+        for name in ("column", "style"):
+            if FLAGS[name].present:
+                raise UserError(f"--{name} is of figures for a paper; give --figures=pdf too")
+        return None
+    from scaling.report.looks import FORMATS, paper
+    from scaling.report.paper import Paper
+
+    for kind in FLAGS.figures:
+        if kind not in FORMATS:
+            known = ", ".join(FORMATS)
+            raise UserError(
+                f"--figures={kind} is no format{nearest(kind, FORMATS)}; give some of {known}"
+            )
+    return Paper(tuple(FLAGS.figures), paper(FLAGS.column, FLAGS.style), tables)
 
 
 def foreseen(plan: "Study", configs: "list[RunConfig]") -> str:
@@ -91,19 +119,23 @@ def _status() -> int:
 def _report_flags() -> None:
     experiment_flag()
     workdir_flag()
+    paper_flags()
+    flags.DEFINE_bool("tables", False, "write points, laws and predictions as LaTeX and Markdown")
 
 
 def _report() -> int:
     from scaling.report import report
     from scaling.studies import study
 
+    paper = asked_paper(FLAGS.tables)
     plan = given_study() if FLAGS.experiment else None
     if not reachable_workdir():
         raise no_workdir()
     if plan is not None:
-        write_report(plan, study.runs(plan))
+        write_report(plan, study.runs(plan), paper)
     else:
-        page = report(FLAGS.workdir, out=epath.Path(FLAGS.workdir) / "report" / "all")
+        out = epath.Path(FLAGS.workdir) / "report" / "all"
+        page = report(FLAGS.workdir, out=out, paper=paper)
         print(f"report: {page}")
     return 0
 
@@ -123,7 +155,8 @@ COMMANDS = {
         """Write table.parquet, table.csv, PNG and SVG figures and one self-contained HTML page.
 
   python launch.py report --experiment=experiments/quickstart.py
-  python launch.py report --workdir=out""",
+  python launch.py report --workdir=out
+  python launch.py report --workdir=out --figures=pdf --column=two --tables""",
         _report_flags,
         _report,
     ),

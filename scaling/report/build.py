@@ -31,11 +31,13 @@ from scaling.report.axes import (
     is_rate,
     main_axis,
 )
+from scaling.report.figures import Drawn
 from scaling.report.findings import Finding, find, fitted_apart
 from scaling.report.judged import judged_figures
 from scaling.report.laws import backtests
 from scaling.report.optimum import RateFinding, find_rates
 from scaling.report.page import Page, render
+from scaling.report.paper import Paper, write_paper
 from scaling.report.parts import Part, divided
 from scaling.report.rate_figures import law_figure, valleys_figure
 from scaling.report.sets import gap_figure, pass_figures, sets_figure
@@ -53,6 +55,7 @@ def report(
     x: str | None = None,
     law: str | None = None,
     holdout: bool | None = None,
+    paper: Paper | None = None,
 ) -> epath.Path:
     """Writes the report and gives the path of its `index.html`.
 
@@ -64,6 +67,7 @@ def report(
       x: column of the table that the law runs over, or "auto": what the runs vary.
       law: key of `scaling.laws.LAWS`.
       holdout: fit without the largest `x` and score the fit on it.
+      paper: figures and tables for one, in `figures/paper/` and `tables/`, besides.
 
     Raises UserError when no run has begun, or `x` is no numeric column of the table.
     """
@@ -92,6 +96,8 @@ def report(
         log_x=study is None or study.log_x,
     )
     parts = [_part(*found, begun, lines, asked) for found in divided(frame)]
+    if paper is not None:
+        write_paper(paper, parts, out)
     for part in parts:
         for figure in part.figures:
             figures.save(figure, out / "figures")
@@ -156,7 +162,7 @@ def _part(
     rates = find_rates(frame, x, by) if is_rate(x) else None
     if rates is not None:
         found = list[Finding]()
-        drawn = list(_draw_rates(frame, lines, by, rates, asked.log_x))
+        drawings = _drawings_of_rates(frame, lines, by, rates, asked.log_x)
     else:
         fitted = functools.partial(find, law=asked.law, test=asked.test, delta=asked.delta)
         # Over a learning rate the loss has a minimum, and no law.
@@ -164,9 +170,12 @@ def _part(
             fitted(curve.rows, x, name=curve.name, rolling=asked.test)
             for curve in curves_of(frame, x, fitted_apart(frame, asked.law, x, by))
         ]
-        drawn = list(_draw(frame, lines, x, by, found, fitted, asked.log_x))
-    drawn = [replace(figure, name=prefix + figure.name) for figure in drawn]
-    return Part(name, prefix, x, frame, found, rates, drawn)
+        drawings = list(_drawings(frame, lines, x, by, found, fitted, asked.log_x))
+
+    def draw() -> list[Drawn]:
+        return [replace(one, name=prefix + one.name) for drawing in drawings for one in drawing()]
+
+    return Part(name, prefix, x, by, frame, found, rates, draw(), draw)
 
 
 def _with_field(frame: pd.DataFrame, runs: list[RunDirectory], field: str) -> pd.DataFrame:
@@ -198,7 +207,11 @@ def _curves(runs: list[RunDirectory]) -> tuple[dict[str, pd.DataFrame], list[str
     return found, damaged
 
 
-def _draw(
+# Draws some of the figures of a part, in the look that holds.
+_Drawing = Callable[[], Iterable[Drawn]]
+
+
+def _drawings(
     frame: pd.DataFrame,
     lines: Mapping[str, pd.DataFrame],
     x: str,
@@ -206,7 +219,8 @@ def _draw(
     found: list[Finding],
     fit: Callable[[pd.DataFrame, str], Finding],
     log_x: bool,
-) -> Iterable[figures.Drawn]:
+) -> Iterable[_Drawing]:
+    """What is fitted is fitted here; what is drawn is drawn once for every look."""
     for column in figure_axes(frame, x):
         if done(frame, column).empty:
             continue
@@ -215,19 +229,26 @@ def _draw(
         fitted: dict[str, Any] = {}
         if not apart and finding.drawable and not (column != x and _unsure(finding)):
             fitted = {"fit": finding.fit, "holdout": finding.holdout}
-        yield figures.loss_figure(frame, column, **fitted, by=apart, log_x=log_x or column != x)
+        log = log_x or column != x
+        yield _one(figures.loss_figure, frame, column, **fitted, by=apart, log_x=log)
         if column == x and not apart and finding.backtest is not None:
-            yield backtests(finding.backtest)
-    for figure in (
-        curves_figure(lines, frame, x),
-        sets_figure(frame, x, log_x, by),
-        gap_figure(frame, x, log_x, by),
-        *pass_figures(frame, x, log_x, by),
-        *against_figures(frame, x),
-        *judged_figures(frame, x, log_x, by),
-    ):
-        if figure is not None:
-            yield figure
+            yield _one(backtests, finding.backtest)
+    yield _one(curves_figure, lines, frame, x)
+    yield _one(sets_figure, frame, x, log_x, by)
+    yield _one(gap_figure, frame, x, log_x, by)
+    yield functools.partial(pass_figures, frame, x, log_x, by)
+    yield functools.partial(against_figures, frame, x)
+    yield functools.partial(judged_figures, frame, x, log_x, by)
+
+
+def _one(draw: Callable[..., Drawn | None], *args: Any, **kwargs: Any) -> _Drawing:
+    """Of a figure that there may be none of."""
+
+    def drawing() -> list[Drawn]:
+        drawn = draw(*args, **kwargs)
+        return [] if drawn is None else [drawn]
+
+    return drawing
 
 
 def _off_the_axis(frame: pd.DataFrame, x: str) -> list[str]:
@@ -240,19 +261,20 @@ def _off_the_axis(frame: pd.DataFrame, x: str) -> list[str]:
     return [f"{has} {x}=None, which is no place on an axis: in the table, not in the figures."]
 
 
-def _draw_rates(
+def _drawings_of_rates(
     frame: pd.DataFrame,
     lines: Mapping[str, pd.DataFrame],
     by: Sequence[str],
     rates: RateFinding,
     log_x: bool,
-) -> Iterable[figures.Drawn]:
-    yield valleys_figure(rates, log_x)
-    yield figures.loss_figure(frame, rates.x, by=by, log_x=log_x)
+) -> list[_Drawing]:
     coloured = rates.size if rates.size is not None else rates.x
-    for figure in (law_figure(rates), curves_figure(lines, frame, coloured)):
-        if figure is not None:
-            yield figure
+    return [
+        _one(valleys_figure, rates, log_x),
+        _one(figures.loss_figure, frame, rates.x, by=by, log_x=log_x),
+        _one(law_figure, rates),
+        _one(curves_figure, lines, frame, coloured),
+    ]
 
 
 def _unsure(finding: Finding) -> bool:

@@ -41,15 +41,16 @@ class Drawn:
         return style.encode(self.figure, "svg")
 
 
-def save(drawn: Drawn, folder: epath.PathLike) -> list[epath.Path]:
-    """Writes `<name>.svg`, `<name>.png` and `<name>.csv`, the same bytes every time."""
+def save(
+    drawn: Drawn, folder: epath.PathLike, formats: Sequence[str] = ("svg", "png")
+) -> list[epath.Path]:
+    """Writes the figure in each format, and its numbers as `<name>.csv`."""
     folder = epath.Path(folder)
     files.make_directory(folder)
     content = {
-        "svg": drawn.svg,
-        "png": style.encode(drawn.figure, "png"),
-        "csv": drawn.data.to_csv(index=False).encode(),
+        kind: drawn.svg if kind == "svg" else style.encode(drawn.figure, kind) for kind in formats
     }
+    content["csv"] = drawn.data.to_csv(index=False).encode()
     for kind, data in content.items():
         files.write_atomic(folder / f"{drawn.name}.{kind}", data)
     return [folder / f"{drawn.name}.{kind}" for kind in content]

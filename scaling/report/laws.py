@@ -19,9 +19,10 @@ from scaling.laws.isoflop import Optimum, isoflop
 from scaling.laws.outcome import Outcome
 from scaling.laws.planning import optimum
 from scaling.laws.shapes import FLOPS_PER
-from scaling.report import style
+from scaling.report import looks, style
 from scaling.report.figures import Drawn, save
 from scaling.report.law_page import render_law
+from scaling.report.paper import Paper
 from scaling.report.style import BLUE, INK, ORANGE, RED, SKY
 from scaling.report.words import measured, words_of
 from scaling.units import human
@@ -80,7 +81,7 @@ def contours(fit: Fit, table: pd.DataFrame) -> Drawn:
         axes.set_ylim(units[0], units[-1])
         levels = np.quantile(loss, np.linspace(0.02, 0.9, 12))
         lines = axes.contour(wide, long, loss, levels=levels, colors=SKY, linewidths=1)
-        axes.clabel(lines, fmt=lambda v: f"{v:.3g}", fontsize=8, inline_spacing=2)
+        axes.clabel(lines, fmt=lambda v: f"{v:.3g}", fontsize="x-small", inline_spacing=2)
         dots = axes.scatter(
             columns["params"],
             columns["tokens"],
@@ -99,6 +100,7 @@ def contours(fit: Fit, table: pd.DataFrame) -> Drawn:
         axes.set_ylabel(amount)
         axes.set_title(title)
         style.legend_below(figure, axes)
+        style.finish(figure)
     return Drawn(
         "law-contours", title,
         f"Contours of the fitted {measure}, the runs, and the sizes that are optimal for their "
@@ -121,7 +123,9 @@ def valleys(found: Optimum, table: pd.DataFrame | None = None, loss: str = "loss
         figure, (axes, *_) = style.new_figure()
         for v, colour in zip(kept, style.ramp(len(kept)), strict=True):
             axes.plot(v.size, v.loss, "o-", color=colour, ms=3, lw=1.2)
-            axes.annotate(f" {human(v.flops)}", (v.size[-1], v.loss[-1]), fontsize=7, color=colour)
+            axes.annotate(
+                f" {human(v.flops)}", (v.size[-1], v.loss[-1]), fontsize="x-small", color=colour
+            )
             if v.best_size is None or v.best_loss is None:
                 at = int(np.argmin(v.loss))
                 axes.plot(v.size[at], v.loss[at], "x", color=RED, ms=8, mew=2)
@@ -164,6 +168,7 @@ def envelope_figure(table: pd.DataFrame, loss: str, run: str | None) -> Drawn:
         axes.set_ylabel(_measure(table, loss, True))
         axes.set_title("Envelope of the curves")
         style.legend_below(figure, axes)
+        style.finish(figure)
     return Drawn(
         "law-envelope", "Envelope of the curves",
         "Dark to light: curves that reach from little to much compute.", figure,
@@ -193,6 +198,7 @@ def residuals(fit: Fit, table: pd.DataFrame) -> Drawn:
         axes.set_ylabel(f"measured - predicted, {unit}")
         axes.set_title("Residuals of the fit")
         style.legend_below(figure, axes)
+        style.finish(figure)
     return Drawn(
         "law-residuals", "Residuals of the fit",
         "A trend from left to right would say that the law bends away from the runs.", figure, data,
@@ -225,6 +231,7 @@ def cloud(fit: Fit) -> Drawn:
         axes.set_ylabel(second)
         axes.set_title(f"Draws of {first} and {second}, {fit.level:.0%} intervals")
         style.legend_below(figure, axes)
+        style.finish(figure)
     return Drawn(
         "law-cloud", f"Draws of {first} and {second}",
         f"{len(data)} draws: {fit.method}. A long thin cloud: only a combination is known.",
@@ -247,6 +254,7 @@ def choices(table: pd.DataFrame) -> Drawn:
         axes.set_xlabel(shown.replace("_", " "))
         axes.set_title("The answer under other choices")
         style.legend_below(figure, axes)
+        style.finish(figure)
     return Drawn(
         "law-choices", "The answer under other choices",
         "Each bar is a refit with one choice changed.", figure, table,
@@ -275,7 +283,7 @@ def backtests(done: Backtest) -> Drawn:
             shown = FuncFormatter(lambda v, _: f"{v:g}x") if short or not minor else NullFormatter()
             (axes.xaxis.set_minor_formatter if minor else axes.xaxis.set_major_formatter)(shown)
         axes.set_xlabel(f"{done.by}, times the largest fitted")
-        axes.set_ylabel("measured - predicted, % of the prediction")
+        axes.set_ylabel("off the prediction (%)")
         axes.set_title("Backtest: predicted by smaller runs")
         style.legend_below(figure, axes)
     share = f"held_{100 * done.level:.0f}"
@@ -316,15 +324,25 @@ def draw(outcome: Outcome, *, run: str | None = None) -> dict[str, list[Drawn]]:
     return out
 
 
-def write(outcome: Outcome, folder: epath.PathLike, *, run: str | None = None) -> list[epath.Path]:
-    """Writes the figures under `folder`, a sub-folder a group, and `index.html` with all of it;
-    gives their paths.
+def write(
+    outcome: Outcome,
+    folder: epath.PathLike,
+    *,
+    run: str | None = None,
+    paper: Paper | None = None,
+) -> list[epath.Path]:
+    """Writes the figures under `folder`, a sub-folder a group, and `index.html` with all of it, and
+    those for a paper in `paper/` beside them; gives their paths.
     """
     folder, drawn = epath.Path(folder), draw(outcome, run=run)
     paths = []
     for name, figures in drawn.items():
         for one in figures:
             paths += save(one, folder / outcome.folders[name])
+    if paper is not None:
+        with looks.drawn_for(paper.look):
+            for name, figures in draw(outcome, run=run).items():
+                paths += paper.save(figures, folder / outcome.folders[name] / "paper")
     page = folder / "index.html"
     files.write_atomic(page, render_law(outcome, drawn).encode())
     return [*paths, page]

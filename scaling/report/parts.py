@@ -5,7 +5,7 @@ Takes the table of runs; gives `Part`s, which `build.py` fills, and what the pag
 of one. Called by `build.py` and `page.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,12 @@ class Part:
     name: str  # its title; "" for the only one
     prefix: str  # of the names of its files; likewise
     x: str  # main axis
+    by: Sequence[str]  # columns each of whose values has a curve of its own
     table: pd.DataFrame
     findings: Sequence[Finding]
     rates: RateFinding | None  # of a study over the learning rate
     figures: Sequence[Drawn]
+    draw: Callable[[], Sequence[Drawn]]  # the figures again, in the look that then holds
 
 
 def divided(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
@@ -62,7 +64,7 @@ def shown(part: Part) -> dict[str, Any]:
         "columns": columns(part.table),
         "conventions": conventions(part.table),
         "rows": rows(part.table),
-        "parameters": _parameters(part.findings),
+        "parameters": parameters(part.findings),
         "methods": sorted({f"{f.fit.level:.0%}: {f.fit.method}" for f in part.findings if f.fit}),
     }
 
@@ -76,7 +78,7 @@ def _unfitted(findings: Sequence[Finding]) -> list[tuple[str, str]]:
     return [(", ".join(filter(None, names)), note) for note, names in curves.items()]
 
 
-def _parameters(findings: Sequence[Finding]) -> list[dict[str, str]]:
+def parameters(findings: Sequence[Finding]) -> list[dict[str, str]]:
     """Rows of the table of fitted parameters: on all points, and without the largest."""
     out = []
     for finding in findings:

@@ -18,8 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from scaling.report import looks
 from scaling.units import human
 
 # Okabe and Ito, "Color Universal Design" (2008), without black and yellow.
@@ -32,7 +35,8 @@ LINES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 # Three colours of their own, so that the page can replace them when it is dark.
 INK, PAPER, GRID = "#24292f", "#fefefe", "#d7dce1"
 
-_LETTERS = 84  # of the legend's size that are as wide as a figure
+_LEAST_HIGH = 4.0  # inches of width to which heights are in proportion, at the least
+_LETTERS = 140  # of a legend of one point that are as wide as an inch
 
 _SETTINGS = {
     "font.family": ["DejaVu Sans"],
@@ -60,27 +64,36 @@ _SETTINGS = {
     "lines.linewidth": 1.8,
     "svg.fonttype": "none",
     "svg.hashsalt": "scaling",
+    "pdf.fonttype": 42,  # TrueType, which is text to those who search and copy
 }
 
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """The settings of our figures, as long as the block lasts."""
-    with matplotlib.style.context(["default", _SETTINGS]):
+    """The settings of our figures, and of their look, as long as the block lasts."""
+    with matplotlib.style.context(["default", _SETTINGS, *looks.current().settings]):
         yield
 
 
 def new_figure(strip: bool = False) -> tuple[Figure, list[Axes]]:
     """A Figure and its axes, to be used inside `styled()`.
 
-    With `strip` there is a low second axes under the first, sharing its horizontal axis. Small in
-    inches, so that its text is readable on a phone.
+    With `strip` there is a low second axes under the first, sharing its horizontal axis.
     """
-    figure = Figure(figsize=(5.7, 5.2 if strip else 4.3), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(5.2 / 5.7 if strip else 4.3 / 5.7)
     if strip:
         return figure, list(figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.2)))
     return figure, [figure.add_subplot()]
+
+
+def canvas(height: float) -> Figure:
+    """An empty Figure as wide as the look says, and `height` times as high; inside `styled()`. A
+    narrow one is higher than that: its labels and its legend are no shorter.
+    """
+    width = looks.current().width
+    figure = Figure(figsize=(width, height * max(width, _LEAST_HIGH)), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def ramp(count: int) -> list[str]:
@@ -149,7 +162,9 @@ def legend_below(figure: Figure, axes: Axes, title: str | None = None) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         # Entries beside each other: as many as the figure is wide, in letters.
-        most = max(1, min(3 if title is None else 5, _LETTERS // (6 + max(map(len, labels)))))
+        points = FontProperties(size=matplotlib.rcParams["legend.fontsize"]).get_size_in_points()
+        wide = _LETTERS * figure.get_figwidth() / points
+        most = max(1, min(3 if title is None else 5, int(wide / (6 + max(map(len, labels))))))
         rows = -(-len(handles) // most)
         figure.legend(
             handles,
@@ -163,17 +178,26 @@ def legend_below(figure: Figure, axes: Axes, title: str | None = None) -> None:
 
 
 def finish(figure: Figure) -> None:
-    """Lays the figure out, once for all the formats it is written in."""
+    """Lays the figure out, once for all the formats it is written in; marks take their look."""
+    for line in figure.findobj(Line2D):
+        line.set_markersize(line.get_markersize() * looks.current().marks)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
 def encode(figure: Figure, kind: str) -> bytes:
-    """The figure as "svg" (text stays text) or "png": the same bytes every time."""
+    """The figure as "svg" or "pdf" (text stays text) or "png": of a command, the same bytes every
+    time. The command stands in it.
+    """
     out = io.BytesIO()
-    nameless = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+    command = looks.made_by()
+    named: dict[str, dict[str, Any]] = {
+        "svg": {"Date": None, "Creator": None, "Description": command},
+        "png": {"Software": None, "Description": command},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None, "Subject": command},
+    }
     with styled():
-        figure.savefig(out, format=kind, dpi=160, metadata=nameless[kind])
+        figure.savefig(out, format=kind, dpi=160, metadata=named[kind])
     return out.getvalue()
 
 

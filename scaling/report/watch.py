@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from etils import epath
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scaling import files
@@ -74,16 +73,15 @@ def _figure(rows: pd.DataFrame) -> Figure:
     ways = min(2, len(order))
     high = -(-len(order) // ways)
     with style.styled():
-        figure = Figure(figsize=(5.7, 0.7 + 2.1 * high), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = style.canvas((0.7 + 2.1 * high) / 5.7)
         grid = figure.subplots(high, ways, sharex=True, squeeze=False).ravel()
         for axes, part in zip(grid, order, strict=False):
             _panel(axes, rows, part, sorted(panels[part], key=lambda m: m[1]), depth)
         for axes in grid[len(order) :]:  # with the panel above it as the lowest of its column
             axes.remove()
             grid[len(order) - ways].tick_params(labelbottom=True)
-        figure.supxlabel("step", fontsize=11)
-        figure.supylabel("RMS", fontsize=11)
+        figure.supxlabel("step", fontsize="medium")
+        figure.supylabel("RMS", fontsize="medium")
         style.finish(figure)
     return figure
 
@@ -105,6 +103,6 @@ def _panel(
     if finite.size:
         style.loss_axis(axes, float(finite.min()), float(finite.max()))
     style.count_axis(axes, list(rows["step"]), log=False)
-    axes.set_title(part, fontsize=10)
+    axes.set_title(part, fontsize="medium")
     if modules[0][1] < 0:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize="x-small")
