@@ -16,7 +16,7 @@ GALLERY := quickstart.py:debug data.py:debug cooldown.py:debug transfer.py:debug
 	length.py:debug emergence.py:debug memorization.py:debug finetune.py:debug \
 	shift.py:text_debug generalization_gap.py:debug recurrence.py:debug families.py:debug
 
-.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-xpk lint format golden ci clean
+.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-xpk test-browser lint format golden ci clean
 
 demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
@@ -26,7 +26,7 @@ gallery: $(STAMP)  ## the small forms of all that docs/gallery.md shows
 		--experiment=experiments/$$study --workdir=$(WORKDIR)/gallery || exit 1; done
 
 test: $(STAMP)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not exhaustive and not slurm and not tpu and not xpk" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not exhaustive and not slurm and not tpu and not xpk and not browser" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not exhaustive and not tpu" -n 2 --dist loadgroup
@@ -45,6 +45,10 @@ test-tpu: $(TPU_STAMP)  ## programs for TPUs, compiled without one; an environme
 test-xpk: $(STAMP) $(XPK_STAMP)  ## commands for TPU pods, read by the real xpk; an environment of its own
 	XPK=$(abspath $(XPK_VENV))/bin/xpk $(BIN)/python -m pytest -m xpk tests/executors
 
+test-browser: $(STAMP)  ## the report in a headless Chromium, the text of its PDFs; installs them (root)
+	$(BIN)/python tests/debian.py chromium=chromium chromedriver=chromium-driver pdftotext=poppler-utils
+	$(BIN)/python -m pytest -m browser tests/report
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,7 +61,7 @@ format: $(STAMP)
 golden: $(STAMP)  ## rewrite the stored resolved configs; read the diff
 	$(BIN)/python tests/golden.py
 
-ci: lint test test-slow test-slurm test-tpu test-xpk
+ci: lint test test-slow test-slurm test-browser test-tpu test-xpk
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed; give one with make PYTHON=...')"

@@ -118,6 +118,7 @@ def report(
         watched=watched,
         configs={name: flat(config) for name, config in configs.items()},
         records=records,
+        curves=lines,
         begun=begun,
         missing=[run for run in source if run not in begun],
     )

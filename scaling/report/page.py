@@ -19,8 +19,9 @@ from scaling.errors import DamagedError
 from scaling.records import RunDirectory
 from scaling.records.conventions import main_metric
 from scaling.records.status import repeat_command
-from scaling.report import style
+from scaling.report import looks, style
 from scaling.report.axes import done
+from scaling.report.explore import embedded_json, explored
 from scaling.report.figures import Drawn
 from scaling.report.parts import Part, shown
 from scaling.report.runs import fields
@@ -39,6 +40,7 @@ class Page:
     watched: int  # runs with `train.watch_every`, which `watch.html` shows
     configs: Mapping[str, Mapping[str, Any]]  # run -> dotted field -> value
     records: Mapping[str, Mapping[str, Any]]  # run -> config.json
+    curves: Mapping[str, pd.DataFrame]  # run -> its curves
     begun: Sequence[RunDirectory]
     missing: Sequence[RunDirectory]
 
@@ -47,6 +49,7 @@ def render(page: Page) -> str:
     """The page as one HTML document that loads nothing."""
     template = template_of("page.html.jinja")
     varying, common = fields(page.configs)
+    own, first = [field for field, _ in varying], page.parts[0]
     return template.render(
         page=page,
         numbers=_numbers(page),
@@ -59,6 +62,11 @@ def render(page: Page) -> str:
         varying=varying,
         common=common,
         provenance=_provenance(page),
+        explored=embedded_json(
+            explored(page.table, first.x, first.by, page.curves, own, page.configs)
+        ),
+        explore_script=Markup(_template("explore.js")),
+        command=looks.made_by(),
         table_csv=_data_uri(page.table.to_csv(index=False)),
         written=now(),
     )

@@ -64,6 +64,7 @@ def shown(part: Part) -> dict[str, Any]:
         "columns": columns(part.table),
         "conventions": conventions(part.table),
         "rows": rows(part.table),
+        "names": list(part.table["name"]),
         "parameters": parameters(part.findings),
         "methods": sorted({f"{f.fit.level:.0%}: {f.fit.method}" for f in part.findings if f.fit}),
     }

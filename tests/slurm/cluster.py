@@ -22,11 +22,13 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from debian import IMPOSSIBLE, Impossible, install
+
 FOLDER = pathlib.Path(tempfile.gettempdir()) / "scaling-slurm"
 NODES = ("n0", "n1")
 PORTS = {"slurmctld": 16817, "n0": 16818, "n1": 16819}
-PACKAGES = ("slurm-wlm", "munge")
-IMPOSSIBLE = 77
+PACKAGES = {"slurmctld": "slurm-wlm", "slurmd": "slurm-wlm", "munged": "munge"}
 HOSTS = pathlib.Path("/etc/hosts")
 MUNGE = pathlib.Path("/run/munge")
 
@@ -68,10 +70,6 @@ PartitionName=urgent Nodes=ALL MaxTime=1:00:00 PriorityTier=2
 """
 
 
-class Impossible(Exception):
-    """No Slurm can run here; the message says why."""
-
-
 def environment(folder: pathlib.Path = FOLDER) -> dict[str, str]:
     """What a process needs to use this cluster: `os.environ | environment()`."""
     return {"SLURM_CONF": str(folder / "slurm.conf")}
@@ -89,7 +87,9 @@ def is_up(folder: pathlib.Path = FOLDER) -> bool:
 
 def start(folder: pathlib.Path = FOLDER) -> None:
     """Begin what is not running yet. Raises Impossible."""
-    _install()
+    if os.geteuid() != 0:
+        raise Impossible("a real Slurm needs root, and this is not")
+    install(PACKAGES)
     _name_the_nodes()
     for name in ("state", *(f"spool-{node}" for node in NODES)):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -162,25 +162,6 @@ def stop(folder: pathlib.Path = FOLDER) -> None:
 
 
 # ---- pieces
-
-
-def _install() -> None:
-    missing = [name for name in ("slurmctld", "slurmd", "munged") if shutil.which(name) is None]
-    if not missing and os.geteuid() == 0:
-        return
-    wanted = f"a real Slurm needs root and Debian's packages {' and '.join(PACKAGES)}"
-    if os.geteuid() != 0:
-        raise Impossible(f"{wanted}; this is not root")
-    if shutil.which("apt-get") is None:
-        raise Impossible(f"{wanted}; {', '.join(missing)} missing and no apt-get here")
-    print(f"installing {' and '.join(PACKAGES)}", file=sys.stderr, flush=True)
-    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    options = ["--yes", "--quiet", "--no-install-recommends"]
-    for command in (["update", "--quiet"], ["install", *options, *PACKAGES]):
-        done = subprocess.run(["apt-get", *command], env=quiet, capture_output=True, text=True)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise Impossible(f"{wanted}; apt-get {command[0]} failed: {last}")
 
 
 def _name_the_nodes() -> None:
