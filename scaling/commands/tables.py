@@ -59,6 +59,8 @@ def paper_flags() -> None:
 
 def asked_paper(tables: bool = False) -> "Paper | None":
     """What these flags ask for; None: nothing. Raises UserError for a format that is none."""
+    if FLAGS["figures"].present and not FLAGS.figures:
+        raise UserError("--figures= names no format; give some of pdf, svg, png")
     if not FLAGS.figures and not tables:
         for name in ("column", "style"):
             if FLAGS[name].present:
