@@ -7,13 +7,13 @@ A `Look` is a width and settings of matplotlib. `drawn_for` makes one hold for a
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.style
 
 from scaling.errors import UserError, nearest
 
@@ -22,7 +22,7 @@ FORMATS = ("pdf", "svg", "png")
 # and IEEE are within a tenth).
 COLUMNS = {"one": 3.25, "two": 6.75}
 
-_PAPER: Mapping[str, Any] = {
+_PAPER: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -47,7 +47,7 @@ class Look:
 
     width: float = 5.7  # inches: text is readable on a phone
     marks: float = 1.0  # size of markers over those of the page
-    settings: Sequence[Mapping[str, Any] | str] = field(default=())
+    settings: Sequence[dict[str, Any]] = field(default=())
 
 
 SCREEN = Look()
@@ -92,7 +92,7 @@ def paper(column: str = "one", sheet: str | None = None) -> Look:
     if sheet is None:
         return Look(width, 0.6, (_PAPER,))
     try:
-        own = matplotlib.style.library.get(sheet) or matplotlib.rc_params_from_file(
+        own: Any = matplotlib.style.library.get(sheet) or matplotlib.rc_params_from_file(
             Path(sheet), use_default_template=False
         )
     except OSError:
@@ -102,7 +102,7 @@ def paper(column: str = "one", sheet: str | None = None) -> Look:
         ) from None
     if "figure.figsize" in own:
         width = own["figure.figsize"][0]
-    return Look(width, 0.6, (_PAPER, dict(own)))
+    return Look(width, 0.6, (_PAPER, {**own}))
 
 
 def made_by() -> str:
