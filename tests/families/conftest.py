@@ -28,6 +28,22 @@ SLOW = {
     "test_training_on_one_batch_lowers_its_loss",
     "test_what_is_computed_again_changes_nothing",
 }
+# Each of these compiles a further program of every combination: in the slow part a third of them
+# does, another third for each test, and all in the exhaustive part.
+TURNS = (
+    "test_a_loop_over_layers_is_the_layers_one_after_the_other",
+    "test_check_compiles_it",
+    "test_the_ledger_is_what_the_compiler_counts",
+    "test_what_is_computed_again_changes_nothing",
+)
+PLACES = {names: i for i, names in enumerate(FIRST)}
+
+
+def _waits(names: Names, test: str) -> bool:
+    """Whether it is another third's turn."""
+    if test not in TURNS or names not in PLACES:
+        return False
+    return (PLACES[names] + TURNS.index(test)) % 3 != 0
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -41,12 +57,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow, further = item.originalname in SLOW, names not in FIRST_ON
         mesh = names.family not in EVERY_MESH and of.params.get("mesh", ONE_MESH) != ONE_MESH
         chosen = names in FIRST or (names.family, names.kind) in EVERY_OBJECTIVE
-        if (slow or further) and (mesh or not chosen):
+        first = (names.family, names.kind) == FAST
+        waits = not first and _waits(names, item.originalname)
+        if waits or ((slow or further) and (mesh or not chosen)):
             item.add_marker(pytest.mark.exhaustive)
         elif (
             names not in FIRST
             or of.params.get("mesh", ONE_MESH) != ONE_MESH
-            or (slow and (names.family, names.kind) != FAST)
+            or (slow and not first)
         ):
             item.add_marker(pytest.mark.slow)
         item.add_marker(pytest.mark.xdist_group(str(names)))  # one process builds and compiles it
