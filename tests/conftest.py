@@ -36,7 +36,12 @@ LONG = ("test_studies.py", "test_launch.py", "test_local.py", "test_loop.py", "t
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order only; nothing depends on it."""
+    """Order, and what one process takes (`--dist loadgroup`): a file, which shares what it has
+    built, unless its tests say otherwise. Nothing depends on either.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
     rank = {name: i for i, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
 
