@@ -12,6 +12,7 @@ import os
 import pathlib
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 
@@ -217,35 +218,53 @@ def exclusive(path: epath.PathLike, wait: float = 1.0) -> Iterator[None]:
     if not is_local(path):
         yield
         return
-    with named_errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = _locked(path, wait)
     try:
-        deadline = time.monotonic() + wait
-        while not _try_lock(descriptor):
-            if time.monotonic() > deadline:
-                holder = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
-                raise BusyError(
-                    f"{os.path.dirname(path)} is in use by process {holder}; wait for it to end, "
-                    "or end it, then run the same command again"
-                )
-            time.sleep(0.05)
         os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _locked(path: epath.PathLike, wait: float) -> int:
+    """A descriptor that holds the lock, of the file that is at `path` then: its directory may have
+    been moved since the file was opened.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        with named_errors(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if _try_lock(descriptor, fcntl.LOCK_EX):
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                        return descriptor
+            elif time.monotonic() > deadline:
+                holder = os.pread(descriptor, 300, 0).decode().strip() or "unknown"
+                raise BusyError(
+                    f"{os.path.dirname(path)} is in use by process {holder}; wait for it to end, "
+                    "or end it, then run the same command again"
+                )
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        time.sleep(0.05)
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 def is_held(path: epath.PathLike) -> bool | None:
-    """Whether a living process holds the lock file; None where that cannot be known."""
+    """Whether a living process holds the lock file; None where that cannot be known. Asked by a
+    shared lock, for which a file opened for reading will do on NFS too.
+    """
     if not is_local(path):
         return None
     try:
@@ -253,6 +272,6 @@ def is_held(path: epath.PathLike) -> bool | None:
     except OSError:
         return False if not os.path.exists(path) else None
     try:
-        return not _try_lock(descriptor)
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)

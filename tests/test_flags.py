@@ -19,17 +19,20 @@ ANY_BUT_NONE = {"workdir", "json", "partition", "account", "qos", "constraint", 
 ANY_BUT_NONE |= {"setup", "extra", "folder", "cluster", "project", "zone", "image", "base_image"}
 ANY_BUT_NONE |= {"reservation", "env", "python", "runtime", "patience", "service_account"}
 ANY_BUT_NONE |= {"network", "logs", "only", "part", "interpolation", "picture", "prompts", "stop"}
+ANY_BUT_NONE |= {"where", "add", "remove", "note", "sort", "columns"}
 TAKEN = {
     ("generate", "seed"): {"0", "-1"},
     ("generate", "temperature"): {"0"},
     ("samples", "seed"): {"0", "-1"},
     ("certify", "tolerance"): {"0"},
     ("data", "lines"): {"0"},
+    ("retain", "keep"): {"0"},
     ("sweep", "slurm_save"): {"0"},
     ("sweep", "xpk_restarts"): {"0"},
     ("sweep", "xpk_grace"): {"0"},
     # They look for a folder before they do anything, and say so.
     ("status", "workdir"): set(),
+    ("runs", "workdir"): set(),
     ("report", "workdir"): set(),
     ("samples", "workdir"): set(),
     ("compress", "workdir"): set(),

@@ -11,6 +11,7 @@ from scaling.commands import (
     laws,
     pods,
     sampling,
+    shelf,
     sweep,
     tables,
     together,
@@ -32,5 +33,6 @@ COMMANDS: dict[str, Command] = {
     **compressing.COMMANDS,
     **debugging.COMMANDS,
     **certifying.COMMANDS,
+    **shelf.COMMANDS,
     **completing.COMMANDS,
 }

@@ -22,6 +22,7 @@ from scaling.laws.json_rows import read_lines, read_whole
 from scaling.laws.text_tables import decode, described, read_text, ways
 
 TEXT, LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
+_TAGS, _TAG = "tags", "tag"  # a column of all tags of a run, and each of them
 READERS = (*TEXT, *LINES, ".json", ".parquet")
 
 
@@ -134,6 +135,18 @@ def _float(cell: object) -> float:
         return np.nan
 
 
+class Tags(str):
+    """The tags of one run, with commas: equal to each of them."""
+
+    def __eq__(self, other: object) -> bool:
+        return other in self.split(",")
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
 class _Arrays(Mapping[str, np.ndarray]):
     """Columns for an expression, made when it reads them: bools, numbers where all cells are
     numbers or empty, else text with None in empty cells.
@@ -143,6 +156,10 @@ class _Arrays(Mapping[str, np.ndarray]):
         self.table, self.flag = table, flag
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if name == _TAG and name not in self.table and _TAGS in self.table:
+            texts = self.table[_TAGS]
+            cells = (Tags(text) if isinstance(text, str) and text else None for text in texts)
+            return np.array([*cells, None], object)[:-1]  # of objects, however long
         column = self.table[name]
         if column.dtype == bool:
             return column.to_numpy(bool)
@@ -156,10 +173,12 @@ class _Arrays(Mapping[str, np.ndarray]):
         return text
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.table.columns)
+        yield from self.table.columns
+        if _TAGS in self.table and _TAG not in self.table:
+            yield _TAG
 
     def __len__(self) -> int:
-        return len(self.table.columns)
+        return sum(1 for _ in self)
 
 
 def shape_table(

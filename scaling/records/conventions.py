@@ -50,6 +50,8 @@ _RUNS = {
     "joules_per_unit": "joules over the units of data trained on",
     "grams_co2": "joules at energy.grams_per_kwh",
     "joules_by": "what counted the joules: NVML, RAPL, or what an estimate takes devices to draw",
+    "tags": "that people gave the run, with commas between them (launch.py tag)",
+    "note": "the last that people wrote of the run",
     "members": "runs that were trained as one program with this one, itself included",
 }
 _TRUTH = {

@@ -95,6 +95,12 @@ def check_attempt(line: Values) -> None:
     _expect(line, {"answer": (str,), "reason": (str,), "step": (int,), "changed": (dict,)})
 
 
+def check_note(line: Values) -> None:
+    """A line of `notes.jsonl`."""
+    _expect(line, {"time": (str,), "add": (list,), "remove": (list,)})
+    _expect(line, {"note": (str,), "moved": (str,)})
+
+
 def check_branch(branch: Values) -> None:
     """`branch.json`."""
     _expect(branch, {"trunk": (str,), "step": (int,)}, needed=True)
@@ -119,6 +125,7 @@ LINES: dict[str, Callable[[Values], None]] = {
     "fingerprints.jsonl": check_hashes,
     "spikes.jsonl": check_spike,
     "attempts.jsonl": check_attempt,
+    "notes.jsonl": check_note,
 }
 
 

@@ -20,7 +20,7 @@ from scaling.config import RunConfig, amounts, choices, flat, passes
 from scaling.config.provenance import provenance
 from scaling.costs import energy, privacy
 from scaling.errors import DamagedError
-from scaling.records import RunDirectory, find_runs, parents, strict_json, timing
+from scaling.records import RunDirectory, find_runs, notes, parents, strict_json, timing
 from scaling.records.conventions import conventions, measures, values_in
 from scaling.records.starts import as_trained
 
@@ -53,7 +53,10 @@ JUDGED = {
     "sample_distance_real": "real",
     "sample_right": "right",
 }
+# Columns of runs of which people say something (`notes.py`).
+_SAID = ("tags", "note")
 _WORDS = {
+    *_SAID,
     *("fingerprint", "name", "status", "reason", "unit", "objective", "branched_from"),
     *("healed", "corpus", "commit", "device", "trained", "truth", "truth_of", "joules_by"),
 }
@@ -77,7 +80,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     between the runs under its dotted name, branched_from, seconds, joules, joules_per_unit,
     grams_co2, joules_by, members, attempts, healed,
     spikes, corpus, commit, device; and of runs that were judged by their samples, the columns
-    `JUDGED`.
+    `JUDGED`; tags (with commas) and note, the last, where people said something.
     `conventions` says what they count.
     Losses are those after the last step: NaN for a run that is not done. A run whose files cannot
     be read has the status "damaged", a reason that names the file, and little else.
@@ -94,7 +97,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
         for row, values in zip(rows, flats, strict=True)
     ]
     names = _names([config for config in configs if config], differing)
-    names += [name for name in JUDGED if any(name in row for row in rows)]
+    names += [name for name in (*JUDGED, *_SAID) if any(row.get(name) for row in rows)]
     frame = pd.DataFrame(rows, columns=names)
     numbers = [name for name in names if name not in _WORDS | {*differing} and name not in _KEPT]
     frame[numbers] = frame[numbers].astype("float64")
@@ -235,6 +238,8 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         "device": made_by.get("device_kind"),
         "config": config,
     }
+    said = notes.read(run)
+    row |= {"tags": ",".join(said.tags) or None, "note": said.last}
     for name in config.evals.sets:
         line, suffix = final.get(name, {}), "" if name == "val" else f"/{name}"
         for column in choices.columns(passes.metrics(config, name)):
