@@ -2,9 +2,10 @@
 
 A byte model is trained whole, then pruned by magnitude, all at once or by and by, and trained on
 for a quarter of its length; of the quick start's largest model, half of the weights. `:patterns`:
-half of the weights of its blocks, the smallest of all, of each matrix, or 2:4. `:tickets`: the
-masks of trained models on weights at their start (the same seed), or on other ones (another seed),
-trained for the whole length.
+half of the weights of its blocks, the smallest of all, of each matrix, or 2:4. `:low_rank`: its
+blocks' matrices with fewer numbers, as zeros or as two thin matrices. `:tickets`: the masks of
+trained models on weights at their start (the same seed), or on other ones (another seed), trained
+for the whole length.
 """
 
 from typing import Any
@@ -25,7 +26,8 @@ def get_study(arg: str = "") -> Study:
     form, debug = arg, False
     if arg == "debug" or arg.endswith("_debug"):
         form, debug = arg.removesuffix("debug").removesuffix("_"), True
-    of_form = {"": _curves, "patterns": _patterns, "tickets": _tickets}.get(form)
+    forms = {"": _curves, "patterns": _patterns, "low_rank": _low_rank, "tickets": _tickets}
+    of_form = forms.get(form)
     if of_form is None:
         is_debug(form)  # names what is no form
         raise AssertionError
@@ -83,6 +85,20 @@ def _patterns(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
         for form in forms
     ]
     return runs, ("transform.scope", "transform.group")
+
+
+def _low_rank(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
+    """A square matrix of half its rank has as many numbers as before: so ranks of a quarter and
+    less, of the blocks' matrices, beside sparsities of a half and more.
+    """
+    begun = retrained(dense(8 if debug else WIDTHS[0], debug))
+    shares = (0.25,) if debug else (0.5, 0.25, 0.125)
+    factored = {"transform.name": "low_rank", "transform.modules": "blocks"}
+    runs = [begun | factored | {"transform.share": share} for share in shares]
+    sparsities = SPARSITIES[1:2] if debug else SPARSITIES[:4]
+    return [*runs, *(begun | _pruned(modules="blocks", sparsity=s) for s in sparsities)], (
+        "transform.name",
+    )
 
 
 def _tickets(debug: bool) -> tuple[list[Override], tuple[str, ...]]:

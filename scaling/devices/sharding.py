@@ -43,6 +43,7 @@ PARAMETER_RULES: Rules = (
     ("head_dim", None),
     ("norm", None),
     ("lora_rank", None),
+    ("rank", None),  # of a matrix that is stored as two, in proportion to its smaller side
     ("layers", "stage"),
 )
 ACTIVATION_RULES: Rules = (

@@ -28,4 +28,5 @@ TRANSFORMS: dict[str, Transform | str] = {
     "freeze": "scaling.transforms.freeze:TRANSFORM",
     "prune": "scaling.transforms.prune:TRANSFORM",
     "qat": "scaling.transforms.qat:TRANSFORM",
+    "low_rank": "scaling.transforms.low_rank:TRANSFORM",
 }
