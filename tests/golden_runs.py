@@ -172,6 +172,22 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
             **{"distill.temperature": 2.0, "distill.begin": True},
         },
     ),
+    "held on to": (_LM, {"begins.run": "0123456789ab", "ewc.weight": 100.0}),
+    "held on to otherwise": (
+        _LM,
+        {
+            **{"begins.run": "0123456789ab", "ewc.weight": 10.0},
+            **{"ewc.batches": 8, "ewc.decay": 0.9},
+        },
+    ),
+    "mixed": (_TINY, {"mixture.shares.docs": 0.1, "evals.sets.docs.split": "validation"}),
+    "mixed with few": (
+        _TINY,
+        {
+            **{"mixture.shares.docs": 0.1, "evals.sets.docs.split": "validation"},
+            "mixture.memory": 64,
+        },
+    ),
     # ---- the optimizer
     "adafactor": (_LM, {"optim.name": "adafactor", "optim.eps": 1e-7}),
     "lion": (_LM, {"optim.name": "lion", "optim.b1": 0.9, "optim.b2": 0.99}),
@@ -275,6 +291,10 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         _VISION,
         {"data.label_noise": 0.2, "evals.sets.wrong": {"split": "flipped"}},
     ),
+    "pixels in another order": (_VISION, {"data.permutation": 1}),
+    "two labels": (_VISION, {"data.labels": "0,1"}),
+    "a set in another order": (_VISION, {"evals.sets.other": {"permutation": 2}}),
+    "a set of two labels": (_VISION, {"evals.sets.other": {"labels": "2,3"}}),
     "blurred": (_VISION, {"data.corruption": "blur", "data.severity": 2}),
     "a blurred set": (_VISION, {"evals.sets.blurred": {"corruption": "blur"}}),
     "a set blurred more": (

@@ -25,7 +25,7 @@ from scaling.config.choices import (
 )
 from scaling.config.reading import flat
 from scaling.config.run import MeshConfig, RunConfig
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, nearest
 
 DEEP = ("depth_mup", "completep")  # parametrizations that follow the depth too
 
@@ -59,6 +59,9 @@ _RANGES: tuple[tuple[str, Range], ...] = (
     ("attack", (("steps",), AT_LEAST_ONE)),
     ("distill", (("weight",), SHARE)),
     ("distill", (("temperature",), POSITIVE)),
+    ("ewc", (("weight", "decay"), NOT_NEGATIVE)),
+    ("ewc", (("batches",), AT_LEAST_ONE)),
+    ("mixture", (("memory",), AT_LEAST_ONE)),
     ("privacy", (("clip_norm",), POSITIVE_OR_OFF)),
     ("privacy", (("noise",), NOT_NEGATIVE)),
     ("privacy", (("delta",), WITHIN)),
@@ -127,6 +130,13 @@ _READ_WITH: tuple[Idle, ...] = (
         lambda c: not c.distill.weight or c.distill.begin,
         "distill.begin=True, as the other run is only asked",
     ),
+    (
+        ("ewc.weight",),
+        lambda c: c.begins.run is not None and (not c.distill.weight or c.distill.begin),
+        "begins.run, whose parameters it holds on to",
+    ),
+    (("ewc.batches", "ewc.decay"), lambda c: c.ewc.weight > 0, "ewc.weight"),
+    (("mixture.memory",), lambda c: bool(c.mixture.shares), "mixture.shares"),
     (("begins.new", "begins.folder"), lambda c: c.begins.run is not None, "begins.run"),
 )
 
@@ -152,11 +162,24 @@ def check_pairs(config: RunConfig) -> None:
         if missing:
             raise ConfigError(f"{reader} needs {', '.join(sorted(missing))}, not given by {giver}")
     _check_augment(config)
-    if config.distill.weight and objective.soft is None:
+    for group in ("distill", "ewc"):
+        weight = getattr(config, group).weight
+        if weight and objective.soft is None:
+            raise ConfigError(
+                f"{group}.weight={weight} needs an objective that predicts a label or the next "
+                f"token, not {loss}; leave it at 0"
+            )
+    if config.ewc.weight and config.begins.new is not None:
         raise ConfigError(
-            f"distill.weight={config.distill.weight} needs an objective that predicts a label or "
-            f"the next token, not {loss}; leave it at 0"
+            f"ewc.weight={config.ewc.weight} holds on to what begins.run predicts, and begins.new="
+            f"{config.begins.new!r} draws a part of it anew; leave either unset"
         )
+    if config.ewc.weight and not choices.transform(config.transform).stored_as_used:
+        raise ConfigError(
+            f"ewc.weight={config.ewc.weight} holds parameters as they are used, and transform.name="
+            f"{config.transform.name} stores others; leave either at its default"
+        )
+    _check_mixture(config)
     if config.privacy.clip_norm is not None:
         _check_privacy(config)
     if config.attack.epsilon:
@@ -169,6 +192,23 @@ def check_pairs(config: RunConfig) -> None:
         raise ConfigError(
             f"train.microbatches={config.train.microbatches}: {loss} compares the rows of a whole "
             "batch with each other; leave it at 1"
+        )
+
+
+def _check_mixture(config: RunConfig) -> None:
+    shares = config.mixture.shares
+    for name, share in shares.items():
+        if name not in config.evals.sets:
+            raise ConfigError(
+                f"mixture.shares.{name}: there is no evaluation set evals.sets.{name}"
+                f"{nearest(name, config.evals.sets)}; make one of the data that are to be mixed in"
+            )
+        if not 0 <= share <= 1:
+            raise ConfigError(f"mixture.shares.{name}={share} must {SHARE[1]}")
+    if (total := sum(shares.values())) >= 1:
+        raise ConfigError(
+            f"mixture.shares add up to {total:g}; leave some rows to what `data` says, or train on "
+            "the other data alone"
         )
 
 

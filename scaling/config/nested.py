@@ -168,7 +168,9 @@ def from_text(value: Any, path: str, text: str) -> Any:
     names, hint, optional = path.split("."), Any, False
     for i, name in enumerate(names):
         if isinstance(value, Mapping):
-            known: Mapping[str, Any] = {key: type(value[key]) for key in value}
+            known: dict[str, Any] = {key: type(value[key]) for key in value}
+            if typing.get_args(hint)[1:] == (float,):  # of numbers, whatever they are called
+                known.setdefault(name, float)
         elif dataclasses.is_dataclass(value):
             known = _hints(typing.cast(typing.Hashable, type(value)))
         else:
@@ -177,7 +179,7 @@ def from_text(value: Any, path: str, text: str) -> Any:
             field = ".".join(names[: i + 1])
             raise ConfigError(f"{field} is no config field{nearest(name, known)}")
         hint, optional = _optional(known[name])
-        value = value[name] if isinstance(value, Mapping) else getattr(value, name)
+        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name)
     if text == "None" and optional:
         return None
     try:
@@ -205,7 +207,8 @@ def typed_config_dict(value: Any) -> ml_collections.ConfigDict:
         elif dataclasses.is_dataclass(v):
             out[f.name] = typed_config_dict(v)
         elif isinstance(v, Mapping):
-            out[f.name] = ml_collections.ConfigDict({k: typed_config_dict(v[k]) for k in v})
+            inner = {k: v[k] if type(v[k]) in _SCALARS else typed_config_dict(v[k]) for k in v}
+            out[f.name] = ml_collections.ConfigDict(inner)
         else:
             out[f.name] = v
     return out

@@ -12,10 +12,10 @@ import numpy as np
 
 from scaling.config.amounts import resolved, unique_field
 from scaling.config.marks import traced_fields
-from scaling.config.run import BeginsConfig, RunConfig
+from scaling.config.run import BeginsConfig, MixtureConfig, RunConfig
 
 # Whose traced fields the step takes, and what stands before the name of each.
-_GROUPS = {"optim": "", "objective": "", "transform": "", "distill": "distill_"}
+_GROUPS = {"optim": "", "objective": "", "transform": "", "distill": "distill_", "ewc": "ewc_"}
 
 
 def hparams(config: RunConfig) -> dict[str, np.generic]:
@@ -51,6 +51,9 @@ def program_of(config: RunConfig) -> RunConfig:
     groups["optim"] = dataclasses.replace(groups["optim"], warmup_steps=0, warmup_fraction=None)
     groups["train"] = dataclasses.replace(config.train, steps=1, subset_seed=None)
     groups["begins"] = BeginsConfig()  # the state that the first update is given
+    # As is what earlier tasks left there; and which rows a batch has.
+    groups["ewc"] = dataclasses.replace(groups["ewc"], batches=1, decay=0.0)
+    groups["mixture"] = MixtureConfig()
     return dataclasses.replace(config, seed=0, **groups)
 
 

@@ -82,6 +82,10 @@ def is_debug(arg: str) -> bool:
     return arg == "debug"
 
 
+# Groups of which a person gives the names.
+_NAMED = (["evals", "sets"], ["mixture", "shares"])
+
+
 def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
     """A new RunConfig with dotted fields replaced: {"model.width": 512, "seed": 1}. Strict as
     `from_dict`. Evaluation sets of a corpus that is replaced by another fall away (`left_out`).
@@ -102,9 +106,10 @@ def override(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
                     f"{path}: {'.'.join(groups[: i + 1])} is no config group{nearest(group, at)}"
                 )
             at = at[group]
-        if leaf not in at and groups[-2:] != ["evals", "sets"]:
+        if leaf not in at and groups not in _NAMED:
             raise ConfigError(f"{path} is no config field{nearest(leaf, at)}")
-        if isinstance(at.get(leaf), dict) and "sets" not in (leaf, *groups):
+        named = groups in _NAMED or [*groups, leaf] in _NAMED
+        if isinstance(at.get(leaf), dict) and not named:
             raise ConfigError(
                 f"{path} is a group of fields; name one, such as {path}.{min(at[leaf])}"
             )

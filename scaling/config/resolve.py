@@ -42,6 +42,9 @@ def resolve(
     """
     # As read from a file: a config built in code may hold an int where a float is meant.
     config = from_dict(to_dict(config))
+    # A share of nothing is none: one run has one name.
+    shares = {name: share for name, share in config.mixture.shares.items() if share != 0}
+    config = dataclasses.replace(config, mixture=dataclasses.replace(config.mixture, shares=shares))
     check_pairs(config)
     check_ranges(config)
     check_idle(config)
@@ -110,39 +113,30 @@ def _resolve_data(data: DataConfig, facts: Facts, run_seed: int) -> DataConfig:
     return dataclasses.replace(filled, corpus=facts.content_hash, seed=seed)
 
 
+# What an evaluation set may have otherwise than the data that are trained on, but for its source.
+_OTHERWISE = ("part", "corruption", "severity", "permutation", "labels")
+
+
 def eval_data(data: DataConfig, eval_set: EvalSetConfig) -> Any:
-    """The data that an evaluation set is drawn from: those of training with the set's source, part
-    and corruption. Raises ConfigError for what the data have none of.
+    """The data that an evaluation set is drawn from: those of training with the set's source, part,
+    corruption and so on. Raises ConfigError for what the data have none of.
     """
-    if eval_set.source is None and eval_set.part is None and eval_set.corruption is None:
-        return data
-    changed: dict[str, Any] = {"corpus": eval_set.corpus}
-    if eval_set.corruption is not None:
-        if "corruption" not in data.__dataclass_fields__:
+    given = {name: value for name in _OTHERWISE if (value := getattr(eval_set, name)) is not None}
+    for name, value in given.items():
+        if name not in data.__dataclass_fields__:
+            rest = "give a source instead" if name == "part" else "leave it unset"
             raise ConfigError(
-                f"evals.sets: corruption={eval_set.corruption!r}, but data.kind={data.kind} has "
-                "none; leave it unset"
+                f"evals.sets: {name}={value!r}, but data.kind={data.kind} has none; {rest}"
             )
-        changed["corruption"] = eval_set.corruption
-        if "severity" in data.__dataclass_fields__:
-            changed["severity"] = 3 if eval_set.severity is None else eval_set.severity
-        elif eval_set.severity is not None:
-            raise ConfigError(
-                f"evals.sets: severity={eval_set.severity}, but data.kind={data.kind} has none; "
-                "leave it unset"
-            )
-    if eval_set.source is None and eval_set.part is None:
-        return dataclasses.replace(data, **changed)
+    if "corruption" in given and "severity" in data.__dataclass_fields__:
+        given.setdefault("severity", 3)
+    elif "corruption" not in given:
+        given.pop("severity", None)
     if eval_set.source is not None:
-        changed["source"] = eval_set.source
-    if "part" in data.__dataclass_fields__:
-        changed["part"] = eval_set.part
-    elif eval_set.part is not None:
-        raise ConfigError(
-            f"evals.sets: part={eval_set.part!r}, but data.kind={data.kind} has no parts; give a "
-            "source instead"
-        )
-    return dataclasses.replace(data, **changed)
+        given["source"] = eval_set.source
+        if "part" in data.__dataclass_fields__:
+            given.setdefault("part", None)
+    return dataclasses.replace(data, corpus=eval_set.corpus, **given) if given else data
 
 
 def _resolve_eval_set(

@@ -151,6 +151,8 @@ class EvalSetConfig:
     copies: bool = added(False)  # what is continued is half as much text, written twice
     corruption: str | None = added(None)  # as data.corruption; None: as data.corruption is
     severity: int | None = added(None)  # of the corruption, 1 to 5; None: 3
+    permutation: int | None = added(None)  # as data.permutation
+    labels: str | None = added(None)  # as data.labels
     beams: int = added(1)  # texts that are followed at once where a source is translated; 1: greedy
     repeats: int | None = added(None)  # of the secrets of an exposure; None: the most
     epsilon: float = added(0.1)  # of an attack: by how much each number may be moved
@@ -226,6 +228,30 @@ class DistillConfig:
 
 
 @dataclass(frozen=True)
+class EwcConfig:
+    """Elastic weight consolidation: the run in `begins.run` holds on to each weight by how much its
+    predictions depend on it (`scaling/train/consolidation.py`).
+    """
+
+    # The loss has half of this times the sum of F (w - w before)^2, F the Fisher information of a
+    # prediction; 0: off
+    weight: float = traced(0.0, common=1.0, off=0.0)
+    batches: int = 64  # of that run's own that F is estimated from
+    decay: float = 1.0  # times the F that it held on by itself, which is added; 0: its data alone
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """Further data that training reads: of evaluation sets, their train splits
+    (`scaling/data/mixing.py`).
+    """
+
+    # Evaluation set -> share of the rows of training that are its; `data` has the rest
+    shares: Mapping[str, float] = field(default_factory=dict)
+    memory: int | None = None  # examples of each that are drawn from; None: all
+
+
+@dataclass(frozen=True)
 class BeginsConfig:
     """The run whose parameters a run begins with; its optimizer and its steps are its own
     (`scaling/train/begins.py`).
@@ -265,6 +291,8 @@ class RunConfig:
     )
     begins: BeginsConfig = field(default=BeginsConfig(), metadata={"added": True})
     distill: DistillConfig = field(default=DistillConfig(), metadata={"added": True})
+    ewc: EwcConfig = field(default=EwcConfig(), metadata={"added": True})
+    mixture: MixtureConfig = field(default=MixtureConfig(), metadata={"added": True})
     augment: AugmentConfig = field(default=AugmentConfig(), metadata={"added": True})
     attack: AttackConfig = field(default=AttackConfig(), metadata={"added": True})
     privacy: PrivacyConfig = field(default=PrivacyConfig(), metadata={"added": True})

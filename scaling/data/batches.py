@@ -13,6 +13,7 @@ import numpy as np
 
 from scaling.config.amounts import resolved
 from scaling.config.choices import Examples
+from scaling.data.mixing import dealt
 from scaling.data.order import endless, keys, permutation
 
 Batch = dict[str, np.ndarray]
@@ -32,6 +33,8 @@ class Batches:
     seed: int | None
     steps: int  # batches in a run, or in the pass
     weights: tuple[str, ...] = ()  # fields that are 0 in rows that do not count
+    # Other data that rows of training are of, each with its share of them (`mixing.py`)
+    others: "tuple[tuple[Batches, float], ...]" = ()
 
     @property
     def num_examples(self) -> int:
@@ -51,6 +54,18 @@ class Batches:
         """
         row = np.arange(self.batch_size)[slice(None) if rows is None else rows]
         example = step * self.batch_size + row
+        if not self.others:
+            return self._at(example)
+        found: Batch = {}
+        streams = (self, *(batches for batches, _ in self.others))
+        for which, here, places in dealt(example, [share for _, share in self.others]):
+            for name, value in streams[which]._at(places).items():
+                shape = (len(example), *value.shape[1:])
+                found.setdefault(name, np.empty(shape, value.dtype))[here] = value
+        return found
+
+    def _at(self, example: np.ndarray) -> Batch:
+        """The rows at these places of its stream."""
         if isinstance(self.selection, range):
             seed = resolved(self.seed)
             chosen = endless(seed, example)

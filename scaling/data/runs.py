@@ -6,6 +6,7 @@ subsets and the evaluation sets. The data themselves are their kind's (`kinds/`)
 """
 
 import dataclasses
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,33 @@ def train_batches(config: RunConfig, root: Path | None = None) -> Batches:
             f"{rows}; raise it, or lower train.batch_size"
         )
     steps, weights = resolved(config.train.steps), choices.kind(data).weights
-    return Batches(examples, selection, rows, data.seed, steps, weights)
+    others = tuple(
+        (Batches(*_other(config, name, root), rows, data.seed, steps, weights), share)
+        for name, share in config.mixture.shares.items()
+    )
+    return Batches(examples, selection, rows, data.seed, steps, weights, others)
+
+
+def drawn_from(config: RunConfig) -> Hashable:
+    """What the training batches of a resolved run follow from: equal of runs that read the same."""
+    mixture = config.mixture
+    shares = tuple(mixture.shares.items())
+    return config.data, config.train.subset_seed, shares, mixture.memory
+
+
+def _other(config: RunConfig, name: str, root: Path | None) -> tuple[Examples, np.ndarray | range]:
+    """Of the data of an evaluation set that is mixed in: the train split, and what is drawn of it.
+    Raises DataError where that is nothing.
+    """
+    examples, most = _examples(config, name, root, "train"), config.mixture.memory
+    if not len(examples):
+        raise DataError(
+            f"mixture.shares.{name}: the train split of evals.sets.{name} has no example; leave it "
+            "out, or give it more data"
+        )
+    if most is None and len(examples) >= choices.ENDLESS:
+        return examples, range(choices.ENDLESS)
+    return examples, _order(examples, most)
 
 
 def eval_batches(config: RunConfig, name: str, root: Path | None = None) -> Batches:
@@ -149,12 +176,14 @@ def _shots(examples: Examples, selection: np.ndarray, shots: int) -> np.ndarray:
     return selection[rank < shots]
 
 
-def _examples(config: RunConfig, name: str | None, root: Path | None) -> Examples:
-    """The train split of the run (name None) or an evaluation set's, by the hash it was resolved
-    to.
+def _examples(
+    config: RunConfig, name: str | None, root: Path | None, split: str | None = None
+) -> Examples:
+    """The train split of the run (name None) or an evaluation set's own (or `split`), by the hash
+    it was resolved to.
     """
     field = "data" if name is None else f"evals.sets.{name}"
-    split = "train" if name is None else config.evals.sets[name].split
+    split = split or ("train" if name is None else config.evals.sets[name].split)
     split = "train" if split == "flipped" else split
     data = _data(config, name)
     if data.corpus is None:
@@ -212,19 +241,22 @@ def _subset(config: RunConfig, examples: Examples) -> np.ndarray | range:
 
 def _seen(config: RunConfig, subset: np.ndarray | range) -> np.ndarray:
     """The examples of the subset that the run meets, all of them if it lasts an epoch."""
+    rows = resolved(config.train.steps) * config.train.batch_size
+    met = rows - int(rows * sum(config.mixture.shares.values()))
     if isinstance(subset, range):
-        met = resolved(config.train.steps) * config.train.batch_size
         return endless(resolved(config.data.seed), np.arange(met))
     order = permutation(len(subset), ("epoch", resolved(config.data.seed), 0))
-    return subset[order[: resolved(config.train.steps) * config.train.batch_size]]
+    return subset[order[:met]]
 
 
 def _check_disjoint(config: RunConfig, name: str, root: Path | None) -> None:
     """That nothing of an evaluation set is trained on."""
-    split = config.evals.sets[name].split
+    split, own = config.evals.sets[name].split, _data(config, name)
+    trained_on = [config.data, *(_data(config, other) for other in config.mixture.shares)]
     with source_named(f"evals.sets.{name}"):
-        shared = choices.kind(config.data).shared(
-            _data(config, name), split, config.data, root or files.data_dir()
+        shared = sum(
+            choices.kind(config.data).shared(own, split, one, root or files.data_dir())
+            for one in trained_on
         )
     if shared:
         validation = f"set evals.sets.{name}.split to validation, or " if split == "all" else ""

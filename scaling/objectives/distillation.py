@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from scaling.config import DistillConfig
-from scaling.objectives.next_token.cross_entropy import logits
 from scaling.objectives.objective import Array, Batch, Loss, Rows
+from scaling.objectives.predictions import logits_of
 
 TEACHER = "teacher"  # key of the teacher's outputs among the student's, and of its parameters
 WEIGHT = "distill_weight"  # of the penalty; `programs.hparams` has it
@@ -49,13 +49,8 @@ def distilled(loss: Loss, config: DistillConfig, counts: str) -> Loss:
 def divergence(teacher: Mapping[str, Any], student: Mapping[str, Any], temperature: float) -> Array:
     """T^2 KL(teacher || student) of each prediction, in nats; the teacher's is a constant."""
     of_teacher, of_student = (
-        jax.nn.log_softmax(_logits(outputs) / temperature) for outputs in (teacher, student)
+        jax.nn.log_softmax(logits_of(outputs) / temperature) for outputs in (teacher, student)
     )
     of_teacher = jax.lax.stop_gradient(of_teacher)
     apart = jnp.exp(of_teacher) * (of_teacher - of_student)
     return temperature**2 * apart.sum(axis=-1)
-
-
-def _logits(outputs: Mapping[str, Any]) -> Array:
-    """float32, of a label or of each token."""
-    return logits(outputs) if "head" in outputs else outputs["out"].astype(jnp.float32)

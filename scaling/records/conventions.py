@@ -13,6 +13,7 @@ from scaling.config import choices
 from scaling.config.choices import Metric
 from scaling.errors import ConfigError
 from scaling.metrics.declared import OF_PASSES
+from scaling.records import tasks
 
 MAIN = "loss"  # the metric that laws are fitted to
 _SIZES = {
@@ -26,7 +27,8 @@ _SIZES = {
     "objective": "what was minimised; says what the columns of metrics mean",
 }
 _RUNS = {
-    "trained": "which parameters were: whole, or by a transform; scratch: begun with no other run",
+    "trained": "which parameters were: whole, or by a transform, or how what was known was held on "
+    "to (distilled, ewc, mixed); scratch: begun with no other run",
     "amount_before": "what the runs that this one begins with were trained on, added up; 0: none",
     "params_trained": "numbers that were trained, where a transform trains others than params",
     "epsilon": "privacy lost to whoever sees the model, at privacy.delta, by Rényi accounting as "
@@ -117,6 +119,7 @@ def conventions(frame: pd.DataFrame) -> dict[str, str]:
     found = _metrics({name: metrics_of(name) for name in objectives} or {"": metrics_of(None)})
     judged = {name: text for name, text in _JUDGED.items() if name in frame}
     passes = {column: _of_set(*of) for column in frame if (of := of_pass(column))}
+    passes |= {column: said for column in frame if (said := tasks.meaning(column))}
     true = {name: text for name, text in _TRUTH.items() if name in frame}
     for column in (c for c in frame if c.startswith("true_exponent/")):
         of = column.partition("/")[2]

@@ -1,12 +1,11 @@
 """The run that another one begins with, or is taught by: where its directory is, what was spent on
 it, and what it reached.
 
-Called by `scaling/train/begins.py`, which takes its parameters, and by the table of runs. No jax in
-this file.
+Called by `scaling/train/begins.py`, which takes its parameters, and by the table of runs
+(`tasks.py`). No jax in this file.
 """
 
 import dataclasses
-from typing import Any
 
 from etils import epath
 
@@ -30,22 +29,30 @@ def find(config: RunConfig, runs: epath.Path | None) -> RunDirectory | None:
     return None
 
 
-def amount_before(config: RunConfig, runs: epath.Path) -> float | None:
-    """Units that the runs before a resolved one were trained on: the one that it begins with, the
-    one that that began with, and so on; 0 for a run that begins from nothing. None: not known.
+def before(config: RunConfig, runs: epath.Path) -> list[RunDirectory] | None:
+    """The run that a resolved one begins with, the one that that began with, and so on. None: one
+    of them is not known.
     """
-    total, at = 0.0, config
-    while at.begins.run is not None:
+    found: list[RunDirectory] = []
+    while config.begins.run is not None:
         try:
-            found = find(at, runs)
-            record: Any = found.record() if found is not None else {"size": {}}
+            one = find(config, runs)
+            if one is None:
+                return None
+            config = one.config()
         except UserError:
             return None
-        if found is None or record["size"].get("amount") is None:
-            return None
-        total += record["size"]["amount"]
-        at, runs = found.config(record), found.path.parent
-    return total
+        found.append(one)
+        runs = one.path.parent
+    return found
+
+
+def amount_before(earlier: list[RunDirectory] | None) -> float | None:
+    """Units that the runs before one (`before`) were trained on; 0 for a run that begins from
+    nothing. None: not known.
+    """
+    amounts = [] if earlier is None else [run.record()["size"].get("amount") for run in earlier]
+    return None if earlier is None or None in amounts else float(sum(amounts))
 
 
 def teacher_loss(config: RunConfig, runs: epath.Path) -> float | None:

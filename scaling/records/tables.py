@@ -20,7 +20,11 @@ from scaling.config import RunConfig, amounts, choices, flat, passes
 from scaling.config.provenance import provenance
 from scaling.costs import energy, privacy
 from scaling.errors import DamagedError
+<<<<<<< HEAD
 from scaling.records import RunDirectory, find_runs, notes, parents, strict_json, timing
+=======
+from scaling.records import RunDirectory, find_runs, parents, strict_json, tasks, timing
+>>>>>>> d518755 (Tasks one after the other: mixtures of data, elastic weight consolidation, permuted images and images of some labels)
 from scaling.records.conventions import conventions, measures, values_in
 from scaling.records.starts import as_trained
 
@@ -73,6 +77,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     and unique under their unit's names (tokens, unique_tokens), unit, amount, unique, epochs,
     flops, objective, its metrics (loss, loss_se, ...), train_loss, width, depth, seed,
     trained, amount_before and params_trained where runs begin with others or are trained in part,
+    tasks, <metric>_of_tasks and <metric>_forgotten where they have learned tasks before (`tasks`),
     epsilon where runs train with privacy, density where weights are pruned, bits where they are
     rounded, teacher_loss and supervised_loss where a teacher is asked,
     `<metric>/<set>` of every further evaluation set, what is known of the law of the data (truth,
@@ -93,7 +98,7 @@ def table(source: epath.PathLike | Iterable[RunDirectory]) -> pd.DataFrame:
     flats: list[dict[str, Any]] = [flat(config) if config else {} for config in configs]
     differing = varying([values for values in flats if values])
     rows = [
-        row | {field: values.get(field) for field in differing}
+        row | {field: values.get(field, _missing(field)) for field in differing}
         for row, values in zip(rows, flats, strict=True)
     ]
     names = _names([config for config in configs if config], differing)
@@ -115,7 +120,9 @@ def _names(configs: Sequence[RunConfig], varying: Sequence[str]) -> list[str]:
     metrics = _metrics(configs)
     begun = any(config.begins.run is not None for config in configs)
     adapted = any(config.transform.name != "none" for config in configs)
-    tuned = [*_TUNED[:1], *_TUNED[1:2] * begun, *_TUNED[2:] * adapted] * (begun or adapted)
+    mixed = any(config.mixture.shares for config in configs)
+    tuned = [*_TUNED[:1], *_TUNED[1:2] * begun, *_TUNED[2:] * adapted] * (begun or adapted or mixed)
+    tuned += [name for config in configs if tasks.has_any(config) for name in tasks.columns(config)]
     own = [name for unit in units for name in (f"{unit}s", f"unique_{unit}s")]
     pairs = {
         (column, name)
@@ -166,6 +173,13 @@ def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f for f in every if _differ([config.get(f) for config in configs])]
 
 
+def _missing(field: str) -> float | None:
+    """What stands for a field that a run's config does not have: of what is not mixed in, no
+    share.
+    """
+    return 0.0 if field.startswith("mixture.shares.") else None
+
+
 def _differ(values: list[Any]) -> bool:
     """Whether they read differently: 1 and 1.0 do."""
     first, kind = values[0], type(values[0])
@@ -207,6 +221,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     unique = size.get("unique") or size.get(f"unique_{unit}s") or config.data.unique_units
     done = status.get("state") == "done"
     final = run.latest(["train", *config.evals.sets]) if done else {}
+    earlier = parents.before(config, run.path.parent)
     dirty = "+changes" if made_by.get("dirty") else ""
     row: dict[str, Any] = {
         "fingerprint": record["fingerprint"],
@@ -225,7 +240,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         "depth": config.model.depth,
         "seed": config.seed,
         "trained": _trained(config),
-        "amount_before": parents.amount_before(config, run.path.parent),
+        "amount_before": parents.amount_before(earlier),
         "params_trained": size.get("params_trained", size.get("params")),
         "branched_from": run.branch().get("trunk"),
         "seconds": status.get("seconds"),
@@ -254,6 +269,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     row |= _energy(run, config, status, made_by)
     record_of = choices.transform(config.transform)
     row |= {name: final.get("train", {}).get(name) for name in record_of.measures}
+    row |= tasks.remembered(config, earlier, final)
     row["teacher_loss"] = parents.teacher_loss(config, run.path.parent)
     row[_BITS] = record_of.bits(config.transform) or _WHOLE_BITS
     judged = run.samples()
@@ -282,12 +298,16 @@ def _energy(
 
 
 def _trained(config: RunConfig) -> str:
-    """ "scratch" of a run that begins with no other, else what was trained: "whole"."""
-    if config.distill.weight and not config.distill.begin:
-        return f"distilled {config.distill.weight:g}"
-    if config.begins.run is None and config.transform.name == "none":
-        return "scratch"
-    return choices.transform(config.transform).label(config.transform)
+    """ "scratch" of a run that begins with no other, else what was trained: "whole"; or how what it
+    knew was held on to.
+    """
+    held = {"distilled": config.distill.weight, "ewc": config.ewc.weight}
+    held["mixed"] = sum(config.mixture.shares.values())
+    words = [f"{name} {weight:.3g}" for name, weight in held.items() if weight]
+    if config.transform.name != "none" or not (words or config.begins.run):
+        of = choices.transform(config.transform).label(config.transform)
+        words.insert(0, "scratch" if config.transform.name == "none" else of)
+    return ", ".join(words) or "whole"
 
 
 def curves(run: RunDirectory, lines: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:

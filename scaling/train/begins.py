@@ -21,10 +21,11 @@ from scaling.objectives.distillation import TEACHER
 from scaling.optim import restarted, subtree
 from scaling.records import RunDirectory, parents
 from scaling.records.status import repeat_command
-from scaling.train import checkpoint
+from scaling.train import checkpoint, consolidation
 from scaling.train import state as state_lib
 from scaling.train.state import Layout, TrainState
 from scaling.transforms import transform
+from scaling.transforms.beside import ANCHOR, alone
 
 _NAMED = 3  # leaves that an error lists
 
@@ -47,9 +48,13 @@ def begin(
     stored, taken = transform.functions(config), {}
     if config.begins.run is not None:
         found = ended(config, runs)
-        theirs = _used(found, plan.mesh)
+        theirs, held = _used(found, plan.mesh)
         if not config.distill.weight or config.distill.begin:
             taken = _matching(config, state.params, theirs, found)
+        if config.ewc.weight:
+            own = subtree.put(alone(state.params), taken)
+            held_on = consolidation.anchor(config, found.config(), own, held, plan.mesh)
+            taken = taken | {ANCHOR: held_on}
         if config.distill.weight:
             taken = taken | {TEACHER: theirs}
     elif stored is None:
@@ -92,8 +97,10 @@ def ended(config: RunConfig, runs: epath.Path | None) -> RunDirectory:
     return found
 
 
-def _used(found: RunDirectory, mesh: jax.sharding.Mesh) -> Any:
-    """The parameters of a run's last state as its evaluation used them, on the mesh."""
+def _used(found: RunDirectory, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
+    """On the mesh, the parameters of a run's last state as its evaluation used them, and the Fisher
+    information that it held on to itself, or None.
+    """
     config = found.config()
     optim = dataclasses.replace(config.optim, offload=False)
     here = dataclasses.replace(config, optim=optim)
@@ -126,7 +133,8 @@ def _used(found: RunDirectory, mesh: jax.sharding.Mesh) -> Any:
             "directory away and train it anew"
         ) from error
     params = subtree.put(restored["params"], restored.get("ema", {}))
-    return jax.jit(lambda stored: transform.used(here, stored))(params)
+    held = params[ANCHOR]["fisher"] if config.ewc.weight else None
+    return jax.jit(lambda stored: transform.used(here, stored))(params), held
 
 
 def _matching(config: RunConfig, params: Any, theirs: Any, found: RunDirectory) -> Any:

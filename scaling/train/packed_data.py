@@ -33,14 +33,15 @@ class GroupData:
         self._train: list[Batches] = []  # of each member
         self.eval_sets: list[dict[str, EvalSet]] = []  # of each member, by name
         for config in configs:
-            if config.data not in train_sets:
-                train_sets[config.data] = data.train_batches(config)
-            self._train.append(train_sets[config.data])
+            read = data.drawn_from(config)
+            if read not in train_sets:
+                train_sets[read] = data.train_batches(config)
+            self._train.append(train_sets[read])
             sets = {}
             for name, one in config.evals.sets.items():
                 # What a run has seen, or fits a probe to, is its own; other sets are the group's.
                 its_own = one.split in ("train", "flipped") or one.by in _OWN
-                own = (config.data, config.train.steps) if its_own else None
+                own = (read, config.train.steps) if its_own else None
                 if (name, own) not in eval_sets:
                     eval_sets[name, own] = eval_set(config, name)
                 sets[name] = eval_sets[name, own]

@@ -26,7 +26,7 @@ from scaling.train.attack import attacked
 from scaling.train.augment import preparation
 from scaling.train.placement import place
 from scaling.transforms import transform
-from scaling.transforms.taught import alone
+from scaling.transforms.beside import alone
 
 
 @flax.struct.dataclass
@@ -61,6 +61,7 @@ class Parts:
     attack: Callable[[Callable[[Any], jax.Array], Any], Any] | None = None
     # (norm that each row's gradient is clipped to, deviation of the sum's noise); None: neither
     privacy: tuple[float, float] | None = None
+    anchored: bool = False  # whether what an earlier task left pulls at them
     stored: transform.Functions | None = None  # of the parameters, and what follows an update
 
     def prepared(self, batch: Any, rng: jax.Array) -> Any:
@@ -83,6 +84,7 @@ def parts(config: RunConfig) -> Parts:
         if config.attack.epsilon
         else None,
         privacy=None if most is None else (most, most * config.privacy.noise),
+        anchored=config.ewc.weight > 0,
         stored=transform.functions(config),
     )
 

@@ -21,6 +21,7 @@ from scaling.objectives.objective import Sum
 from scaling.optim import subtree
 from scaling.train import fingerprints, noise, private
 from scaling.train.state import Layout, Parts, TrainState
+from scaling.transforms.beside import pulled
 
 Batch = dict[str, jax.Array]
 HParams = dict[str, jax.Array]
@@ -30,8 +31,8 @@ Metrics = dict[str, jax.Array]
 def gradients(
     pieces: Parts, microbatches: int, params: Any, batch: Batch, hparams: HParams, rng: jax.Array
 ) -> tuple[Any, dict[str, Sum]]:
-    """Gradient of the batch's mean loss, by the parameters that are trained, and the sums behind
-    its metrics.
+    """Gradient of the batch's mean loss, by the parameters that are trained, with the pull of what
+    an earlier task left; and the sums behind its metrics.
 
     With microbatches > 1 the batch is cut into pieces and the gradients of the *sums* are added up
     before the one division by the whole batch's count: equal to the full batch, also when a mask
@@ -65,7 +66,8 @@ def gradients(
         grads = private.noised(grads, rng, pieces.privacy[1])
         count = len(next(iter(batch.values())))
     grads = jax.tree.map(lambda g: g / count, grads)
-    return grads, noise.of_batch(grads, sums) if pieces.noise else sums
+    sums = noise.of_batch(grads, sums) if pieces.noise else sums
+    return pulled(grads, params, hparams["ewc_weight"]) if pieces.anchored else grads, sums
 
 
 def _accumulate(

@@ -5,7 +5,6 @@ them, for the loss (`objectives/distillation.py`). Where nobody asks for these, 
 the compiler leaves them out. Called by `transform.py`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax
 
 from scaling.models import dropout
 from scaling.objectives.distillation import TEACHER
+from scaling.transforms.beside import alone
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,3 @@ class Taught:
         with jax.named_scope(TEACHER):
             theirs = self.teacher.apply({"params": jax.lax.stop_gradient(params[TEACHER])}, clean)
         return {**outputs, TEACHER: theirs}
-
-
-def alone(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters without the teacher's."""
-    return {name: tree for name, tree in stored.items() if name != TEACHER}

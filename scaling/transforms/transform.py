@@ -19,10 +19,10 @@ from scaling.config.amounts import resolved
 from scaling.config.choices import ModelConfig, TransformConfig
 from scaling.config.teacher import teacher
 from scaling.errors import ConfigError, nearest
-from scaling.objectives.distillation import TEACHER
 from scaling.optim import BY_ROLE, Parametrization, parametrize, roles, subtree
 from scaling.optim.subtree import matches
-from scaling.transforms.taught import Taught, alone
+from scaling.transforms.beside import anchored, apart
+from scaling.transforms.taught import Taught
 
 
 class Model(Protocol):
@@ -81,19 +81,14 @@ class Transformed:
 
 
 def functions(config: RunConfig) -> Functions | None:
-    """Those of a run, with its parametrization's factors; None: it has neither, and no teacher."""
+    """Those of a run, with its parametrization's factors; None: it has neither, and nothing lies
+    beside its parameters.
+    """
     found = _with_factors(config, parametrization(config))
-    return _beside_teacher(found or _PLAIN) if config.distill.weight else found
-
-
-def _beside_teacher(of: Functions) -> Functions:
-    """As these, of parameters beside which a teacher's lie."""
-    return dataclasses.replace(
-        of,
-        apply=lambda stored: of.apply(alone(stored)),
-        trained=lambda path: not path.startswith(f"{TEACHER}/") and of.trained(path),
-        measured=lambda stored: of.measured(alone(stored)),
-    )
+    if not config.distill.weight and not config.ewc.weight:
+        return found
+    beside = apart(found or _PLAIN)
+    return anchored(beside) if config.ewc.weight else beside
 
 
 def _with_factors(config: RunConfig, scale: Parametrization | None) -> Functions | None:

@@ -68,6 +68,12 @@ class ImagesConfig:
         None
     )  # noise, blur, contrast, occlusion or rotation of every image; None: as they are
     severity: int = added(3)  # of the corruption, 1 to 5
+    permutation: int = added(
+        0
+    )  # number of an order that the pixels of all images are put into; 0: as they are
+    labels: str | None = added(
+        None
+    )  # of the images that there are, with commas: "0,1" (the classes stay all); None: all
     seed: int | None = None  # order of the images; None: the run's seed
     corpus: str | None = None  # content hash of the images and their split; filled by resolve
     height: int | None = None  # pixels; None: the source's
@@ -115,9 +121,10 @@ def facts(data: ImagesConfig, train: ImagesConfig, root: Path) -> Facts:
     if (data.source, data.part) == (train.source, train.part):
         for split in ("train", "validation"):
             if not ours.count(split):
+                what = "" if data.labels is None else f" of labels={data.labels}"
                 raise SourceError(
-                    f'source "{data.source}": no image is in its {split} split; change '
-                    "data.validation_fraction or data.part"
+                    f'source "{data.source}": no image{what} is in its {split} split; change '
+                    f"data.{'validation_fraction or data.part' if not what else 'labels'}"
                 )
     return Facts(
         content_hash=_content(data, ours, trained_on),
@@ -149,10 +156,13 @@ def _check_corruption(data: ImagesConfig, sizes: dict[str, int]) -> None:
 
 
 def _content(data: ImagesConfig, ours: Splits, trained_on: Splits) -> str:
-    known = ours.content if ours == trained_on else key_of([ours.content, trained_on.content])
+    same = ours.content == trained_on.content
+    known = ours.content if same else key_of([ours.content, trained_on.content])
     changes: list[Any] = [] if data.corruption is None else [data.corruption, data.severity]
     changes += [data.label_noise] if data.label_noise else []
     changes += [] if data.side is None else [f"side {data.side}"]
+    changes += [f"permutation {data.permutation}"] if data.permutation else []
+    changes += [] if ours.labels is None else [f"labels {list(ours.labels)}"]
     return key_of([known, *changes]) if changes else known
 
 
@@ -170,7 +180,8 @@ def examples(data: ImagesConfig, train: ImagesConfig, split: str, root: Path) ->
     noise = data.label_noise if split == "train" else 0.0
     constants, moved = (trained_on.mean, trained_on.std), (data.shift, data.flip)
     worse = data.corruption, data.severity
-    return ImageExamples(ours, split, *constants, *moved, noise, *worse, side=data.side)
+    form = data.side, data.permutation
+    return ImageExamples(ours, split, *constants, *moved, noise, *worse, *form)
 
 
 def about(data: ImagesConfig, root: Path) -> dict[str, Any]:
@@ -220,7 +231,7 @@ def shared(data: ImagesConfig, split: str, train: ImagesConfig, root: Path) -> i
 _RANGES: Any = (
     (("unique_examples", "side"), AT_LEAST_ONE),
     (("validation_fraction",), WITHIN),
-    (("shift",), NOT_NEGATIVE),
+    (("shift", "permutation"), NOT_NEGATIVE),
     (("label_noise",), DECAY),
     (("severity",), (lambda v: v in SEVERITIES, "be 1 to 5")),
 )

@@ -17,7 +17,9 @@ from scaling.data.kinds.images.corruptions import corrupted
 from scaling.data.kinds.images.resizing import resized
 from scaling.data.kinds.images.sources import find
 from scaling.data.kinds.images.stored import Stored, stored
+from scaling.data.order import permutation
 from scaling.data.store import build_once, key_of
+from scaling.errors import SourceError
 
 if TYPE_CHECKING:
     from scaling.data.kinds.images import ImagesConfig
@@ -37,6 +39,7 @@ class Splits:
     images: Stored  # the part that is trained on, whole
     held_out: Stored  # where the validation images are; the part itself if they are of it
     folder: Path  # what is kept of the split
+    labels: tuple[int, ...] | None = None  # of the images that there are; None: all
 
     @property
     def content(self) -> str:
@@ -59,9 +62,12 @@ class Splits:
 
     def rows(self, split: str) -> tuple[Stored, np.ndarray]:
         """Where the images of a split are, and their numbers there: int64 [images]."""
-        if split == "all":
-            return self.images, np.arange(len(self.images.labels))
-        return self.images if split == "train" else self.held_out, _loaded(self.folder, split)
+        images = self.held_out if split == "validation" else self.images
+        whole = split == "all"
+        found = np.arange(len(images.labels)) if whole else _loaded(self.folder, split)
+        if self.labels is None:
+            return images, found
+        return images, found[np.isin(images.labels[found], self.labels)]
 
     def count(self, split: str) -> int:
         """Images of a split."""
@@ -122,7 +128,19 @@ def splits_of(data: "ImagesConfig", root: Path) -> Splits:
         (folder / "facts.json").write_text(json.dumps(facts))
 
     # Rows are numbers in files, which one content has in one order only (`stored.py`).
-    return Splits(images, held_out, build_once(root / _FOLDER / content, build))
+    return Splits(images, held_out, build_once(root / _FOLDER / content, build), _labels(data))
+
+
+def _labels(data: "ImagesConfig") -> tuple[int, ...] | None:
+    """Those of the config, ascending. Raises SourceError for what is no list of numbers."""
+    if data.labels is None:
+        return None
+    try:
+        return tuple(sorted({int(one) for one in data.labels.split(",")}))
+    except ValueError:
+        raise SourceError(
+            f'"{data.labels}" must be numbers of classes with commas, such as 0,1', "labels"
+        ) from None
 
 
 def prepared_count(root: Path, content: str) -> int | None:
@@ -159,6 +177,7 @@ class ImageExamples:
     corruption: str | None = None
     severity: int = 3
     side: int | None = None
+    permutation: int = 0
 
     @property
     def flipped(self) -> np.ndarray:
@@ -210,6 +229,10 @@ class ImageExamples:
         if self.corruption is not None:
             own = self._keys("corruption", indices)
             standard = corrupted(standard, own, self.corruption, self.severity)
+        if self.permutation:
+            flat = standard.reshape(len(standard), -1, standard.shape[-1])
+            order = permutation(flat.shape[1], ("pixels", self.permutation))
+            standard = flat[:, order].reshape(standard.shape)
         return {
             "image": standard,
             "label": self._labels(indices),
