@@ -1,11 +1,12 @@
 """What does a network forget that learns one task after the other, at which width, and what helps?
 
-Perceptrons of three widths learn the digits, and then the digits with their pixels in another order,
-and in a third; each task's run begins with the one before it. With nothing to hold on by (naive),
-with a few images of every earlier task in each batch (replay), held to the weights that the earlier
-tasks need (elastic weight consolidation), towards the predictions of the run before (learning
-without forgetting), and with a low-rank adapter of the first network for each task. `:split` is five
-tasks of two digits each. A run of each task alone says what learning them in a row is worth.
+Perceptrons of three widths learn the digits, and then the digits with their pixels in another
+order, and in a third; each task's run begins with the one before it. With nothing to hold on by
+(naive), with a few images of every earlier task in each batch (replay), held to the weights that
+the earlier tasks need (elastic weight consolidation), towards the predictions of the run before
+(learning without forgetting), and with a low-rank adapter of the first network for each task.
+`:split` is five tasks of two digits each. A run of each task alone says what learning them in a
+row is worth.
 """
 
 from typing import Any

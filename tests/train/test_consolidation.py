@@ -1,5 +1,8 @@
 """A run holds on to what an earlier one knew, by how much that one's predictions depend on it."""
 
+import functools
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +11,10 @@ import pytest
 from scaling.config import base_config, fingerprint, from_dict, override, programs
 from scaling.errors import ConfigError
 from scaling.objectives.predictions import own_surprise
+from scaling.optim.subtree import leaves
 from scaling.records import RunDirectory, tables
 from scaling.studies import study
-from scaling.train import trials
+from scaling.train import consolidation, trials
 from scaling.train.loop import train
 from scaling.train.opened import newest
 from scaling.train.packed import train_packed
@@ -86,57 +90,66 @@ def test_what_cannot_hold_on_is_named_and_weights_share_a_program(task):
         task({"ewc.batches": 4})
 
 
-@pytest.mark.slow
-def test_a_run_holds_on_goes_on_as_if_it_had_not_been_cut_and_is_packed_as_alone(task, tmp_path):
+def ended(config, workdir):
+    return newest(RunDirectory.open(config, workdir))
+
+
+@pytest.fixture(scope="module")
+def row_of_three(task, tmp_path_factory):
+    """A folder of runs, and those: three tasks in a row, the later two held to the earlier."""
+    workdir = tmp_path_factory.mktemp("three")
     first = task({})
-    held = [
-        task(HELD | {"begins.run": fingerprint(first), "ewc.weight": w, "seed": i})
-        for i, w in enumerate((1e3, 1.0))
-    ]
-    mixed = {"mixture.shares.task0": 0.25, "mixture.shares.task1": 0.25}
-    last = [
-        task(HELD | {"begins.run": fingerprint(held[0]), "data.permutation": 2} | fields)
-        for fields in ({}, {"ewc.decay": 0.0}, mixed)
-    ]
-    for workdir in (tmp_path, tmp_path / "packed", tmp_path / "cut"):
-        assert train(first, workdir, quiet=True).status == "done"
-    device = jax.devices()[:1]
-    for config in (*held, *last):
-        train(config, tmp_path, quiet=True, devices=device)
-    for group in (held, last):
-        train_packed(group, tmp_path / "packed", quiet=True, devices=device)
+    second = task(HELD | {"begins.run": fingerprint(first)})
+    third = task(HELD | {"begins.run": fingerprint(second), "data.permutation": 2})
+    for config in (first, second, third):
+        assert train(config, workdir, quiet=True, devices=jax.devices()[:1]).status == "done"
+    return workdir, (first, second, third)
 
-    found = [[newest(RunDirectory.open(c, w)).state.params for c in (*held, *last)]
-             for w in (tmp_path, tmp_path / "packed")]  # fmt: skip
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), *found)
 
-    start = newest(RunDirectory.open(first, tmp_path)).used
-    tight, loose = found[0][:2]
-    jax.tree.map(np.testing.assert_array_equal, tight[ANCHOR]["at"], start)
-    far = [
-        sum(float(((a - b) ** 2).sum()) for a, b in zip(*map(jax.tree.leaves, (alone(p), start)),
-                                                        strict=True))
-        for p in (tight, loose)
-    ]  # fmt: skip
-    assert far[0] < far[1]
-    own, forgot = (found[0][i][ANCHOR]["fisher"] for i in (2, 3))
-    jax.tree.map(
-        lambda both, new, old: np.testing.assert_allclose(both, new + old, rtol=1e-5, atol=1e-9),
-        *(own, forgot, tight[ANCHOR]["fisher"]),
-    )
+@pytest.mark.slow
+def test_what_is_held_adds_up_and_the_table_tells_what_is_forgotten(row_of_three):
+    workdir, configs = row_of_three
+    first, second, third = (ended(config, workdir) for config in configs)
+    before = second.state.params
+    jax.tree.map(np.testing.assert_array_equal, before[ANCHOR]["at"], first.used)
+    own = consolidation.fisher(configs[2], configs[1], alone(before), third.plan.mesh)
+    both = third.state.params[ANCHOR]["fisher"]
+    for (path, found), (_, new), (_, old) in zip(
+        leaves(both), leaves(own), leaves(before[ANCHOR]["fisher"]), strict=True
+    ):
+        np.testing.assert_allclose(found, new + old, rtol=1e-5, atol=1e-9, err_msg=path)
+        assert np.asarray(old).any()
+    table = tables.table(workdir).set_index("fingerprint")
+    rows = [table.loc[fingerprint(config)] for config in configs]
+    assert [row["trained"] for row in rows] == ["scratch", "ewc 1e+03", "ewc 1e+03"]
+    assert [row["tasks"] for row in rows[1:]] == [2, 3]
+    lost = [rows[2][f"loss/task{i}"] - rows[i]["loss"] for i in range(2)]
+    assert rows[2]["loss_forgotten"] == pytest.approx(np.mean(lost), rel=1e-6)
+    known = rows[2][["accuracy/task0", "accuracy/task1", "accuracy"]].astype(float).mean()
+    assert rows[2]["accuracy_of_tasks"] == pytest.approx(known, rel=1e-6)
 
+
+@pytest.mark.exhaustive
+def test_it_goes_on_as_if_it_had_not_been_cut_and_is_packed_as_alone(row_of_three, task, tmp_path):
+    workdir, (first, tight, _) = row_of_three
+    mixed = {"mixture.shares.task0": 0.25, "ewc.weight": 1.0, "seed": 1}
+    loose = task(HELD | {"begins.run": fingerprint(first)} | mixed)
+    alone_in, packed_in, cut_in = (tmp_path / name for name in ("alone", "packed", "cut"))
+    name, devices = RunDirectory.open(first, workdir).path.name, jax.devices()[:1]
+    for folder in (alone_in, packed_in, cut_in):
+        shutil.copytree(workdir / "runs" / name, folder / "runs" / name)
+    train(loose, alone_in, quiet=True, devices=devices)
+    train_packed([tight, loose], packed_in, quiet=True, devices=devices)
     for pause in (3, None):
-        train(held[0], tmp_path / "cut", quiet=True, devices=device, pause=pause)
-    again = newest(RunDirectory.open(held[0], tmp_path / "cut")).state.params
-    jax.tree.map(np.testing.assert_array_equal, again, tight)
-
-    rows = tables.table(tmp_path).set_index("fingerprint")
-    row, before = rows.loc[fingerprint(last[0])], rows.loc[fingerprint(held[0])]
-    assert row["trained"] == "ewc 1e+03"
-    assert rows.loc[fingerprint(last[2])]["trained"] == "ewc 1e+03, mixed 0.5"
-    assert (row["tasks"], before["tasks"]) == (3, 2)
-    lost = [row["loss/task0"] - rows.loc[fingerprint(first)]["loss"]]
-    lost.append(row["loss/task1"] - before["loss"])
-    assert row["loss_forgotten"] == pytest.approx(np.mean(lost), rel=1e-6)
-    known = row[["accuracy/task0", "accuracy/task1", "accuracy"]].astype(float).mean()
-    assert row["accuracy_of_tasks"] == pytest.approx(known, rel=1e-6)
+        train(tight, cut_in, quiet=True, devices=devices, pause=pause)
+    there = [ended(tight, workdir).state.params, ended(loose, alone_in).state.params]
+    for config, params in zip((tight, loose), there, strict=True):
+        close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+        jax.tree.map(close, ended(config, packed_in).state.params, params)
+    jax.tree.map(np.testing.assert_array_equal, ended(tight, cut_in).state.params, there[0])
+    start = ended(first, workdir).used
+    far = [
+        sum(float(((a - b) ** 2).sum()) for (_, a), (_, b) in zip(*pair, strict=True))
+        for pair in ((leaves(alone(p)), leaves(start)) for p in there)
+    ]
+    assert far[0] < far[1]
