@@ -29,7 +29,7 @@ MEASURES = ("known", "forgotten", "less", "transfer")
 
 
 def rows_of(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row of measures for each method, width and seed, from the table of all of a study's runs."""
+    """A row of measures for each method, width and seed, of the table of all runs of a study."""
     frame = frame[frame["status"] == "done"]
     begun = frame["amount_before"] > 0
     alone = frame[~begun].set_index(["width", "seed", "corpus"])["accuracy"]

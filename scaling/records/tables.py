@@ -20,11 +20,7 @@ from scaling.config import RunConfig, amounts, choices, flat, passes
 from scaling.config.provenance import provenance
 from scaling.costs import energy, privacy
 from scaling.errors import DamagedError
-<<<<<<< HEAD
-from scaling.records import RunDirectory, find_runs, notes, parents, strict_json, timing
-=======
-from scaling.records import RunDirectory, find_runs, parents, strict_json, tasks, timing
->>>>>>> d518755 (Tasks one after the other: mixtures of data, elastic weight consolidation, permuted images and images of some labels)
+from scaling.records import RunDirectory, find_runs, notes, parents, strict_json, tasks, timing
 from scaling.records.conventions import conventions, measures, values_in
 from scaling.records.starts import as_trained
 
