@@ -1,21 +1,20 @@
 """Which share of the old data does a model need that is trained on with new data, and for how long?
 
-Byte models of two widths that have read code read prose for four lengths, with none to three
-quarters of code among it; every run is evaluated on both. A run on prose alone, and none on code,
-shows what is forgotten.
+Byte models of three widths that have read code read prose for three lengths, with none to a half of
+code among it; every run is evaluated on both, and its table says what of code it has forgotten.
 """
 
 from configs import tiny
 from scaling.config import eval_set, is_debug
 from scaling.config.sweep import Override, Study, grid, product
 
-SHARES = (0.0, 0.0625, 0.25, 0.5, 0.75)  # of code
-LENGTHS = (32e3, 64e3, 128e3, 256e3)  # bytes, of both
+SHARES = (0.0, 0.015625, 0.0625, 0.25, 0.5)  # of code
+LENGTHS = (32e3, 96e3, 288e3)  # bytes, of both
 RATE = 0.5  # of the recipe's, as in experiments/finetune.py
 
 
 def get_study(arg: str = "") -> Study:
-    """Two widths by five shares by four lengths; "debug": two of each, one width."""
+    """Three widths by five shares by three lengths; "debug": two of each, one width."""
     debug = is_debug(arg)
     base = tiny.get_config(arg)
     tiny.strip(base)
@@ -26,7 +25,7 @@ def get_study(arg: str = "") -> Study:
     lengths = (512.0, 1024.0) if debug else LENGTHS
     shares = (0.0, 0.25) if debug else SHARES
     runs = list[Override]()
-    for width in (8,) if debug else (32, 48):
+    for width in (8,) if debug else (16, 32, 64):
         rung = tiny.RECIPE.rung(width)
         shape = {name: value for name, value in rung.items() if not name.startswith("train.")}
         before = shape | {"data.part": "code", "train.tokens": 1024.0 if debug else 1e6}
