@@ -45,6 +45,8 @@ LAWS: dict[str, Law] = {
         corpora.MIXTURE_2,
         corpora.MIXTURE_3,
         corpora.MIXTURE_4,
+        corpora.CONTINUED,
+        corpora.FORGETTING,
         corpora.VOCABULARY,
         corpora.CONTEXT,
         corpora.LOSS_TO_LOSS,

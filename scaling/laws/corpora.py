@@ -1,4 +1,5 @@
-"""Laws of what is learned from: mixtures of domains, vocabularies, context, other data sets.
+"""Laws of what is learned from: mixtures of domains, new data after old, vocabularies, context,
+other data sets.
 
 Each is one pure function and one `Law` entry, as in `forms.py`; `LAWS` in the package's `__init__`
 lists them.
@@ -31,6 +32,46 @@ def _mixture(domains: int) -> Law:
 
 
 MIXTURE_2, MIXTURE_3, MIXTURE_4 = (_mixture(domains) for domains in (2, 3, 4))
+
+
+def _continued(p: Values, c: Values) -> Any:
+    inside = power(jnp.maximum(c["share"], 1e-12), p["eta"])  # none of the domain is none of this
+    return (
+        p["E"] + p["A"] * power(c["params"], -p["alpha"])
+        + p["B"] * inside * power(c["tokens"], -p["beta"])
+        + p["C"] * power(c["share"] + p["epsilon"], -p["gamma"])
+    )  # fmt: skip
+
+
+CONTINUED = Law(
+    "continued",
+    "E + A / params^alpha + B share^eta / tokens^beta + C / (share + epsilon)^gamma; share that of "
+    "the domain whose loss it is",
+    ("params", "tokens", "share"),
+    (FLOOR, scale("A"), scale("B"), scale("C"), exponent("alpha", (0.2, 0.5)),
+     exponent("beta", (0.2, 0.5)), exponent("eta", (0.3, 1.0)), exponent("gamma", (0.3, 1.0)),
+     Parameter("epsilon", grid=(0.03, 0.3), low=1e-6, high=10.0)),
+    _continued, "Que et al. 2024 (arXiv 2406.01375), the law of continued pretraining",
+    exponents=("alpha", "beta"), floor="E", zeros=("share",), optional=("params",),
+)  # fmt: skip
+
+
+def _forgetting(p: Values, c: Values) -> Any:
+    holding = (1 + p["B"] * c["share"]) * c["params"]
+    return p["E"] + p["A"] * power(c["tokens"], p["beta"]) * power(holding, -p["alpha"])
+
+
+FORGETTING = Law(
+    "forgetting",
+    "E + A tokens^beta / ((1 + B share) params)^alpha; share that of the old data among the new, E "
+    "may be negative (--space=linear)",
+    ("params", "tokens", "share"),
+    (Parameter("E", link="identity", linear=True, low=-math.inf), scale("A"),
+     exponent("alpha", FEW), exponent("beta", FEW),
+     Parameter("B", grid=(3.0, 30.0, 300.0), low=1e-3, high=1e6)),
+    _forgetting, "Bethune et al. 2025 (arXiv 2502.06042), without the loss before",
+    exponents=("alpha", "beta"), target="loss_rise", zeros=("share",), optional=("params",),
+)  # fmt: skip
 
 
 def _vocabulary(p: Values, c: Values) -> Any:

@@ -48,6 +48,11 @@ TRUE: dict[str, dict[str, float]] = {
     "mixture_2": {"E": 2.0, "k": 1.5, "t1": -2.5},
     "mixture_3": {"E": 2.0, "k": 1.5, "t1": -2.5, "t2": 0.4},
     "mixture_4": {"E": 2.0, "k": 1.5, "t1": -2.5, "t2": 0.4, "t3": -1.0},
+    "continued": {
+        "E": 1.5, "A": 400, "B": 2000, "C": 0.05, "alpha": 0.35, "beta": 0.37, "eta": 0.5,
+        "gamma": 0.6, "epsilon": 0.05,
+    },
+    "forgetting": {"E": 0.01, "A": 2.0, "B": 40.0, "alpha": 0.4, "beta": 0.25},
     "vocabulary": {
         "E": -5.5, "A": 1.8e3, "W": 200, "B": 3e3, "alpha": 0.45, "omega": 0.67, "beta": 0.46,
     },
@@ -98,6 +103,8 @@ SLOW = (
     "sparsity",
     "mixture_3",
     "vocabulary",
+    "continued",
+    "forgetting",
     "loss_to_loss",
     "best_lr_compute",
     "overtraining",
@@ -167,6 +174,7 @@ def sizes(law: Law, rows: int = 60) -> dict[str, np.ndarray]:
         "other_loss": rng.uniform(2.0, 4.0, rows),
         "tokens_per_param": 2 ** rng.uniform(2, 9, rows),
         "tuned_tokens": 10 ** rng.uniform(5, 9, rows),
+        "share": rng.choice([0.0, 0.01, 0.05, 0.2, 0.5], rows),
     }
     return {name: values[name] for name in law.columns}
 
