@@ -32,7 +32,7 @@ def rows_of(frame: pd.DataFrame) -> pd.DataFrame:
     """A row of measures for each method, width and seed, of the table of all runs of a study."""
     frame = frame[frame["status"] == "done"]
     begun = frame["amount_before"] > 0
-    alone = frame[~begun].set_index(["width", "seed", "corpus"])["accuracy"]
+    alone = frame[~begun].set_index(["width", "seed", "corpus"])["accuracy"].sort_index()
     count = int(frame["tasks"].max())
     in_rows = frame[begun].assign(
         method=[METHODS[text.split()[0]] for text in frame[begun]["trained"]]

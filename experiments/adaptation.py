@@ -25,10 +25,10 @@ def get_study(arg: str = "") -> Study:
     lengths = (512.0, 1024.0) if debug else LENGTHS
     shares = (0.0, 0.25) if debug else SHARES
     runs = list[Override]()
-    for width in (8,) if debug else (16, 32, 64):
+    for width in (8,) if debug else (16, 32, 48):
         rung = tiny.RECIPE.rung(width)
         shape = {name: value for name, value in rung.items() if not name.startswith("train.")}
-        before = shape | {"data.part": "code", "train.tokens": 1024.0 if debug else 1e6}
+        before = shape | {"data.part": "code", "train.tokens": 1024.0 if debug else 500e3}
         after = {
             "data.part": "docs",
             "begins.run": before,

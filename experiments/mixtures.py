@@ -23,14 +23,16 @@ def get_study(arg: str = "") -> Study:
     base.train.tokens = 1024.0 if debug else 256e3
     with base.unlocked():
         base.evals.sets.docs = eval_set(part="docs")
-    rungs = [tiny.RECIPE.rung(width) for width in ((8, 16) if debug else (16, 32, 64))]
+    rungs = [tiny.RECIPE.rung(width) for width in ((8, 16) if debug else (16, 32, 48))]
     shapes = [{k: v for k, v in rung.items() if not k.startswith("train.")} for rung in rungs]
     shares = grid({"mixture.shares.docs": (0.0, 0.25) if debug else SHARES})
+    seeds = 1 if debug else 2
+    runs = with_seeds(product(shapes, shares), seeds, where=lambda o: o["model.width"] < 48)
     return Study(
         name="mixtures",
         question="How does the loss on code and prose follow from how much of each is read?",
         base=base,
-        runs=with_seeds(product(shapes, shares), 1 if debug else 2),
+        runs=runs,
         x="mixture.shares.docs",
         group="width",
         holdout=False,
