@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TPU_VENV ?= $(VENV)-tpu
 TPU_STAMP := $(TPU_VENV)/.installed
+TRACKERS_VENV ?= $(VENV)-trackers
+TRACKERS_STAMP := $(TRACKERS_VENV)/.installed
 XPK_VENV ?= $(VENV)-xpk
 XPK_STAMP := $(XPK_VENV)/.installed
 WORKDIR ?= out
@@ -16,7 +18,7 @@ GALLERY := quickstart.py:debug data.py:debug cooldown.py:debug transfer.py:debug
 	length.py:debug emergence.py:debug memorization.py:debug finetune.py:debug \
 	shift.py:text_debug generalization_gap.py:debug recurrence.py:debug families.py:debug
 
-.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-xpk test-browser lint format golden ci clean
+.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-trackers test-xpk test-browser lint format golden ci clean
 
 demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
@@ -26,7 +28,7 @@ gallery: $(STAMP)  ## the small forms of all that docs/gallery.md shows
 		--experiment=experiments/$$study --workdir=$(WORKDIR)/gallery || exit 1; done
 
 test: $(STAMP)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not exhaustive and not slurm and not tpu and not xpk and not browser" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not exhaustive and not slurm and not tpu and not xpk and not browser and not trackers" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not exhaustive and not tpu" -n 2 --dist loadgroup
@@ -48,6 +50,9 @@ test-xpk: $(STAMP) $(XPK_STAMP)  ## commands for TPU pods, read by the real xpk;
 test-browser: $(STAMP)  ## the report in a headless Chromium, the text of its PDFs; installs them (root)
 	$(BIN)/python tests/debian.py chromium=chromium chromedriver=chromium-driver pdftotext=poppler-utils
 	$(BIN)/python -m pytest -m browser tests/report
+
+test-trackers: $(TRACKERS_STAMP)  ## the real packages of trackers, offline; an environment of its own
+	$(TRACKERS_VENV)/bin/python -m pytest -m trackers tests/trackers
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -76,6 +81,14 @@ $(TPU_STAMP): pyproject.toml constraints.txt
 	$(TPU_VENV)/bin/python -m pip install --quiet --editable '.[tpu,dev]' --constraint constraints.txt
 	touch $(TPU_STAMP)
 
+# trackio wants an older pillow than the one that is pinned.
+$(TRACKERS_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(TRACKERS_VENV)
+	$(TRACKERS_VENV)/bin/python -m pip install --quiet --upgrade pip
+	grep -v '^pillow==' constraints.txt > $(TRACKERS_VENV)/constraints.txt
+	$(TRACKERS_VENV)/bin/python -m pip install --quiet --editable '.[trackers,dev]' --constraint $(TRACKERS_VENV)/constraints.txt
+	touch $(TRACKERS_STAMP)
+
 # It moves packages that the project pins, so it is never beside them.
 $(XPK_STAMP): constraints-xpk.txt
 	$(PYTHON) -m venv $(XPK_VENV)
@@ -84,4 +97,4 @@ $(XPK_STAMP): constraints-xpk.txt
 	touch $(XPK_STAMP)
 
 clean:
-	rm -rf $(VENV) $(TPU_VENV) $(XPK_VENV) .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TPU_VENV) $(TRACKERS_VENV) $(XPK_VENV) .cache .mypy_cache .pytest_cache .ruff_cache

@@ -28,7 +28,7 @@ ROOMS = [
     ["commands", "library"],
 ]
 # These read what is written down only. They and the rooms of training do not know each other.
-READERS = [["laws"], ["report"]]
+READERS = [["laws", "trackers"], ["report"]]
 SHARED = {"errors", "units", "place", "files", "config", "records"}
 
 

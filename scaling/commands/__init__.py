@@ -15,6 +15,7 @@ from scaling.commands import (
     sweep,
     tables,
     together,
+    tracking,
     train,
 )
 from scaling.commands.command import Command
@@ -34,5 +35,6 @@ COMMANDS: dict[str, Command] = {
     **debugging.COMMANDS,
     **certifying.COMMANDS,
     **shelf.COMMANDS,
+    **tracking.COMMANDS,
     **completing.COMMANDS,
 }

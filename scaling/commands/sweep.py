@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from scaling.commands import pods, sweep_flags, tuning
+from scaling.commands import pods, sweep_flags, tracking, tuning
 from scaling.commands.command import (
     FLAGS,
     Command,
@@ -117,7 +117,7 @@ def _train_all(ready: Callable[[], None], seen: epath.PathLike, unread: str | No
     """`ready` is called when the runs are known, and somebody else tells of them. What is done
     already is looked up in `seen`; `unread`: why, in a dry run, that is not --workdir.
     """
-    from scaling.config.identity import fingerprint
+    from scaling.config.identity import fingerprint, run_name
     from scaling.devices import runtime
     from scaling.executors import EXECUTORS, admission, forecast, preview
     from scaling.executors import plan as plan_lib
@@ -149,7 +149,10 @@ def _train_all(ready: Callable[[], None], seen: epath.PathLike, unread: str | No
         planned = plan_lib.plan(admitted, FLAGS.workdir, **_planning())
     slots, known = predicted.slots, predicted.known
     ready()
-    with SweepProgress(configs, planned.jobs, FLAGS.workdir, slots, known) as progress:
+    with (
+        tracking.tracked(plan.name, [run_name(config) for config in configs], FLAGS.workdir),
+        SweepProgress(configs, planned.jobs, FLAGS.workdir, slots, known) as progress,
+    ):
         for result in refused:
             progress.ended(result)
         results = refused + EXECUTORS[FLAGS.executor].run(
@@ -224,7 +227,10 @@ def _pod_sweep(ready: Callable[[], None], seen: epath.PathLike, unread: str | No
     stop = stop_on_signals()
     results = pods.refuse(configs, why)
     ready()
-    with SweepProgress(configs, jobs, FLAGS.workdir, len(jobs)) as progress:
+    with (
+        tracking.tracked(plan.name, [run_name(config) for config in configs], FLAGS.workdir),
+        SweepProgress(configs, jobs, FLAGS.workdir, len(jobs)) as progress,
+    ):
         for result in results:
             progress.ended(result)
         results += EXECUTORS[FLAGS.executor].run(

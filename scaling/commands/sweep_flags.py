@@ -4,6 +4,7 @@ import dataclasses
 
 from absl import flags
 
+from scaling.commands import tracking
 from scaling.commands.command import FLAGS, experiment_flag, options_flags, workdir_flag
 from scaling.commands.target import target_flags
 from scaling.errors import UserError
@@ -38,6 +39,7 @@ def define() -> None:
     )
     flags.DEFINE_bool("check", False, "compile every run for a target, say what fits, then stop")
     flags.DEFINE_bool("tune", False, "train not the study's runs but those of its search (Optuna)")
+    tracking.track_flag()
     target_flags()
     for name, executor in EXECUTORS.items():
         if executor.options:
@@ -50,6 +52,9 @@ def check() -> None:
     from scaling.executors import plan as plan_lib
 
     plan_lib.most_members(FLAGS.pack or "off")
+    tracking.check()
+    if FLAGS.track and FLAGS.tune:
+        raise UserError(f"--track={FLAGS.track} is told nothing of a search; sync it afterwards")
     if FLAGS.mfu is not None and not 0 < FLAGS.mfu <= 1:
         raise UserError(f"--mfu={FLAGS.mfu:g} must be above 0 and at most 1: a share of the peak")
     for name in ("topology", "slices", "hbm", "json"):

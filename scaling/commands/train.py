@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 from etils import epath
 
-from scaling.commands import config_flag
+from scaling.commands import config_flag, tracking
 from scaling.commands.command import (
     FLAGS,
     Command,
@@ -28,10 +28,12 @@ def _train_flags() -> None:
     flags.DEFINE_string("run", None, "go on with a run directory, instead of --config")
     workdir_flag()
     cpu_devices_flag()
+    tracking.track_flag()
     flags.DEFINE_bool("check_memory", True, "refuse a run that needs more than a device has")
 
 
 def _train() -> int:
+    tracking.check()
     if (FLAGS.config is None) == (FLAGS.run is None):
         raise UserError("train: give exactly one of --config and --run")
     fields = [f"config.{field.partition('=')[0]}" for field in config_flag.fields()]
@@ -50,6 +52,7 @@ def _train_one(stored: "RunDirectory | None", ready: Callable[[], None]) -> int:
     """`ready` is called when the run begins, and tells of itself."""
     import jax
 
+    from scaling.config import run_name
     from scaling.devices import distributed, runtime
     from scaling.executors import admission
     from scaling.executors.healing import as_recorded
@@ -72,7 +75,9 @@ def _train_one(stored: "RunDirectory | None", ready: Callable[[], None]) -> int:
         if FLAGS.check_memory and jax.process_count() == 1:  # hosts must not disagree
             admission.check(config, jax.devices())
         ready()
-        outcome = train(config, workdir, stop=stop)
+        names = [run_name(config)] if jax.process_index() == 0 else []
+        with tracking.tracked(None, names, workdir):
+            outcome = train(config, workdir, stop=stop)
         if jax.process_index() == 0:
             run = RunDirectory.open(config, workdir)
             loss = validation_loss(run) if outcome.status == "done" else None
