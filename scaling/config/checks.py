@@ -65,6 +65,9 @@ _RANGES: tuple[tuple[str, Range], ...] = (
     ("privacy", (("clip_norm",), POSITIVE_OR_OFF)),
     ("privacy", (("noise",), NOT_NEGATIVE)),
     ("privacy", (("delta",), WITHIN)),
+    ("federated", (("clients", "per_round", "local_steps"), AT_LEAST_ONE)),
+    ("federated", (("local_lr",), POSITIVE)),
+    ("federated", (("skew",), SHARE)),
     ("energy", (("watts",), POSITIVE_OR_OFF)),
     ("energy", (("pue",), AT_LEAST_ONE)),
     ("energy", (("grams_per_kwh",), NOT_NEGATIVE)),
@@ -105,6 +108,11 @@ _READ_WITH: tuple[Idle, ...] = (
         ("privacy.noise", "privacy.delta"),
         lambda c: c.privacy.clip_norm is not None,
         "privacy.clip_norm",
+    ),
+    (
+        tuple(f"federated.{name}" for name in ("per_round", "local_steps", "local_lr", "skew")),
+        lambda c: c.federated.clients is not None,
+        "federated.clients",
     ),
     (("attack.steps",), lambda c: c.attack.epsilon > 0, "attack.epsilon"),
     (("optim.decay_fraction",), lambda c: c.optim.schedule == "wsd", "optim.schedule=wsd"),
@@ -182,6 +190,8 @@ def check_pairs(config: RunConfig) -> None:
     _check_mixture(config)
     if config.privacy.clip_norm is not None:
         _check_privacy(config)
+    if config.federated.clients is not None:
+        _check_federated(config, config.federated.clients)
     if config.attack.epsilon:
         check_attacked(f"attack.epsilon={config.attack.epsilon}", config)
     if unread := kind.asks - family.reads:
@@ -225,6 +235,33 @@ def _check_privacy(config: RunConfig) -> None:
         raise ConfigError(f"{what} and {field} cannot go together; leave one of them off")
     if config.augment.mixup or config.augment.cutmix:
         raise ConfigError(f"{what}: augment.mixup and cutmix mix examples; leave them at 0")
+
+
+def _check_federated(config: RunConfig, clients: int) -> None:
+    of, rows = config.federated, config.train.batch_size
+    if of.per_round > clients:
+        raise ConfigError(
+            f"federated.per_round={of.per_round} is more than federated.clients={clients}; lower it"
+        )
+    if rows % (of.per_round * of.local_steps):
+        raise ConfigError(
+            f"train.batch_size={rows} is what all clients of a round read, and is not divided by "
+            f"federated.per_round={of.per_round} times federated.local_steps={of.local_steps}; "
+            "give a multiple"
+        )
+    players = choices.objective(config.objective).players
+    others = {
+        "train.microbatches": config.train.microbatches > 1,
+        "train.noise_scale": config.train.noise_scale,
+        "mixture.shares": bool(config.mixture.shares),
+        "mesh.stage": config.mesh.stage > 1,
+        "privacy.clip_norm": config.privacy.clip_norm is not None,
+        f"objective.name={config.objective.name}": bool(players),
+    }
+    for name in (name for name, there in others.items() if there):
+        raise ConfigError(
+            f"federated.clients={clients} and {name} cannot go together; leave one of them off"
+        )
 
 
 def check_attacked(what: str, config: RunConfig) -> None:

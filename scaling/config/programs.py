@@ -15,7 +15,14 @@ from scaling.config.marks import traced_fields
 from scaling.config.run import BeginsConfig, MixtureConfig, RunConfig
 
 # Whose traced fields the step takes, and what stands before the name of each.
-_GROUPS = {"optim": "", "objective": "", "transform": "", "distill": "distill_", "ewc": "ewc_"}
+_GROUPS = {
+    "optim": "",
+    "objective": "",
+    "transform": "",
+    "distill": "distill_",
+    "ewc": "ewc_",
+    "federated": "",
+}
 
 
 def hparams(config: RunConfig) -> dict[str, np.generic]:
@@ -50,6 +57,8 @@ def program_of(config: RunConfig) -> RunConfig:
     # The schedule's lengths are arguments, and the seed.
     groups["optim"] = dataclasses.replace(groups["optim"], warmup_steps=0, warmup_fraction=None)
     groups["train"] = dataclasses.replace(config.train, steps=1, subset_seed=None)
+    # Whose the examples are is the data's.
+    groups["federated"] = dataclasses.replace(groups["federated"], skew=0.0)
     groups["begins"] = BeginsConfig()  # the state that the first update is given
     # As is what earlier tasks left there; and which rows a batch has.
     groups["ewc"] = dataclasses.replace(groups["ewc"], batches=1, decay=0.0)

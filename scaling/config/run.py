@@ -206,6 +206,21 @@ class PrivacyConfig:
 
 
 @dataclass(frozen=True)
+class FederatedConfig:
+    """Clients that train by themselves, each on examples of its own, and are averaged after each
+    round: an update of the run (`train/federated.py`, `data/clients.py`).
+    """
+
+    clients: int | None = None  # into which the training set is dealt; None: off
+    per_round: int = 10  # of them, that take part in an update of the run
+    local_steps: int = 1  # updates of each of these, by plain gradient descent
+    local_lr: float = traced(0.1)  # the rate of these updates
+    # Share of a client's examples that are of one part of the data: of few classes where they have
+    # labels, else of one place in its order; the rest are of anywhere
+    skew: float = 0.0
+
+
+@dataclass(frozen=True)
 class EnergyConfig:
     """What a run's energy is reckoned with (`scaling/costs/energy.py`); changes nothing in it."""
 
@@ -296,6 +311,7 @@ class RunConfig:
     augment: AugmentConfig = field(default=AugmentConfig(), metadata={"added": True})
     attack: AttackConfig = field(default=AttackConfig(), metadata={"added": True})
     privacy: PrivacyConfig = field(default=PrivacyConfig(), metadata={"added": True})
+    federated: FederatedConfig = field(default=FederatedConfig(), metadata={"added": True})
     energy: EnergyConfig = field(default=EnergyConfig(), metadata={"execution": True})
 
 

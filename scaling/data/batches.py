@@ -13,6 +13,7 @@ import numpy as np
 
 from scaling.config.amounts import resolved
 from scaling.config.choices import Examples
+from scaling.data.clients import Rounds
 from scaling.data.mixing import dealt
 from scaling.data.order import endless, keys, permutation
 
@@ -35,6 +36,7 @@ class Batches:
     weights: tuple[str, ...] = ()  # fields that are 0 in rows that do not count
     # Other data that rows of training are of, each with its share of them (`mixing.py`)
     others: "tuple[tuple[Batches, float], ...]" = ()
+    rounds: Rounds | None = None  # of clients, where these train by themselves
 
     @property
     def num_examples(self) -> int:
@@ -70,6 +72,9 @@ class Batches:
             seed = resolved(self.seed)
             chosen = endless(seed, example)
             return self.examples.take(chosen, keys(seed, np.zeros_like(chosen), chosen))
+        if self.rounds is not None:
+            chosen = self.selection[self.rounds.taken(example, self.batch_size)]
+            return self.examples.take(chosen, keys(resolved(self.seed), example, chosen))
         if self.seed is None:
             counts = example < self.num_examples
             batch = self.examples.take(self.selection[np.minimum(example, self.num_examples - 1)])

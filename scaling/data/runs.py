@@ -18,6 +18,7 @@ from scaling.config.amounts import resolved, unique_field
 from scaling.config.choices import DataConfig, Examples, Facts, Shape
 from scaling.config.resolve import eval_data, source_named
 from scaling.data.batches import Batches
+from scaling.data.clients import Rounds, owned_by
 from scaling.data.order import endless, nested, permutation
 from scaling.errors import ConfigError, DataError
 
@@ -72,14 +73,32 @@ def train_batches(config: RunConfig, root: Path | None = None) -> Batches:
         (Batches(*_other(config, name, root), rows, data.seed, steps, weights), share)
         for name, share in config.mixture.shares.items()
     )
-    return Batches(examples, selection, rows, data.seed, steps, weights, others)
+    rounds = _rounds(config, examples, selection)
+    return Batches(examples, selection, rows, data.seed, steps, weights, others, rounds)
 
 
 def drawn_from(config: RunConfig) -> Hashable:
     """What the training batches of a resolved run follow from: equal of runs that read the same."""
     mixture = config.mixture
     shares = tuple(mixture.shares.items())
-    return config.data, config.train.subset_seed, shares, mixture.memory
+    return config.data, config.train.subset_seed, shares, mixture.memory, config.federated
+
+
+def _rounds(config: RunConfig, examples: Examples, selection: np.ndarray | range) -> Rounds | None:
+    """Whose the examples are; None: nobody's."""
+    of = config.federated
+    if of.clients is None:
+        return None
+    if isinstance(selection, range):
+        raise ConfigError(
+            f"federated.clients={of.clients}: these data have no end, and nobody owns a part of "
+            "them; leave it unset, or give a training subset"
+        )
+    labels = None
+    if of.skew and "label" in choices.kind(config.data).fields:
+        labels = examples.take(selection)["label"]
+    owned = owned_by(len(selection), of.clients, of.skew, labels)
+    return Rounds(owned, of.per_round, resolved(config.data.seed))
 
 
 def _other(config: RunConfig, name: str, root: Path | None) -> tuple[Examples, np.ndarray | range]:
@@ -245,6 +264,8 @@ def _seen(config: RunConfig, subset: np.ndarray | range) -> np.ndarray:
     met = rows - int(rows * sum(config.mixture.shares.values()))
     if isinstance(subset, range):
         return endless(resolved(config.data.seed), np.arange(met))
+    if config.federated.clients is not None:
+        return subset  # every client has its turns
     order = permutation(len(subset), ("epoch", resolved(config.data.seed), 0))
     return subset[order[:met]]
 

@@ -62,6 +62,7 @@ class Parts:
     # (norm that each row's gradient is clipped to, deviation of the sum's noise); None: neither
     privacy: tuple[float, float] | None = None
     anchored: bool = False  # whether what an earlier task left pulls at them
+    federated: tuple[int, int] | None = None  # (clients, local steps) of a round; None: one step
     stored: transform.Functions | None = None  # of the parameters, and what follows an update
 
     def prepared(self, batch: Any, rng: jax.Array) -> Any:
@@ -85,6 +86,9 @@ def parts(config: RunConfig) -> Parts:
         else None,
         privacy=None if most is None else (most, most * config.privacy.noise),
         anchored=config.ewc.weight > 0,
+        federated=None
+        if config.federated.clients is None
+        else (config.federated.per_round, config.federated.local_steps),
         stored=transform.functions(config),
     )
 

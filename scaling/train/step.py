@@ -5,6 +5,7 @@ dispatch, over K batches already on the device: for small models the dispatch co
 step. Called by the loop; the packed executor vmaps the same function.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from scaling.devices import sharding, xla_flags
 from scaling.models.pipeline import stages_here
 from scaling.objectives.objective import Sum
 from scaling.optim import subtree
-from scaling.train import fingerprints, noise, private
+from scaling.train import federated, fingerprints, noise, private
 from scaling.train.state import Layout, Parts, TrainState
 from scaling.transforms.beside import pulled
 
@@ -38,6 +39,19 @@ def gradients(
     before the one division by the whole batch's count: equal to the full batch, also when a mask
     leaves the pieces with different counts.
     """
+    if pieces.federated is not None:
+        clients, steps = pieces.federated
+        alone = dataclasses.replace(pieces, federated=None)
+        return federated.moved(
+            lambda p, rows, key: gradients(alone, 1, p, rows, hparams, key),
+            pieces.trained,
+            params,
+            batch,
+            rng,
+            clients=clients,
+            steps=steps,
+            rate=hparams["local_lr"],
+        )
 
     def grad_of_sum(params: Any, piece: Batch, key: jax.Array) -> Any:
         # Where rows have keys of their own, theirs do not depend on the piece that they are in.
