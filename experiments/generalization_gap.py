@@ -43,7 +43,7 @@ def get_study(arg: str = "") -> Study:
         + ("data, and with wrong labels?" if of_data else "width, and with wrong labels?"),
         base=base,
         runs=with_seeds([*clean, *wrong], 1 if debug else 3),
-        x="unique_examples" if of_data else "params",
+        x="unique" if of_data else "params",
         group="data.label_noise",
         holdout=False,
     )

@@ -85,6 +85,22 @@ def test_debug_runs_are_seconds_not_minutes():
         assert sum(costs) < 2e10
 
 
+def named_forms():
+    """ "experiments/data.py:debug" and whatever other forms the pages name."""
+    found = set()
+    for page in (REPOSITORY / "docs").glob("*.md"):
+        found |= set(re.findall(r"experiments/\w+\.py:\w+", page.read_text()))
+    ours = {path.name for path in files("experiments")}  # "mine.py" is a reader's
+    return sorted(spec for spec in found if spec.split("/")[1].split(":")[0] in ours)
+
+
+@pytest.mark.slow
+def test_every_form_that_the_pages_name_has_runs_and_their_axes(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    for spec in named_forms():
+        assert study.runs(study.load_study(spec)), spec
+
+
 @pytest.mark.parametrize("path", files("configs") + files("experiments"), ids=str)
 def test_a_typo_does_not_train_at_full_size(path):
     function = "get_config" if path.parent.name == "configs" else "get_study"
