@@ -18,7 +18,7 @@ GALLERY := quickstart.py:debug data.py:debug cooldown.py:debug transfer.py:debug
 	length.py:debug emergence.py:debug memorization.py:debug finetune.py:debug \
 	shift.py:text_debug generalization_gap.py:debug recurrence.py:debug families.py:debug
 
-.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-trackers test-xpk test-browser lint format golden ci clean
+.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-trackers test-xpk test-browser lint format golden ci clean docs
 
 demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
@@ -53,6 +53,11 @@ test-browser: $(STAMP)  ## the report in a headless Chromium, the text of its PD
 
 test-trackers: $(TRACKERS_STAMP)  ## the real packages of trackers, offline; an environment of its own
 	$(TRACKERS_VENV)/bin/python -m pytest -m trackers tests/trackers
+
+docs: $(STAMP)  ## a site of the pages and of the library's docstrings; a link that leads nowhere fails
+	$(BIN)/python -m pip install --quiet --editable '.[docs]' --constraint constraints.txt
+	$(BIN)/python -m sphinx -q -W -b html -c docs/site . $(WORKDIR)/site
+	@echo "wrote $(WORKDIR)/site/docs/site/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

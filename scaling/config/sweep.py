@@ -138,7 +138,7 @@ def _holds(where: Condition, o: Override) -> bool:
 class Study:
     """Runs that answer one question, and the law that is read off them.
 
-    A file in `experiments/` defines `get_study(arg)`; "path.py:debug" calls it with "debug":
+    A file in `experiments/` defines `get_study(arg)`; "path.py:debug" calls it with "debug"::
 
         from configs import lm
         from scaling.config.sweep import Study, grid, with_seeds
