@@ -18,7 +18,7 @@ GALLERY := quickstart.py:debug data.py:debug cooldown.py:debug transfer.py:debug
 	length.py:debug emergence.py:debug memorization.py:debug finetune.py:debug \
 	shift.py:text_debug generalization_gap.py:debug recurrence.py:debug families.py:debug
 
-.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-trackers test-xpk test-browser lint format golden ci clean docs
+.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-trackers test-xpk test-browser lint format golden ci clean docs notebooks
 
 demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
@@ -58,6 +58,10 @@ docs: $(STAMP)  ## a site of the pages and of the library's docstrings; a link t
 	$(BIN)/python -m pip install --quiet --editable '.[docs]' --constraint constraints.txt
 	$(BIN)/python -m sphinx -q -W -b html -c docs/site . $(WORKDIR)/site
 	@echo "wrote $(WORKDIR)/site/docs/site/index.html"
+
+notebooks: $(STAMP)  ## runs docs/notebooks/*.py, and writes them as notebooks with what they show
+	$(BIN)/python -m pip install --quiet --editable '.[docs]' --constraint constraints.txt
+	PATH=$(abspath $(BIN)):$$PATH PYTHONPATH=$(CURDIR) $(BIN)/jupytext --to ipynb --execute --run-path=. docs/notebooks/*.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -131,10 +131,18 @@ def draw(frame: pd.DataFrame, fitted: "Fit | None" = None, x: str | None = None)
     if fitted is not None and {*columns} != {"x"}:
         known = frame[pd.to_numeric(frame[fitted.loss], errors="coerce").notna()]
         both = {*columns} == {"params", "tokens"} and fitted.loss == "loss"
-        return (laws.contours if both else laws.residuals)(fitted, known).figure
+        return _shown((laws.contours if both else laws.residuals)(fitted, known).figure)
     x = x or columns.get("x") or axes.main_axis(frame)
     axes.check_axis(frame, x)
-    return figures.loss_figure(frame, x, fitted, by=axes.group_of(frame, x)).figure
+    return _shown(figures.loss_figure(frame, x, fitted, by=axes.group_of(frame, x)).figure)
+
+
+def _shown(figure: "Figure") -> "Figure":
+    """The figure, which a notebook shows: pyplot, which would tell it how, is not imported."""
+    from scaling.report import style
+
+    setattr(figure, "_repr_png_", lambda: style.encode(figure, "png"))  # noqa: B010
+    return figure
 
 
 def _fit(given: "Fit | epath.PathLike") -> "Fit":

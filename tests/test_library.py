@@ -51,7 +51,9 @@ def test_a_law_of_one_column_predicts_what_it_is(page):
     assert (found["low"] < found["loss"]).all()
     assert (found["loss"] < found["high"]).all()
     assert law.params["alpha"] == pytest.approx(0.15, abs=0.01)
-    assert scaling.draw(frame, law).axes
+    figure = scaling.draw(frame, law)
+    assert figure.axes
+    assert figure._repr_png_().startswith(b"\x89PNG")  # as a notebook asks for it
     folder = page / "fit"
     folder.mkdir()
     (folder / "fit.json").write_text(law.to_json())
@@ -74,3 +76,14 @@ def test_importing_brings_nothing():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["published_law", "own_runs"])
+def test_the_notebooks_run(name, tmp_path):
+    for folder in ("configs", "experiments", "launch.py", "scaling", "tests"):
+        os.symlink(REPOSITORY / folder, tmp_path / folder)
+    path = REPOSITORY / "docs" / "notebooks" / f"{name}.py"
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "agg"}
+    subprocess.run([sys.executable, path], cwd=tmp_path, env=env, check=True, capture_output=True)
+    assert path.with_suffix(".ipynb").exists()
