@@ -239,6 +239,14 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "images scaled": (_VISION, {"augment.scale": 0.1}),
     "images mixed": (_VISION, {"augment.mixup": 0.2}),
     "images cut and mixed": (_VISION, {"augment.cutmix": 1.0}),
+    "federated": (_VISION, {"federated.clients": 20, "federated.per_round": 4}),
+    "federated, unlike clients": (
+        _VISION,
+        {
+            **{"federated.clients": 20, "federated.per_round": 4, "federated.local_steps": 2},
+            **{"federated.local_lr": 0.3, "federated.skew": 0.5},
+        },
+    ),
     "private": (_VISION, {"privacy.clip_norm": 1.0}),
     "less private": (
         _VISION,
