@@ -33,9 +33,9 @@ from scaling.optim.parametrization import ALPHA
 from scaling.optim.roles import Leaf
 from scaling.studies.transfer import Axis
 from scaling.train import state as state_lib
+from scaling.train.inside import activations, rms
 from scaling.train.state import Parts
 from scaling.train.step import train_step
-from scaling.train.watch import activations, rms
 from scaling.transforms import transform
 
 Array = jax.Array

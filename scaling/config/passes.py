@@ -16,30 +16,32 @@ from scaling.errors import ConfigError
 # Pass -> the settings of a set that it reads.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "rows": (),
-    "features": ("fit_batches", "shots", "ridge"),
+    "features": ("fit_batches", "shots", "ridge", "blocks"),
     "generate": ("prompt", "continuation", "copies", "beams"),
     "answers": (),
     "exposure": ("repeats",),
     "attack": ("epsilon", "steps"),
+    "lens": ("blocks",),
+    "induction": (),
 }
 _RANGES = {
     **dict.fromkeys(
         ("fit_batches", "shots", "prompt", "continuation", "beams", "repeats", "steps"),
         AT_LEAST_ONE,
     ),
-    **dict.fromkeys(("ridge", "epsilon"), NOT_NEGATIVE),
+    **dict.fromkeys(("ridge", "epsilon", "blocks"), NOT_NEGATIVE),
 }
 
 
 def metrics(config: RunConfig, name: str) -> Mapping[str, Metric]:
     """What is measured of the evaluation set `name`."""
     by = config.evals.sets[name].by
-    if by in ("rows", "attack"):
+    if by in ("rows", "attack", "lens"):
         return choices.objective(config.objective).metrics
     if by == "features":
         what = f"PROBE_OF_{probed(config).upper()}"
-    elif by == "exposure":
-        what = "EXPOSURES"
+    elif by in ("exposure", "induction"):
+        what = {"exposure": "EXPOSURES", "induction": "INDUCTION"}[by]
     elif by == "generate" and transcribes(config):
         what = "TRANSCRIPTIONS"
     else:
@@ -102,30 +104,69 @@ def check(config: RunConfig) -> None:
             _check_features(at, one, config)
         if one.by == "generate":
             _check_generate(at, one, config)
+        if one.blocks is not None:
+            _check_blocks(at, one.blocks, config)
+        if one.by == "induction":
+            _check_induction(f"{at}.by=induction", config)
         if one.by == "attack":
             check_attacked(f"{at}.by=attack", config)
         if one.by in ("answers", "exposure"):
             _check_places(at, one, config)
 
 
+def stack(config: RunConfig) -> str | None:
+    """What the equal blocks are called that a model's stream passes, as many as its depth; None: it
+    has no such blocks.
+    """
+    try:
+        (name,) = choices.family(config.model).roles(config.model).blocks
+    except (ConfigError, ValueError):
+        return None
+    return None if "*" in name else name
+
+
+def copies(config: RunConfig) -> bool:
+    """Whether a model reads places of a text one after the other, so that it could copy some."""
+    family, kind = choices.family(config.model), choices.kind(config.data)
+    reads = {"tokens"} <= family.reads <= {"tokens", "positions"}
+    return family.causal and reads and {"tokens", "loss_mask"} <= kind.fields
+
+
+def _check_blocks(at: str, blocks: int, config: RunConfig) -> None:
+    what, depth = f"{at}.blocks={blocks}", config.model.depth
+    if stack(config) is None:
+        raise ConfigError(
+            f"{what} needs a stack of equal blocks, not given by model.family={config.model.family}"
+        )
+    if blocks > depth:
+        raise ConfigError(f"{what} is more than model.depth={depth}")
+
+
+def _check_induction(what: str, config: RunConfig) -> None:
+    if not copies(config):
+        raise ConfigError(
+            f"{what} needs a model that reads a text's tokens one after the other, not given by "
+            f"model.family={config.model.family} on data.kind={config.data.kind}"
+        )
+
+
 def _check_settings(at: str, one: EvalSetConfig) -> None:
     defaults = {f.name: f.default for f in dataclasses.fields(EvalSetConfig)}
-    for by, fields in SETTINGS.items():
-        for field in fields:
-            value = getattr(one, field)
-            if field in _RANGES and value is not None and not _RANGES[field][0](value):
-                raise ConfigError(f"{at}.{field}={value} must {_RANGES[field][1]}")
-            if one.by != by and value != defaults[field]:
-                raise ConfigError(
-                    f"{at}.{field}={value} changes nothing without {at}.by={by}; give that, or "
-                    f"leave it at {defaults[field]}"
-                )
+    for field in dict.fromkeys(field for fields in SETTINGS.values() for field in fields):
+        value, readers = getattr(one, field), [by for by, own in SETTINGS.items() if field in own]
+        if field in _RANGES and value is not None and not _RANGES[field][0](value):
+            raise ConfigError(f"{at}.{field}={value} must {_RANGES[field][1]}")
+        if one.by not in readers and value != defaults[field]:
+            raise ConfigError(
+                f"{at}.{field}={value} changes nothing without {at}.by={' or '.join(readers)}; "
+                f"give that, or leave it at {defaults[field]}"
+            )
 
 
 def _check_features(at: str, one: EvalSetConfig, config: RunConfig) -> None:
     family, kind = choices.family(config.model), choices.kind(config.data)
     what = f"{at}.by=features"
-    if "features" not in family.gives:
+    if one.blocks is None and "features" not in family.gives:
         raise ConfigError(f"{what} needs features, not given by model.family={config.model.family}")
     shapes, field = kind.shapes(config.data), probed(config)
     # Targets that are numbers of tokens, one at each place, are no targets of an example.

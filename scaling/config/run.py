@@ -140,9 +140,11 @@ class EvalSetConfig:
     # rows: what the objective measures of each example. features: a linear probe, fitted to the
     # model's features of training examples. generate: greedy continuations against the true ones.
     # answers: whether all that counts in an example is right. exposure: of planted secrets.
-    # attack: as rows, of examples that are moved to where the loss is larger
-    # (`scaling/config/passes.py`)
-    by: Literal["rows", "features", "generate", "answers", "exposure", "attack"] = added("rows")
+    # attack: as rows, of examples that are moved to where the loss is larger. lens: as rows, of the
+    # model cut short. induction: of random text that is read twice (`scaling/config/passes.py`)
+    by: Literal[
+        "rows", "features", "generate", "answers", "exposure", "attack", "lens", "induction"
+    ] = added("rows")
     fit_batches: int = added(16)  # batches of training examples that a probe is fitted to
     shots: int | None = added(None)  # examples of each class that a probe is fitted to; None: all
     ridge: float = added(1e-3)  # penalty of a probe's weights, over the features' mean variance
@@ -157,6 +159,9 @@ class EvalSetConfig:
     repeats: int | None = added(None)  # of the secrets of an exposure; None: the most
     epsilon: float = added(0.1)  # of an attack: by how much each number may be moved
     steps: int = added(10)  # of an attack; 1: along the gradient's sign
+    # Blocks that are applied, of a lens (None: all); of features, blocks behind which the stream is
+    # probed, the mean over its places (None: the family's own features)
+    blocks: int | None = added(None)
 
 
 @dataclass(frozen=True)

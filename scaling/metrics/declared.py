@@ -6,7 +6,7 @@ Their standard errors are over the evaluated examples alone: what a probe was fi
 
 from scaling.config.choices import Metric
 from scaling.metrics import exposure, translation
-from scaling.metrics.finish import mean, r_squared
+from scaling.metrics.finish import best, gain, mean, r_squared
 
 PROBE_OF_LABEL = {
     "probe_accuracy": Metric("accuracy of a linear probe", better="higher", finish=mean),
@@ -23,6 +23,25 @@ EXPOSURES = {
     "exposure": Metric("exposure", "bits", better="lower", finish=exposure.exposure),
     "extracted": Metric("share of secrets before all others", finish=exposure.extracted),
 }
+# Of random text that is read twice (Olsson et al. 2022, arXiv 2209.11895).
+INDUCTION = {
+    "induction": Metric(
+        "induction score of the best head",
+        better="higher",
+        finish=best,
+        meaning="share of its attention on places behind earlier ones of the same token",
+    ),
+    "previous_token": Metric(
+        "attention to the previous token, best head", better="higher", finish=best
+    ),
+    "copy_loss": Metric("loss on random text, the second time", "nats/token", finish=mean),
+    "copy_gain": Metric(
+        "loss on random text, the first time less the second",
+        "nats/token",
+        better="higher",
+        finish=gain,
+    ),
+}
 TRANSLATIONS = MATCHES | {
     "chrf": Metric("chrF", better="higher", finish=translation.chrf),
     "bleu": Metric("BLEU", better="higher", finish=translation.bleu),
@@ -33,4 +52,6 @@ TRANSCRIPTIONS = {
     "exact_match": MATCHES["exact_match"],
 }
 # All of them, by name.
-OF_PASSES = PROBE_OF_LABEL | PROBE_OF_TARGETS | TRANSLATIONS | TRANSCRIPTIONS | EXPOSURES
+OF_PASSES = (
+    PROBE_OF_LABEL | PROBE_OF_TARGETS | TRANSLATIONS | TRANSCRIPTIONS | EXPOSURES | INDUCTION
+)

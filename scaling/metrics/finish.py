@@ -53,6 +53,16 @@ def mean(sums: np.ndarray) -> float:
     return float(sums[0] / sums[1])
 
 
+def best(sums: np.ndarray) -> float:
+    """The largest of means (total, count), of an array [..., 2] of them."""
+    return float((sums[..., 0] / sums[..., 1]).max())
+
+
+def gain(sums: np.ndarray) -> float:
+    """The first of two means less the second, of (total, count) each: [2, 2]."""
+    return float(np.subtract(*(sums[:, 0] / sums[:, 1])))
+
+
 def r_squared(sums: np.ndarray) -> float:
     """Explained variance: 1 - squared error / squared distance of the targets from their means,
     each summed over examples and targets; 1 at best, 0 for the mean of the evaluated set.

@@ -59,6 +59,34 @@ def placed(loss_B: Array, planted_B: Array, weight_B: Array) -> Array:
     return where_Bx2[..., None] * jax.nn.one_hot(bin_B, exposure.BINS)[:, None]
 
 
+# ---- random text, read twice
+
+
+def matching(weights_BxHxLxL: Array, tokens_BxL: Array, first: int) -> Array:
+    """[B, H, 2]: what the places from `first` on give to those behind earlier ones of their own
+    token, and how many places these are (Olsson et al. 2022, arXiv 2209.11895: prefix matching).
+    """
+    length = tokens_BxL.shape[1]
+    before_BxL = jnp.pad(tokens_BxL[:, :-1], [(0, 0), (1, 0)], constant_values=-1)
+    same_BxLxL = before_BxL[:, None, :] == tokens_BxL[:, :, None]
+    place = jnp.arange(length)
+    earlier_LxL = place[None, :] <= place[:, None]
+    return _looked(weights_BxHxLxL, same_BxLxL & earlier_LxL[None], first)
+
+
+def back(weights_BxHxLxL: Array, first: int) -> Array:
+    """[B, H, 2]: what the places from `first` on give to the one before, and their number."""
+    before_LxL = jnp.eye(weights_BxHxLxL.shape[-1], k=-1, dtype=bool)
+    return _looked(weights_BxHxLxL, before_LxL[None], first)
+
+
+def _looked(weights_BxHxLxL: Array, where_BxLxL: Array, first: int) -> Array:
+    where = jnp.broadcast_to(where_BxLxL[:, None], weights_BxHxLxL.shape)
+    total_BxH = jnp.where(where, weights_BxHxLxL, 0)[:, :, first:].sum(axis=(2, 3))
+    count = float(weights_BxHxLxL.shape[2] - first)
+    return jnp.stack([total_BxH, jnp.full_like(total_BxH, count)], axis=-1)
+
+
 # ---- real targets
 
 

@@ -79,6 +79,8 @@ class Attention(nn.Module):
                 form = "blockwise"  # the kernels take no such numbers of channels
                 q_BxHxLxK, k_BxGxSxK, v_BxGxSxK = with_distance(q_BxHxLxK, k_BxGxSxK, v_BxGxSxK)
             whole = q_BxHxLxK, k_BxGxSxK, v_BxGxSxK, segments_BxL
+            seen = functools.partial(weights, *whole[:2], segments_BxL, c.window, c.causal, own)
+            tell("weights", "attention", seen)
             if own is None:
                 out_BxHxLxK = attention(*whole, c.window, form, ring, c.causal)
             else:
@@ -325,6 +327,33 @@ def attend(
     return weighed(q_BxHxLxK, *((piece, seen) if own is None else prefix.before(own, piece, seen)))
 
 
+def weights(
+    q_BxHxLxK: Array,
+    k_BxGxLxK: Array,
+    segments_BxL: Array | None,
+    window: int | None,
+    causal: bool,
+    own: prefix.Prefix | None = None,
+) -> Array:
+    """What each query gives each slot of its attention, float32 [B, H, L, L]: what `attention`
+    makes of values that are the slots themselves. A layer's own keys take the rest.
+    """
+    eye_BxGxLxL = slots_as_values(k_BxGxLxK)
+    whole = q_BxHxLxK, k_BxGxLxK, eye_BxGxLxL, segments_BxL
+    if own is not None:
+        nothing = jnp.zeros((*own.key_GxPxK.shape[:2], 1))
+        return behind(prefix.Prefix(own.key_GxPxK, nothing), *whole, window, causal)
+    if causal:
+        return attend(scaled(q_BxHxLxK), segments_BxL, Piece(*whole[1:]), 0, window)
+    return attention(*whole, causal=False, form="blockwise")
+
+
+def slots_as_values(k_BxGxSxK: Array) -> Array:
+    """Values of which each is its own slot, float32 [B, G, S, S]: attention gives its weights."""
+    slots = k_BxGxSxK.shape[2]
+    return jnp.broadcast_to(jnp.eye(slots), (*k_BxGxSxK.shape[:2], slots, slots))
+
+
 def behind(
     own: prefix.Prefix,
     q_BxHxLxK: Array,
@@ -365,4 +394,4 @@ def weighed(q_BxHxLxK: Array, piece: Piece, seen: Array | None) -> Array:
         preferred_element_type=jnp.float32,
     )
     out_BxGxRxLxK /= weights_BxGxRxLxS.sum(axis=-1, keepdims=True)
-    return out_BxGxRxLxK.reshape(batch, heads, length, channels).astype(v_BxGxSxK.dtype)
+    return out_BxGxRxLxK.reshape(batch, heads, length, -1).astype(v_BxGxSxK.dtype)

@@ -33,13 +33,13 @@ def of_layer(layer: nn.Module) -> Prefix | None:
 
 def before(prefix: Prefix, piece: Piece, seen: Array | None) -> tuple[Piece, Array | None]:
     """The piece with the prefix before it, and what queries see of both (as `attention.weighed`
-    takes it). A piece with more channels than the prefix has zeros there.
+    takes it). Keys or values with more channels than the prefix's have zeros there.
     """
-    batch, _, _, channels = piece.k_BxGxSxK.shape
+    batch = len(piece.k_BxGxSxK)
     count = prefix.key_GxPxK.shape[-2]
 
     def joined(x_GxPxK: Array, y_BxGxSxK: Array) -> Array:
-        more = channels - x_GxPxK.shape[-1]
+        more = y_BxGxSxK.shape[-1] - x_GxPxK.shape[-1]
         x_GxPxK = jnp.pad(x_GxPxK.astype(y_BxGxSxK.dtype), ((0, 0), (0, 0), (0, more)))
         x_BxGxPxK = jnp.broadcast_to(x_GxPxK[None], (batch, *x_GxPxK.shape))
         return jnp.concatenate([x_BxGxPxK, y_BxGxSxK], axis=2)

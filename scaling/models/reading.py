@@ -9,9 +9,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from scaling.models.attention import scaled, weighed
+from scaling.models.attention import scaled, slots_as_values, weighed
 from scaling.models.flash import Piece
 from scaling.models.layers import Array, Projection, RMSNorm, rotate
+from scaling.models.observed import tell
 
 Table = tuple[Array, Array]  # of `layers.rope_table`
 
@@ -63,7 +64,14 @@ class Reading(nn.Module):
         if self.norm_eps is not None:
             q_BxHxLxK = self.query_norm(q_BxHxLxK)
         q_BxHxLxK = scaled(_turned(q_BxHxLxK, table))
-        out_BxHxLxK = weighed(q_BxHxLxK, Piece(*keys, None), seen_BxLxS[:, None, None])
+        seen = seen_BxLxS[:, None, None]
+
+        def weights() -> Array:
+            piece = Piece(keys[0], slots_as_values(keys[0]), None)
+            return weighed(q_BxHxLxK, piece, seen)
+
+        tell("weights", self.name or "", weights)
+        out_BxHxLxK = weighed(q_BxHxLxK, Piece(*keys, None), seen)
         return self.out(jnp.swapaxes(out_BxHxLxK, 1, 2))
 
 

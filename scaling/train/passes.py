@@ -18,7 +18,9 @@ from scaling.config import RunConfig, amounts, choices, passes
 from scaling.data import Batches
 from scaling.families.decoding import GREEDY
 from scaling.metrics import linear_probe, match, statistics, transcription, translation
+from scaling.objectives import objective
 from scaling.objectives.objective import Sum
+from scaling.train import circuits, inside
 from scaling.train.attack import attacked
 from scaling.train.state import Parts
 from scaling.train.step import Batch
@@ -38,6 +40,8 @@ Name = Literal[
     "continuations",
     "translations",
     "transcriptions",
+    "lens",
+    "induction",
 ]
 
 
@@ -54,6 +58,7 @@ class Program:
     beams: int = 1
     epsilon: float = 0.0  # of an attack
     steps: int = 0
+    blocks: int | None = None  # that are applied; of a probe, behind which the stream is read
 
 
 # (program, slot -> batches, slot -> given) -> of each batch, slot -> arrays on the host, of the
@@ -80,7 +85,7 @@ def program_of(config: RunConfig, name: str) -> Program:
     """What is computed of the batches of the set `name`."""
     one = config.evals.sets[name]
     if one.by == "features":
-        return Program("scores", given=1)
+        return Program("scores", given=1, blocks=one.blocks)
     if one.by == "generate" and (written := _written(config)) is not None:
         program, field = written
         (length,), _ = choices.kind(config.data).shapes(config.data)[field]
@@ -91,6 +96,8 @@ def program_of(config: RunConfig, name: str) -> Program:
         return Program("continuations", 0, *lengths, one.copies)
     if one.by == "attack":
         return Program("attack", epsilon=one.epsilon, steps=one.steps)
+    if one.by == "lens":
+        return Program("lens", blocks=one.blocks)
     return Program(one.by)
 
 
@@ -108,10 +115,11 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
 
     rows: what the objective measures. moments: (sums [N, N], mean [F]) of a whole batch
     (`statistics.centred_moments`). scores: statistics of the probe whose coefficients are given.
-    answers: how many rows are right in all that counts. exposure: the losses of secrets. attack: as
-    rows. Others: what `scored` takes.
+    answers: how many rows are right in all that counts. exposure: the losses of secrets. attack,
+    lens: as rows. induction: `circuits.statistics_of`. Others: what `scored` takes.
     """
     model, labelled = pieces.model, passes.probed(config) == "label"
+    alone = objective.build(config.objective)  # without a teacher's predictions
 
     def rows(params: Any, batch: Batch) -> Any:
         return pieces.objective.rows(model, params, batch)
@@ -122,8 +130,21 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
 
         return rows(params, attacked(loss, batch, program.epsilon, program.steps))
 
+    def lens(params: Any, batch: Batch) -> Any:
+        depth, module = config.model.depth, inside.plain(config)
+        cut = inside.Cut(module, depth if program.blocks is None else program.blocks, depth)
+        return alone.rows(cut, transform.used(config, params), batch)
+
+    def induction(params: Any, batch: Batch) -> Any:
+        used = transform.used(config, params)
+        return circuits.statistics_of(inside.plain(config), alone, used, batch)
+
     def features(params: Any, batch: Batch) -> jax.Array:
-        return model.apply({"params": params}, batch)["features"].astype(jnp.float32)
+        if program.blocks is None:
+            return model.apply({"params": params}, batch)["features"].astype(jnp.float32)
+        module, used = inside.plain(config), transform.used(config, params)
+        behind = inside.stream(module, used, batch, program.blocks).astype(jnp.float32)
+        return behind.mean(axis=tuple(range(1, behind.ndim - 1)))
 
     def moments(params: Any, batch: Batch) -> Any:
         labels: Any = getattr(config.data, "classes", None)
@@ -206,6 +227,8 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
         "transcriptions": transcriptions,
         "answers": answers,
         "exposure": exposures,
+        "lens": lens,
+        "induction": induction,
     }
     return of[program.name]
 
@@ -277,7 +300,8 @@ def fitted(
     fits = {slot: one.fit for slot, one in sets.items() if one.fit is not None}
     sums: dict[int, Any] = dict.fromkeys(fits, 0.0)
     features = 0
-    for of_batch in each(Program("moments"), fits, {}) if fits else ():
+    blocks = next((configs[slot].evals.sets[name].blocks for slot in fits), None)
+    for of_batch in each(Program("moments", blocks=blocks), fits, {}) if fits else ():
         for slot, (centred, mean) in of_batch.items():
             sums[slot] = sums[slot] + linear_probe.uncentred(centred, mean)
             features = len(mean)

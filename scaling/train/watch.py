@@ -9,7 +9,7 @@ steps.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,8 +20,8 @@ from jax.sharding import PartitionSpec
 from scaling import families
 from scaling.config import RunConfig
 from scaling.devices import sharding
-from scaling.models.observed import observing
 from scaling.train.compilation import Compiled
+from scaling.train.inside import activations
 from scaling.train.state import Layout, Parts, TrainState
 from scaling.train.step import gradients
 from scaling.transforms import transform
@@ -33,8 +33,7 @@ KINDS = ("activation", "logits", "gradient", "update")
 class Watch:
     """The program of a run's statistics, compiled at the first call.
 
-    The names are "<kind>/<module>": kinds as in `KINDS`; modules are "embedding", "final_norm",
-    "blocks.3" (the stream after block 3) and its parts, "blocks.3.attention".
+    The names are "<kind>/<module>": kinds as in `KINDS`, modules as `inside.py` names them.
     """
 
     def __init__(self, pieces: Parts, config: RunConfig, plan: Layout):
@@ -81,68 +80,6 @@ class Watch:
         found |= {f"update/{name}": rms for name, rms in by_module(changes, self._stacked)}
         self._names = tuple(found)
         return jnp.stack(list(found.values()))
-
-
-def rms(x: Array) -> Array:
-    """Root mean square of all numbers; a float32 scalar."""
-    return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32))))
-
-
-def activations(
-    model: transform.Model,
-    params: Any,
-    batch: Any,
-    stack: str,
-    keep: Callable[[Array], Array] = rms,
-) -> dict[str, Array]:
-    """What the modules of an unrolled model give, and RMS of the attention logits, by name.
-
-    Args:
-      stack: what the blocks are called, whose parameters lie stacked in `params`.
-      keep: what is kept of an activation.
-    """
-    look = _Look(stack, keep)
-    with nn.intercept_methods(look.intercept), observing(look.told):
-        model.apply({"params": params}, batch)
-    return look.found
-
-
-class _Look:
-    """Meets every call of a module in the model and in its blocks, which are applied within it."""
-
-    def __init__(self, stack: str, keep: Callable[[Array], Array]):
-        self._stack, self._keep, self._applied = stack, keep, 0
-        self._at: list[str] = []  # the model, the block
-        self.found: dict[str, Array] = {}
-
-    def intercept(self, call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        path = context.module.path
-        if context.method_name != "__call__" or len(path) > 1:
-            return call(*args, **kwargs)
-        if path:
-            return self._kept(".".join(filter(None, (self._at[-1], *path))), call(*args, **kwargs))
-        if not self._at:
-            name = ""
-        else:
-            name = f"{self._stack}.{self._applied}"
-            if not self._applied:
-                self._kept("embedding", args[0])
-            self._applied += 1
-        self._at.append(name)
-        try:
-            given = call(*args, **kwargs)
-        finally:
-            self._at.pop()
-        return self._kept(name, given) if name else given
-
-    def _kept(self, name: str, given: Any) -> Any:
-        """What a module gives: of several results the first is its output."""
-        self.found[f"activation/{name}"] = self._keep(jax.tree.leaves(given)[0])
-        return given
-
-    def told(self, kind: str, part: str, value: Callable[[], Array]) -> None:
-        """What a part of a block tells of itself (`models/observed.py`)."""
-        self.found[f"{kind}/{self._at[-1]}.{part}"] = value()
 
 
 def by_module(tree: Any, stacked: frozenset[str]) -> Iterator[tuple[str, Array]]:

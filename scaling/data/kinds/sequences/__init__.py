@@ -19,6 +19,7 @@ from scaling.config.choices import (
     AT_LEAST_ONE,
     ENDLESS,
     NOT_NEGATIVE,
+    POSITIVE,
     SEED,
     WITHIN,
     Facts,
@@ -26,11 +27,13 @@ from scaling.config.choices import (
     Shape,
     Truth,
 )
+from scaling.config.marks import added
 from scaling.data import draws
 from scaling.data.kinds.sequences.answers import Addition, Modular, Rewriting
 from scaling.data.kinds.sequences.brackets import Dyck
 from scaling.data.kinds.sequences.chains import HiddenMarkov, Markov
 from scaling.data.kinds.sequences.memory import Associations
+from scaling.data.kinds.sequences.own_chains import OwnChains
 from scaling.data.kinds.sequences.task import Rows, Task
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError, nearest
@@ -53,6 +56,9 @@ class SequencesConfig:
     )
     order: Literal[1, 2] = 1  # symbols that a Markov chain looks back
     states: int = 8  # of a hidden chain
+    # Of the transitions of a row's own chain (Dirichlet): below 1 few symbols follow each, above
+    # all alike
+    concentration: float = added(1.0)
     answers: int = 16  # of associations
     train_share: float = 0.5  # of all sums modulo a number, in the train split
     examples: int | None = None  # rows of the train split; None: it has no end
@@ -91,6 +97,10 @@ def _hidden(c: SequencesConfig, length: int) -> Task:
     return HiddenMarkov(c.symbols, c.states, c.zipf, c.contrast, length, c.task_seed)
 
 
+def _own_chains(c: SequencesConfig, length: int) -> Task:
+    return OwnChains(c.symbols, c.concentration, length, c.task_seed)
+
+
 def _associations(c: SequencesConfig, length: int) -> Task:
     return Associations(c.symbols, c.answers, c.zipf, length, c.task_seed)
 
@@ -107,6 +117,7 @@ def _addition(c: SequencesConfig, length: int) -> Task:
 TASKS: dict[str, Callable[[SequencesConfig, int], Task]] = {
     "markov": _markov,
     "hidden_markov": _hidden,
+    "own_chains": _own_chains,
     "associations": _associations,
     "copy": _rewriting("copy"),
     "reverse": _rewriting("reverse"),
@@ -121,6 +132,7 @@ _READ: dict[str, tuple[str, ...]] = {
     "contrast": ("markov", "hidden_markov"),
     "order": ("markov",),
     "states": ("hidden_markov",),
+    "concentration": ("own_chains",),
     "answers": ("associations",),
     "train_share": ("modular",),
     "length": tuple(name for name in TASKS if name != "modular"),
@@ -285,6 +297,7 @@ _RANGES: Any = (
     (("examples", "validation_examples", "unique_symbols"), AT_LEAST_ONE),
     (("zipf", "contrast"), NOT_NEGATIVE),
     (("train_share",), WITHIN),
+    (("concentration",), POSITIVE),
     (("task_seed",), SEED),
 )
 
