@@ -24,7 +24,7 @@ ROOMS = [
     ["check"],
     ["executors"],
     ["certify", "tuning"],
-    ["debug"],
+    ["debug", "explain"],
     ["commands", "library"],
 ]
 # These read what is written down only. They and the rooms of training do not know each other.
