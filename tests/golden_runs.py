@@ -125,6 +125,10 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
             "evals.sets.x": {"by": "exposure", "repeats": 4},
         },
     ),
+    "from inside": (
+        _TINY,
+        {"evals.sets.x": {"by": "induction"}, "evals.sets.y": {"by": "lens", "blocks": 1}},
+    ),
     # ---- the objective
     "z loss": (_LM, {"objective.z_loss": 1e-4}),
     "smoothed targets": (_LM, {"objective.label_smoothing": 0.1}),

@@ -49,7 +49,7 @@ def _explain() -> int:
     print(f"{found.example}: {found.said}")
     for part in found.maps:
         gap = "" if part.gap is None else f", off by {part.gap:.1e}"
-        redrawn = "" if part.redrawn is None else f", with weights drawn anew {part.redrawn:+.2f}"
+        redrawn = "" if part.redrawn is None else f", with other weights {part.redrawn:+.2f}"
         print(f"{part.method}: {part.explained:+.3f} over the baseline{gap}{redrawn}")
     print(f"page: {out}", file=sys.stderr)
     return 0

@@ -1,11 +1,13 @@
 """What each part of an input has to do with a number that a model makes of it. Pure functions.
 
-Takes a function of one array, the array, and a baseline that stands for nothing known; gives scores
-of the array's shape. Called by `explanation.py`.
+Takes a function of parameters and an array, both, and a baseline that stands for nothing known;
+gives scores of the array's shape. Called by `explanation.py`.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +31,13 @@ class Attribution:
         return abs(float(self.scores.sum()) - self.explained) / max(abs(self.explained), 1e-12)
 
 
+# (parameters, x) -> float32 scalar. Static: of one function a program is compiled once.
+Of = Callable[[Any, Array], Array]
+
+
 def integrated_gradients(
-    of: Callable[[Array], Array],
+    of: Of,
+    params: Any,
     x: Array,
     baseline: Array,
     tolerance: float = 1e-3,
@@ -41,56 +48,65 @@ def integrated_gradients(
 
     Its sum is of(x) - of(baseline) (proposition 1) as far as the integral is exact: by
     Gauss-Legendre in pieces of 32 nodes, twice as many until the sum holds to `tolerance`, or
-    `most` gradients were taken.
-
-    Args:
-      of: of an array like x, a float32 scalar.
-      baseline: of x's shape.
+    `most` gradients were taken. `baseline`: of x's shape.
     """
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     nodes, weights = (nodes + 1) / 2, weights / 2
-    way = x - baseline
-
-    @jax.jit
-    def piece(alphas: Array, shares: Array) -> Array:
-        def add(total: Array, at: tuple[Array, Array]) -> tuple[Array, None]:
-            alpha, share = at
-            return total + share * jax.grad(of)(baseline + alpha * way), None
-
-        return jax.lax.scan(add, jnp.zeros_like(x), (alphas, shares))[0]
-
-    value = jax.jit(of)
-    explained = float(value(x)) - float(value(baseline))
+    explained = difference(of, params, x, baseline)
     pieces = 1
     while True:
         total = np.zeros(x.shape)
         for i in range(pieces):
             at = jnp.asarray((i + nodes) / pieces, jnp.float32)
-            total += np.asarray(piece(at, jnp.asarray(weights / pieces, jnp.float32)), np.float64)
-        found = Attribution(total * np.asarray(way, np.float64), explained, pieces * _NODES)
+            shares = jnp.asarray(weights / pieces, jnp.float32)
+            total += np.asarray(_piece(of, params, x, baseline, at, shares), np.float64)
+        scores = total * np.asarray(x - baseline, np.float64)
+        found = Attribution(scores, explained, pieces * _NODES)
         if found.gap <= tolerance or 2 * found.steps > most:
             return found
         pieces *= 2
 
 
-def occlusion(
-    of: Callable[[Array], Array], x: Array, baseline: Array, groups: np.ndarray
-) -> np.ndarray:
+def difference(of: Of, params: Any, x: Array, baseline: Array) -> float:
+    """of(x) - of(baseline)."""
+    return float(_value(of, params, x)) - float(_value(of, params, baseline))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _value(of: Of, params: Any, x: Array) -> Array:
+    return of(params, x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _piece(of: Of, params: Any, x: Array, baseline: Array, alphas: Array, shares: Array) -> Array:
+    """The sum of the gradients at some shares of the way, each with its weight."""
+
+    def add(total: Array, at: tuple[Array, Array]) -> tuple[Array, None]:
+        alpha, share = at
+        return total + share * jax.grad(of, 1)(params, baseline + alpha * (x - baseline)), None
+
+    return jax.lax.scan(add, jnp.zeros_like(x), (alphas, shares))[0]
+
+
+def occlusion(of: Of, params: Any, x: Array, baseline: Array, groups: np.ndarray) -> np.ndarray:
     """What is lost where a part of x is the baseline (Zeiler and Fergus 2014, arXiv 1311.2901,
     section 4.2): of(x) less of(x without the part), float64 [groups].
 
     Args:
       groups: whole numbers from 0, which broadcast to x: which part an entry is of.
     """
+    numbers = jnp.arange(int(groups.max()) + 1)
+    return np.asarray(_lost(of, params, x, baseline, jnp.asarray(groups), numbers), np.float64)
 
-    @jax.jit
-    def lost(whole: Array) -> Array:
-        def without(group: Array) -> Array:
-            return of(whole) - of(jnp.where(groups == group, baseline, whole))
 
-        return jax.lax.map(without, jnp.arange(int(groups.max()) + 1))
+@functools.partial(jax.jit, static_argnums=0)
+def _lost(of: Of, params: Any, x: Array, baseline: Array, groups: Array, numbers: Array) -> Array:
+    whole = of(params, x)
 
-    return np.asarray(lost(x), np.float64)
+    def without(group: Array) -> Array:
+        return whole - of(params, jnp.where(groups == group, baseline, x))
+
+    return jax.lax.map(without, numbers)
 
 
 def squares(height: int, width: int, side: int) -> np.ndarray:

@@ -124,7 +124,8 @@ class Input:
 def input_of(config: RunConfig, module: Any, params: Any, example: Example) -> Input:
     """Raises UserError for a model that reads neither numbers nor tokens by a lookup."""
     reads = choices.family(config.model).reads
-    for field in (name for name in INPUTS if name in reads):
+    # A family that says nothing of what it reads takes the numbers that there are.
+    for field in (n for n in INPUTS if n in example.batch and (n in reads or not reads)):
         known = np.asarray(example.reference[field])
         said = f"the mean of {len(known)} rows of the validation set"
         mean = jnp.asarray(known.mean(axis=0, keepdims=True))

@@ -172,31 +172,44 @@ class _Explained:
         return () if self.input.x.ndim == 4 else [f"{value:.2g} " for value in flat]
 
     def map(self, method: str) -> Map:
-        """Raises nothing: every model that is explained has an input."""
+        """With what is left of it where the weights are drawn anew."""
         found = self._map(method, self.params)
-        again = _redrawn(self.opened)
-        sizes = [np.abs(one.scores).ravel() for one in (found, self._map(method, again))]
-        here = np.flatnonzero(sizes[0] + sizes[1])  # what is never seen says nothing
-        if any(len(np.unique(size[here])) < 3 for size in sizes):
+        pair = np.stack([found.scores, self._map(method, self._redrawn).scores])
+        pair = pair.reshape(2, -1)
+        pair = pair[:, (pair != 0).any(axis=0)]  # what is never seen says nothing
+        if any(len(np.unique(np.abs(scores))) < 3 for scores in pair):
             return found
-        same = float(stats.spearmanr(sizes[0][here], sizes[1][here]).statistic)
-        return dataclasses.replace(found, redrawn=same)
+        same, sizes = (float(stats.spearmanr(*x).statistic) for x in (pair, np.abs(pair)))
+        return dataclasses.replace(found, redrawn=same, redrawn_sizes=sizes)
 
-    def _map(self, method: str, params: Any) -> Map:
+    @functools.cached_property
+    def _redrawn(self) -> Any:
+        """Parameters as used, as they would begin with another seed."""
+        config = override(self.opened.config, {"seed": self.opened.config.seed + 1})
+        drawn = state_lib.init(self.opened.pieces, config, self.opened.plan).params
+        return transform.used(config, drawn)
+
+    @functools.cached_property
+    def _of(self) -> attributions.Of:
         batch = {name: jnp.asarray(x) for name, x in self.example.batch.items()}
 
-        def of(x: Array) -> Array:
+        def of(params: Any, x: Array) -> Array:
             return self.what.of(self.input.put(self.module, params, batch, x))
 
+        return of
+
+    def _map(self, method: str, params: Any) -> Map:
         x, baseline = self.input.x, self.input.baseline
         if method == "gradients":
-            found = attributions.integrated_gradients(of, x, baseline)
+            found = attributions.integrated_gradients(self._of, params, x, baseline)
             scores = self._shown(found.scores.sum(axis=-1) if self._wide else found.scores)
             return Map(method, scores, found.explained, found.gap, found.steps)
         groups = self.input.groups(self.side or max(1, x.shape[1] // 8))
-        lost = attributions.occlusion(of, x, baseline, groups)
+        lost = attributions.occlusion(self._of, params, x, baseline, groups)
         scores = lost[groups[..., 0] if self._wide else groups]
-        return Map(method, self._shown(scores), float(of(x)) - float(of(baseline)))
+        return Map(
+            method, self._shown(scores), attributions.difference(self._of, params, x, baseline)
+        )
 
     @property
     def _wide(self) -> bool:
@@ -247,12 +260,6 @@ class _Explained:
                 shown, mine = np.exp(shown), float(np.exp(mine))
             found.append(Reading(blocks, likeliest, shown, mine))
         return found
-
-
-def _redrawn(opened: Opened) -> Any:
-    """Parameters as used, as they would begin with another seed."""
-    config = override(opened.config, {"seed": opened.config.seed + 1})
-    return transform.used(config, state_lib.init(opened.pieces, config, opened.plan).params)
 
 
 def layers(opened: Opened) -> dict[int, dict[str, float]]:

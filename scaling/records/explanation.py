@@ -17,9 +17,10 @@ class Map:
     explained: float  # what is explained, less the same of the baseline
     gap: float | None = None  # of a sum that should be `explained`, over it; None: no such promise
     steps: int | None = None  # of an integral
-    # Rank correlation of the sizes of the scores with those of the same model with weights drawn
-    # anew (Adebayo et al. 2018, arXiv 1810.03292); None: there is none of equal scores
+    # Rank correlation with the scores of the same model with weights drawn anew, and of their sizes
+    # (Adebayo et al. 2018, arXiv 1810.03292); None: there is none of equal scores
     redrawn: float | None = None
+    redrawn_sizes: float | None = None
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,11 @@ def render(found: Explanation) -> str:
     return template_of("explained.html.jinja").render(
         found=found,
         predicted=_piece(found.predicted),
-        true=None if found.true is None else _piece(found.true),
+        truth=None if found.true is None else _piece(found.true),
         shown=None if found.image is None else _png(_grey(found.image)),
         pieces=pieces,
         maps=[_map(one, pieces, found.image) for one in found.maps],
-        attention=[head for layer in found.attention for head in _heads(layer)],
+        attention=[head for layer in found.attention for head in _looks(layer)],
         points=points,
         weights=[w for layer in found.attention for w in _numbers(layer.weights)] if points else [],
         lens=_lens(found, pieces),
@@ -70,12 +70,12 @@ def _map(one: Map, pieces: Sequence[str], picture: np.ndarray | None) -> Mapping
 
 
 def _background(share: float) -> str:
-    """Of a number from -1 to 1."""
+    """Of a number from -1 to 1, as strong as its root."""
     red, green, blue = _FOR if share > 0 else _AGAINST
-    return f"background: rgba({red}, {green}, {blue}, {0.85 * abs(share):.3f})"
+    return f"background: rgba({red}, {green}, {blue}, {0.85 * abs(share) ** 0.5:.3f})"
 
 
-def _heads(layer: Attention) -> list[dict[str, Any]]:
+def _looks(layer: Attention) -> list[dict[str, Any]]:
     """A small picture of each head's weights, and what it does on random text."""
     found = []
     for i, weights in enumerate(layer.weights):
@@ -130,9 +130,9 @@ def _grey(picture: np.ndarray) -> np.ndarray:
 
 
 def _signed(shares: np.ndarray) -> np.ndarray:
-    """White at 0, one colour at 1 and another at -1: [Y, X, 3] of [Y, X]."""
+    """White at 0, one colour at 1 and another at -1, as strong as the root: [Y, X, 3] of [Y, X]."""
     sides = np.where(shares[..., None] > 0, np.array(_FOR), np.array(_AGAINST)) / 255
-    return 1 - np.abs(shares)[..., None] * (1 - sides)
+    return 1 - np.sqrt(np.abs(shares))[..., None] * (1 - sides)
 
 
 def _png(picture: np.ndarray) -> str:

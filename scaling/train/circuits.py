@@ -1,4 +1,4 @@
-"""Random text that is read twice: how well the second time is known, and which heads know it.
+"""Random text that is read twice: how well the second time is known, and which head knows it.
 
 Takes a module that can be looked into, parameters as used and a batch of texts; gives statistics as
 `metrics/finish.py` takes them. A text's tokens, their places shuffled, stand for random ones: they
@@ -45,7 +45,7 @@ def twice(batch: Mapping[str, Array]) -> dict[str, Array]:
 def statistics_of(
     module: Any, objective: Loss, params: Any, batch: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Of every row: `induction` and `previous_token` [B, A, H, 2], of the heads of A attentions
+    """Of every row: `induction` and `previous_token` [B, A, H, 2], of each head of A attentions
     (none, where the model has no attention), over the second time; `copy_loss` [B, 2] over the
     second time; `copy_gain` [B, 2, 2], the losses of the same tokens the first and the second time.
     """
@@ -64,11 +64,11 @@ def statistics_of(
 
     before, again = loss(0), loss(half)
     found = {"copy_loss": again, "copy_gain": jnp.stack([before, again], axis=1)}
-    heads = list(inside.attention(module, params, read).values())
-    if heads:
+    weights = list(inside.attention(module, params, read).values())
+    if weights:
         of = {
-            "induction": [statistics.matching(w, read["tokens"], half) for w in heads],
-            "previous_token": [statistics.back(w, half) for w in heads],
+            "induction": [statistics.matching(w, read["tokens"], half) for w in weights],
+            "previous_token": [statistics.back(w, half) for w in weights],
         }
         wide = there_B[:, None, None, None]
         found |= {name: jnp.stack(each, axis=1) * wide for name, each in of.items()}

@@ -28,10 +28,10 @@ from scaling.train.passes import (
     fitted,
     function,
     program_of,
-    scored,
 )
 from scaling.train.placement import host_rows, place, place_rows
 from scaling.train.state import Layout, Parts
+from scaling.train.written import scored
 
 
 class Evaluator:

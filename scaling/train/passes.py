@@ -17,7 +17,7 @@ from scaling import data, files
 from scaling.config import RunConfig, amounts, choices, passes
 from scaling.data import Batches
 from scaling.families.decoding import GREEDY
-from scaling.metrics import linear_probe, match, statistics, transcription, translation
+from scaling.metrics import linear_probe, statistics
 from scaling.objectives import objective
 from scaling.objectives.objective import Sum
 from scaling.train import circuits, inside
@@ -89,7 +89,7 @@ def program_of(config: RunConfig, name: str) -> Program:
     if one.by == "generate" and (written := _written(config)) is not None:
         program, field = written
         (length,), _ = choices.kind(config.data).shapes(config.data)[field]
-        separator = _tokenizer(config).separator
+        separator = tokenizer(config).separator
         return Program(program, 0, 0, length, separator=separator, beams=one.beams)
     if one.by == "generate":
         lengths = amounts.resolved(one.prompt), amounts.resolved(one.continuation)
@@ -116,7 +116,7 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
     rows: what the objective measures. moments: (sums [N, N], mean [F]) of a whole batch
     (`statistics.centred_moments`). scores: statistics of the probe whose coefficients are given.
     answers: how many rows are right in all that counts. exposure: the losses of secrets. attack,
-    lens: as rows. induction: `circuits.statistics_of`. Others: what `scored` takes.
+    lens: as rows. induction: `circuits.statistics_of`. Others: what `written.scored` takes.
     """
     model, labelled = pieces.model, passes.probed(config) == "label"
     alone = objective.build(config.objective)  # without a teacher's predictions
@@ -248,45 +248,8 @@ def _text(batch: Batch, program: Program) -> tuple[jax.Array, jax.Array]:
     return text_BxS, counts_B.astype(jnp.float32)
 
 
-def scored(config: RunConfig, program: Program, outputs: Any) -> Any:
-    """The statistics of what `function` gave of a batch, on the host: those of texts that were
-    written are reckoned here, [B, ...] each; others stay as they are.
-    """
-    if program.name not in ("continuations", "translations", "transcriptions"):
-        return outputs
-    generated_BxN, wanted_BxN = outputs["generated"], outputs["wanted"]
-    if program.name == "continuations":
-        lengths = [np.full(len(wanted_BxN), wanted_BxN.shape[1])] * 2
-    else:
-        lengths = [_text_lengths(x_BxN, program.separator) for x_BxN in (generated_BxN, wanted_BxN)]
-    texts = generated_BxN, lengths[0], wanted_BxN, lengths[1], outputs["weight"]
-    exact = {"exact_match": match.exact_match(*texts)}
-    if program.name == "continuations":
-        return exact | {"token_accuracy": match.token_accuracy(*texts)}
-    decode = _tokenizer(config).decode
-    generated, wanted = (
-        [
-            decode(row[:length].tolist()).decode(errors="replace")
-            for row, length in zip(x_BxN, lengths_B, strict=True)
-        ]
-        for x_BxN, lengths_B in zip((generated_BxN, wanted_BxN), lengths, strict=True)
-    )
-    if program.name == "transcriptions":
-        return exact | transcription.counts(generated, wanted, outputs["weight"])
-    return {
-        **exact,
-        "token_accuracy": match.token_accuracy(*texts),
-        **translation.counts(generated, wanted, outputs["weight"]),
-    }
-
-
-def _text_lengths(tokens_BxN: np.ndarray, separator: int) -> np.ndarray:
-    """Tokens before the first separator: int64 [B]; all, where there is none."""
-    ends_BxN = tokens_BxN == separator
-    return np.where(ends_BxN.any(axis=1), ends_BxN.argmax(axis=1), tokens_BxN.shape[1])
-
-
-def _tokenizer(config: RunConfig) -> Any:
+def tokenizer(config: RunConfig) -> Any:
+    """Of the texts that a run reads and writes."""
     make: Any = choices.kind(config.data).tokenizer
     return make(config.data, files.data_dir())
 

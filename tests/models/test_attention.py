@@ -346,3 +346,14 @@ def test_the_stream_lies_along_the_length_over_tensor_where_that_divides(mesh, l
         expected = jax.sharding.PartitionSpec(meshes.BATCH_AXES, wanted)
         place = jax.sharding.NamedSharding(x.sharding.mesh, expected)
     assert x.sharding.is_equivalent_to(place, x.ndim)
+
+
+@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize(("window", "causal"), [(None, True), (5, True), (None, False)])
+def test_the_weights_of_the_values_are_the_attention(documents, window, causal):
+    q, k, v, segments = arrays(12, documents=documents)
+    found = forms.weights(q, k, segments, window, causal)
+    np.testing.assert_allclose(found.sum(axis=-1), 1, rtol=1e-5)
+    made = jnp.einsum("bhls,bhsk->bhlk", found, v.repeat(HEADS // v.shape[1], axis=1))
+    wanted = attention(q, k, v, segments, window, causal=causal)
+    np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)

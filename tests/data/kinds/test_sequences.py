@@ -178,6 +178,29 @@ def test_hidden_rows_have_zipfs_marginals():
     assert ((counts - expected) ** 2 / expected).sum() < 16.3  # 3 degrees of freedom, p = 0.001
 
 
+@pytest.mark.parametrize("concentration", [0.2, 1.0])
+def test_a_rows_own_chain_is_foretold_by_its_counts_and_no_better(concentration: float):
+    """The surprise of fresh rows under the rule of the floor is the floor, within 4 standard
+    errors; under that of another concentration it is more.
+    """
+    one = config("own_chains", symbols=4, length=24, concentration=concentration)
+    rows = take(one, "train", np.arange(3000))
+
+    def surprise(prior: float) -> np.ndarray:
+        seen, nats = np.full((3000, 4, 4), prior), np.zeros(3000)
+        for t in range(24):
+            at = np.arange(3000), rows["tokens"][:, t]
+            after = (*at, rows["targets"][:, t])
+            nats -= np.log(seen[after] / seen[at].sum(axis=1))
+            seen[after] += 1
+        return nats / 24
+
+    found, right = truth(one), surprise(concentration)
+    assert abs(right.mean() - found.floor) < 4 * right.std() / math.sqrt(3000)
+    assert surprise(3 * concentration).mean() > right.mean() + 0.005
+    assert 0 < found.floor_error < 0.01
+
+
 # ---- associations, brackets, answers
 
 
