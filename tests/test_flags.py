@@ -19,11 +19,14 @@ ANY_BUT_NONE = {"workdir", "json", "partition", "account", "qos", "constraint", 
 ANY_BUT_NONE |= {"setup", "extra", "folder", "cluster", "project", "zone", "image", "base_image"}
 ANY_BUT_NONE |= {"reservation", "env", "python", "runtime", "patience", "service_account"}
 ANY_BUT_NONE |= {"network", "logs", "only", "part", "interpolation", "picture", "prompts", "stop"}
-ANY_BUT_NONE |= {"where", "add", "remove", "note", "sort", "columns"}
+ANY_BUT_NONE |= {"where", "add", "remove", "note", "sort", "columns", "text"}
 TAKEN = {
     ("generate", "seed"): {"0", "-1"},
     ("generate", "temperature"): {"0"},
     ("samples", "seed"): {"0", "-1"},
+    ("explain", "row"): {"0"},
+    ("explain", "place"): {"0"},
+    ("explain", "out"): {*ABSURD} - {""},
     ("certify", "tolerance"): {"0"},
     ("data", "lines"): {"0"},
     ("retain", "keep"): {"0"},

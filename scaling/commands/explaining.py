@@ -6,28 +6,35 @@ from absl import flags
 from etils import epath
 
 from scaling.commands.command import FLAGS, Command, given_run
-from scaling.errors import UserError
+from scaling.errors import UserError, nearest
+from scaling.records.explanation import METHODS
 
 PAGE = "explained.html"  # in the run's directory
 
 
 def _explain_flags() -> None:
     flags.DEFINE_string("run", None, "a run directory with a checkpoint")
-    flags.DEFINE_integer("row", 0, "of the validation set, from 0")
+    flags.DEFINE_integer("row", 0, "of the validation set, from 0", lower_bound=0)
     flags.DEFINE_string("text", None, "a text to read, instead of a row")
     flags.DEFINE_integer(
-        "place", None, "of a text, whose prediction is explained; default: the last"
+        "place",
+        None,
+        "of a text, whose prediction is explained; default: the last that counts",
+        lower_bound=0,
     )
     flags.DEFINE_integer(
         "side", None, "pixels of the squares that are taken out of an image", lower_bound=1
     )
-    flags.DEFINE_list(
-        "method", None, "of gradients, occlusion, attention, lens, layers; default: all that fit"
-    )
+    flags.DEFINE_list("method", None, f"some of {', '.join(METHODS)}; default: all that fit")
     flags.DEFINE_string("out", None, f"the page; default: {PAGE} in the run's directory")
 
 
 def _explain() -> int:
+    for method in ("",) if FLAGS.method == [] else FLAGS.method or ():
+        if method not in METHODS:
+            raise UserError(
+                f"--method={method} is none of {', '.join(METHODS)}{nearest(method, METHODS)}"
+            )
     if FLAGS.run is None:
         raise UserError("explain: give --run, a run directory such as out/runs/<run>")
     run = given_run("run")

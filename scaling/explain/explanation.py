@@ -22,7 +22,7 @@ from scaling.errors import UserError
 from scaling.explain import attributions
 from scaling.explain.example import Batch, Example, Input, input_of
 from scaling.objectives import objective
-from scaling.records.explanation import Attention, Explanation, Map, Reading
+from scaling.records.explanation import METHODS, Attention, Explanation, Map, Reading
 from scaling.studies import study
 from scaling.train import circuits, inside
 from scaling.train import state as state_lib
@@ -31,7 +31,6 @@ from scaling.train.opened import Opened
 from scaling.transforms import transform
 
 Array = jax.Array
-METHODS = ("gradients", "occlusion", "attention", "lens", "layers")
 _ATOMS = ("logits", "out", "tags")  # outputs that can be explained
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+METHODS = ("gradients", "occlusion", "attention", "lens", "layers")
+
 
 @dataclass(frozen=True)
 class Map:
