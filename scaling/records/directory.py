@@ -22,7 +22,7 @@ from etils import epath
 from scaling import files
 from scaling.config import RunConfig, fingerprint, from_dict, run_name
 from scaling.errors import DamagedError, DiskFullError, UserError
-from scaling.records import run_files, starts, strict_json
+from scaling.records import leases, run_files, starts, strict_json
 
 State = Literal["running", "done", "failed", "diverged", "stopped"]
 # Fields of status.json that stay when a later write does not give them again.
@@ -68,13 +68,15 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Exclusive use of this directory, made if it is not there.
 
-        Released by the kernel when the process ends, SIGKILL included. Object stores have no locks:
-        there nothing is held. Raises UserError naming the directory and the pid that has it.
+        Released by the kernel when the process ends, SIGKILL included; on an object store, after a
+        kill, a minute later (`leases.py`). Raises BusyError naming the directory and the process
+        that has it.
         """
         files.make_directory(self.path)
         if files.is_local(self.path) and (self.path / "lock").is_dir():
             run_files.set_aside(self.path / "lock")
-        with files.exclusive(self.path / "lock"):
+        held = files.exclusive if files.is_local(self.path) else leases.leased
+        with held(self.path / "lock"):
             files.drop_leftovers(self.path)
             yield
 

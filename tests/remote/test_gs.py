@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from object_store import Store, serve
 
-from scaling.records import RunDirectory
+from scaling.records import RunDirectory, find_runs
 from scaling.records.tables import table
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -112,20 +112,27 @@ def test_a_run_that_is_killed_on_an_object_store_goes_on_to_the_same_numbers(
     assert not list((tmp_path / "remote").iterdir())
 
 
-def test_a_sweep_its_status_and_its_report_on_an_object_store(store, tmp_path, monkeypatch):
+def test_two_sweeps_at_once_their_status_and_their_report_on_an_object_store(
+    store, tmp_path, monkeypatch
+):
     objects, env = store
     flags = (
         f"--experiment={REPOSITORY}/experiments/width.py:debug",
         "--workdir=gs://bucket/width",
     )
-    text = said(launch(tmp_path / "here", env, "sweep", *flags, "--workers=1"))
-    assert "report: gs://bucket/width/report/width/index.html" in text
+    both = [launch(tmp_path / n, env, "sweep", *flags, "--workers=1") for n in ("here", "there")]
+    for sweep in both:
+        assert "report: gs://bucket/width/report/width/index.html" in said(sweep)
     text = said(launch(tmp_path / "here", env, "status", *flags))
     assert "5 runs: 5 done" in text
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     rows = table("gs://bucket/width")
     assert list(rows["status"]) == ["done"] * 5
+    for run in find_runs("gs://bucket/width"):
+        lines = [(line["step"], line["split"]) for line in run.metrics()]
+        assert len(lines) == len(set(lines)), "two processes trained one run"
+        assert len(run.starts()) == 1
     (file,) = names(objects, "width/report/width/table.csv")
     stored = pd.read_csv(io.BytesIO(objects.objects["bucket", file][0]))
     assert list(stored["loss"]) == pytest.approx(list(rows["loss"]))
