@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from scaling.config import choices
-from scaling.config.checks import check_attacked
 from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Metric
+from scaling.config.pairs import check_attacked
 from scaling.config.run import EvalSetConfig, RunConfig
 from scaling.errors import ConfigError
 

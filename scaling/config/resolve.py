@@ -11,14 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from scaling.config import amounts, choices, passes
-from scaling.config.checks import (
-    check_idle,
-    check_pairs,
-    check_parametrization,
-    check_ranges,
-)
+from scaling.config.checks import check_idle, check_parametrization, check_ranges
 from scaling.config.choices import DataConfig, Facts, Size
 from scaling.config.identity import is_fingerprint
+from scaling.config.pairs import check_pairs
 from scaling.config.reading import from_dict, to_dict
 from scaling.config.run import LENGTHS, EvalSetConfig, OptimConfig, RunConfig
 from scaling.errors import ConfigError, DataError, SourceError

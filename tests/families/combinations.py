@@ -17,7 +17,7 @@ import numpy as np
 
 from scaling import data
 from scaling.config import RunConfig, choices, override, programs, to_dict
-from scaling.config.checks import check_pairs
+from scaling.config.pairs import check_pairs
 from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError
 from scaling.records import RunDirectory
