@@ -5,8 +5,9 @@ sets that are attacked, by `passes.py`. No jax in this file.
 """
 
 from scaling.config import choices
+from scaling.config.choices import SHARE
 from scaling.config.run import RunConfig
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, nearest
 
 
 def check_pairs(config: RunConfig) -> None:
