@@ -64,6 +64,7 @@ def test_installed_alone_it_runs_the_quick_start_from_another_folder(wheel, tmp_
     # The same study as a module; two worker processes; a config of the package.
     module = "--experiment=experiments.quickstart:debug"
     run("scaling", "sweep", module, "--workdir=two", "--workers=2", "--noreport")
-    run("scaling", "train", "--config=configs/moe.py:debug")
+    run("scaling", "train", "--config=configs/moe.py:debug", "--track=csv")
+    assert len(list((here / "out" / "trackers" / "csv").iterdir())) == 1
     assert len(list((here / "two" / "runs").iterdir())) == 5
     run("python", "-c", "import scaling; assert len(scaling.runs('out')) == 6")
