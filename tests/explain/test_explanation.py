@@ -10,16 +10,19 @@ import pytest
 
 from configs import vision
 from scaling import families
+from scaling.commands.main import main
 from scaling.config import from_dict, override
 from scaling.devices import meshes
 from scaling.errors import UserError
 from scaling.explain import example
 from scaling.explain.example import input_of
 from scaling.explain.explanation import explain
+from scaling.records import RunDirectory
 from scaling.report.explained import render
 from scaling.studies import study
 from scaling.train import inside
 from scaling.train import state as state_lib
+from scaling.train.loop import train
 from scaling.train.opened import Opened
 
 PLACE = 12  # whose prediction is explained
@@ -51,6 +54,7 @@ def digits(form: str, fields: dict) -> Opened:
     return opened(study.resolve(base))
 
 
+@pytest.mark.slow
 def test_the_sum_of_the_integrated_gradients_is_what_is_explained(explained):
     gradients, occluded = explained.maps
     assert gradients.gap <= 1e-3
@@ -58,6 +62,7 @@ def test_the_sum_of_the_integrated_gradients_is_what_is_explained(explained):
     assert gradients.explained == pytest.approx(occluded.explained, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_maps_are_of_the_weights(explained):
     """Adebayo et al. 2018: with weights drawn anew a map must be another. Of so few places chance
     alone makes the correlation of two that have nothing to do with each other 0.7 now and then.
@@ -66,6 +71,7 @@ def test_maps_are_of_the_weights(explained):
         assert abs(one.redrawn) < 0.8
 
 
+@pytest.mark.slow
 def test_later_places_have_no_part_in_an_earlier_prediction(explained):
     for one in explained.maps:
         assert one.scores.shape == (16,)
@@ -74,6 +80,7 @@ def test_later_places_have_no_part_in_an_earlier_prediction(explained):
         np.testing.assert_allclose(one.scores[PLACE + 1 :], 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_attention_is_shared_out_among_earlier_places(explained):
     assert [layer.name for layer in explained.attention] == ["0.attention", "1.attention"]
     for layer in explained.attention:
@@ -83,6 +90,7 @@ def test_attention_is_shared_out_among_earlier_places(explained):
         assert ((layer.induction > 0) & (layer.induction < 1)).all()
 
 
+@pytest.mark.slow
 def test_behind_the_last_block_the_lens_is_the_model(text, explained):
     one, row = text
     outputs = one.pieces.model.apply({"params": one.state.params}, dict(row.batch))
@@ -111,6 +119,7 @@ def test_a_model_that_is_cut_knows_nothing_of_the_blocks_behind(text):
     assert np.abs(cut(2, params) - cut(2, other)).max() > 0.01
 
 
+@pytest.mark.slow
 def test_the_page_has_it_all_and_loads_nothing(explained):
     page = render(dataclasses.replace(explained, predicted="<b>"))
     assert "Why &lt;b&gt;?" in page
@@ -140,6 +149,19 @@ def test_a_text_that_is_given_is_read_behind_its_mark(text):
         example.of_text(one.config, "x" * 20)
     with pytest.raises(UserError, match=r"--row=100000: the validation set has \d+ rows"):
         example.of_row(one.config, 100_000)
+
+
+@pytest.mark.slow
+def test_the_command_writes_the_page_of_a_run(tiny, tmp_path, capsys):
+    config = tiny({"train.steps": 2, "evals.every": None})
+    train(config, tmp_path, devices=jax.devices()[:1], quiet=True)
+    run = RunDirectory.open(config, tmp_path).path
+    argv = ["launch.py", "explain", str(run), "--text=word1 word", "--method=lens"]
+    assert main(argv) == 0
+    assert "the text that was given: log-probability of" in capsys.readouterr().out
+    page = (run / "explained.html").read_text()
+    assert "What the stream says already" in page
+    assert "Where attention looks" not in page
 
 
 @pytest.mark.slow
