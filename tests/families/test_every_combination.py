@@ -17,7 +17,7 @@ from combinations import COMPILED_OTHERWISE, MESHES, ONE_MESH, ROWS, Combination
 from scaling import data
 from scaling.check import target
 from scaling.check.report import as_dict, check
-from scaling.config import programs
+from scaling.config import passes, programs
 from scaling.costs import counts, sizes
 from scaling.costs.counted import counted
 from scaling.costs.ledger import Ledger, ledger
@@ -25,6 +25,7 @@ from scaling.devices import sharding
 from scaling.errors import ConfigError
 from scaling.families import build
 from scaling.objectives.objective import build as build_objective
+from scaling.train import inside
 from scaling.train.evaluate import join, summarise
 
 
@@ -78,6 +79,26 @@ def test_what_is_computed_again_changes_nothing(one: Combination):
     if most == "none":
         pytest.skip("there is nothing to compute again")
     assert_close(one.gradient({"model.remat": most}), one.whole)
+
+
+def test_a_model_that_is_cut_behind_its_last_block_is_itself(one: Combination):
+    """And behind its first it is not; whatever attention it has shares all out."""
+    if passes.stack(one.config) is None:
+        pytest.skip("it has no stack of equal blocks")
+    depth, module = one.config.model.depth, inside.plain(one.config)
+    cuts = (module, inside.Cut(module, depth, depth), inside.Cut(module, depth - 1, depth))
+
+    @jax.jit
+    def look(params, batch):
+        seen = inside.attention(module, params, batch)
+        return [cut.apply({"params": params}, batch) for cut in cuts], seen
+
+    (whole, same, shorter), seen = look(one.params, one.batch)
+    assert_close(same, whole)
+    with pytest.raises(AssertionError):
+        assert_close(shorter, whole)
+    for weights in seen.values():
+        np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-5)
 
 
 def test_microbatches_are_the_full_batch(one: Combination):
