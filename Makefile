@@ -9,6 +9,8 @@ TRACKERS_VENV ?= $(VENV)-trackers
 TRACKERS_STAMP := $(TRACKERS_VENV)/.installed
 XPK_VENV ?= $(VENV)-xpk
 XPK_STAMP := $(XPK_VENV)/.installed
+HF_VENV ?= $(VENV)-hf
+HF_STAMP := $(HF_VENV)/.installed
 WORKDIR ?= out
 SLURM ?= slurm
 
@@ -18,7 +20,7 @@ GALLERY := quickstart.py:debug data.py:debug cooldown.py:debug transfer.py:debug
 	length.py:debug emergence.py:debug memorization.py:debug finetune.py:debug \
 	shift.py:text_debug generalization_gap.py:debug recurrence.py:debug families.py:debug
 
-.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-trackers test-xpk test-browser lint format golden ci clean docs notebooks
+.PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-trackers test-xpk test-hf test-browser lint format golden ci clean docs notebooks
 
 demo: $(STAMP)  ## the quick start study: train, fit, report
 	$(BIN)/python launch.py sweep --experiment=experiments/quickstart.py --workdir=$(WORKDIR)
@@ -28,7 +30,7 @@ gallery: $(STAMP)  ## the small forms of all that docs/gallery.md shows
 		--experiment=experiments/$$study --workdir=$(WORKDIR)/gallery || exit 1; done
 
 test: $(STAMP)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not exhaustive and not slurm and not tpu and not xpk and not browser and not trackers" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not exhaustive and not slurm and not tpu and not xpk and not hf and not browser and not trackers" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not exhaustive and not tpu" -n 2 --dist loadgroup
@@ -46,6 +48,9 @@ test-tpu: $(TPU_STAMP)  ## programs for TPUs, compiled without one; an environme
 
 test-xpk: $(STAMP) $(XPK_STAMP)  ## commands for TPU pods, read by the real xpk; an environment of its own
 	XPK=$(abspath $(XPK_VENV))/bin/xpk $(BIN)/python -m pytest -m xpk tests/executors
+
+test-hf: $(STAMP) $(HF_STAMP)  ## weights from and for transformers, the real one; an environment of its own
+	HF=$(abspath $(HF_VENV))/bin/python $(BIN)/python -m pytest -m hf tests/exchange
 
 test-browser: $(STAMP)  ## the report in a headless Chromium, the text of its PDFs; installs them (root)
 	$(BIN)/python tests/debian.py chromium=chromium chromedriver=chromium-driver pdftotext=poppler-utils
@@ -105,5 +110,12 @@ $(XPK_STAMP): constraints-xpk.txt
 	$(XPK_VENV)/bin/python -m pip install --quiet xpk --constraint constraints-xpk.txt
 	touch $(XPK_STAMP)
 
+# It has torch, which no run needs.
+$(HF_STAMP): constraints-hf.txt
+	$(PYTHON) -m venv $(HF_VENV)
+	$(HF_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(HF_VENV)/bin/python -m pip install --quiet torch transformers --constraint constraints-hf.txt
+	touch $(HF_STAMP)
+
 clean:
-	rm -rf $(VENV) $(TPU_VENV) $(TRACKERS_VENV) $(XPK_VENV) .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TPU_VENV) $(TRACKERS_VENV) $(XPK_VENV) $(HF_VENV) .cache .mypy_cache .pytest_cache .ruff_cache

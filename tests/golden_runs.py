@@ -36,6 +36,17 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "softcap": (_LM, {"model.logit_softcap": 30.0}),
     "rotary base": (_LM, {"model.rope_theta": 5e5}),
     "interpolated positions": (_LM, {"model.rope_length": 128}),
+    "learned positions": (_LM, {"model.positions": "learned", "model.places": 64}),
+    "layer norms": (_LM, {"model.norm": "layer"}),
+    "biases of queries, keys and values": (_LM, {"model.biases": "qkv"}),
+    "biases": (_LM, {"model.biases": "all"}),
+    "imported": (
+        _LM,
+        {
+            **{"imported": "0123456789ab", "data.tokenizer": "imported"},
+            **{"data.tokenizer_file": "json-0123456789ab", "model.vocab": 512},
+        },
+    ),
     "no positions": (_LM, {"model.positions": "none"}),
     "bidirectional": (_BERT, {"data.seq_len": 64}),
     "tables of positions": (_BERT, {"model.positions": "learned", "model.places": 32}),

@@ -24,7 +24,7 @@ ROOMS = [
     ["check"],
     ["executors"],
     ["certify", "tuning"],
-    ["debug", "explain"],
+    ["debug", "exchange", "explain"],
     ["commands", "library"],
 ]
 # These read what is written down only. They and the rooms of training do not know each other.

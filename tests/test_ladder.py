@@ -50,6 +50,10 @@ def transformers(draw) -> TransformerConfig:
         tie_embeddings=draw(st.booleans()),
         qk_norm=draw(st.booleans()),
         scan_layers=draw(st.booleans()),
+        positions=draw(st.sampled_from(("rope", "learned"))),
+        places=draw(st.integers(4, 20)),
+        norm=draw(st.sampled_from(("rms", "layer"))),
+        biases=draw(st.sampled_from(("none", "qkv", "all"))),
         moe=moe,
     )
     facts = Facts("", 0, 0, {"vocab": draw(st.integers(1, 60))})
@@ -66,6 +70,8 @@ def test_params_by_formula_are_those_of_the_shapes(model):
     tables = [shapes["embedding"].shape]
     if not model.tie_embeddings:
         tables.append(shapes["head"].shape)
+    if model.positions == "learned":
+        tables.append(shapes["positions"].shape)
     assert size.params_non_embedding == size.params - sum(map(math.prod, tables))
     # Of the routed experts' matrices, per_token of `experts` are active.
     moe = shapes["blocks"].get("moe", {})

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 FIELDS = "config.<field>"
 
 
-def define() -> None:
+def define(default: str | None = None) -> None:
     """--config and --config.<field>."""
-    flags.DEFINE_string("config", None, "a base config, e.g. configs/lm.py:debug")
+    flags.DEFINE_string("config", default, "a base config, e.g. configs/lm.py:debug")
     flags.DEFINE_multi_string(
         FIELDS,
         [],

@@ -133,6 +133,9 @@ class Kind:
     asks: frozenset[str] = frozenset()
     # (data, folder) -> what turns text into the numbers of an example and back
     tokenizer: Callable[[Any, Path], Any] | None = None
+    # (config, tokenizer.json of others, token before each document, its folder) -> the config with
+    # that tokenizer, which is kept in the folder. Raises UserError. None: it has its own
+    adopt: Callable[[Any, bytes, int, Path], Any] | None = None
     # (data, lines of examples to show, folder) -> what they hold, in words and as JSON
     inspect: Callable[[Any, int, Path], tuple[str, dict[str, Any]]] | None = None
     ranges: tuple[Range, ...] = ()
@@ -254,6 +257,8 @@ class Family:
     generate: Lazy | None = None
     # The same piece after piece, of prompts that may differ in length: an iterator
     stream: Lazy | None = None
+    # The architectures of others that its models can be: tuple of `families.exchanged.Architecture`
+    exchange: Any = ()
     # Writes the target of a source, where the family reads one: (config, params, source,
     # source_segments, max_new, separator, beams) -> tokens int32 [B, max_new]
     translate: Lazy | None = None

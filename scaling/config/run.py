@@ -318,6 +318,8 @@ class RunConfig:
     privacy: PrivacyConfig = field(default=PrivacyConfig(), metadata={"added": True})
     federated: FederatedConfig = field(default=FederatedConfig(), metadata={"added": True})
     energy: EnergyConfig = field(default=EnergyConfig(), metadata={"execution": True})
+    # Hash of the weights that it has by `launch.py import`, and not by training
+    imported: str | None = added(None)
 
 
 # Training lengths, of which a config gives one.

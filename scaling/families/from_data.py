@@ -13,15 +13,16 @@ from scaling.errors import ConfigError
 IMAGE = ("height", "image_width", "channels")
 
 
-def vocabulary(model: Any, sizes: Mapping[str, int]) -> int:
-    """Tokens that there are. Raises ConfigError where the config says another number."""
+def vocabulary(model: Any, sizes: Mapping[str, int], padded: bool = False) -> int:
+    """Tokens that there are, or that the config says: of a `padded` table some may be no tokens.
+    Raises ConfigError where the config says another number.
+    """
     vocab = sizes["vocab"]
-    if model.vocab not in (None, vocab):
-        raise ConfigError(
-            f"model.vocab={model.vocab}, but the tokenizer has {vocab} tokens; leave model.vocab "
-            "unset"
-        )
-    return vocab
+    if model.vocab in (None, vocab) or (padded and model.vocab > vocab):
+        return int(model.vocab or vocab)
+    raise ConfigError(
+        f"model.vocab={model.vocab}, but the tokenizer has {vocab} tokens; leave model.vocab unset"
+    )
 
 
 def image(model: Any, sizes: Mapping[str, int], does: str) -> dict[str, Any]:

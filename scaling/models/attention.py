@@ -54,7 +54,7 @@ class Attention(nn.Module):
 
         def into(name: str, heads: int, axis: str) -> Array:
             shape, axes = (c.width, heads, head_dim), ("embed", axis, "head_dim")
-            fields = (shape, axes, dtype, 1.0, c.matmul, c.biases)
+            fields = (shape, axes, dtype, 1.0, c.matmul, c.biases != "none")
             y = Projection("BLD,DHK->BLHK", *fields, name=name)(x_BxLxD)
             y = jnp.swapaxes(y, 1, 2)
             if c.qk_norm and name != "value":
@@ -97,7 +97,7 @@ class Attention(nn.Module):
         if biased:
             out_BxHxLxK = out_BxHxLxK[..., :head_dim]
         shape, axes = (c.heads, head_dim, c.width), ("heads", "head_dim", "embed")
-        fields = (shape, axes, dtype, self.out_scale, c.matmul, c.biases)
+        fields = (shape, axes, dtype, self.out_scale, c.matmul, c.biases == "all")
         out = Projection("BLHK,HKD->BLD", *fields, name="out")
         return out(jnp.swapaxes(out_BxHxLxK, 1, 2)), cache
 

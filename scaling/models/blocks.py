@@ -54,8 +54,8 @@ class Block(nn.Module):
             moe = MoE(c, out_scale, name="moe")
             y_BxLxD, penalties = moe(h_BxLxD, decoding=cache is not None)
         else:
-            fields = (resolved(c.mlp_width), c.mlp == "gated", dtype, out_scale, c.matmul, c.biases)
-            y_BxLxD = MLP(*fields, name="mlp")(h_BxLxD)
+            fields = (resolved(c.mlp_width), c.mlp == "gated", dtype, out_scale, c.matmul)
+            y_BxLxD = MLP(*fields, c.biases == "all", name="mlp")(h_BxLxD)
         return constrain(x_BxLxD + self._left(y_BxLxD, context, 2)), (cache, penalties)
 
     def _left(self, y_BxLxD: Array, context: Mapping[str, Any], site: int) -> Array:

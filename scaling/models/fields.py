@@ -31,7 +31,7 @@ class BlockConfig:
     # What makes a decoder of it; no settings of a run (`EncoderConfig` has the others).
     causal: ClassVar[bool] = True  # a place sees itself and those before it; else all
     norm: ClassVar[Literal["rms", "layer"]] = "rms"
-    biases: ClassVar[bool] = False  # of every projection
+    biases: ClassVar[Literal["none", "qkv", "all"]] = "none"  # of which projections
 
     width: int = 256  # channels of the residual stream
     depth: int = 4  # blocks
@@ -43,8 +43,9 @@ class BlockConfig:
         None  # hidden channels; None: 4 width (plain), 8/3 width rounded up to 16 (gated)
     )
     # How a query knows where a key is: both turn with their places, a score falls with their
-    # distance (`scaling/models/distance.py`), or by what a causal model infers
-    positions: Literal["rope", "alibi", "none"] = added("rope")
+    # distance (`scaling/models/distance.py`), a table adds a vector to each token, or by what a
+    # causal model infers
+    positions: Literal["rope", "alibi", "learned", "none"] = added("rope")
     qk_norm: bool = True  # RMSNorm of queries and keys, per head
     init_scale: float = traced(
         1.0, argument=False
@@ -88,4 +89,4 @@ class EncoderConfig(BlockConfig):
 
     causal: ClassVar[bool] = False
     norm: ClassVar[Literal["rms", "layer"]] = "layer"
-    biases: ClassVar[bool] = True
+    biases: ClassVar[Literal["none", "qkv", "all"]] = "all"

@@ -45,6 +45,11 @@ def begin(
     Raises UserError where the other run is not there or has not reached its end, and where one of
     the run's parameters has no like there and is not listed in `begins.new`.
     """
+    if config.imported is not None:
+        raise UserError(
+            f"imported={config.imported}: weights that came from a folder are not there any more; "
+            "bring them once more: launch.py import"
+        )
     stored, taken = transform.functions(config), {}
     if config.begins.run is not None:
         found = ended(config, runs)

@@ -27,7 +27,7 @@ from scaling.models.fields import MoEConfig
 
 def resolve(model: TransformerConfig, facts: Facts) -> TransformerConfig:
     """The model with its vocabulary and derived sizes filled in. Raises ConfigError."""
-    vocab = from_data.vocabulary(model, facts.sizes)
+    vocab = from_data.vocabulary(model, facts.sizes, padded=True)
     kv_heads = model.kv_heads or model.heads
     if model.heads % kv_heads:
         raise ConfigError(
@@ -43,6 +43,8 @@ def resolve(model: TransformerConfig, facts: Facts) -> TransformerConfig:
             f"model.attention={model.attention} cannot add model.positions=alibi to its scores; "
             "set it to auto"
         )
+    if model.positions == "learned" and model.places is None:
+        raise ConfigError("model.positions=learned needs model.places, the tokens of a row at most")
     mlp_width = from_data.mlp_width(model)
     return dataclasses.replace(
         model,
@@ -146,6 +148,10 @@ def _turns(config: Any) -> bool:
     return bool(config.model.positions == "rope")
 
 
+def _looks_up(config: Any) -> bool:
+    return bool(config.model.positions == "learned")
+
+
 def _sends_tokens(config: Any) -> bool:
     return bool(config.model.moe.router == "top_k")
 
@@ -205,12 +211,14 @@ FAMILY = Family(
     shrunk=_shrunk,
     generate="scaling.families.transformer.generate:generate",
     stream="scaling.families.transformer.generate:stream",
+    exchange="scaling.families.transformer.exchange:ARCHITECTURES",
     part=_part,
     readable=lambda model: replace(model, attention="blockwise"),
     remats=("none", "dots", "attention", "full"),
     causal=True,
     ranges=(
         (("heads", "kv_heads", "head_dim", "mlp_width", "window", "rope_length"), AT_LEAST_ONE),
+        (("places",), AT_LEAST_ONE),
         (("pipeline_microbatches", "pipeline_repeats"), AT_LEAST_ONE),
         (("moe.per_token", "moe.width"), AT_LEAST_ONE),
         (("moe.experts", "moe.shared"), NOT_NEGATIVE),
@@ -222,6 +230,7 @@ FAMILY = Family(
     idle=(
         (_WITHOUT_EXPERTS, _has_experts, "model.moe.experts"),
         (("model.rope_theta", "model.rope_length"), _turns, "model.positions=rope"),
+        (("model.places",), _looks_up, "model.positions=learned"),
         (  # with expert_choice every expert has the same share: the penalty is a constant
             ("objective.load_balance",),
             _sends_tokens,

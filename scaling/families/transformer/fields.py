@@ -19,3 +19,6 @@ class TransformerConfig(BlockConfig):
     # Tokens of a row, as trained: the positions of longer rows are scaled down to it (position
     # interpolation: Chen et al. 2023, 2306.15595); None: rows are read as they are
     rope_length: int | None = added(None)
+    places: int | None = added(None)  # rows of the table of learned positions: the longest row
+    norm: Literal["rms", "layer"] = added("rms")  # type: ignore[misc]  # before each branch
+    biases: Literal["none", "qkv", "all"] = added("none")  # type: ignore[misc]  # of projections

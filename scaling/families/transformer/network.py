@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
+from scaling.errors import ConfigError
 from scaling.families.transformer.fields import TransformerConfig
 from scaling.models.blocks import init_blocks, run_blocks
 from scaling.models.dropout import OUTSIDE, dropped, keys_of
 from scaling.models.embedding import lookup
 from scaling.models.layers import (
+    NORMS,
     Array,
-    RMSNorm,
     constrain,
     parameter,
     rope_table,
@@ -61,7 +62,12 @@ class Transformer(nn.Module):
         init = truncated_normal(1 / math.sqrt(c.width))
         table_VxD = parameter(self, "embedding", init, (vocab, c.width), ("vocab", "embed"))
         with jax.named_scope("embedding"):
-            x_BxLxD = constrain(lookup(table_VxD, batch["tokens"], dtype))
+            x_BxLxD = lookup(table_VxD, batch["tokens"], dtype)
+            if c.positions == "learned":
+                shape, axes = (self._places(batch, cache), c.width), ("positions", "embed")
+                places_PxD = parameter(self, "positions", init, shape, axes)
+                x_BxLxD += lookup(places_PxD, batch["positions"], dtype)
+            x_BxLxD = constrain(x_BxLxD)
             x_BxLxD = dropped(x_BxLxD, keys_of(batch), c.dropout, OUTSIDE)
 
         context = {
@@ -83,7 +89,7 @@ class Transformer(nn.Module):
             blocks = self.variables["params"]["blocks"]
             x_BxLxD, layers, penalties = run_blocks(c, blocks, x_BxLxD, context, layers)
 
-        x_BxLxD = RMSNorm(c.norm_eps, dtype, name="final_norm")(x_BxLxD)
+        x_BxLxD = NORMS[c.norm](c.norm_eps, dtype, name="final_norm")(x_BxLxD)
         head_VxD = table_VxD
         if not c.tie_embeddings:
             head_VxD = parameter(self, "head", init, (vocab, c.width), ("vocab", "embed"))
@@ -100,13 +106,30 @@ class Transformer(nn.Module):
             }
         return outputs
 
+    def _places(self, batch: Mapping[str, Array], cache: Mapping[str, Any] | None) -> int:
+        """Rows of the table of positions. Raises ConfigError where they are fewer than a row has:
+        a lookup beyond the last would give the last.
+        """
+        places, row = resolved(self.config.places), _row(batch, cache)
+        if row > places:
+            raise ConfigError(
+                f"model.places={places} is less than the {row} tokens of a row; give more, or "
+                "shorter rows"
+            )
+        return places
+
     def _rope(self, batch: Mapping[str, Array], cache: Mapping[str, Any] | None) -> Any:
         """The rotary table; of rows longer than `rope_length` at positions scaled down to it."""
         c, positions_BxL = self.config, batch["positions"]
-        row = positions_BxL.shape[1] if cache is None else cache["segment_ids"].shape[1]
+        row = _row(batch, cache)
         if c.rope_length is not None and row > c.rope_length:
             positions_BxL = positions_BxL.astype(jnp.float32) * (c.rope_length / row)
         return rope_table(positions_BxL, resolved(c.head_dim), c.rope_theta)
+
+
+def _row(batch: Mapping[str, Array], cache: Mapping[str, Any] | None) -> int:
+    """Tokens of a row: of a whole one, or that the cache has room for."""
+    return (batch["tokens"] if cache is None else cache["segment_ids"]).shape[1]
 
 
 def init_cache(config: TransformerConfig, batch_size: int, slots: int) -> dict[str, Any]:

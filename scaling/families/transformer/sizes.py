@@ -29,18 +29,20 @@ class Params:
     experts: int  # matrices of all routed experts
     experts_active: int  # matrices of those that a token is sent to
     shared_experts: int  # matrices of the experts that every token sees
-    norms: int  # every norm's scale
+    norms: int  # every norm's scale, and its bias where it has one
+    biases: int  # of projections
+    positions: int  # table of learned positions
 
     @property
     def total(self) -> int:
         """All parameters."""
-        return self.non_embedding + self.embedding + self.head
+        return self.non_embedding + self.embedding + self.positions + self.head
 
     @property
     def non_embedding(self) -> int:
-        """Without the token embedding and without the head."""
+        """Without the embeddings of tokens and positions, and without the head."""
         mlp = self.mlp + self.router + self.experts + self.shared_experts
-        return self.attention + mlp + self.norms
+        return self.attention + mlp + self.norms + self.biases
 
     @property
     def active(self) -> int:
@@ -80,6 +82,10 @@ def transformer_params(model: TransformerConfig) -> Params:
     moe, matrices = model.moe, 3 if model.mlp == "gated" else 2
     expert = depth * width * matrices * resolved(moe.width) if moe.experts else 0
     qk_norms = 2 * head_dim if model.qk_norm else 0
+    norm = 2 * width if model.norm == "layer" else width
+    into = head_dim * (model.heads + 2 * resolved(model.kv_heads))
+    dense = 0 if moe.experts else (matrices - 1) * resolved(model.mlp_width) + width
+    biases = {"none": 0, "qkv": into, "all": into + width + dense}[model.biases]
     return Params(
         embedding=embedding,
         head=0 if model.tie_embeddings else embedding,
@@ -89,7 +95,9 @@ def transformer_params(model: TransformerConfig) -> Params:
         experts=moe.experts * expert,
         experts_active=moe.per_token * expert,
         shared_experts=moe.shared * expert,
-        norms=depth * (2 * width + qk_norms) + width,
+        norms=depth * (2 * norm + qk_norms) + norm,
+        biases=depth * biases,
+        positions=resolved(model.places) * width if model.positions == "learned" else 0,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, WITHIN, Examples, Facts, Kind, Shape
-from scaling.data.kinds.text import canaries
+from scaling.data.kinds.text import canaries, exchanged
 from scaling.data.kinds.text.corpus import Corpus, opened, prepare, tokenizer
 from scaling.data.kinds.text.fields import TextConfig
 from scaling.data.kinds.text.windows import Windows
@@ -143,6 +143,10 @@ def _of_bpe(config: Any) -> bool:
     return bool(config.data.tokenizer == "bpe")
 
 
+def _is_imported(config: Any) -> bool:
+    return bool(config.data.tokenizer == "imported")
+
+
 KIND = Kind(
     config=TextConfig,
     fields=frozenset({"tokens", "targets", "positions", "loss_mask", "target_bytes"}),
@@ -164,7 +168,11 @@ KIND = Kind(
         (("canaries",), NOT_NEGATIVE),
         (("canary_repeats",), AT_LEAST_ONE),
     ),
-    idle=((("data.bpe_vocab",), _of_bpe, "data.tokenizer=bpe"),),
+    adopt=exchanged.adopt,
+    idle=(
+        (("data.bpe_vocab",), _of_bpe, "data.tokenizer=bpe"),
+        (("data.tokenizer_file",), _is_imported, "data.tokenizer=imported"),
+    ),
 )
 
 __all__ = ["KIND", "TextConfig"]

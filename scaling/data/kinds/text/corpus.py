@@ -15,6 +15,7 @@ import numpy as np
 
 from scaling import files
 from scaling.config.resolve import source_named
+from scaling.data.kinds.text import exchanged
 from scaling.data.kinds.text.documents import documents
 from scaling.data.kinds.text.fields import TextConfig
 from scaling.data.kinds.text.split import Pieces, pieces_of
@@ -46,11 +47,13 @@ def tokenizer(data: TextConfig, root: Path | None = None) -> Tokenizer:
 
     Raises:
       ConfigError: a BPE vocabulary too small for the 256 bytes and the separator.
-      DataError: see `documents`; or the train split is empty.
+      DataError: see `documents`; or the train split is empty; or there is no such imported one.
     """
     root = root or files.data_dir()
     if data.tokenizer == "bytes":
         return ByteTokenizer()
+    if data.tokenizer == "imported":
+        return exchanged.opened(data.tokenizer_file, root)
     if data.bpe_vocab < 257:
         raise ConfigError(
             f"data.bpe_vocab={data.bpe_vocab} must be at least 257: 256 bytes and the separator"

@@ -15,9 +15,10 @@ class TextConfig:
     part: str | None = (
         None  # a named part of the source (stdlib: code, docs); None: the source's default
     )
-    tokenizer: Literal["bytes", "bpe"] = (
+    tokenizer: Literal["bytes", "bpe", "imported"] = (
         "bytes"  # bpe is trained on the train split and cached by content
     )
+    tokenizer_file: str | None = added(None)  # the imported one, by the hash of its file
     bpe_vocab: int = 4096  # tokens of the BPE vocabulary, the document separator included
     seq_len: int = 256  # tokens a window
     mask_documents: bool = True  # attention stops at document boundaries

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from scaling.data.kinds.text import exchanged
 from scaling.data.store import key_of
 
 # What BPE may not merge across: words with the space before them (any byte of a multi-byte letter
@@ -49,7 +50,10 @@ class Tokenizer(Protocol):
         """The tokens of each text, as `encode`."""
 
     def decode(self, ids: Iterable[int]) -> bytes:
-        """The text of some tokens; a separator adds nothing."""
+        """The text of some tokens; a separator adds nothing, nor do numbers without a token."""
+
+    def exported(self) -> tuple[bytes, str]:
+        """The file that other programs read it from (`exchanged.py`), and its separator there."""
 
 
 class ByteTokenizer:
@@ -70,7 +74,10 @@ class ByteTokenizer:
         return (np.frombuffer(text, np.uint8) for text in texts)
 
     def decode(self, ids: Iterable[int]) -> bytes:
-        return bytes(i for i in ids if i != self.separator)
+        return bytes(i for i in ids if i < self.separator)
+
+    def exported(self) -> tuple[bytes, str]:
+        return exchanged.exported({chr(b): b for b in range(256)}, [], None), exchanged.SEPARATOR
 
 
 class BpeTokenizer:
@@ -111,7 +118,14 @@ class BpeTokenizer:
         return (np.array(e.ids, np.uint32) for e in encoded)
 
     def decode(self, ids: Iterable[int]) -> bytes:
-        return b"".join(self._pieces[i] for i in ids)
+        return b"".join(self._pieces[i] for i in ids if i < self.vocab)
+
+    def exported(self) -> tuple[bytes, str]:
+        model = json.loads((self.folder / "tokenizer.json").read_text())["model"]
+        merges = [tuple(pair) for pair in model["merges"]]
+        # Bytes from 0x80 on are those of characters from U+0080 on.
+        words = _WORDS.replace(r"\x{FF}", r"\x{10FFFF}")
+        return exchanged.exported(model["vocab"], merges, words), exchanged.SEPARATOR
 
 
 def train_bpe(texts: Iterable[bytes], vocab: int, folder: Path) -> None:

@@ -1,0 +1,197 @@
+"""A folder with a model of others as a run directory: `launch.py import`.
+
+Takes a folder (`config.json`, safetensors, perhaps `tokenizer.json`) and a base config that says
+the data; gives a run that is done, its checkpoint the weights and its metrics their evaluation. It
+is read like any other: tabled, generated from, begun from (`begins.run`), checked, exported. The
+hash of its weights is part of what it is (`RunConfig.imported`).
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from scaling import files
+from scaling.config import (
+    BeginsConfig,
+    DistillConfig,
+    EwcConfig,
+    RunConfig,
+    amounts,
+    choices,
+    override,
+)
+from scaling.devices import meshes, sharding
+from scaling.errors import UserError
+from scaling.exchange import tensors
+from scaling.families import exchanged
+from scaling.families.exchanged import Architecture
+from scaling.optim import subtree
+from scaling.records import RunDirectory
+from scaling.studies import study
+from scaling.train import state as state_lib
+from scaling.train.checkpoint import Checkpoints
+from scaling.train.loop import Outcome, start_directory, train
+from scaling.train.state import TrainState
+from scaling.transforms import transform
+
+_FOLDER, _DTYPES = "imported", "imported_dtypes.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an imported run keeps of where it came from."""
+
+    folder: epath.Path
+    config: Mapping[str, Any]  # config.json
+    dtypes: Mapping[str, str]  # of their tensors, by name
+
+
+def kept(run: RunDirectory) -> Kept | None:
+    """None: the run was trained here."""
+    if run.config().imported is None:
+        return None
+    folder = run.path / _FOLDER
+    return Kept(folder, _json(folder / "config.json"), _json(run.path / _DTYPES))
+
+
+def bring(
+    source: Path,
+    workdir: epath.PathLike,
+    base: RunConfig,
+    change: Callable[[RunConfig], RunConfig],
+    tokenizer: bool = True,
+) -> tuple[RunDirectory, Outcome]:
+    """The run of the model in a folder.
+
+    Args:
+      source: the folder.
+      base: unresolved; its data, objective, evaluation and optimizer are the run's.
+      change: what the command line says of the config.
+      tokenizer: take the folder's, if there is one; else the data's own.
+
+    Raises UserError for a folder that is not whole, or a model that is none of ours.
+    """
+    given = _json(source / "config.json")
+    model, architecture = described(given)
+    weights = architecture.named(tensors.read(source))
+    config = dataclasses.replace(
+        base,
+        model=model,
+        transform=choices.new("transform"),
+        begins=BeginsConfig(),
+        distill=DistillConfig(),
+        ewc=EwcConfig(),
+        imported=tensors.content_hash(weights),
+    )
+    config = override(config, _PLAIN)
+    if tokenizer:
+        config = dataclasses.replace(config, data=_data(config.data, given, source))
+    config = study.resolve(change(config))
+    run = RunDirectory.open(config, workdir)
+    if run.status().get("state") != "done":
+        with run.lock():
+            _fill(run, config, architecture, weights)
+            tensors.copy_texts(epath.Path(source), run.path / _FOLDER)
+            told = json.dumps(tensors.dtypes(weights))
+            (run.path / _DTYPES).write_text(told)
+    return run, train(config, workdir, quiet=True)
+
+
+# Nothing lies between the weights as they came and as they are used. One update says that nobody
+# told how many there were.
+_PLAIN: dict[str, Any] = {
+    "optim.parametrization": "standard",
+    "optim.base_width": None,
+    "optim.base_depth": None,
+    "optim.ema_decay": None,
+    "optim.warmup_fraction": 0.0,
+    "optim.warmup_steps": None,
+    **{f"train.{name}": None for name in ("tokens", "units", "epochs", "flops")},
+    **{f"train.{name}": None for name in ("tokens_per_param", "units_per_param")},
+    "train.steps": 1,
+}
+
+
+def described(given: Mapping[str, Any]) -> tuple[Any, Architecture]:
+    """The model, unresolved, that a config.json is of, and its architecture. Raises UserError
+    naming those that there are.
+    """
+    known = {
+        one.name: (family, one)
+        for family in choices.registry("model")
+        for one in choices.load(choices.record("model", family).exchange)
+    }
+    name = given.get("model_type")
+    if name not in known:
+        raise UserError(
+            f"config.json: model_type={name} is none of the architectures that are known here: "
+            f"{', '.join(sorted(known))}"
+        )
+    family, architecture = known[name]
+    run = dataclasses.replace(RunConfig(), model=choices.new("model", family))
+    values = exchanged.read(architecture, given)
+    return override(run, {f"model.{k}": v for k, v in values.items()}).model, architecture
+
+
+def _data(data: Any, given: Mapping[str, Any], source: Path) -> Any:
+    """The data with the tokenizer of the folder."""
+    adopt = choices.kind(data).adopt
+    if adopt is None or not (source / "tokenizer.json").is_file():
+        return data
+    ends = given.get("eos_token_id")
+    separator = given.get("bos_token_id")
+    if separator is None:
+        separator = ends[0] if isinstance(ends, list) else ends
+    if separator is None:
+        raise UserError(
+            f"{source}/config.json has neither bos_token_id nor eos_token_id, the token between "
+            "documents; add one, or leave the tokenizer out with --notokenizer"
+        )
+    content = (source / "tokenizer.json").read_bytes()
+    return adopt(data, content, int(separator), files.data_dir())
+
+
+def _fill(
+    run: RunDirectory,
+    config: RunConfig,
+    architecture: Architecture,
+    weights: Mapping[str, np.ndarray],
+) -> None:
+    """The run's directory, with the state after its last step, so that it is only evaluated yet."""
+    pieces, devices = state_lib.parts(config), jax.devices()
+    mesh = meshes.make_mesh(config.mesh, devices)
+    meshes.check_batch(config, mesh)
+    plan = state_lib.layout(pieces, config, mesh)
+    shapes = {path: leaf.shape for path, leaf in transform.leaves(config).items()}
+    leaves = exchanged.to_ours(architecture, weights, shapes)
+    start_directory(run, config, devices[0].device_kind, len(devices))
+
+    def begin(params: Any) -> TrainState:
+        step = jnp.asarray(amounts.resolved(config.train.steps), jnp.int32)
+        return TrainState(step, params, pieces.optimizer.init(params), None)
+
+    with sharding.context(mesh), Checkpoints(run.path / "checkpoints", config) as checkpoints:
+        params = jax.device_put(subtree.nested(dict(leaves)), plan.shardings.params)
+        state = jax.jit(begin, out_shardings=plan.shardings)(params)
+        checkpoints.save(amounts.resolved(config.train.steps), state)
+
+
+def _json(path: Path | epath.Path) -> dict[str, Any]:
+    """Raises UserError for a file that is not there, or no object of JSON."""
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); give its folder") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}); get it once more") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is no object of JSON; get it once more")
+    return found

@@ -1,0 +1,90 @@
+"""Against the real transformers, both ways: its models here, ours there. `make test-hf`."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import models
+import numpy as np
+import pytest
+
+from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.exchange import inward, outward, tensors
+from scaling.families import exchanged
+from scaling.transforms import transform
+
+pytestmark = pytest.mark.hf
+HERE = pathlib.Path(__file__).parent
+THEIRS = ("llama", "llama_tied", "mistral", "qwen2", "qwen3", "mixtral", "gpt2", "llama_bfloat16")
+# Sums of float32 in another order, of logits that are near 10.
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def _run(what: str, folder: pathlib.Path) -> None:
+    python = os.environ.get("HF")
+    assert python, "set HF to the Python of an environment with transformers, as make test-hf does"
+    # Nothing is fetched: the models are made and read here.
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    done = subprocess.run(
+        [python, str(HERE / "theirs.py"), what, str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    np.save(folder / "tokens.npy", models.some_tokens())
+    _run("make", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """Random models of ours, as transformers reads them."""
+    folder = tmp_path_factory.mktemp("read")
+    np.save(folder / "tokens.npy", models.some_tokens())
+    for name in models.MODELS:
+        (folder / name).mkdir()
+        table, config = models.TABLES[name], models.named(name)
+        outward.write(config, table, models.theirs_of(name), folder / name, "float32")
+    _run("read", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_their_model_here(name, made):
+    source = made / name
+    given = json.loads((source / "config.json").read_text())
+    _, table = inward.described(given)
+    assert table.name == given["model_type"]
+    config = models.run_of(exchanged.read(table, given))
+    weights = tensors.read(source)
+    leaves = exchanged.to_ours(
+        table, weights, {path: leaf.shape for path, leaf in transform.leaves(config).items()}
+    )
+    ours = models.logits_of(config, leaves, models.some_tokens())
+    np.testing.assert_allclose(ours, np.load(source / "logits.npy"), **CLOSE)
+    # And back, bit for bit.
+    back = exchanged.to_theirs(table, leaves)
+    assert back.keys() == weights.keys()
+    assert all(np.array_equal(back[n].astype(t.dtype), t) for n, t in weights.items())
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_our_model_there(name, read):
+    leaves = models.random_leaves(models.named(name))
+    ours = models.logits_of(models.named(name), leaves, models.some_tokens())
+    np.testing.assert_allclose(np.load(read / name / "logits.npy"), ours, **CLOSE)
+
+
+def test_our_bytes_there(read):
+    tokens = ByteTokenizer()
+    text = "def f(x):\n    return 'é' # "
+    expected = [tokens.separator, *tokens.encode(text), tokens.separator]
+    assert np.load(read / "llama" / "ids.npy").tolist() == expected
