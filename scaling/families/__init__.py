@@ -58,5 +58,9 @@ def predictions(outputs: Mapping[str, Any]) -> dict[str, Any]:
             import jax.numpy as jnp  # configs are read without jax
 
             of_each = outputs[hidden].astype(jnp.float32)
-            return {"logits": jnp.einsum("...d,vd->...v", of_each, outputs[table])}
+            logits, cap = (
+                jnp.einsum("...d,vd->...v", of_each, outputs[table]),
+                outputs.get("softcap"),
+            )
+            return {"logits": logits if cap is None else cap * jnp.tanh(logits / cap)}
     return {name: outputs[name] for name in _OTHER if name in outputs}

@@ -17,6 +17,7 @@ from scaling.errors import UserError
 from scaling.explain import example
 from scaling.explain.example import input_of
 from scaling.explain.explanation import explain
+from scaling.objectives.next_token.cross_entropy import logits
 from scaling.records import RunDirectory
 from scaling.report.explained import render
 from scaling.studies import study
@@ -190,6 +191,15 @@ def test_a_model_whose_lookup_has_time_first_is_traced_to_its_places(tiny):
     for one_map in found.maps:
         assert np.abs(one_map.scores[:3]).min() > 0
         np.testing.assert_allclose(one_map.scores[3:], 0, atol=1e-6)
+
+
+def test_predictions_are_capped_as_the_loss_has_them():
+    keys = jax.random.split(jax.random.key(0))
+    hidden, head = jax.random.normal(keys[0], (2, 3, 4)), jax.random.normal(keys[1], (5, 4))
+    outputs = {"hidden": hidden, "head": head, "softcap": 0.5}
+    found = families.predictions(outputs)["logits"]
+    assert np.abs(found).max() < 0.5
+    np.testing.assert_allclose(found, logits(outputs), rtol=1e-5)
 
 
 def test_an_input_put_in_its_own_place_changes_nothing(text):
