@@ -1,8 +1,7 @@
 """How does the loss on code and on prose follow from how much of each a model reads?
 
-Byte models of three widths read a quarter of a million bytes each, of which none to three quarters
-are prose; every run is evaluated on both. The law of mixing (`mixture_2`) is fitted to the loss on
-each.
+Byte models of three widths read 128 thousand bytes each, of which none to three quarters are prose;
+every run is evaluated on both. The law of mixing (`mixture_2`) is fitted to the loss on each.
 """
 
 from configs import tiny
@@ -20,19 +19,17 @@ def get_study(arg: str = "") -> Study:
     base.data.part = "code"
     base.data.validation_fraction = 0.2  # the prose is short
     base.evals.batches = 2 if debug else 32
-    base.train.tokens = 1024.0 if debug else 256e3
+    base.train.tokens = 1024.0 if debug else 128e3
     with base.unlocked():
         base.evals.sets.docs = eval_set(part="docs")
     rungs = [tiny.RECIPE.rung(width) for width in ((8, 16) if debug else (16, 32, 48))]
     shapes = [{k: v for k, v in rung.items() if not k.startswith("train.")} for rung in rungs]
     shares = grid({"mixture.shares.docs": (0.0, 0.25) if debug else SHARES})
-    seeds = 1 if debug else 2
-    runs = with_seeds(product(shapes, shares), seeds, where=lambda o: o["model.width"] < 48)
     return Study(
         name="mixtures",
         question="How does the loss on code and prose follow from how much of each is read?",
         base=base,
-        runs=runs,
+        runs=with_seeds(product(shapes, shares), 1 if debug else 2),
         x="mixture.shares.docs",
         group="width",
         holdout=False,
