@@ -1,6 +1,6 @@
 """Which share of the old data does a model need that is trained on with new data, and for how long?
 
-Byte models of two widths that have read code read prose for three lengths, with none to a half of
+Byte models of three widths that have read code read prose for three lengths, with none to a half of
 code among it; every run is evaluated on both, and its table says what of code it has forgotten.
 """
 
@@ -14,7 +14,7 @@ RATE = 0.5  # of the recipe's, as in experiments/finetune.py
 
 
 def get_study(arg: str = "") -> Study:
-    """Two widths by five shares by three lengths; "debug": two of each, one width."""
+    """Three widths by five shares by three lengths; "debug": two of each, one width."""
     debug = is_debug(arg)
     base = tiny.get_config(arg)
     tiny.strip(base)
@@ -25,7 +25,7 @@ def get_study(arg: str = "") -> Study:
     lengths = (512.0, 1024.0) if debug else LENGTHS
     shares = (0.0, 0.25) if debug else SHARES
     runs = list[Override]()
-    for width in (8,) if debug else (16, 32):
+    for width in (8,) if debug else (16, 32, 48):
         rung = tiny.RECIPE.rung(width)
         shape = {name: value for name, value in rung.items() if not name.startswith("train.")}
         before = shape | {"data.part": "code", "train.tokens": 1024.0 if debug else 500e3}

@@ -87,6 +87,11 @@ def _check_privacy(config: RunConfig) -> None:
     if config.train.noise_scale or config.mesh.stage > 1:
         field = "train.noise_scale=True" if config.train.noise_scale else "mesh.stage"
         raise ConfigError(f"{what} and {field} cannot go together; leave one of them off")
+    if config.mixture.shares or config.ewc.weight:
+        field = "mixture.shares" if config.mixture.shares else "ewc.weight"
+        raise ConfigError(
+            f"{what} and {field} cannot go together: epsilon is said of `data` alone; leave one out"
+        )
     if config.augment.mixup or config.augment.cutmix:
         raise ConfigError(f"{what}: augment.mixup and cutmix mix examples; leave them at 0")
 

@@ -81,6 +81,10 @@ def test_no_share_is_none_and_what_cannot_be_is_named(digits):
         ({"mixture.shares.turnd": 0.1}, r"no evaluation set evals\.sets\.turnd.*turned"),
         ({"mixture.shares.turned": 1.5}, r"mixture\.shares\.turned=1\.5 must lie between"),
         ({"mixture.shares.turned": 0.5, "mixture.shares.two": 0.5}, "add up to 1"),
+        (
+            {"mixture.shares.turned": 0.5, "privacy.clip_norm": 1.0},
+            r"privacy\.clip_norm=1\.0 and mixture\.shares cannot go together",
+        ),
         ({"mixture.memory": 4}, r"mixture\.memory=4 changes nothing without mixture\.shares"),
     ):
         with pytest.raises(ConfigError, match=message):
