@@ -81,7 +81,8 @@ def bring(
     """
     given = _json(source / "config.json")
     model, architecture = described(given)
-    weights = architecture.named(tensors.read(source))
+    read = tensors.read(source)
+    weights = architecture.named(read)
     config = dataclasses.replace(
         base,
         model=model,
@@ -100,7 +101,7 @@ def bring(
         with run.lock():
             _fill(run, config, architecture, weights)
             tensors.copy_texts(epath.Path(source), run.path / _FOLDER)
-            told = json.dumps(tensors.dtypes(weights))
+            told = json.dumps(tensors.dtypes(read))
             (run.path / _DTYPES).write_text(told)
     return run, train(config, workdir, quiet=True)
 

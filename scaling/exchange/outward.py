@@ -68,6 +68,9 @@ def transformers(run: RunDirectory, out: Path, dtype: str | None = None) -> Path
     if came is None:
         write(config, architecture, theirs, folder, dtype or "float32")
         return folder
+    # A model that was saved without its head has names without the prefix.
+    short = len(architecture.prefix)
+    theirs = {n if n in came.dtypes else n[short:]: tensor for n, tensor in theirs.items()}
     tensors.write(folder, theirs, came.dtypes if dtype is None else dict.fromkeys(theirs, dtype))
     tensors.copy_texts(came.folder, epath.Path(folder))
     if dtype is not None:

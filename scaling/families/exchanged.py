@@ -195,15 +195,20 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def nearest(architectures: Sequence[Architecture], model: Any) -> Architecture:
-    """The architecture that a resolved model is. Raises ConfigError, with what it has otherwise
-    than the one that is nearest.
+    """The architecture that a resolved model is. Raises ConfigError, with what those that are
+    nearest have otherwise.
     """
-    found = min(architectures, key=lambda one: len(one.unlike(model)))
-    if unlike := found.unlike(model):
-        wanted = found.wanted(model)
-        has = ", ".join(f"model.{(n := text.partition('=')[0])}={wanted[n]}" for text in unlike)
-        raise ConfigError(
-            f"{', '.join(f'model.{text}' for text in unlike)}: no architecture that is known of "
-            f"others is such; the nearest, {found.name}, has {has}"
-        )
-    return found
+    missed = {one.name: one.unlike(model) for one in architectures}
+    fewest = min(map(len, missed.values()))
+    close = [one for one in architectures if len(missed[one.name]) == fewest]
+    if not fewest:
+        return close[0]
+    unlike = dict.fromkeys(text for one in close for text in missed[one.name])
+    has = []
+    for one in close:
+        wanted, fields = one.wanted(model), [t.partition("=")[0] for t in missed[one.name]]
+        has.append(f"{one.name} has " + ", ".join(f"model.{n}={wanted[n]}" for n in fields))
+    raise ConfigError(
+        f"{', '.join(f'model.{text}' for text in unlike)}: no architecture that is known of others "
+        f"is such; {'; '.join(has)}"
+    )

@@ -23,6 +23,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen2": ROTARY | {"biases": "qkv"},
     "qwen3": ROTARY | {"qk_norm": True, "head_dim": 6},
     "mixtral": ROTARY | {"moe.experts": 3, "moe.per_token": 2, "scan_layers": False},
+    "qwen3_moe": ROTARY | {"qk_norm": True, "moe.experts": 3, "moe.width": 12},
     "gpt2": SIZES
     | {
         **{"positions": "learned", "places": LENGTH, "norm": "layer", "biases": "all"},

@@ -41,6 +41,12 @@ def test_a_round_trip_changes_no_bit(name):
     assert dataclasses.replace(again.model, **free) == dataclasses.replace(config.model, **free)
 
 
+def test_a_model_that_was_saved_without_a_head_has_the_same_names():
+    table, theirs = models.TABLES["gpt2"], models.theirs_of("gpt2")
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in theirs.items()}
+    assert bare.keys() != theirs.keys() == table.named(bare).keys() == table.named(theirs).keys()
+
+
 def test_blocks_are_theirs_in_order_and_matrices_turned():
     theirs, leaves = models.theirs_of("mixtral"), models.random_leaves(models.named("mixtral"))
     query = leaves["blocks/attention/query/w"][1]  # [D, H, K]
@@ -218,13 +224,13 @@ def test_what_cannot_be_imported_is_said(spoil, said, tmp_path):
 
 def test_what_cannot_be_exported_is_said(imported, tmp_path):
     _, run = imported
-    with pytest.raises(
-        UserError, match=r"model\.mlp=plain: .*nearest, llama, has model\.mlp=gated"
-    ):
-        exchanged.nearest(
-            tuple(models.TABLES.values()),
-            models.run_of(models.MODELS["llama"] | {"mlp": "plain"}).model,
-        )
+    known = tuple(models.TABLES.values())
+    plain = models.run_of(models.MODELS["llama"] | {"mlp": "plain"}).model
+    with pytest.raises(UserError, match=r"model\.mlp=plain: .*llama, has model\.mlp=gated"):
+        exchanged.nearest(known, plain)
+    one = models.run_of(models.MODELS["mixtral"] | {"moe.per_token": 1}).model
+    with pytest.raises(UserError, match=r"moe\.per_token=1: .*moe\.per_token=2"):
+        exchanged.nearest(known, one)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UserError, match="is there already; name a new folder"):

@@ -26,6 +26,11 @@ MODELS = {
     "qwen2": hf.Qwen2Config(**SIZES),
     "qwen3": hf.Qwen3Config(**SIZES, head_dim=6),
     "mixtral": hf.MixtralConfig(**SIZES, num_local_experts=3, num_experts_per_tok=2),
+    "qwen3_moe": hf.Qwen3MoeConfig(
+        **SIZES,
+        **{"head_dim": 6, "num_experts": 3, "num_experts_per_tok": 2},
+        **{"moe_intermediate_size": 12, "norm_topk_prob": True},
+    ),
     "gpt2": hf.GPT2Config(**SMALL, bos_token_id=256, eos_token_id=256),
     "llama_bfloat16": hf.LlamaConfig(**SIZES, dtype=torch.bfloat16),
 }

@@ -1,5 +1,5 @@
-"""The decoders of others that a transformer of ours can be: Llama, Mistral, Qwen 2 and 3, Mixtral,
-GPT-2.
+"""The decoders of others that a transformer of ours can be: Llama, Mistral, Qwen 2 and 3, dense
+and with experts, Mixtral, GPT-2.
 
 `scaling/exchange` reads these tables in both directions (`families/exchanged.py`). Rotary positions
 turn the same pairs of channels, i and i + head_dim / 2, as theirs do, so that no channel moves.
@@ -71,6 +71,24 @@ def _slides(given: Mapping[str, Any]) -> dict[str, Any]:
     return _rope(given)
 
 
+def _several(given: Mapping[str, Any]) -> dict[str, Any]:
+    """As `_rope`. Raises ConfigError for one expert a token, whose weight is 1 there, and here what
+    the router says.
+    """
+    if given.get("num_experts_per_tok") == 1:
+        raise ConfigError(
+            "config.json: num_experts_per_tok=1, and the weight of one expert alone is another in "
+            "this code (models/moe.py); it has num_experts_per_tok=2 and more"
+        )
+    return _rope(given)
+
+
+def _counted(given: Mapping[str, Any]) -> dict[str, Any]:
+    """With `num_experts`, which transformers writes as Mixtral's key from version 5 on."""
+    key = "num_local_experts"
+    return ({"num_experts": given[key]} if key in given else {}) | dict(given)
+
+
 def _also(said: Mapping[str, Any], length: int) -> dict[str, Any]:
     rope = {"rope_type": "default", "rope_theta": said["rope_theta"]}
     return {"rope_parameters": rope, "max_position_embeddings": length}
@@ -107,6 +125,14 @@ _ABSENT: dict[str, Any] = {
     "tie_word_embeddings": False,
     "rms_norm_eps": 1e-6,
     "rope_theta": 10_000.0,
+}
+
+# Of experts: see `_several`.
+_SENT: dict[str, Any] = {
+    "moe.experts": lambda model: max(model.moe.experts, 1),
+    "moe.per_token": lambda model: max(model.moe.per_token, 2),
+    "moe.router": "top_k",
+    "moe.capacity_factor": None,
 }
 
 LLAMA = Architecture(
@@ -166,15 +192,39 @@ MIXTRAL = dataclasses.replace(
     name="mixtral",
     classes=("MixtralForCausalLM",),
     tensors=_AROUND + _EXPERTS,
-    has={name: value for name, value in MISTRAL.has.items() if name != "moe.experts"}
-    | {"moe.router": "top_k", "moe.capacity_factor": None},
+    has=dict(MISTRAL.has) | _SENT,
     fields=dict(MISTRAL.fields)
     | {
         "moe.experts": "num_local_experts",
         "moe.per_token": "num_experts_per_tok",
         "moe.width": "intermediate_size",
     },
+    normal=_several,
     absent=dict(MISTRAL.absent) | {"rms_norm_eps": 1e-5, "rope_theta": 1e6},
+)
+
+QWEN3_MOE = dataclasses.replace(
+    QWEN3,
+    name="qwen3_moe",
+    classes=("Qwen3MoeForCausalLM",),
+    tensors=(
+        *(one for one in QWEN3.tensors if one not in _MLP),
+        _matrix("mlp.gate", "moe/router"),
+        *(
+            _matrix(f"mlp.experts.{{expert}}.{name}_proj", f"moe/{name}")
+            for name in ("gate", "up", "down")
+        ),
+    ),
+    has=dict(QWEN3.has) | _SENT,
+    fields=_ROTARY
+    | {
+        "moe.experts": "num_experts",
+        "moe.per_token": "num_experts_per_tok",
+        "moe.width": "moe_intermediate_size",
+    },
+    says=dict(QWEN3.says)
+    | {"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
+    normal=lambda given: _several(_slides(_counted(given))),
 )
 
 
@@ -241,4 +291,4 @@ GPT2 = Architecture(
     ignored=("attn.bias", "attn.masked_bias", "lm_head.weight"),
 )
 
-ARCHITECTURES = (LLAMA, MISTRAL, QWEN2, QWEN3, MIXTRAL, GPT2)
+ARCHITECTURES = (LLAMA, MISTRAL, QWEN2, QWEN3, MIXTRAL, QWEN3_MOE, GPT2)
