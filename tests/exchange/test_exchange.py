@@ -226,7 +226,7 @@ def test_what_cannot_be_exported_is_said(imported, tmp_path):
     _, run = imported
     known = tuple(models.TABLES.values())
     plain = models.run_of(models.MODELS["llama"] | {"mlp": "plain"}).model
-    with pytest.raises(UserError, match=r"model\.mlp=plain: .*llama, has model\.mlp=gated"):
+    with pytest.raises(UserError, match=r"model\.mlp=plain: .*llama has model\.mlp=gated"):
         exchanged.nearest(known, plain)
     one = models.run_of(models.MODELS["mixtral"] | {"moe.per_token": 1}).model
     with pytest.raises(UserError, match=r"moe\.per_token=1: .*moe\.per_token=2"):
