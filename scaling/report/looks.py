@@ -108,6 +108,8 @@ def paper(column: str = "one", sheet: str | None = None) -> Look:
 def made_by() -> str:
     """The command of this process, as it would be typed; it stands in every file of a figure."""
     program = Path(sys.argv[0]).name or "python"
+    if program.startswith("ipykernel"):
+        return "a notebook"
     if program.endswith(".py"):
         program = f"python {program}"
     return " ".join([program, *map(shlex.quote, sys.argv[1:])])
