@@ -57,10 +57,7 @@ def predictions(outputs: Mapping[str, Any]) -> dict[str, Any]:
         if table in outputs:
             import jax.numpy as jnp  # configs are read without jax
 
-            of_each = outputs[hidden].astype(jnp.float32)
-            logits, cap = (
-                jnp.einsum("...d,vd->...v", of_each, outputs[table]),
-                outputs.get("softcap"),
-            )
+            of_each, cap = outputs[hidden].astype(jnp.float32), outputs.get("softcap")
+            logits = jnp.einsum("...d,vd->...v", of_each, outputs[table])
             return {"logits": logits if cap is None else cap * jnp.tanh(logits / cap)}
     return {name: outputs[name] for name in _OTHER if name in outputs}

@@ -110,11 +110,7 @@ def averaged(outputs: Mapping[str, Any], labelled: bool) -> dict[str, Any]:
     """
     found = jax.vmap(predictions)(outputs)
     if "logits" in found:
-        logits = found["logits"]
-        if (cap := outputs.get("softcap")) is not None:
-            cap = jnp.max(cap)  # one number, of every member
-            logits = cap * jnp.tanh(logits / cap)
-        logits_BxLxV = _log_mean(logits)
+        logits_BxLxV = _log_mean(found["logits"])
         return {"hidden": logits_BxLxV, "head": jnp.eye(logits_BxLxV.shape[-1])}
     out = found["out"].astype(jnp.float32)
     return {"out": _log_mean(out) if labelled else out.mean(axis=0)}

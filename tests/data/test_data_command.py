@@ -17,7 +17,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 def launch(*arguments: str, code: str = "pass") -> subprocess.CompletedProcess:
     """`python launch.py data ...` to its end, then `code`."""
-    program = f"import sys, launch; done = launch.main(sys.argv); {code}; sys.exit(done)"
+    program = (
+        "import sys; from scaling.commands.main import main; "
+        f"done = main(sys.argv); {code}; sys.exit(done)"
+    )
     return subprocess.run(
         [sys.executable, "-c", program, "data", *arguments],
         cwd=REPOSITORY,
