@@ -73,7 +73,6 @@ PIECES = {
     "data tensor stage, in pieces": {"mesh.data": 2, "mesh.tensor": 2, "mesh.stage": 2},
 }
 PRODUCTS |= {name: axes | {"train.microbatches": 2} for name, axes in PIECES.items()}
-FAST = ("data fsdp tensor",)
 SLOW = (
     *AXES,
     *("replica fsdp stage", "data fsdp tensor", "fsdp tensor expert"),
@@ -89,12 +88,10 @@ def where(model: str) -> list[str]:
     return [name for name in every if model != "dropless experts" or "expert" in name]
 
 
-def marks(model: str, name: str) -> tuple[pytest.MarkDecorator, ...]:
+def marks(model: str, name: str) -> pytest.MarkDecorator:
     """Every axis, and some products, at each change; every other product now and then."""
-    if name in FAST and model == "dense":
-        return ()
     slow = name in (SLOW if model == "dense" else OF_EXPERTS if model == "experts" else DROPLESS)
-    return (pytest.mark.slow if slow else pytest.mark.exhaustive,)
+    return pytest.mark.slow if slow else pytest.mark.exhaustive
 
 
 CASES = [

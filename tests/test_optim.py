@@ -186,6 +186,7 @@ def test_numbers_do_not_recompile_and_structure_does() -> None:
         assert optim.build(optim_config) != optim.build(base.optim), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_mapping_over_hparams_is_one_update_each(name: str) -> None:
     first = run_config(name=name, peak_lr=1e-3, b1=0.9, warmup=0)

@@ -74,6 +74,7 @@ def test_a_worker_that_is_killed_costs_an_attempt_and_no_run(tiny, tmp_path):
     assert 0 < attempt["step"] < 300
 
 
+@pytest.mark.slow
 def test_stop_saves_what_runs_and_leaves_the_rest(tiny, tmp_path):
     long = [tiny({"train.steps": 100_000, "seed": s}) for s in range(3)]
     stop = threading.Event()

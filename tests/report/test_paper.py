@@ -28,6 +28,7 @@ def inches(png):
         return image.width / 160
 
 
+@pytest.mark.slow
 def test_figures_are_as_wide_as_a_column_and_those_of_the_page_are_not(written):
     for png in (written / "figures").glob("*.png"):
         page, paper = (inches(p) for p in (png, png.parent / "paper" / png.name))
@@ -35,6 +36,7 @@ def test_figures_are_as_wide_as_a_column_and_those_of_the_page_are_not(written):
         assert abs(page - looks.SCREEN.width) < 0.02
 
 
+@pytest.mark.slow
 def test_a_pdf_has_its_fonts_and_the_command_that_made_it(written):
     pdf = (written / "figures" / "paper" / "loss-params.pdf").read_bytes()
     assert b"/FontFile2" in pdf  # TrueType: text, not outlines
@@ -53,6 +55,7 @@ def test_a_style_file_wins(width_study, tmp_path):
     assert inches(figures[0]) == 2
 
 
+@pytest.mark.slow
 def test_the_table_of_points_has_means_over_seeds_and_their_interval(written, width_study):
     rows = table(width_study[0])
     rows = rows[rows["status"] == "done"]
@@ -68,6 +71,7 @@ def test_the_table_of_points_has_means_over_seeds_and_their_interval(written, wi
     assert half == pytest.approx(expected, rel=0.05)  # it is rounded to two digits
 
 
+@pytest.mark.slow
 def test_both_kinds_of_a_table_have_the_same_cells(written):
     for path in (written / "tables").glob("*.md"):
         rows = [line for line in path.read_text().splitlines() if line.startswith("|")]

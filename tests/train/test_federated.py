@@ -47,6 +47,7 @@ def first(config):
     return pieces, params, batch, programs.hparams(config), jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_one_local_step_is_the_gradient_of_the_batch(make):
     config = make(FEDERATED)
     pieces, params, batch, hparams, key = first(config)

@@ -106,6 +106,7 @@ def test_stop_saves_and_the_same_call_goes_on(whole, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_another_mesh_continues_the_same_curve(whole, tiny, tmp_path):
     """Stopped on one device, continued on fsdp 4 x tensor 2: mesh is not identity."""
     config, run = whole

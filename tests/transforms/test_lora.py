@@ -76,6 +76,7 @@ def test_the_gradient_of_the_factors_is_the_chain_rule_of_the_matrix(tiny, both)
         assert not grads[path + "_lora_a"].any()
 
 
+@pytest.mark.slow
 def test_what_is_frozen_stays_bit_for_bit_and_has_no_moments(tiny, both):
     _, (_, plan, state) = both
     begins = dict(subtree.leaves(jax.device_get(state.params)))
