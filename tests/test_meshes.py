@@ -79,7 +79,7 @@ SLOW = (
     *("fsdp seq tensor, ring", "replica fsdp tensor, in pieces"),
 )
 DROPLESS = ("expert", "fsdp tensor expert")
-OF_EXPERTS = ("fsdp", "tensor", "seq", "expert", "stage", *DROPLESS, "seq expert stage")
+OF_EXPERTS = ("expert", "fsdp tensor expert", "seq expert stage")
 
 
 def where(model: str) -> list[str]:

@@ -75,7 +75,7 @@ def test_every_study_trains_in_its_debug_form_and_is_reported(path, workdir, mon
     assert "http://" not in text.replace("http://www.w3.org", "")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_debug_runs_are_seconds_not_minutes():
     """By FLOPs, as time is the machine's: a hundred million a run, ten thousand million a study."""
 

@@ -42,7 +42,7 @@ def dry_run(env, workdir, *flags: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_dry_run_without_its_store_shows_all_but_what_is_done(refused, tmp_path):
     there, gone = dry_run(refused, tmp_path), dry_run(refused, "gs://bucket/width")
     assert gone.returncode == 0, gone.stderr

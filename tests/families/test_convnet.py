@@ -196,8 +196,15 @@ def test_every_parameter_has_logical_axes(name: str) -> None:
     check_axes(tree["params"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            n, marks=pytest.mark.slow if n in ("inverted", "dense") else pytest.mark.exhaustive
+        )
+        for n in FORMS
+    ],
+)
 def test_a_mesh_and_computing_again_change_nothing(name: str) -> None:
     one, rows = config(**FORMS[name]), images(8)
     params = params_of(one)
