@@ -236,6 +236,7 @@ def test_a_second_sweep_trains_nothing(workdir):
     assert before == metrics_times(workdir)
 
 
+@pytest.mark.slow
 def test_dry_run_says_what_is_done_and_what_it_costs(workdir):
     done = launch(
         "sweep",

@@ -177,6 +177,7 @@ def test_calls_end_at_every_rhythm_and_depend_on_the_step_alone(tiny):
     assert edges == [4, 5, 6, 8, 10, 12]
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_keeps_what_was_before(tiny, tmp_path):
     """A learning rate of 1e30 overflows in the first updates: not finite, and said so."""
     fields = {"optim.peak_lr": 1e30, "optim.clip_norm": None, "optim.name": "sgd"}
