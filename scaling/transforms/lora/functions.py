@@ -77,12 +77,12 @@ def _apply(scale: float, stored: Any) -> Any:
     used = {path: leaf for path, leaf in leaves.items() if not path.endswith((_A, _B))}
     for path, w in used.items():
         if path + _A in leaves:
-            used[path] = w + scale * _product(leaves[path + _A], leaves[path + _B], w.shape)
+            used[path] = w + scale * product(leaves[path + _A], leaves[path + _B], w.shape)
     return subtree.nested(used)
 
 
-def _product(a: jax.Array, b: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """A B, one at each place of the stack."""
+def product(a: jax.Array, b: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """A B of this shape, one at each place of the stack."""
     stacked = a.ndim + b.ndim - 2 - len(shape)
     rank = a.shape[-1]
     flat_a = a.reshape(*shape[:stacked], -1, rank)

@@ -18,6 +18,7 @@ from scaling.errors import ConfigError
 from scaling.optim import subtree
 from scaling.optim.roles import cut
 from scaling.optim.subtree import matches
+from scaling.transforms.lora.functions import product
 from scaling.transforms.low_rank import LowRankConfig
 from scaling.transforms.transform import Functions, Leaves, check_patterns
 
@@ -94,8 +95,6 @@ def _apply(stacks: Mapping[str, int], stored: Any) -> Any:
     for name in [name for name in leaves if name.endswith(_LEFT)]:
         path = name.removesuffix(_LEFT)
         left, right = leaves.pop(name), leaves.pop(path + _RIGHT)
-        stacked, rank = stacks[path], left.shape[-1]
-        stack, ins, outs = left.shape[:stacked], left.shape[stacked:-1], right.shape[stacked + 1 :]
-        product = left.reshape(*stack, -1, rank) @ right.reshape(*stack, rank, -1)
-        leaves[path] = product.reshape(*stack, *ins, *outs)
+        shape = *left.shape[:-1], *right.shape[stacks[path] + 1 :]
+        leaves[path] = product(left, right, shape)
     return subtree.nested(leaves)
