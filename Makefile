@@ -14,7 +14,7 @@ HF_STAMP := $(HF_VENV)/.installed
 WORKDIR ?= out
 SLURM ?= slurm
 
-GALLERY := quickstart.py:debug data.py:debug cooldown.py:debug transfer.py:debug \
+GALLERY := quickstart.py:debug data.py:debug repeats.py:debug cooldown.py:debug transfer.py:debug \
 	double_descent.py:debug grokking.py:debug power_law.py:debug power_law.py:examples_debug \
 	known_laws.py:associations_debug known_laws.py:seen_once_debug entropy_floor.py:debug \
 	length.py:debug emergence.py:debug memorization.py:debug finetune.py:debug \
