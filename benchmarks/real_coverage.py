@@ -1,7 +1,7 @@
 """How often intervals hold runs that others published, beyond the runs that were fitted.
 
     python benchmarks/real_coverage.py [--clones=DIR] [--by flops] [--methods ...] [--cuts 12]
-        [--out=rows.csv]
+        [--out=rows.csv] [--expected=500]
 
 Every table is cut at each of its levels that leave twelve runs below (at most so many cuts, evenly
 spaced in rows); a law is fitted below and every run above is predicted. Prints, by table and
@@ -10,7 +10,8 @@ and the interval score (Gneiting & Raftery 2007, J. Am. Statist. Assoc. 102, 359
 90 % interval, relative to the loss: its width, and 20 times the distance of a run that it misses.
 Means over the runs of a cut, then over the cuts of a table; over tables the geometric mean of
 scores. Beside the tables of tests/data/published are those of `published.public`, when `--clones`
-is a folder with clones of their repositories.
+is a folder with clones of their repositories. `--expected` draws so many times what each table
+would hold if the engine were exactly right (expected_coverage.py), beside what it holds.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from benchmarks import expected_coverage
 from benchmarks.published import Published, at_hand, public
 from scaling.errors import UserError
 from scaling.laws import Options, fit
@@ -159,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cuts", type=int, default=CUTS)
     parser.add_argument("--bootstrap", type=int, default=200)
     parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--expected", type=int, default=0, metavar="DRAWS")
     asked = parser.parse_args(arguments)
     tables = at_hand() + (public(asked.clones) if asked.clones else [])
     kept = []
@@ -175,6 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(found.round({"held_90": 2, "held_50": 2, "score": 1, "width": 1, "off": 2})
                   .to_string())  # fmt: skip
             print(summary(found), f"; {refused} cuts refused" if refused else "", flush=True)
+            if asked.expected and method == "forecast":
+                drawn = expected_coverage.expected(tables, by, rows, asked.expected)
+                print(expected_coverage.told(drawn, found.held_90), flush=True)
             if asked.out:
                 pd.concat(kept).to_csv(asked.out, index=False)
 

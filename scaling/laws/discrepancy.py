@@ -190,14 +190,30 @@ class Explainer:
         # The form's share is what would be left if the parameters were known.
         precision = np.linalg.inv(known.covariance)[:, free:, free:]
         form = ((wide @ np.linalg.inv(precision)) * wide).sum(axis=2)
-        share = reducible(self.curve, known.at, value)
-        relative = _relative(share, np.array([known.typical]), np.array([known.growth]))
         return Told(
             mean=value + np.einsum("trb,tb->tr", wide, known.at[:, free:]),
             parameters=np.maximum(both - form, 0.0),
             form=form + beyond,
-            noise=known.noise[:, None] ** 2 * relative / at.weight,
+            noise=self._noise(known, value, at),
         )
+
+    def _noise(self, known: Accounts, value: np.ndarray, at: Rows) -> np.ndarray:
+        """Variance of the noise of runs where the law has these values [accounts, rows]."""
+        share = reducible(self.curve, known.at, value)
+        relative = _relative(share, np.array([known.typical]), np.array([known.growth]))
+        return known.noise[:, None] ** 2 * relative / at.weight
+
+    def covary(self, known: Accounts, at: Rows) -> np.ndarray:
+        """Covariances of runs at rows, by each account [accounts, rows, rows]: of what they share,
+        and on the diagonal the noise of each too; the diagonal is the sum of what `tell` tells.
+        """
+        value, inclined, _ = self.slopes(known, at)
+        shape = self.basis(at.place)
+        left = matern(at.place, at.place, self.sizes.length) - shape @ shape.T
+        np.fill_diagonal(left, np.maximum(np.diag(left), 0))
+        out = inclined @ known.covariance @ np.swapaxes(inclined, 1, 2)
+        out = out + known.departure[:, None, None] ** 2 * left
+        return out + self._noise(known, value, at)[:, :, None] * np.eye(len(shape))
 
 
 @dataclass(frozen=True)

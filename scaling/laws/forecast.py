@@ -96,10 +96,21 @@ class Forecast:
 
     def told(self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]) -> Told:
         """What the accounts say at rows: raw columns [rows], and as the law reads them."""
-        place = place_of(raw, self.placed)
-        at = Rows(place, columns, np.zeros(len(place)), np.ones(len(place)))
+        at = self._rows(raw, columns)
         with room_for(len(self.rows.target)):
             return self._explainer.tell(self.accounts, at)
+
+    def _rows(self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]) -> Rows:
+        place = place_of(raw, self.placed)
+        return Rows(place, columns, np.zeros(len(place)), np.ones(len(place)))
+
+    def covary(self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]) -> np.ndarray:
+        """Covariances of runs at rows by each account [accounts, rows, rows], before they are
+        scaled by the backtests.
+        """
+        at = self._rows(raw, columns)
+        with room_for(len(self.rows.target)):
+            return self._explainer.covary(self.accounts, at)
 
     def mixed(self, raw: Mapping[str, np.ndarray], columns: Mapping[str, Any]) -> Mixed:
         """The accounts together at rows, variances scaled by the backtests."""

@@ -79,6 +79,21 @@ def test_doubt_about_the_form_grows_away_from_the_runs() -> None:
     assert (told.form[0] == 0).all()
 
 
+def test_runs_share_the_doubt_that_each_of_them_has() -> None:
+    """Covariances have on their diagonal what is told of each run; near runs share most of it."""
+    explainer, rows, _ = explained(runs(0.02))
+    (known,) = explainer.explain([np.ones(len(rows.target), bool)])
+    place = rows.place[-1] + np.array([[0.0, 1.0], [2.0, 4.0], [2.0, 4.5]])
+    columns = {"params": np.exp(place[:, 0]), "tokens": np.exp(place[:, 1])}
+    at = Rows(place, columns, np.zeros(3), np.ones(3))
+    told, covariance = explainer.tell(known, at), explainer.covary(known, at)
+    sd = np.sqrt(told.parameters + told.form + told.noise)
+    np.testing.assert_allclose(np.sqrt(np.einsum("krr->kr", covariance)), sd, rtol=1e-5)
+    assert (np.linalg.eigvalsh(covariance) > 0).all()
+    shared = covariance / (sd[:, :, None] * sd[:, None, :])
+    assert (shared[1:, 1, 2] > shared[1:, 0, 2]).all()
+
+
 def test_the_law_alone_is_least_squares_with_what_is_known_before() -> None:
     """Coordinates of the account without a discrepancy: no other point is more probable."""
     explainer, rows, target = explained(runs())
