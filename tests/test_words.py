@@ -12,7 +12,7 @@ WORDS = {"seq_len", "vocab", "heads", "nats"}
 # Names that are words of their own as well: where a kind is compared with one.
 COMMON = {
     *("text", "images", "vectors", "sequences", "pairs", "labelled", "tagged", "questions"),
-    *("passages", "denoising", "spans", "speech", "scenes", "fusion"),
+    *("passages", "denoising", "spans", "speech", "scenes", "fusion", "facts", "triples"),
 }
 # What may say which of them all the same. This list may only shrink.
 EXCEPTIONS = {

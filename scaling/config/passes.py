@@ -19,6 +19,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "features": ("fit_batches", "shots", "ridge", "blocks"),
     "generate": ("prompt", "continuation", "copies", "beams"),
     "answers": (),
+    "facts": (),
     "exposure": ("repeats",),
     "attack": ("epsilon", "steps"),
     "lens": ("blocks",),
@@ -40,8 +41,8 @@ def metrics(config: RunConfig, name: str) -> Mapping[str, Metric]:
         return choices.objective(config.objective).metrics
     if by == "features":
         what = f"PROBE_OF_{probed(config).upper()}"
-    elif by in ("exposure", "induction"):
-        what = {"exposure": "EXPOSURES", "induction": "INDUCTION"}[by]
+    elif by in ("exposure", "induction", "facts"):
+        what = {"exposure": "EXPOSURES", "induction": "INDUCTION", "facts": "FACTS"}[by]
     elif by == "generate" and transcribes(config):
         what = "TRANSCRIPTIONS"
     else:
@@ -110,7 +111,7 @@ def check(config: RunConfig) -> None:
             _check_induction(f"{at}.by=induction", config)
         if one.by == "attack":
             check_attacked(f"{at}.by=attack", config)
-        if one.by in ("answers", "exposure"):
+        if one.by in ("answers", "facts", "exposure"):
             _check_places(at, one, config)
 
 
@@ -189,6 +190,10 @@ def _check_places(at: str, one: EvalSetConfig, config: RunConfig) -> None:
         raise ConfigError(
             f"{what} needs an objective with an accuracy, not given by objective.name="
             f"{config.objective.name}"
+        )
+    if one.by == "facts" and "fact_bits" not in kind.fields:
+        raise ConfigError(
+            f"{what} needs facts whose bits are known, not given by data.kind={config.data.kind}"
         )
     if one.by == "exposure" and one.repeats not in (known := kind.repeats(config.data)):
         planted = f"set {at}.repeats to one of {known}" if known else "nothing is"

@@ -139,11 +139,20 @@ class EvalSetConfig:
     corpus: str | None = None  # content hash; filled by resolve
     # rows: what the objective measures of each example. features: a linear probe, fitted to the
     # model's features of training examples. generate: greedy continuations against the true ones.
-    # answers: whether all that counts in an example is right. exposure: of planted secrets.
+    # answers: whether all that counts in an example is right. facts: and how many bits of it
+    # are known. exposure: of planted secrets.
     # attack: as rows, of examples that are moved to where the loss is larger. lens: as rows, of the
     # model cut short. induction: of random text that is read twice (`scaling/config/passes.py`)
     by: Literal[
-        "rows", "features", "generate", "answers", "exposure", "attack", "lens", "induction"
+        "rows",
+        "features",
+        "generate",
+        "answers",
+        "facts",
+        "exposure",
+        "attack",
+        "lens",
+        "induction",
     ] = added("rows")
     fit_batches: int = added(16)  # batches of training examples that a probe is fitted to
     shots: int | None = added(None)  # examples of each class that a probe is fitted to; None: all

@@ -8,7 +8,7 @@ which the registry does without.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from scaling.laws import compression, corpora, downstream, forms, schedules, tuning
+from scaling.laws import compression, corpora, downstream, forms, knowledge, schedules, tuning
 from scaling.laws.law import Law
 from scaling.laws.options import Options
 
@@ -62,6 +62,8 @@ LAWS: dict[str, Law] = {
         downstream.ERROR,
         downstream.ACCURACY,
         downstream.TRANSFER,
+        knowledge.CAPACITY,
+        knowledge.CAPACITY_EXPOSURES,
         schedules.MULTI_POWER,
         schedules.ANNEALING,
     )

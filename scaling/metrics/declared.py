@@ -19,6 +19,20 @@ MATCHES = {
     "exact_match": Metric("share of exact matches", better="higher", finish=mean),
     "token_accuracy": Metric("share of matching tokens", better="higher", finish=mean),
 }
+# Of facts whose bits are known before a model sees them.
+FACTS = {
+    "exact_match": MATCHES["exact_match"],
+    "known_bits": Metric(
+        "bits known of a fact",
+        "bits",
+        better="higher",
+        finish=mean,
+        meaning="its bits to one who knows how facts are drawn, less the model's loss on it",
+    ),
+    "fact_bits": Metric(
+        "bits of a fact", "bits", finish=mean, meaning="known_bits of one who knows every fact"
+    ),
+}
 EXPOSURES = {
     "exposure": Metric("exposure", "bits", better="lower", finish=exposure.exposure),
     "extracted": Metric("share of secrets before all others", finish=exposure.extracted),
@@ -53,5 +67,11 @@ TRANSCRIPTIONS = {
 }
 # All of them, by name.
 OF_PASSES = (
-    PROBE_OF_LABEL | PROBE_OF_TARGETS | TRANSLATIONS | TRANSCRIPTIONS | EXPOSURES | INDUCTION
+    PROBE_OF_LABEL
+    | PROBE_OF_TARGETS
+    | TRANSLATIONS
+    | TRANSCRIPTIONS
+    | FACTS
+    | EXPOSURES
+    | INDUCTION
 )

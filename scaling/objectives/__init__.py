@@ -17,6 +17,7 @@ OBJECTIVES: dict[str, Objective | str] = {
     "masked_passages": "scaling.objectives.masked_passages:OBJECTIVE",
     "tagging": "scaling.objectives.tagging:OBJECTIVE",
     "spans": "scaling.objectives.spans:OBJECTIVE",
+    "link_prediction": "scaling.objectives.link_prediction:OBJECTIVE",
     "multitask": "scaling.objectives.multitask:OBJECTIVE",
     "adversarial": "scaling.objectives.adversarial:OBJECTIVE",
     "contrastive_views": "scaling.objectives.contrastive_views:OBJECTIVE",

@@ -5,6 +5,7 @@ compiles for one run and `packed.py` for many, and the fit on the host between t
 `scaling/config/passes.py` says what a pass needs, `scaling/metrics/declared.py` what it measures.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -35,6 +36,7 @@ Name = Literal[
     "moments",
     "scores",
     "answers",
+    "facts",
     "exposure",
     "attack",
     "continuations",
@@ -115,8 +117,9 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
 
     rows: what the objective measures. moments: (sums [N, N], mean [F]) of a whole batch
     (`statistics.centred_moments`). scores: statistics of the probe whose coefficients are given.
-    answers: how many rows are right in all that counts. exposure: the losses of secrets. attack,
-    lens: as rows. induction: `circuits.statistics_of`. Others: what `written.scored` takes.
+    answers: how many rows are right in all that counts. facts: and the bits known. exposure: the
+    losses of secrets. attack, lens: as rows. induction: `circuits.statistics_of`. Others: what
+    `written.scored` takes.
     """
     model, labelled = pieces.model, passes.probed(config) == "label"
     alone = objective.build(config.objective)  # without a teacher's predictions
@@ -187,6 +190,14 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
         }
         return {k: jnp.stack(v, axis=1).astype(jnp.float32) for k, v in found.items()}
 
+    def known(params: Any, batch: Batch) -> Any:
+        loss: Any = rows(params, batch)["loss"]
+        weight_B = (loss.count > 0).astype(jnp.float32)
+        bits = {"known_bits": batch["prior_bits"] - loss.total / math.log(2)}
+        bits["fact_bits"] = batch["fact_bits"]
+        found = {k: jnp.stack([bits_B * weight_B, weight_B], axis=1) for k, bits_B in bits.items()}
+        return {"exact_match": answers(params, batch)["exact_match"]} | found
+
     def exposures(params: Any, batch: Batch) -> Any:
         loss: Any = rows(params, batch)["loss"]
         weight_B = (loss.count > 0).astype(jnp.float32)
@@ -226,6 +237,7 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
         "translations": translations,
         "transcriptions": transcriptions,
         "answers": answers,
+        "facts": known,
         "exposure": exposures,
         "lens": lens,
         "induction": induction,

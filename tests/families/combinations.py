@@ -34,6 +34,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "transformer": GENERIC | {"heads": 4, "kv_heads": 2, "head_dim": 4},
     "feedforward": GENERIC | {"context": 16},  # a whole row
     "random_features": {"width": 16},
+    "transe": {"width": 8},
+    "distmult": {"width": 8},
     "vit": GENERIC | {"heads": 4},
     "resnet": GENERIC | {"depth": 2, "stages": "1-1"},
     **dict.fromkeys(("two_towers", "fusion"), GENERIC | {"heads": 4, "head_dim": 4, "stem": 4}),
@@ -62,6 +64,8 @@ DATA: dict[str, dict[str, Any]] = {
     },
     "vectors": {"features": 8, "targets": 4, "examples": 64, "validation_examples": 24},
     "sequences": {"length": 16, "validation_examples": 24},
+    "triples": {},
+    "facts": {"people": 64, "strangers": 24, "name_tokens": 2, "attributes": 4, "retrieved": 1},
 }
 # Of the objective, by name, where its defaults leave terms off that should be tried.
 OBJECTIVES: dict[str, dict[str, Any]] = {

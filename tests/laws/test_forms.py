@@ -70,6 +70,8 @@ TRUE: dict[str, dict[str, float]] = {
     "error": {"worst": 0.857, "k": 2.21, "gamma": 0.715},
     "accuracy": {"chance": 0.25, "best": 0.95, "k": 3.0, "middle": 2.6},
     "transfer": {"k": 1.9e4, "a": 0.18, "b": 0.38},
+    "capacity": {"R": 2.0, "k": 4.0},
+    "capacity_exposures": {"R": 2.25, "k": 4.0, "e": 125},
     "multi_power": {
         "E": 2.0, "A": 0.5, "B": 300.0, "alpha": 0.5, "C": 2.0, "beta": 0.5, "gamma": 0.6,
     },
@@ -174,6 +176,8 @@ def sizes(law: Law, rows: int = 60) -> dict[str, np.ndarray]:
         "other_loss": rng.uniform(2.0, 4.0, rows),
         "tokens_per_param": 2 ** rng.uniform(2, 9, rows),
         "tuned_tokens": 10 ** rng.uniform(5, 9, rows),
+        "total_bits": 10 ** rng.uniform(7, 10.5, rows),
+        "exposures": rng.choice([10.0, 100.0, 1000.0], rows),
         "share": rng.choice([0.0, 0.01, 0.05, 0.2, 0.5], rows),
     }
     return {name: values[name] for name in law.columns}

@@ -19,6 +19,8 @@ KINDS: dict[str, Kind | str] = {
     "tagged": "scaling.data.kinds.tagged:KIND",
     "questions": "scaling.data.kinds.questions:KIND",
     "multitask": "scaling.data.kinds.multitask:KIND",
+    "facts": "scaling.data.kinds.facts:KIND",
+    "triples": "scaling.data.kinds.triples:KIND",
     "vectors": "scaling.data.kinds.vectors:KIND",
     "sequences": "scaling.data.kinds.sequences:KIND",
 }

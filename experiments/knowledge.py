@@ -1,0 +1,70 @@
+"""How much can a model know?
+
+    capacity     people who are made up, so that the bits that there are to be known are known: more
+                 and more of them, told 30 to 1,000 times to models of several widths (Allen-Zhu and
+                 Li 2024, arXiv 2404.05405)
+    retrieval    the same, with what was looked up standing before the question in training: half
+                 of the time the right person, or always
+
+`:capacity` is the default; `:debug`, or `:retrieval_debug`, a few steps of one.
+"""
+
+from configs import knowledge
+from scaling.config.sweep import Override, Study, product
+from scaling.errors import ConfigError, nearest
+
+# People over the square of the width, to which the number of parameters is nearly proportional:
+# about 1.5, 3, 6 and 12 bits a parameter.
+PEOPLE = (0.75, 1.5, 3.0, 6.0)
+EXPOSURES = (30, 100, 300, 1000)
+RATES = {8: 1e-2, 12: 1e-2, 16: 1e-2, 24: 7e-3, 32: 5e-3, 48: 4e-3}  # peaks
+
+
+def get_study(arg: str = "") -> Study:
+    """The study named, "_debug" behind it, or "debug" for the first."""
+    debug = arg.endswith("debug")
+    name = arg.removesuffix("debug").removesuffix("_") or "capacity"
+    if name not in _STUDIES:
+        raise ConfigError(
+            f":{arg} is no form of this study{nearest(name, _STUDIES)}; give one of "
+            f"{', '.join(_STUDIES)}, with _debug if you like"
+        )
+    return _STUDIES[name](debug)
+
+
+def _people(width: int, load: float) -> Override:
+    """A width and so many people for it, at a learning rate that the width wants."""
+    return {
+        "model.width": width,
+        "data.people": round(load * width**2),
+        "optim.peak_lr": RATES[width],
+    }
+
+
+def _capacity(debug: bool) -> Study:
+    """Wide models are not told everything: of 2,304 people at width 24, and 300 times at width 32,
+    a run takes minutes.
+    """
+    base = knowledge.get_config("debug" if debug else "")
+    base.train.steps, base.train.epochs = None, None
+    models = [_people(8, load) for load in (0.5, 1.0)]
+    if not debug:
+        models = [_people(width, load) for width in (8, 12, 16) for load in PEOPLE]
+        models += [_people(width, load) for width in (24, 32) for load in PEOPLE[:3]]
+    told = [{"train.epochs": float(times)} for times in ((1,) if debug else EXPOSURES)]
+    return Study(
+        name="knowledge_capacity",
+        question="How many bits does a model know, over its size and how often it was told?",
+        base=base,
+        runs=product(
+            models,
+            told,
+            where=lambda o: o["model.width"] < 32 or o["train.epochs"] <= 300,
+        ),
+        x="epochs",
+        group=("model.width", "data.people"),
+        holdout=False,
+    )
+
+
+_STUDIES = {"capacity": _capacity}
