@@ -5,12 +5,15 @@
                  Li 2024, arXiv 2404.05405)
     retrieval    the same, with what was looked up standing before the question in training: half
                  of the time the right person, or always
+    graph        vectors of territories, languages and currencies, and of what holds between them,
+                 of several widths: which triples that were held out do they foretell? (Bordes et
+                 al. 2013; Yang et al. 2015)
 
 `:capacity` is the default; `:debug`, or `:retrieval_debug`, a few steps of one.
 """
 
 from configs import knowledge
-from scaling.config.sweep import Override, Study, product
+from scaling.config.sweep import Override, Study, grid, product, with_seeds
 from scaling.errors import ConfigError, nearest
 
 # People over the square of the width, to which the number of parameters is nearly proportional:
@@ -26,7 +29,7 @@ def get_study(arg: str = "") -> Study:
     name = arg.removesuffix("debug").removesuffix("_") or "capacity"
     if name not in _STUDIES:
         raise ConfigError(
-            f":{arg} is no form of this study{nearest(name, _STUDIES)}; give one of "
+            f":{arg} is no form of this study{nearest(arg, ['debug', *_STUDIES])}; give one of "
             f"{', '.join(_STUDIES)}, with _debug if you like"
         )
     return _STUDIES[name](debug)
@@ -67,4 +70,41 @@ def _capacity(debug: bool) -> Study:
     )
 
 
-_STUDIES = {"capacity": _capacity}
+def _retrieval(debug: bool) -> Study:
+    """Twice the people that a model has room for. What it knows itself shows where the person was
+    not found, `wrong`; half as many exposures, all without, are what a share of misses is set
+    beside.
+    """
+    base = knowledge.get_config("retrieval_debug" if debug else "retrieval")
+    base.train.steps, base.train.epochs = None, None
+    models = [_people(width, 3.0) for width in ((8,) if debug else (16, 24, 32))]
+    times = 1.0 if debug else 100.0
+    told = [{"data.misses": misses, "train.epochs": times} for misses in (1.0, 0.5, 0.0)]
+    told.append({"data.misses": 1.0, "train.epochs": times / 2})
+    return Study(
+        name="knowledge_retrieval",
+        question="What does a model still know that can look facts up?",
+        base=base,
+        runs=product(models, told),
+        x="params",
+        group=("data.misses", "train.steps"),
+        holdout=False,
+    )
+
+
+def _graph(debug: bool) -> Study:
+    base = knowledge.get_config("transe_debug" if debug else "transe")
+    widths = (8,) if debug else (4, 8, 16, 32, 64)
+    families = grid({"model.family": knowledge.GRAPHS, "model.width": widths})
+    return Study(
+        name="knowledge_graph",
+        question="How wide must vectors be to foretell the triples of a graph?",
+        base=base,
+        runs=with_seeds(families, 1 if debug else 3),
+        x="width",
+        group="model.family",
+        holdout=False,
+    )
+
+
+_STUDIES = {"capacity": _capacity, "retrieval": _retrieval, "graph": _graph}

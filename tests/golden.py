@@ -32,6 +32,8 @@ SIZES = {
     "images": IMAGES,
     "vectors": {"features": 8, "targets": 1},
     "sequences": {"vocab": 16},
+    "facts": {"vocab": 65},
+    "triples": {"entities": 100, "relations": 12},
     "scenes": {
         **{"height": 16, "image_width": 16, "channels": 1, "classes": 10},
         **{"vocab": 257, "text_len": 40},

@@ -13,6 +13,7 @@ _LM = "configs/lm.py:debug"
 _BERT = "configs/bert.py:debug"
 _VISION = "configs/vision.py:debug"
 _SCENES = "configs/scenes.py:debug"
+_KNOWLEDGE = "configs/knowledge.py:debug"
 _SPEECH = "configs/speech.py:debug"
 _BPE = {"data.tokenizer": "bpe", "data.bpe_vocab": 512, "model.vocab": 512}
 
@@ -343,6 +344,30 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         {"data.source": "folder:own", "data.validation_fraction": 0.2},
     ),
     "questions about scenes": ("configs/scenes.py:questions_debug", {"model.fusion": "gated"}),
+    # ---- facts
+    "other people": (
+        _KNOWLEDGE,
+        {
+            **{"data.people": 60, "data.strangers": 8, "data.symbols": 32, "data.name_tokens": 2},
+            **{"data.attributes": 4, "data.values": 16, "data.task_seed": 1},
+        },
+    ),
+    "some of the people": (_KNOWLEDGE, {"data.unique_examples": 100}),
+    "facts looked up": (
+        "configs/knowledge.py:retrieval_debug",
+        {"data.retrieved": 3, "data.misses": 0.2},
+    ),
+    "fewer questions": ("configs/knowledge.py:territories_debug", {"data.held_out": 0.5}),
+    "distances as they are": ("configs/knowledge.py:transe_debug", {"model.temperature": 1.0}),
+    "margins": (
+        "configs/knowledge.py:transe_debug",
+        {"objective.loss": "margin", "objective.negatives": 8, "objective.margin": 2.0},
+    ),
+    "products": ("configs/knowledge.py:distmult_debug", {"model.width": 16}),
+    "more of the graph held out": (
+        "configs/knowledge.py:distmult_debug",
+        {"data.validation_fraction": 0.2, "data.task_seed": 1, "data.unique_triples": 500},
+    ),
     # ---- evaluation
     "answers": (_LM, {"evals.sets.right": {"by": "answers"}}),
     "rhythm of the evaluation": (

@@ -28,10 +28,10 @@ FAMILIES: dict[str, Family | str] = {
     "vit": "scaling.families.vit:FAMILY",
     "masked_autoencoder": "scaling.families.masked_autoencoder:FAMILY",
     "mixer": "scaling.families.mixer:FAMILY",
-    "transe": "scaling.families.transe:FAMILY",
-    "distmult": "scaling.families.distmult:FAMILY",
     "gan": "scaling.families.gan:FAMILY",
     "random_features": "scaling.families.random_features:FAMILY",
+    "transe": "scaling.families.transe:FAMILY",
+    "distmult": "scaling.families.distmult:FAMILY",
 }
 
 

@@ -80,6 +80,7 @@ TRUE: dict[str, dict[str, float]] = {
 # Those of a kind that another stands for, and the slowest: "exhaustive".
 SLOWEST = (
     "m4",
+    "capacity_exposures",
     "multi_power",
     "broken_power_2",
     "precision_parts",
@@ -96,6 +97,7 @@ SLOWEST = (
     "critical_batch",
 )
 SLOW = (
+    "capacity",
     "broken_power",
     "kaplan",
     "m3",

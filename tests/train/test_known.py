@@ -19,7 +19,8 @@ from scaling.train.loop import train
 def test_bits_known_are_those_that_are_there_less_the_loss(tmp_path):
     base = knowledge.get_config()
     base.model.width, base.data.people, base.data.values = 16, 30, 8
-    base.train.epochs, base.evals.batch_size = 150.0, 16
+    base.train.batch_size = 8
+    base.train.epochs, base.evals.batch_size = 100.0, 16
     with base.unlocked():
         base.evals.sets.again = eval_set(split="train")
     config = study.resolve(from_dict(base))

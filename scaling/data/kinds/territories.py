@@ -9,6 +9,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,9 @@ def _all() -> Iterator[tuple[str, str, str]]:
     yield from _of_territories(territories, english, get_global)
 
 
-def _of_territories(territories, english, get_global) -> Iterator[tuple[str, str, str]]:  # type: ignore[no-untyped-def]
+def _of_territories(
+    territories: Any, english: Any, get_global: Any
+) -> Iterator[tuple[str, str, str]]:
     import babel
 
     for code in sorted(set(get_global("territory_currencies")) & set(territories)):

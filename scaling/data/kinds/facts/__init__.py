@@ -104,7 +104,7 @@ def source_of(data: FactsConfig) -> Source:
         )
     source: Source = _SOURCES[data.source][0](data)
     parts = (CLOSED, RIGHT, WRONG) if data.retrieved else (*source.parts, CLOSED)
-    if data.part not in (None, *parts):
+    if data.part is not None and data.part not in parts:
         raise SourceError(
             f'part "{data.part}" is none of {", ".join(parts)}{nearest(data.part, parts)}, of '
             f"data.retrieved={data.retrieved}",
@@ -142,7 +142,8 @@ class FactExamples:
         source, part = source_of(self.data), self.data.part
         before = asked.retrieval(self.data.retrieved, self.data.misses, part)
         shape = (len(indices), source.places(before.count))
-        batch = {name: np.zeros(shape, np.int32) for name in ("tokens", "targets", "target_bytes")}
+        names = ("tokens", "targets", "target_bytes")
+        batch: dict[str, np.ndarray] = {name: np.zeros(shape, np.int32) for name in names}
         batch["positions"] = np.tile(np.arange(shape[1], dtype=np.int32), (len(indices), 1))
         batch["loss_mask"] = np.zeros(shape, np.float32)
         batch |= {name: np.zeros(shape[0], np.float32) for name in ("prior_bits", "fact_bits")}

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Asked:
 class Source(Protocol):
     """Facts by number."""
 
-    parts: tuple[str, ...]  # that evaluation sets may ask for, beside those of retrieval
+    parts: ClassVar[tuple[str, ...]]  # that evaluation sets may ask for, beside those of retrieval
 
     @property
     def vocab(self) -> int:

@@ -8,6 +8,7 @@ A person is a pure function of seed and number. Nothing is stored, and no two ha
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Biographies:
     attributes: int
     values: int  # that an attribute can have
     seed: int
-    parts = ("names", "values")
+    parts: ClassVar[tuple[str, ...]] = ("names", "values")
 
     @property
     def names(self) -> int:
@@ -83,7 +84,9 @@ class Biographies:
             numbers = self.names - 1 - numbers
         rows = self.rows(numbers)
         named, valued = self._counted(part, before)
-        counts = np.repeat(np.float32([named, valued]), [self.name_tokens, self.attributes])
+        counts = np.repeat(
+            np.array([named, valued], np.float32), [self.name_tokens, self.attributes]
+        )
         if before.count:
             if keys is None:
                 keys = draws.folded(draws.key("retrieved", self.seed), numbers)

@@ -8,7 +8,7 @@ ask likewise of people of whom only biographies were read). `__init__.py` asks f
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Told:
 
     held_out: float  # share of the facts that training does not ask for
     seed: int
-    parts = ("told", "asked")
+    parts: ClassVar[tuple[str, ...]] = ("told", "asked")
     vocab = ByteTokenizer.vocab
 
     @property
@@ -131,11 +131,11 @@ class Told:
         stream = np.full((len(numbers), length + 1), _SEPARATOR, np.int32)
         counts = np.zeros((len(numbers), length), np.float32)
         for row, (number, form) in enumerate(zip(numbers.tolist(), forms.tolist(), strict=True)):
-            told = [part for other in found[row].tolist() for part in facts.form(other, 0)]
-            *context, answer = [*told, *facts.form(number, form)]
             given = [_SEPARATOR]
-            for i, piece in enumerate(context):
-                given += [*piece, *[_SEPARATOR] * (i % 2)]  # behind each whole statement
+            for other in found[row].tolist():
+                given += [*b"".join(facts.form(other, 0)), _SEPARATOR]
+            question, answer = facts.form(number, form)
+            given += question
             text = [*given, *answer, _SEPARATOR]
             stream[row, : len(text)] = text
             counts[row, len(given) - 1 : len(text) - 1] = 1
@@ -187,5 +187,5 @@ class _Facts:
 
 
 @functools.cache
-def _facts() -> Any:
+def _facts() -> _Facts:
     return _Facts()

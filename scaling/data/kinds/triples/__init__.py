@@ -167,7 +167,7 @@ def resolve(data: TriplesConfig, facts: Facts) -> TriplesConfig:
     numbers of them than there are.
     """
     check_subset(data, facts)
-    known = {name: facts.sizes[name] for name in ("entities", "relations")}
+    known: dict[str, Any] = {name: facts.sizes[name] for name in ("entities", "relations")}
     for name, count in known.items():
         if getattr(data, name) not in (None, count):
             raise ConfigError(
