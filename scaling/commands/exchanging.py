@@ -1,6 +1,7 @@
 """`launch.py export` and `import`: models for other programs, and theirs as runs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -8,20 +9,28 @@ from scaling.commands import config_flag
 from scaling.commands.command import FLAGS, Command, check_file, given_run, workdir_flag
 from scaling.errors import UserError
 
-_FORMS, _DTYPES = ["hf", "safetensors"], ["float32", "bfloat16", "float16"]
+if TYPE_CHECKING:
+    from scaling.records import RunDirectory
+
+_FORMS, _DTYPES = ["hf", "safetensors", "jax_export"], ["float32", "bfloat16", "float16"]
 
 
 def _export_flags() -> None:
     flags.DEFINE_string("run", None, "a run directory with a checkpoint")
     flags.DEFINE_string("out", None, "the folder to make")
-    flags.DEFINE_enum("to", "hf", _FORMS, "hf: for transformers; safetensors: our own names")
-    flags.DEFINE_enum("dtype", None, _DTYPES, "of the weights, with --to=hf")
+    flags.DEFINE_enum(
+        "to",
+        "hf",
+        _FORMS,
+        "hf: for transformers; safetensors: our own names; jax_export: with the program",
+    )
+    flags.DEFINE_enum("dtype", None, _DTYPES, "of the weights, but with --to=safetensors")
 
 
 def _export() -> int:
     if FLAGS.run is None or FLAGS.out is None:
         raise UserError("export: give --run, a run directory, and --out, the folder to make")
-    if FLAGS.to != "hf" and FLAGS.dtype:
+    if FLAGS.to == "safetensors" and FLAGS.dtype:
         raise UserError(f"--dtype={FLAGS.dtype} changes nothing with --to={FLAGS.to}; leave it out")
     run = given_run("run")
     from scaling.devices import runtime
@@ -31,12 +40,23 @@ def _export() -> int:
 
     out = Path(FLAGS.out)
     if FLAGS.to == "hf":
-        folder = outward.transformers(run, out, FLAGS.dtype)
+        outward.transformers(run, out, FLAGS.dtype)
+    elif FLAGS.to == "safetensors":
+        outward.plain(run, out)
     else:
-        folder = outward.plain(run, out)
-    made = sorted(path.name for path in folder.iterdir())
-    print(f"wrote {', '.join(made)} in {folder}")
+        _program(run, out)
+    made = sorted(path.name for path in out.iterdir())
+    print(f"wrote {', '.join(made)} in {out}")
     return 0
+
+
+def _program(run: "RunDirectory", out: Path) -> None:
+    from scaling.exchange import program
+
+    lowered, refused = program.write(run, out, FLAGS.dtype)
+    print(f"a program of any number of rows, for {', '.join(lowered.platforms)}")
+    for platform, why in refused.items():
+        print(f"not for {platform}: {why}")
 
 
 def _import_flags() -> None:
@@ -77,7 +97,10 @@ transformers loads the folder; adapters are merged. What was imported goes out a
 
   python launch.py export --run=out/runs/<run> --out=out/model
   python launch.py export --run=out/runs/<run> --out=out/model --dtype=bfloat16
-  python launch.py export --run=out/runs/<run> --out=out/weights --to=safetensors""",
+  python launch.py export --run=out/runs/<run> --out=out/weights --to=safetensors
+  python launch.py export --run=out/runs/<run> --out=out/program --to=jax_export
+
+The last writes the forward pass too, as a program that jax alone runs.""",
         _export_flags,
         _export,
     ),

@@ -50,9 +50,9 @@ def first_come(
     start_ExB, counts_ExB = (g.reshape(rows, experts).T for g in (start_G, counts_G))
     full_ExBxC = (rank_C < slots)[None, None] & (rank_C[None, None] < counts_ExB[..., None])
     sorted_ExBxC = jnp.where(full_ExBxC, start_ExB[..., None] + rank_C[None, None], 0)
-    assignments = len(group_A)
+    assignments = group_A.shape[0]
     assignment_S = jnp.where(full_ExBxC, order_A[sorted_ExBxC], assignments).reshape(-1)
-    slot_A = jnp.where(fits_A, slot_A, len(assignment_S))
+    slot_A = jnp.where(fits_A, slot_A, assignment_S.shape[0])
     return _by_assignment(weight_BxLxJ.reshape(-1, per_token), slot_A, assignment_S)
 
 
@@ -103,7 +103,7 @@ def _by_assignment(weight_TxJ: Array, slot_A: Array, assignment_S: Array) -> Pla
 def _sort(group_A: Array) -> tuple[Array, Array]:
     """(assignments in the order of their groups, first come first; each one's place in it)."""
     order_A = jnp.argsort(group_A, stable=True)
-    places_A = jnp.arange(len(group_A), dtype=order_A.dtype)
+    places_A = jnp.arange(group_A.shape[0], dtype=order_A.dtype)
     return order_A, jnp.zeros_like(order_A).at[order_A].set(places_A, unique_indices=True)
 
 
@@ -203,7 +203,7 @@ def in_groups(
     group_A = jnp.where(mine_A, expert_TxJ.reshape(-1), own)  # the others' behind
     order_A, position_A = _sort(group_A)
     sizes_E = jnp.sum(group_A[:, None] == jnp.arange(own)[None], axis=0, dtype=jnp.int32)
-    assignments = len(group_A)
+    assignments = group_A.shape[0]
     filled_A = jnp.arange(assignments) < sizes_E.sum()
     plan = _by_assignment(
         weight_TxJ,

@@ -52,15 +52,15 @@ def _rows(x_NxI: Array, w_ExIxO: Array, sizes_E: Array, transposed: bool) -> Arr
         return jax.lax.ragged_dot_general(x_NxI, w_ExIxO, sizes_E, dims)
 
     def blocks(x_NxI: Array, w_ExIxO: Array, sizes_E: Array, exact: bool) -> Array:
-        out = jnp.zeros_like(x_NxI, shape=(len(x_NxI), w_ExIxO.shape[1 if transposed else 2]))
+        out = jnp.zeros_like(x_NxI, shape=(x_NxI.shape[0], w_ExIxO.shape[1 if transposed else 2]))
 
         def add(out: Array, group: Array, at: Array, counts: Array) -> Array:
             w = jax.lax.dynamic_index_in_dim(w_ExIxO, group, keepdims=False)
-            y = _slice(x_NxI, at, len(counts)) @ (w.T if transposed else w)
-            y = jnp.where(counts[:, None], y, _slice(out, at, len(counts)))
+            y = _slice(x_NxI, at, counts.shape[0]) @ (w.T if transposed else w)
+            y = jnp.where(counts[:, None], y, _slice(out, at, counts.shape[0]))
             return jax.lax.dynamic_update_slice_in_dim(out, y, at, axis=0)
 
-        return _over_blocks(add, out, sizes_E, len(x_NxI), exact)
+        return _over_blocks(add, out, sizes_E, x_NxI.shape[0], exact)
 
     return _by_platform(ragged, blocks, x_NxI, w_ExIxO, sizes_E)
 
@@ -78,14 +78,14 @@ def _matrices(x_NxI: Array, d_NxO: Array, sizes_E: Array) -> Array:
         out = jnp.zeros_like(d_NxO, shape=shape, dtype=jnp.float32)
 
         def add(out: Array, group: Array, at: Array, counts: Array) -> Array:
-            size = len(counts)
+            size = counts.shape[0]
             x = jnp.where(counts[:, None], _slice(x_NxI, at, size), 0)
             d = _slice(d_NxO, at, size)
             one = jnp.matmul(x.T, d, preferred_element_type=jnp.float32)
             one += jax.lax.dynamic_index_in_dim(out, group, keepdims=False)
             return jax.lax.dynamic_update_index_in_dim(out, one, group, axis=0)
 
-        return _over_blocks(add, out, sizes_E, len(x_NxI), exact)
+        return _over_blocks(add, out, sizes_E, x_NxI.shape[0], exact)
 
     return _by_platform(ragged, blocks, x_NxI, d_NxO, sizes_E)
 

@@ -277,7 +277,7 @@ def _expert_choice(
     )
     taken_BxL = jnp.any(probs_BxLxE >= weight_BxExC[:, None, :, -1], axis=-1)
     kept_B = _over_window(taken_BxL.mean(axis=1), mesh)
-    shape = len(kept_B), moe.experts
+    shape = kept_B.shape[0], moe.experts
     return y_BxLxD, jnp.full_like(kept_B, 1 / moe.experts, shape=shape), kept_B
 
 

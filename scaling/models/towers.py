@@ -47,7 +47,7 @@ class ImageTower(nn.Module):
         x_BxLxD += parameter(self, "positions", init, shape, ("positions", "embed"))[None].astype(
             dtype
         )
-        seen_BxLxL = jnp.ones((len(x_BxLxD), shape[0], shape[0]), bool)
+        seen_BxLxL = jnp.ones((x_BxLxD.shape[0], shape[0], shape[0]), bool)
         return _behind(self, x_BxLxD, seen_BxLxL, None)
 
 

@@ -35,7 +35,8 @@ class Network(nn.Module):
         """
         c, x_BxYxXxC = self.config, batch["image"]
         # Time first: what the loop takes lies together.
-        x_LxBxP = x_BxYxXxC.transpose(2, 0, 1, 3).reshape(x_BxYxXxC.shape[2], len(x_BxYxXxC), -1)
+        rows, _, length, _ = x_BxYxXxC.shape
+        x_LxBxP = x_BxYxXxC.transpose(2, 0, 1, 3).reshape(length, rows, -1)
         shape, axes = (x_LxBxP.shape[-1], c.width), ("inputs", "embed")
         into = Projection("LBP,PD->LBD", shape, axes, c.dtype, bias=True, name="into")
         x_LxBxD = nn.with_logical_constraint(into(x_LxBxP), (None, "batch", "act_embed"))

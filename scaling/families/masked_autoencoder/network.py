@@ -71,7 +71,7 @@ class Network(Encoder):
         c, keys = self.config, keys_of(batch)
         length, numbers = from_data.patches(c)
         own, seen = int(c.pool == "class"), kept(c) if "key" in batch else length
-        x_BxLxD, rows = self.places(batch["image"]), len(batch["image"])
+        x_BxLxD, rows = self.places(batch["image"]), batch["image"].shape[0]
         order_BxL = jnp.broadcast_to(jnp.arange(length)[None], (rows, length))
         if "key" in batch:
             chance_BxL = jax.vmap(lambda key: jax.random.uniform(key, (length,)))(batch["key"])

@@ -51,7 +51,7 @@ class Network(nn.Module):
         x_BxLxD = patches(image_BxYxXxC)
         if c.pool == "class":
             own_D = parameter(self, "class_token", init, (c.width,), ("embed",)).astype(dtype)
-            own_Bx1xD = jnp.broadcast_to(own_D[None, None], (len(x_BxLxD), 1, c.width))
+            own_Bx1xD = jnp.broadcast_to(own_D[None, None], (x_BxLxD.shape[0], 1, c.width))
             x_BxLxD = jnp.concatenate([own_Bx1xD, x_BxLxD], axis=1)
         if c.positions == "learned":
             shape, axes = x_BxLxD.shape[1:], ("positions", "embed")
