@@ -24,7 +24,7 @@ ROOMS = [
     ["check"],
     ["executors"],
     ["certify", "tuning"],
-    ["debug", "exchange", "explain"],
+    ["debug", "exchange", "explain", "serving"],
     ["commands", "library"],
 ]
 # These read what is written down only. They and the rooms of training do not know each other.

@@ -91,9 +91,14 @@ def check_file(flag: str) -> None:
 
 def given_run(flag: str) -> "RunDirectory":
     """The run directory of a flag. Raises UserError for a folder that is none."""
+    return run_at(flag, FLAGS[flag].value)
+
+
+def run_at(flag: str, path: str | None) -> "RunDirectory":
+    """The run directory at a path that was given with a flag. Raises as `given_run`."""
     from scaling.records import RunDirectory
 
-    run = RunDirectory(FLAGS[flag].value)
+    run = RunDirectory(path or "")
     if not (run.path / "config.json").exists():
         raise UserError(
             f"--{flag}={run.path} is no run directory (config.json is missing: the run was never "

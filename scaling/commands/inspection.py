@@ -109,9 +109,9 @@ def _generate() -> int:
     if FLAGS.run is None:
         raise UserError("generate: give --run, a run directory such as out/runs/<run>")
     run, prompts = given_run("run"), _prompts()
-    from scaling.commands.continuation import continue_texts
     from scaling.devices import runtime
     from scaling.families.decoding import Sampling
+    from scaling.serving.continuation import continue_texts
 
     runtime.configure()
     texts = continue_texts(

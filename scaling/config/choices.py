@@ -255,8 +255,8 @@ class Family:
     shrunk: Callable[[Any, int], tuple[Any, int]] | None = None
     # Continues sequences: (config, params, prompts, ...) as the command `generate` calls it
     generate: Lazy | None = None
-    # The same piece after piece, of prompts that may differ in length: an iterator
-    stream: Lazy | None = None
+    # What reads tokens one after the other with a cache: a `families.decoding.Reader`
+    reader: Lazy | None = None
     # The architectures of others that its models can be: tuple of `families.exchanged.Architecture`
     exchange: Any = ()
     # Writes the target of a source, where the family reads one: (config, params, source,

@@ -1,8 +1,8 @@
 """The loop that continues sequences, one token after the other, of any family with a cache.
 
 Takes what a family reads tokens with, and prompts; gives the prompts with the new tokens behind
-them, all in one program (`generate`) or piece after piece (`stream`). Called by the `generate` and
-`stream` of families.
+them, all in one program (`generate`) or piece after piece (`stream`). Called by the `generate` of
+families and by `scaling/serving`; `telling.py` has the same for rows that ask for different things.
 """
 
 import functools
@@ -22,7 +22,12 @@ Read = Callable[[Array, Any], tuple[Array, Any]]  # (tokens [B, L], cache) -> (l
 # before the first token)
 Reader = Callable[[Any, Any, Array, int], tuple[Read, Any]]
 
-_PIECE = 16  # tokens that `stream` makes at once
+PIECE = 16  # tokens that are made at once
+_SIZES = (
+    1,
+    4,
+    PIECE,
+)  # of the pieces of `tell`, of which the last may make more than is asked for
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ class Carry(NamedTuple):
     logits_BxV: Array  # of the token behind it
     cache: Any
     seen_BxV: Array | None  # bool, the tokens in it; None: nobody asks
+
+
+# (a text as far as it was read, what this token is drawn with) -> the token [B], what is told of it
+Pick = Callable[[Carry, Array], tuple[Array, Any]]
 
 
 def check(prompt_BxP: Array, max_new: int, sampling: Sampling, vocab: int | None) -> None:
@@ -107,9 +116,9 @@ def _generate(
     carry = _begin(read, cache, prompt_BxP, before_B, sampling)
     keys = jax.random.split(rng, max_new)
     # The last token is drawn after the loop: nothing needs to be read after it.
-    carry, tokens_BxN = _advance(read, carry, keys[:-1], sampling)
+    carry, tokens_NxB = advance(read, carry, keys[:-1], _alike(sampling))
     last_B = sample(carry.logits_BxV, keys[-1], sampling, carry.seen_BxV)
-    return jnp.concatenate([prompt_BxP, tokens_BxN, last_B[:, None]], axis=1)
+    return jnp.concatenate([prompt_BxP, tokens_NxB.T, last_B[:, None]], axis=1)
 
 
 def stream(
@@ -129,23 +138,20 @@ def stream(
     Raises UserError as `check`.
     """
     longest = max(map(len, prompts))
-    before_B = np.array([longest - len(one) for one in prompts], np.int32)
-    prompt_BxP = np.zeros((len(prompts), longest), np.int32)
-    for row, one in zip(prompt_BxP, prompts, strict=True):
-        row[longest - len(one) :] = one
+    before_B, prompt_BxP = filled(prompts, longest)
     shortest = prompt_BxP[:, : min(map(len, prompts))]
     check(jnp.asarray(shortest), max_new, sampling, config.vocab)
     keys = jax.random.split(rng, max_new)
     slots = longest + max_new
     model = (reader, config, slots, sampling, params, before_B)
-    carry = _started(*model, prompt_BxP)
-    for first in range(0, max_new, _PIECE):
-        carry, tokens_BxN = _piece(*model, carry, keys[first : first + _PIECE])
+    carry = started(*model, prompt_BxP)
+    for first in range(0, max_new, PIECE):
+        carry, tokens_BxN = _piece(*model, carry, keys[first : first + PIECE])
         yield np.asarray(tokens_BxN)
 
 
 @functools.partial(jax.jit, static_argnums=range(4))
-def _started(
+def started(
     reader: Reader,
     config: Any,
     slots: int,
@@ -154,6 +160,7 @@ def _started(
     before_B: Array,
     prompt_BxP: Array,
 ) -> Carry:
+    """The prompts as they were read. Compiled once for each shape."""
     read, cache = reader(config, params, before_B, slots)
     return _begin(read, cache, prompt_BxP, before_B, sampling)
 
@@ -170,7 +177,8 @@ def _piece(
     keys: Array,
 ) -> tuple[Carry, Array]:
     read, _ = reader(config, params, before_B, slots)
-    return _advance(read, carry, keys, sampling)
+    carry, tokens_NxB = advance(read, carry, keys, _alike(sampling))
+    return carry, tokens_NxB.T
 
 
 def _begin(read: Read, cache: Any, prompt_BxP: Array, before_B: Array, sampling: Sampling) -> Carry:
@@ -183,18 +191,36 @@ def _begin(read: Read, cache: Any, prompt_BxP: Array, before_B: Array, sampling:
     return Carry(logits_BxV, cache, seen_BxV)
 
 
-def _advance(read: Read, carry: Carry, keys: Array, sampling: Sampling) -> tuple[Carry, Array]:
-    """The text with a token more for each key, and these tokens [B, N]."""
+def filled(prompts: list[list[int]], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Slots before each prompt [B], and the prompts behind them [B, length]."""
+    before_B = np.array([length - len(one) for one in prompts], np.int32)
+    prompt_BxP = np.zeros((len(prompts), length), np.int32)
+    for row, one in zip(prompt_BxP, prompts, strict=True):
+        row[length - len(one) :] = one
+    return before_B, prompt_BxP
 
-    def step(carry: Carry, key: Array) -> tuple[Carry, Array]:
-        token_B = sample(carry.logits_BxV, key, sampling, carry.seen_BxV)
+
+def advance(read: Read, carry: Carry, draws: Array, pick: Pick) -> tuple[Carry, Any]:
+    """The text with a token more for each of `draws`, and what is told of these, [N, ...]."""
+
+    def step(carry: Carry, draw: Array) -> tuple[Carry, Any]:
+        token_B, told = pick(carry, draw)
         seen_BxV = carry.seen_BxV
         if seen_BxV is not None:
             seen_BxV |= jnp.arange(seen_BxV.shape[1])[None] == token_B[:, None]
-        return Carry(*read(token_B[:, None], carry.cache), seen_BxV), token_B
+        return Carry(*read(token_B[:, None], carry.cache), seen_BxV), told
 
-    carry, tokens_NxB = jax.lax.scan(step, carry, keys)
-    return carry, tokens_NxB.T
+    return jax.lax.scan(step, carry, draws)
+
+
+def _alike(sampling: Sampling) -> Pick:
+    """All rows by one key; what is told are the tokens [B]."""
+
+    def pick(carry: Carry, key: Array) -> tuple[Array, Array]:
+        token_B = sample(carry.logits_BxV, key, sampling, carry.seen_BxV)
+        return token_B, token_B
+
+    return pick
 
 
 def sample(
@@ -216,9 +242,9 @@ def sample(
     return jax.random.categorical(rng, logits_BxV, axis=-1).astype(jnp.int32)
 
 
-def nucleus(logits_BxV: Array, top_p: float) -> Array:
+def nucleus(logits_BxV: Array, top_p: float | Array) -> Array:
     """bool [B, V]: the fewest tokens, the most likely first, that together have a probability of
-    `top_p` at least (Holtzman et al. 2020, arXiv 1904.09751, section 3.1).
+    `top_p` at least, which may be [B, 1] (Holtzman et al. 2020, arXiv 1904.09751, section 3.1).
     """
     order_BxV = jnp.argsort(-logits_BxV, axis=-1)
     p_BxV = jax.nn.softmax(jnp.take_along_axis(logits_BxV, order_BxV, axis=-1))

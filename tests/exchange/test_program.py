@@ -129,7 +129,9 @@ def given(name: str, run: RunDirectory, rows: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", ["text", "pictures", pytest.param("experts", marks=pytest.mark.exhaustive)]
+)
 def test_the_script_gives_the_runs_own_logits(name, runs, tmp_path):
     run = runs(name)
     folder = tmp_path / "program"

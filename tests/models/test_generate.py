@@ -8,15 +8,15 @@ import pytest
 from small_transformer import VOCAB, batch_of, init, logits_of, small, tokens_of
 
 from scaling import families
-from scaling.commands.continuation import Written
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.errors import UserError
-from scaling.families.decoding import GREEDY, Sampling, nucleus, sample
+from scaling.families.decoding import GREEDY, Sampling, nucleus, sample, stream
 from scaling.families.lstm import LSTMConfig
 from scaling.families.lstm import generate as lstm
-from scaling.families.transformer.generate import generate, stream
+from scaling.families.transformer.generate import generate, reader
 from scaling.families.transformer.network import init_cache
 from scaling.objectives.next_token.cross_entropy import logits
+from scaling.serving.continuation import Written
 
 BASE = small()
 KEY = jax.random.key(0)
@@ -116,7 +116,7 @@ def test_a_stream_is_what_is_generated_at_once():
     params, prompt = init(BASE), tokens_of(1, length=5)
     for sampling in (Sampling(), Sampling(0.7, 20, 0.9, 1.3)):
         whole = np.asarray(generate(BASE, params, prompt, 20, KEY, sampling))
-        pieces = list(stream(BASE, params, prompt.tolist(), 20, KEY, sampling))
+        pieces = list(stream(reader, BASE, params, prompt.tolist(), 20, KEY, sampling))
         assert [x.shape[1] for x in pieces] == [16, 4]
         np.testing.assert_array_equal(np.concatenate(pieces, axis=1), whole[:, 5:])
 
@@ -124,17 +124,17 @@ def test_a_stream_is_what_is_generated_at_once():
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["transformer", "lstm"])
 def test_prompts_of_several_lengths_are_continued_as_each_alone(family):
-    config, params, of = BASE, init(BASE), stream
+    config, params, read_by = BASE, init(BASE), reader
     if family == "lstm":
         config = LSTMConfig(width=16, depth=2, vocab=VOCAB)
         batch = {"tokens": tokens_of(1, length=5)}
         boxed = families.build(config).init(KEY, batch)["params"]
-        params, of = nn.unbox(boxed), lstm.stream
+        params, read_by = nn.unbox(boxed), lstm.reader
     first, second = tokens_of(1, length=5).tolist()
     prompts = [first[:2], second]
-    (both,) = of(config, params, prompts, 4, KEY, GREEDY)
+    (both,) = stream(read_by, config, params, prompts, 4, KEY, GREEDY)
     for i, prompt in enumerate(prompts):
-        (alone,) = of(config, params, [prompt], 4, KEY, GREEDY)
+        (alone,) = stream(read_by, config, params, [prompt], 4, KEY, GREEDY)
         np.testing.assert_array_equal(both[i], alone[0])
 
 

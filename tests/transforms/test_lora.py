@@ -10,13 +10,13 @@ import pytest
 from stepping import begun, curve
 
 from scaling import data, families
-from scaling.commands.continuation import continue_texts
 from scaling.config import choices, fingerprint, programs
 from scaling.costs import counts, sizes
 from scaling.errors import ConfigError
 from scaling.objectives.next_token.cross_entropy import logits
 from scaling.optim import subtree
 from scaling.records import RunDirectory
+from scaling.serving.continuation import continue_texts
 from scaling.train.loop import train
 from scaling.train.opened import newest
 from scaling.train.step import gradients

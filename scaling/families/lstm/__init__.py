@@ -71,7 +71,7 @@ FAMILY = Family(
     remats=("none", "full"),
     stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},
     generate="scaling.families.lstm.generate:generate",
-    stream="scaling.families.lstm.generate:stream",
+    reader="scaling.families.lstm.generate:reader",
     causal=True,
     ranges=((("unroll",), AT_LEAST_ONE), (("norm_eps",), POSITIVE), (("dropout",), DECAY)),
 )

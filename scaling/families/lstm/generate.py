@@ -40,4 +40,3 @@ def reader(
 
 
 generate = functools.partial(decoding.generate, reader)
-stream = functools.partial(decoding.stream, reader)

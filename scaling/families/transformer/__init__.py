@@ -210,7 +210,7 @@ FAMILY = Family(
     eight_bits=lambda model: None if model.matmul == "default" else (model.matmul, _PROJECTIONS),
     shrunk=_shrunk,
     generate="scaling.families.transformer.generate:generate",
-    stream="scaling.families.transformer.generate:stream",
+    reader="scaling.families.transformer.generate:reader",
     exchange="scaling.families.transformer.exchange:ARCHITECTURES",
     part=_part,
     readable=lambda model: replace(model, attention="blockwise"),

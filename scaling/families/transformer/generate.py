@@ -41,4 +41,3 @@ def reader(
 
 
 generate = functools.partial(decoding.generate, reader)
-stream = functools.partial(decoding.stream, reader)

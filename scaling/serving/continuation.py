@@ -15,6 +15,7 @@ from etils import epath
 from scaling import files
 from scaling.config import RunConfig, choices, passes
 from scaling.errors import UserError
+from scaling.families import decoding
 from scaling.families.decoding import GREEDY, Sampling
 from scaling.records import RunDirectory
 from scaling.train.opened import newest
@@ -26,6 +27,7 @@ class Written:
     def __init__(self, tokenizer: Any, stops: Sequence[str] = ()):
         """`stops`: texts before the first of which it ends."""
         self._tokenizer, self._stops = tokenizer, [stop for stop in stops if stop]
+        self.separator: int = tokenizer.separator
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = max((len(stop) - 1 for stop in self._stops), default=0)
         self.text, self.said, self.done = "", 0, False
@@ -35,8 +37,8 @@ class Written:
         if self.done:
             return ""
         row = list(tokens)
-        if self._tokenizer.separator in row:
-            row, self.done = row[: row.index(self._tokenizer.separator)], True
+        if self.separator in row:
+            row, self.done = row[: row.index(self.separator)], True
         self.text += self._decoder.decode(self._tokenizer.decode(row), self.done)
         ends = [at for stop in self._stops if (at := self.text.find(stop)) >= 0]
         if ends:
@@ -87,7 +89,7 @@ def continue_texts(
         return found
     if beams != 1:
         raise UserError(f"--beams={beams}: the run continues text, it does not translate")
-    if family.stream is None or kind.tokenizer is None:
+    if family.reader is None or kind.tokenizer is None:
         raise UserError(
             f"generate: {directory.path.name} is a run of model.family={config.model.family} on "
             f"data.kind={config.data.kind}, which writes no text"
@@ -98,7 +100,8 @@ def continue_texts(
         raise UserError(f"--top_k={top_k}: the run knows {known} tokens, no more")
     given = [[tokenizer.separator, *tokenizer.encode(prompt)] for prompt in prompts]
     key, used = jax.random.key(seed), newest(directory).used
-    pieces = choices.load(family.stream)(config.model, used, given, tokens, key, sampling)
+    reader = choices.load(family.reader)
+    pieces = decoding.stream(reader, config.model, used, given, tokens, key, sampling)
     written, say = [Written(tokenizer, stops) for _ in prompts], tell or (lambda text: None)
     say(prompts[0])
     for tokens_BxN in pieces:
