@@ -33,8 +33,8 @@ class DistMult(nn.Module):
             del tail
             return end_BxD * weights_BxD
 
-        def score(q_BxD: Array, e_ExD: Array) -> Array:
-            return jnp.einsum("BD,ED->BE", q_BxD, e_ExD)
+        def score(q_SxBxD: Array, e_ExD: Array) -> Array:
+            return jnp.einsum("SBD,ED->SBE", q_SxBxD, e_ExD)
 
         dtype = jnp.dtype(self.config.dtype)
         return entities.both_ends(sought, score, entities_ExD, relations_RxD, batch, dtype)

@@ -36,11 +36,11 @@ class TransE(nn.Module):
         def sought(end_BxD: Array, step_BxD: Array, tail: bool) -> Array:
             return end_BxD + step_BxD if tail else end_BxD - step_BxD
 
-        def score(q_BxD: Array, e_ExD: Array) -> Array:
-            product_BxE = jnp.einsum("BD,ED->BE", q_BxD, e_ExD).astype(jnp.float32)
-            squares_B, squares_E = (jnp.sum(x.astype(jnp.float32) ** 2, -1) for x in (q_BxD, e_ExD))
-            square_BxE = squares_B[:, None] + squares_E[None] - 2 * product_BxE
-            return -jnp.sqrt(jnp.maximum(square_BxE, _EPS)) / c.temperature
+        def score(q_SxBxD: Array, e_ExD: Array) -> Array:
+            both_SxBxE = jnp.einsum("SBD,ED->SBE", q_SxBxD, e_ExD).astype(jnp.float32)
+            own_SxB, own_E = (jnp.sum(x.astype(jnp.float32) ** 2, -1) for x in (q_SxBxD, e_ExD))
+            square_SxBxE = own_SxB[..., None] + own_E[None, None] - 2 * both_SxBxE
+            return -jnp.sqrt(jnp.maximum(square_SxBxE, _EPS)) / c.temperature
 
         unit_ExD = entities_ExD * jax.lax.rsqrt(
             jnp.sum(entities_ExD**2, axis=1, keepdims=True) + _EPS

@@ -28,6 +28,7 @@ from scaling.data.kinds.facts import asked
 from scaling.data.kinds.facts.asked import CLOSED, RIGHT, WRONG, Source
 from scaling.data.kinds.facts.biographies import Biographies
 from scaling.data.kinds.facts.told import Told
+from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError, nearest
 
@@ -222,6 +223,17 @@ def truth(data: FactsConfig) -> Truth | None:
     return None if floor is None else Truth("entropy of the source, exact", floor=floor)
 
 
+def _tokenizer(data: FactsConfig, root: Path) -> ByteTokenizer:
+    """Of facts that are text. Raises ConfigError for people, who are numbers."""
+    del root
+    if data.source != "territories":
+        raise ConfigError(
+            f"data.source={data.source} is made of numbers, which no text stands for; train on "
+            "territories"
+        )
+    return ByteTokenizer()
+
+
 _RANGES: Any = (
     (_PERSON, AT_LEAST_ONE),
     (("unique_examples",), AT_LEAST_ONE),
@@ -244,5 +256,6 @@ KIND = Kind(
     shared=shared,
     about=lambda data, root: {"unique": source_of(data).counts[0]},
     truth=truth,
+    tokenizer=_tokenizer,
     ranges=_RANGES,
 )

@@ -89,8 +89,7 @@ def retrieved(
     count = before.count
     drawn = draws.whole(keys, count + 2, 2**53)
     steps = 1 + drawn[:, :count] % np.maximum(1, pool - 1)[:, None]
-    others = first[:, None] + (numbers - first)[:, None] % pool[:, None] + steps
-    others = first[:, None] + (others - first[:, None]) % pool[:, None]
+    others = first[:, None] + ((numbers - first)[:, None] + steps) % pool[:, None]
     place, chance = drawn[:, count] % max(1, count), drawn[:, count + 1]
     right = chance < (1 - before.misses) * 2**53
     here = right[:, None] & (np.arange(count) == place[:, None])
