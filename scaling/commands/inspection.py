@@ -40,7 +40,7 @@ def _check() -> int:
     human = sys.stderr if FLAGS.json == "-" else sys.stdout
     print(text(report), file=human)
     if config.data.corpus == study.PLANNED:
-        stated = choices.family(config.model).stated(config.model) or {}
+        stated = choices.stated(config.model, config.data) or {}
         said = ", ".join(f"model.{name}={size}" for name, size in stated.items())
         print(f"(sizes as {said} says; no data read)", file=human)
 

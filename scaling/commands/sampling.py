@@ -1,5 +1,6 @@
 """`launch.py samples`: what the models of a workdir make, judged by a model that tells it apart."""
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from scaling.commands.command import (
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
+    from scaling.config import RunConfig
     from scaling.records import RunDirectory
 
 _SHOWN = 16  # images a row of the picture
@@ -78,20 +80,19 @@ def judge_all(
             )
         (by,) = seen
     judge, rows = samples.Model(by), dict[str, Any]()
-    made.sort(key=lambda run: (run.config().model.width, str(run.path)))
-    for run in made:
+    made.sort(key=lambda run: (*_size(run.config()), str(run.path)))
+    for run, label in zip(made, _labels(made), strict=True):
         found, images = samples.judge(run, judge, seed)
         run.write_samples(samples.as_record(found))
         print(
-            f"{run.path.name}: distance {found.trained:.4g}, untrained {found.untrained:.4g}, "
+            f"{run.path.name} ({label}): distance {found.trained:.4g}, untrained {found.untrained:.4g}, "
             f"real {found.real:.4g} ({found.examples} images, after step {found.step})"
             + ("" if found.right is None else f", {100 * found.right:.1f} % of their class"),
             flush=True,
         )
         rows.setdefault("data", images.real[:_SHOWN])
         rows.setdefault("untrained", images.untrained[:_SHOWN])
-        label = f"width {run.config().model.width}"
-        rows[label if label not in rows else run.path.name[-12:]] = images.trained[:_SHOWN]
+        rows[label.replace(", ", "\n")] = images.trained[:_SHOWN]
     if picture is not None:
         _write(picture, rows)
     if interpolation is not None:
@@ -99,6 +100,38 @@ def judge_all(
             interpolation,
             {"data": rows["data"]} | samples.between(samples.Model(made[-1]), _SHOWN, seed=seed),
         )
+
+
+def _size(config: "RunConfig") -> tuple[float, float]:
+    """Width, and what it learns from; None is all."""
+    distinct = config.data.unique_units
+    return config.model.width, math.inf if distinct is None else distinct
+
+
+def _labels(runs: "Sequence[RunDirectory]") -> list[str]:
+    """What tells each of some runs from the others: its fields that differ, without those in which
+    most agree; its fingerprint, where that tells nothing.
+    """
+    from scaling.config import flat
+    from scaling.records.tables import varying
+
+    configs = [flat(run.config()) for run in runs]
+    # Some fields are filled in from others, and go with them: of those one is enough.
+    together = {}
+    for field in varying(configs):
+        values = [str(config.get(field)) for config in configs]
+        together[tuple(map(values.index, values))] = (field, values)
+    told: list[list[str]] = [[] for _ in runs]
+    for field, values in sorted(together.values()):
+        for value, words in zip(values, told, strict=True):
+            if 2 * values.count(value) <= len(values):
+                words.append(f"{field.rpartition('.')[2]} {value}")
+    labels = [", ".join(words) or "as most" for words in told]
+    if len(labels) == 1:
+        return [f"width {runs[0].config().model.width}"]
+    if len(set(labels)) == len(labels):
+        return labels
+    return [run.path.name[-12:] for run in runs]
 
 
 def _write(path: str, rows: "Mapping[str, np.ndarray]") -> None:

@@ -113,6 +113,9 @@ class Kind:
     # (data, that of the training run, split: train, validation or all, folder) -> Examples
     examples: Callable[[Any, Any, str, Path], Examples]
     shapes: Callable[[Any], dict[str, Shape]]  # of one example, by field, of resolved data
+    # Names of `Facts.sizes` that it and its models' heads are built for. Where a model states them
+    # all (`Family.stated`), a plan reads no data.
+    sizes: frozenset[str] = frozenset()
     # (data with what follows from the facts filled in). `corpus` and `seed` are filled elsewhere.
     resolve: Callable[[Any, Facts], Any] = lambda data, facts: data
     # (evaluation data, its split, training data, folder) -> examples that training sees too
@@ -404,6 +407,14 @@ def family(model: ModelConfig) -> Family:
 def kind(data: DataConfig) -> Kind:
     """The record of the data's kind."""
     return record("data", data.kind)
+
+
+def stated(model: ModelConfig, data: DataConfig) -> Mapping[str, int] | None:
+    """What a model's config says of its data, by the names of `Facts.sizes`, where that is enough
+    to plan it without reading them; else None.
+    """
+    found = family(model).stated(model)
+    return found if found is not None and kind(data).sizes <= found.keys() else None
 
 
 def objective(config: ObjectiveConfig) -> Objective:

@@ -33,7 +33,7 @@ def rows_of_images(rows: Mapping[str, np.ndarray]) -> bytes:
         all_axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
         for axes, label, strip in zip(all_axes, rows, strips, strict=True):
             axes.imshow(strip, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes.set_ylabel(label, rotation=0, ha="right", va="center")
+            axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
             axes.set_xticks([])
             axes.set_yticks([])
             axes.grid(visible=False)

@@ -147,7 +147,7 @@ def facts_of(base: RunConfig, given: Mapping[str, float] | None = None) -> Facts
 
     Raises DataError where the data are not there, and names the flag that gives their sizes.
     """
-    stated = choices.family(base.model).stated(base.model)
+    stated = choices.stated(base.model, base.data)
     if given or stated is not None:
         endless, known = 10**15, dict(stated or {}) | {k: int(v) for k, v in (given or {}).items()}
         return Facts("", endless, endless, known)

@@ -69,7 +69,7 @@ def resolve_planned(config: Any) -> RunConfig:
     """
     if not isinstance(config, RunConfig):
         config = from_dict(config)
-    stated = choices.family(config.model).stated(config.model)
+    stated = choices.stated(config.model, config.data)
     if stated is None:
         return resolve(config)
     if config.train.epochs is not None:

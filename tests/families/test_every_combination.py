@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from combinations import COMPILED_OTHERWISE, MESHES, ONE_MESH, ROWS, Combination, wide
+from combinations import COMPILED_OTHERWISE, MESHES, ONE_MESH, ROWS, Combination, wide, written
 
 from scaling import data
 from scaling.check import target
 from scaling.check.report import as_dict, check
-from scaling.config import passes, programs
+from scaling.config import choices, override, passes, programs, to_dict
 from scaling.costs import counts, sizes
 from scaling.costs.counted import counted
 from scaling.costs.ledger import Ledger, ledger
@@ -25,6 +25,7 @@ from scaling.devices import sharding
 from scaling.errors import ConfigError
 from scaling.families import build
 from scaling.objectives.objective import build as build_objective
+from scaling.studies import study
 from scaling.train import inside
 from scaling.train.evaluate import join, summarise
 
@@ -56,6 +57,20 @@ def test_the_shapes_that_the_kind_declares_are_those_of_a_batch(one: Combination
     for set_ in one.config.evals.sets:
         batch = data.eval_batches(one.config, set_).batch(0)
         assert {n: (x.shape, x.dtype) for n, x in batch.items()} == found
+
+
+def test_what_states_the_sizes_of_its_data_is_planned_without_them(one: Combination):
+    stated = choices.stated(one.config.model, one.config.data)
+    if stated is None:
+        pytest.skip("it states none")
+    run, found = written(one.names, one.text), {"data.corpus": None}
+    for group in ("model", "data"):
+        told = to_dict(getattr(one.config, group)).items()
+        unset = [k for k, value in to_dict(getattr(run, group)).items() if value is None]
+        found |= {f"{group}.{k}": value for k, value in told if k in unset and k != "corpus"}
+    planned = study.resolve_planned(override(run, found))
+    assert planned.model == one.config.model
+    assert counts.params_shapes(planned) == counts.params_shapes(one.config)
 
 
 def test_the_model_gives_what_its_record_says(one: Combination):

@@ -65,7 +65,8 @@ class Task:
     said: str  # the sources that there are, in messages
     own: dict[str, tuple[bool, str]]  # fields beside tokens: whether one a token, and its dtype
     weights: tuple[str, ...]
-    sizes: Callable[[Found], dict[str, int]]  # beside those of the vocabulary
+    counted: str  # the name, in `Facts.sizes`, of what a model's head is built for
+    count: Callable[[Found], int]  # how many of them there are
     tokens: Callable[[Found, int], np.ndarray]  # of a numbered text, uncut
     fill: Callable[[Found, int, dict[str, np.ndarray]], None]  # the text's own fields, [L] or []
     shown: Callable[[Found, int], str]  # in a line
@@ -158,7 +159,7 @@ def record(task: Task) -> Kind:
                     f'source "{data.source}": no text is in its {split} split; give more texts, or '
                     "change data.validation_fraction"
                 )
-        sizes = {"vocab": ByteTokenizer.vocab, **task.sizes(found)}
+        sizes = {"vocab": ByteTokenizer.vocab, task.counted: task.count(found)}
         return Facts(content(data, train, found), counts["train"], counts["validation"], sizes)
 
     def resolve(data: Any, facts: Facts) -> Any:
@@ -217,6 +218,7 @@ def record(task: Task) -> Kind:
         examples=examples,
         resolve=resolve,
         shapes=shapes,
+        sizes=frozenset({task.counted}),
         shared=shared,
         about=lambda data, root: {
             "unique": len(rows_of(find(data, data, root), data.validation_fraction, "train"))

@@ -252,6 +252,7 @@ KIND = Kind(
     examples=examples,
     resolve=resolve,
     shapes=shapes,
+    sizes=frozenset(_SIZES),
     shared=shared,
     about=about,
     ranges=_RANGES,

@@ -179,6 +179,7 @@ KIND = Kind(
     examples=_examples,
     resolve=_resolve,
     shapes=_shapes,
+    sizes=frozenset({"several"}),
     shared=_shared,
     about=lambda data, root: dict(_about(data, root)),
     shortened=lambda data, units: dataclasses.replace(data, seq_len=units),

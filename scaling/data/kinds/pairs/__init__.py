@@ -80,12 +80,17 @@ def facts(data: PairsConfig, train: PairsConfig, root: Path) -> Facts:
 
 
 def resolve(data: PairsConfig, facts: Facts) -> PairsConfig:
-    """The lengths filled in. Raises ConfigError where they are given and too short, or for a subset
-    larger than the train split.
+    """The lengths filled in. Raises ConfigError where they are given and too short, where nobody
+    has read the pairs and they are not given, or for a subset larger than the train split.
     """
     lengths: dict[str, Any] = {}
     for name in ("source_len", "target_len"):
-        given, needed = getattr(data, name), facts.sizes[name]
+        given, needed = getattr(data, name), facts.sizes.get(name, 0)
+        if not given and not needed:
+            raise ConfigError(
+                f"data.{name} is unset, and {data.source} is not read when model.vocab is given; "
+                "give both"
+            )
         if given is not None and given < needed:
             raise ConfigError(
                 f"data.{name}={given}, but the longest text of {data.source} has {needed} tokens; "

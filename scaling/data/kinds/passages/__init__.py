@@ -84,6 +84,7 @@ KIND = dataclasses.replace(
     facts=_facts,
     examples=_examples,
     shapes=_shapes,
+    sizes=frozenset({"passages"}),
 )
 
 __all__ = ["KIND", "PassagesConfig"]
