@@ -113,8 +113,8 @@ class Kind:
     # (data, that of the training run, split: train, validation or all, folder) -> Examples
     examples: Callable[[Any, Any, str, Path], Examples]
     shapes: Callable[[Any], dict[str, Shape]]  # of one example, by field, of resolved data
-    # Names of `Facts.sizes` that it and its models' heads are built for. Where a model states them
-    # all (`Family.stated`), a plan reads no data.
+    # Names of `Facts.sizes` that it and its models are built for. Where a model states them all
+    # (`Family.stated`), a plan reads no data.
     sizes: frozenset[str] = frozenset()
     # (data with what follows from the facts filled in). `corpus` and `seed` are filled elsewhere.
     resolve: Callable[[Any, Facts], Any] = lambda data, facts: data

@@ -83,8 +83,8 @@ COMPILED_OTHERWISE = {
     "gan": "each player's loss is traced by itself, and the compiler computes once what both have: "
     "the ledger is 8 % above its count",
     "contrastive_views": "of the resampling of its views the compiler counts more",
-    "link_prediction": "training does without its ranks, which the compiler leaves out and the ledger "
-    "does not: 4 % of a model whose scores are most of its work",
+    "link_prediction": "training does without its ranks, which the compiler leaves out and the "
+    "ledger does not: 4 % of a model whose scores are most of its work",
     "random_features": "its projection is drawn in the program, which the ledger does not count",
 }
 
