@@ -86,7 +86,8 @@ def judge_all(
         run.write_samples(samples.as_record(found))
         print(
             f"{run.path.name} ({label}): distance {found.trained:.4g}, "
-            f"untrained {found.untrained:.4g}, real {found.real:.4g} ({found.examples} images, after step {found.step})"
+            f"untrained {found.untrained:.4g}, real {found.real:.4g} "
+            f"({found.examples} images, after step {found.step})"
             + ("" if found.right is None else f", {100 * found.right:.1f} % of their class"),
             flush=True,
         )
