@@ -79,7 +79,7 @@ def _graph(form: str) -> ml_collections.ConfigDict:
     config.model.width = 32
     config.optim.peak_lr = 1e-2
     config.train.batch_size = 128
-    config.train.epochs = 100.0
+    config.train.epochs = 30.0
     with config.unlocked():
         config.evals.sets.told = eval_set(split="train")
     return config
