@@ -219,8 +219,10 @@ def truth(data: FactsConfig) -> Truth | None:
     drawn, and what was retrieved.
     """
     before = asked.retrieval(data.retrieved, data.misses, data.part)
-    floor = source_of(data).entropy(before)
-    return None if floor is None else Truth("entropy of the source, exact", floor=floor)
+    known = source_of(data).entropy(before)
+    if known is None:
+        return None
+    return Truth("entropy of the source, exact", floor=known[0], floor_error=known[1])
 
 
 def _tokenizer(data: FactsConfig, root: Path) -> ByteTokenizer:

@@ -65,9 +65,9 @@ class Source(Protocol):
         None: of a fact always the same.
         """
 
-    def entropy(self, before: Retrieval) -> float | None:
-        """Nats a place that counts of the validation split, to one who knows how facts are drawn;
-        None where nobody knows.
+    def entropy(self, before: Retrieval) -> tuple[float, float] | None:
+        """(nats a place that counts of the validation split, to one who knows how facts are drawn,
+        its standard error); None where nobody knows.
         """
 
 

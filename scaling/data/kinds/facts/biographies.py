@@ -119,12 +119,15 @@ class Biographies:
         before = named * math.log2(self.names) + valued * self.attributes * math.log2(self.values)
         return before, before - named * math.log2(self.people)
 
-    def entropy(self, before: Retrieval) -> float | None:
-        """See `Source`: a stranger is drawn as everybody. What is looked up of one, says all."""
+    def entropy(self, before: Retrieval) -> tuple[float, float] | None:
+        """See `Source`: a stranger is drawn as everybody. What is looked up of one says all, and
+        how many are missed is up to chance.
+        """
         named, valued = self._counted(None, before)
         places = named * self.name_tokens + valued * self.attributes
+        nats = self.bits(named, valued)[0] * math.log(2) / places
         unknown = before.misses if before.count else 1.0
-        return unknown * self.bits(named, valued)[0] * math.log(2) / places
+        return unknown * nats, math.sqrt(unknown * (1 - unknown) / self.strangers) * nats
 
 
 def _shuffled(numbers: np.ndarray, count: int, seed: int) -> np.ndarray:

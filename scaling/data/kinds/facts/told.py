@@ -142,7 +142,7 @@ class Told:
         bits = facts.bits[numbers]
         return Asked(stream, counts, bits, bits)
 
-    def entropy(self, before: Retrieval) -> float | None:
+    def entropy(self, before: Retrieval) -> tuple[float, float] | None:
         """See `Source`: what a held-out form says is known, and how well it can be is not."""
         del before
         return None
