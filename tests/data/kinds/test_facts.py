@@ -113,6 +113,16 @@ def test_a_share_of_misses_is_one():
     assert np.mean(there) == pytest.approx(0.7, abs=4 * math.sqrt(0.21 / 2000))
 
 
+def test_the_floor_of_strangers_is_what_was_not_looked_up():
+    data = FactsConfig(**PEOPLE | {"strangers": 200}, retrieved=2, misses=0.3)
+    batch, known = take(data, "validation", np.arange(200)), truth(data)
+    rows = np.concatenate([batch["tokens"], batch["targets"][:, -1:]], axis=1).reshape(200, 3, 7)
+    there = (rows[:, :2] == rows[:, 2:]).all(axis=2).any(axis=1)
+    assert known is not None
+    assert abs((1 - there.mean()) * math.log(4) - known.floor) < 3 * known.floor_error
+    assert known.floor == pytest.approx(0.3 * math.log(4))
+
+
 def test_closed_is_the_question_alone():
     data = FactsConfig(**PEOPLE, retrieved=2, part="closed")
     batch = take(data, "train", [5])
