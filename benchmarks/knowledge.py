@@ -1,12 +1,13 @@
 """How many bits do models know, a parameter? The law of capacity on the runs of a study.
 
     python launch.py sweep --experiment=experiments/knowledge.py
-    python benchmarks/capacity.py --experiment=experiments/knowledge.py [--figure=FILE]
+    python benchmarks/knowledge.py --experiment=experiments/knowledge.py [--figure=FILE]
 
 Takes the runs that have ended. Fits `capacity` to those of each number of exposures, and where
 there are several `capacity_exposures` to all; prints R, bits a parameter, with intervals of 90 %,
 beside what Allen-Zhu and Li 2024 (arXiv 2404.05405) found. With --known=wrong the bits are those of
-that evaluation set, and runs that differ in `data.misses` are fitted apart.
+that evaluation set, and runs that differ in `data.misses` are fitted apart. Of
+`experiments/knowledge.py:graph` it prints and draws ranks over width instead.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from scaling.studies import study
 
 PUBLISHED = {100: 1.0, 1000: 2.0}  # exposures -> bits a parameter
 LEAST = 4  # runs of a fit
+RANK = "reciprocal_rank"
 
 
 def bits(runs: pd.DataFrame, known: str = "told") -> pd.DataFrame:
@@ -61,6 +63,36 @@ def said(found: dict[tuple[float, float], Fit]) -> pd.DataFrame:
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
+def ranks(done: pd.DataFrame) -> pd.DataFrame:
+    """A row for each family and width: means over seeds, and the standard error of the rank that is
+    larger, by the triples or by the seeds.
+    """
+    groups = done.groupby(["model.family", "width"])
+    out = groups[[RANK, "hits_1", "hits_10", f"{RANK}/told"]].mean()
+    error = np.maximum(groups[f"{RANK}_se"].mean(), groups[RANK].sem().fillna(0))
+    return out.assign(**{f"{RANK}_se": error}).reset_index()
+
+
+def draw_ranks(means: pd.DataFrame, path: Path) -> None:
+    """Mean reciprocal ranks of triples that were held out, and of those that were not, over
+    width.
+    """
+    with style.styled():
+        figure = Figure(figsize=(4.8, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for k, (family, rows) in enumerate(means.groupby("model.family")):
+            colour = style.COLOURS[k]
+            axes.errorbar(rows["width"], rows[RANK], rows[f"{RANK}_se"], fmt="o-", color=colour,
+                          label=f"{family}, held out")  # fmt: skip
+            axes.plot(rows["width"], rows[f"{RANK}/told"], "s:", color=colour,
+                      label=f"{family}, trained on")  # fmt: skip
+        axes.set(xscale="log", xlabel="width", ylabel="mean reciprocal rank", ylim=(0, 1))
+        axes.set_xticks(sorted(set(means["width"])), [str(w) for w in sorted(set(means["width"]))])
+        axes.minorticks_off()
+        axes.legend()
+        figure.savefig(path, dpi=160)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the fits; with --figure, draw them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -70,7 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path)
     asked = parser.parse_args(arguments)
     configs = study.runs(study.load_study(asked.experiment))
-    done = bits(table([RunDirectory.open(c, asked.workdir) for c in configs]), asked.known)
+    runs = table([RunDirectory.open(c, asked.workdir) for c in configs])
+    if RANK in runs:
+        means = ranks(runs[runs["status"] == "done"])
+        print(means.to_string(index=False, float_format=lambda v: f"{v:.4g}"))
+        if asked.figure:
+            draw_ranks(means, asked.figure)
+        return
+    done = bits(runs, asked.known)
     found = fitted(done)
     if not found:
         raise UserError(f"{asked.workdir} has no {LEAST} finished runs of {asked.experiment}")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.capacity import bits, draw, fitted, said
+from benchmarks.knowledge import bits, draw, fitted, said
 
 
 @pytest.mark.slow
