@@ -119,7 +119,7 @@ def _fit(rate: np.ndarray, loss: np.ndarray, centre: float) -> _Fit:
     degree = 3 if len(np.unique(u)) >= 5 else 2
     design = np.vander(u, degree + 1, increasing=True)
     beta = np.linalg.lstsq(design, loss, rcond=None)[0]
-    slope = np.polynomial.Polynomial(beta).deriv()
+    slope = _trimmed(np.polynomial.Polynomial(beta).deriv())
     turns = slope.roots()
     minima = [
         float(turn.real)
@@ -178,6 +178,13 @@ def _optimum(
     )
 
 
+def _trimmed(curve: np.polynomial.Polynomial) -> np.polynomial.Polynomial:
+    """Without leading coefficients that are rounding beside the others: the roots of what bends by
+    1e-16 at u of about 1 would be off by percents.
+    """
+    return curve.trim(1e-12 * float(np.abs(curve.coef).max()))
+
+
 def _slopes(count: int, u: float) -> np.ndarray:
     """What each of so many coefficients adds to the slope at u."""
     powers = np.arange(count)
@@ -194,7 +201,7 @@ def _flat(beta: np.ndarray, variance: np.ndarray, vertex: float) -> tuple[float,
     for i in range(1, count):
         for j in range(1, count):
             spread[i + j - 2] += i * j * float(variance[i, j])
-    edge = (slope * slope - np.polynomial.Polynomial(spread)).trim()
+    edge = _trimmed(slope * slope - np.polynomial.Polynomial(spread))
     roots = np.asarray(edge.roots(), complex)
     ends = np.sort(roots.real[np.abs(roots.imag) < 1e-9 * (1 + np.abs(roots))]).tolist()
     below, above = [u for u in ends if u < vertex], [u for u in ends if u > vertex]

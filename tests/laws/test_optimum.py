@@ -90,6 +90,7 @@ def test_a_best_rate_at_the_edge_has_no_interval_and_no_place_in_the_law(side, w
     loss = 2 + 0.1 * np.log(rates / np.sqrt(rates[2] * rates[3])) ** 2
     inside, edge = optima([(rates, loss), (rates[side], loss[side])])
     assert not inside.refused
+    assert inside.rate == pytest.approx(np.sqrt(rates[2] * rates[3]), rel=1e-9)
     assert edge.refused == f"at the edge, no interval: the best is the {word} rate tried"
     assert np.isnan(edge.low)
     assert edge.rate in (rates[2], rates[3])
