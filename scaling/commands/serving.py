@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from absl import flags
+from etils import epath
 
 from scaling.commands.command import FLAGS, Command, run_at, stop_on_signals
 from scaling.errors import UserError
@@ -28,9 +29,11 @@ def _flags() -> None:
 def _serve() -> int:
     given: dict[str, RunDirectory] = {}
     for one in FLAGS.run:
-        name, equals, path = one.rpartition("=")
+        name, equals, path = one.partition("=")
+        if not equals or epath.Path(one).exists():  # a folder's own name may have a sign in it
+            name, path = "", one
         run = run_at("run", path)
-        name = name if equals else run.path.name
+        name = name or run.path.name
         if name in given:
             raise UserError(f"--run={one}: there is a run {name} already; give it another name")
         given[name] = run

@@ -21,6 +21,7 @@ from scaling.serving.asked import Refused, read
 from scaling.serving.batching import Batcher, Failed, Ticket
 from scaling.serving.model import Model
 
+_DIGITS = 18  # of a length that is read
 _PATIENCE = 60.0  # seconds that a client may be silent while it is read or written to
 
 
@@ -146,9 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             raise Refused("the request says no Content-Length", 411)
-        if int(length[:20]) > self.server.bounds.body:
+        if len(length) > _DIGITS or int(length) > self.server.bounds.body:
             raise Refused(
-                f"the body has {length} bytes, and {self.server.bounds.body} are read", 413
+                f"the body has {length[:_DIGITS]} bytes, and {self.server.bounds.body} are read",
+                413,
             )
         body = self.rfile.read(int(length))
         if len(body) < int(length):

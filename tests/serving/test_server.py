@@ -4,15 +4,19 @@ import concurrent.futures
 import contextlib
 import http.client
 import json
+import pathlib
 import socket
 import threading
 import time
+import types
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from scaling.config import RunConfig, choices
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.errors import UserError
 from scaling.families.telling import Told
 from scaling.serving.model import KNOWN, Model, Scores
 from scaling.serving.server import Bounds, Server
@@ -249,6 +253,7 @@ def test_what_cannot_be_is_one_sentence(fields, status, said, capfd):
         (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
         (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 415),
         (b"POST /v1/completions HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
+        (b"POST /v1/completions HTTP/1.1\r\nContent-Length: " + b"0" * 20 + b"9\r\n\r\n", 413),
     ],
 )
 def test_what_is_no_request_is_answered_in_json(sent, status):
@@ -292,3 +297,18 @@ def test_who_went_away_keeps_nobody_waiting():
             answer.read(100)
             answer.close()
         assert ask(server, prompt="abc", max_tokens=1)[0] == 200
+
+
+def test_an_address_that_is_taken_is_one_sentence():
+    with serving(Counting()) as server:
+        port = server.server_address[1]
+        with pytest.raises(UserError, match=rf"--port={port} cannot be listened at: .*in use"):
+            Server("127.0.0.1", port, {}, Bounds())
+
+
+def test_a_run_that_continues_no_text_is_refused():
+    names = {"model": "resnet", "data": "images", "objective": "classification"}
+    config = RunConfig(**{group: choices.new(group, name) for group, name in names.items()})
+    run = types.SimpleNamespace(path=pathlib.Path("runs/one"), config=lambda: config)
+    with pytest.raises(UserError, match=r"one is .*family=resnet .*, which continues no text"):
+        Model(run, "one")
