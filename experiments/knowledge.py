@@ -50,7 +50,7 @@ def _capacity(debug: bool) -> Study:
     """At width 32 nobody is told of 1,000 times: such a run takes many minutes."""
     base = knowledge.get_config("debug" if debug else "")
     base.train.steps, base.train.epochs = None, None
-    models = [_people(8, load) for load in (0.5, 1.0)]
+    models = [_people(8, 0.5), _people(16, 0.5), _people(8, 1.0)]
     if not debug:
         models = [_people(width, load) for width in (8, 16, 24, 32) for load in PEOPLE]
     told = [{"train.epochs": float(times)} for times in ((1,) if debug else EXPOSURES)]

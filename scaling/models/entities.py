@@ -21,13 +21,13 @@ Score = Callable[[Array, Array], Array]
 
 def tables(module: nn.Module, config: Any) -> tuple[Array, Array]:
     """(entities [E, D], relations [R, D]), parameters of the module in float32, of entries with
-    variance 1 / D and 1.
+    standard deviations D^-1/2 and 1, times `init_scale`.
     """
     width, axes = config.width, ("vocab", "embed")
     shapes = {"entities": (config.entities, width), "relations": (config.relations, width)}
     stds = {"entities": width**-0.5, "relations": 1.0}
     return tuple(  # type: ignore[return-value]
-        parameter(module, name, truncated_normal(stds[name]), shape, axes)
+        parameter(module, name, truncated_normal(config.init_scale * stds[name]), shape, axes)
         for name, shape in shapes.items()
     )
 

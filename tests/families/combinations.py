@@ -35,7 +35,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "feedforward": GENERIC | {"context": 16},  # a whole row
     "random_features": {"width": 16},
     "transe": {"width": 8},
-    "distmult": {"width": 8},
+    # Of products of three small numbers a few steps change little.
+    "distmult": {"width": 32, "init_scale": 1.5},
     "vit": GENERIC | {"heads": 4},
     "resnet": GENERIC | {"depth": 2, "stages": "1-1"},
     **dict.fromkeys(("two_towers", "fusion"), GENERIC | {"heads": 4, "head_dim": 4, "stem": 4}),
