@@ -9,6 +9,7 @@ activations: batch, seq, act_seq, act_embed, act_heads, act_kv_heads, act_mlp, a
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from scaling.models import quantized
+from scaling.models.fields import Activation
 
 Array = jax.Array
 
@@ -210,9 +212,18 @@ def rotate(x_BxHxLxK: Array, table: tuple[Array, Array]) -> Array:
     return (x * cos + partner * signed_sin).astype(x_BxHxLxK.dtype)
 
 
+# By the name of a config's field.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "gelu": nn.gelu,
+    "gelu_exact": functools.partial(nn.gelu, approximate=False),
+}
+
+
 class MLP(nn.Module):
     """GELU MLP over the last axis, or its gated form with SiLU (SwiGLU: Shazeer 2020, GLU
-    variants).
+    variants), or either with another activation.
     """
 
     width: int  # hidden channels
@@ -222,6 +233,7 @@ class MLP(nn.Module):
     matmul: Literal["default", "int8", "fp8"] = "default"
     bias: bool = False
     axis: str = "embed"  # logical, of what it reads and makes
+    activation: Activation = "usual"
 
     @nn.compact
     def __call__(self, x_BxLxD: Array) -> Array:
@@ -232,10 +244,9 @@ class MLP(nn.Module):
             y = Projection("BLD,DF->BLF", shape, axes, self.dtype, 1.0, *rest, name=name)(x_BxLxD)
             return nn.with_logical_constraint(y, ("batch", "seq", "act_mlp"))
 
-        if self.gated:
-            h_BxLxF = nn.silu(into("gate")) * into("up")
-        else:
-            h_BxLxF = nn.gelu(into("up"))
+        usual = "silu" if self.gated else "gelu"
+        active = ACTIVATIONS[usual if self.activation == "usual" else self.activation]
+        h_BxLxF = active(into("gate")) * into("up") if self.gated else active(into("up"))
         shape, axes = (self.width, d), ("mlp", self.axis)
         down = Projection(
             "BLF,FD->BLD", shape, axes, self.dtype, self.out_scale, *rest, name="down"

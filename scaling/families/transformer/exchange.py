@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scaling.errors import ConfigError
-from scaling.families.exchanged import Architecture, Tensor
+from scaling.families.exchanged import Architecture, Tensor, layer_norm
 
 _LAYER = "model.layers.{layer}."
 
@@ -237,11 +237,6 @@ def _conv1d(theirs: str, *ours: str, inputs: int = 1) -> tuple[Tensor, Tensor]:
     )
 
 
-def _layer_norm(theirs: str, ours: str) -> tuple[Tensor, Tensor]:
-    name = f"transformer.{theirs}"
-    return Tensor(f"{name}.weight", (f"{ours}/scale",)), Tensor(f"{name}.bias", (f"{ours}/bias",))
-
-
 GPT2 = Architecture(
     name="gpt2",
     classes=("GPT2LMHeadModel",),
@@ -249,9 +244,9 @@ GPT2 = Architecture(
         Tensor("transformer.wte.weight", ("embedding",)),
         Tensor("transformer.wpe.weight", ("positions",)),
         Tensor("lm_head.weight", ("head",)),
-        *_layer_norm("ln_f", "final_norm"),
-        *_layer_norm("h.{layer}.ln_1", "blocks/attention_norm"),
-        *_layer_norm("h.{layer}.ln_2", "blocks/mlp_norm"),
+        *layer_norm("transformer.ln_f", "final_norm"),
+        *layer_norm("transformer.h.{layer}.ln_1", "blocks/attention_norm"),
+        *layer_norm("transformer.h.{layer}.ln_2", "blocks/mlp_norm"),
         *_conv1d("attn.c_attn", *(f"attention/{name}" for name in ("query", "key", "value"))),
         *_conv1d("attn.c_proj", "attention/out", inputs=2),
         *_conv1d("mlp.c_fc", "mlp/up"),
