@@ -18,7 +18,7 @@ from scaling.config import OptimConfig
 from scaling.optim import subtree
 from scaling.optim.muon import muon
 from scaling.optim.parametrization import Parametrization
-from scaling.optim.roles import decays
+from scaling.optim.roles import decays, moves
 from scaling.optim.schedules import Hparams, schedule
 
 Info = dict[str, jax.Array]
@@ -154,6 +154,8 @@ class Optimizer:
             directions = self.parametrization.applied("rate", directions)
 
         def change(path: tuple[Any, ...], u: jax.Array, p: jax.Array) -> jax.Array:
+            if not moves(path):
+                return jnp.zeros_like(u)
             u = -lr * u
             return u - shrink * hparams["weight_decay"] * p if decays(path) else u
 
