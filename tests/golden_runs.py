@@ -37,6 +37,18 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "softcap": (_LM, {"model.logit_softcap": 30.0}),
     "rotary base": (_LM, {"model.rope_theta": 5e5}),
     "interpolated positions": (_LM, {"model.rope_length": 128}),
+    "frequencies divided": (
+        _LM,
+        {"model.rope_scaling.kind": "linear", "model.rope_scaling.factor": 2.0},
+    ),
+    "frequencies divided as in Llama 3.1": (
+        _LM,
+        {
+            **{"model.rope_scaling.kind": "llama3", "model.rope_scaling.factor": 8.0},
+            **{"model.rope_scaling.low": 2.0, "model.rope_scaling.high": 8.0},
+            "model.rope_scaling.length": 64,
+        },
+    ),
     "learned positions": (_LM, {"model.positions": "learned", "model.places": 64}),
     "layer norms": (_LM, {"model.norm": "layer"}),
     "biases of queries, keys and values": (_LM, {"model.biases": "qkv"}),

@@ -120,13 +120,6 @@ def bring(
     return run, train(config, workdir, quiet=True)
 
 
-# Files of tokenizers that are not read, and what they are of.
-_OTHERS = {
-    "vocab.txt": "WordPiece",
-    "spiece.model": "SentencePiece",
-    "tokenizer.model": "SentencePiece",
-}
-
 # Nothing lies between the weights as they came and as they are used. One update says that nobody
 # told how many there were.
 _PLAIN: dict[str, Any] = {
@@ -170,8 +163,7 @@ def _data(data: Any, given: Mapping[str, Any], source: Path) -> Any:
     kind, path = choices.kind(data), source / "tokenizer.json"
     if kind.tokenizer is None:
         return data
-    others = (form for name, form in _OTHERS.items() if (source / name).is_file())
-    theirs = _form(path.read_bytes()) if path.is_file() else next(others, None)
+    theirs = exchanged.tokenizer_of(source)
     if theirs not in (None, "BPE"):
         raise UserError(
             f"{source}: its tokenizer is of {theirs}, and this code reads byte-level BPE alone; "
@@ -196,15 +188,6 @@ def _data(data: Any, given: Mapping[str, Any], source: Path) -> Any:
         )
     content = path.read_bytes()
     return kind.adopt(data, content, int(separator), files.data_dir())
-
-
-def _form(content: bytes) -> str | None:
-    """What a tokenizer.json is of; None where it does not say it."""
-    try:
-        form = json.loads(content)["model"]["type"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return str(form)
 
 
 def _fill(

@@ -7,10 +7,12 @@ and writes the files. NumPy only.
 """
 
 import dataclasses
+import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,12 @@ import numpy as np
 from scaling.errors import ConfigError
 
 _NAMED = 3  # tensors that an error lists
+# Files of tokenizers without a tokenizer.json -> what they are of.
+_FORMS = {
+    "vocab.txt": "WordPiece",
+    "spiece.model": "SentencePiece",
+    "tokenizer.model": "SentencePiece",
+}
 # Their name -> ours.
 ACTIVATIONS = {
     **{"gelu": "gelu_exact", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu"},
@@ -345,6 +353,17 @@ def _each(tensor: Tensor, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[i
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return "; ".join(names[:_NAMED]) + more
+
+
+def tokenizer_of(folder: Path) -> str | None:
+    """What the tokenizer of a folder is of ("BPE"); None: there is none, or it does not say it."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return next((form for name, form in _FORMS.items() if (folder / name).is_file()), None)
+    try:
+        return str(json.loads(path.read_bytes())["model"]["type"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def nearest(architectures: Sequence[Architecture], model: Any) -> Architecture:

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from scaling.models import quantized
@@ -181,22 +182,25 @@ class Linear(nn.Module):
         return y_BxO + bias[None].astype(self.dtype)
 
 
-def angles_of(positions: Array, channels: int, theta: float) -> Array:
+def angles_of(positions: Array, channels: int, theta: float, by: np.ndarray | None = None) -> Array:
     """Angles float32 [..., channels / 2] of positions [...]: wavelengths from 2 pi to 2 pi theta
-    (Vaswani et al. 2017, section 3.5).
+    (Vaswani et al. 2017, section 3.5); `by`: what each frequency is multiplied with.
     """
     frequencies = theta ** (-jnp.arange(0, channels, 2, dtype=jnp.float32) / channels)
+    frequencies = frequencies if by is None else frequencies * by
     wide = (None,) * positions.ndim
     return positions.astype(jnp.float32)[..., None] * frequencies[wide]
 
 
-def rope_table(positions_BxL: Array, head_dim: int, theta: float) -> tuple[Array, Array]:
+def rope_table(
+    positions_BxL: Array, head_dim: int, theta: float, by: np.ndarray | None = None
+) -> tuple[Array, Array]:
     """Cosine and signed sine of the rotary angles for `rotate`, float32 [B, 1, L, head_dim].
 
     Channels i and i + head_dim / 2 are a pair, which turns by position * theta^(-2 i / head_dim)
-    (Su et al. 2021, RoFormer, section 3.2.2). Computed once and shared by all blocks.
+    (Su et al. 2021, RoFormer, section 3.2.2), times `by`. Computed once and shared by all blocks.
     """
-    angles = angles_of(positions_BxL[:, None], head_dim, theta)
+    angles = angles_of(positions_BxL[:, None], head_dim, theta, by)
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     return jnp.concatenate([cos, cos], axis=-1), jnp.concatenate([-sin, sin], axis=-1)
 

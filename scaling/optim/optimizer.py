@@ -154,8 +154,6 @@ class Optimizer:
             directions = self.parametrization.applied("rate", directions)
 
         def change(path: tuple[Any, ...], u: jax.Array, p: jax.Array) -> jax.Array:
-            if not moves(path):
-                return jnp.zeros_like(u)
             u = -lr * u
             return u - shrink * hparams["weight_decay"] * p if decays(path) else u
 
@@ -164,6 +162,9 @@ class Optimizer:
         if self.free:
             changes, free = _averaged(hparams, lr).update(changes, free, trained)
             opt_state = inner, free
+        changes = jax.tree_util.tree_map_with_path(
+            lambda path, u: u if moves(path) else jnp.zeros_like(u), changes
+        )
         info = {
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(changes),

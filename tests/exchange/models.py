@@ -30,6 +30,13 @@ MODELS: dict[str, dict[str, Any]] = {
         **{"mlp": "plain", "qk_norm": False, "norm_eps": 1e-5},
     },
 }
+LONG = {"rope_scaling.kind": "llama3", "rope_scaling.factor": 8.0, "rope_scaling.length": 16}
+LONG |= {"rope_scaling.low": 1.5, "rope_scaling.high": 3.0}
+MODELS |= {
+    "llama_long": ROTARY | LONG | {"rope_theta": 500.0},
+    "qwen3_long": ROTARY
+    | {"qk_norm": True, "rope_scaling.kind": "linear", "rope_scaling.factor": 3.0},
+}
 BERT = SIZES | {
     **{"vocab": VOCAB - 1, "positions": "learned", "places": LENGTH + 4, "mlp_width": 24},
     **{"norms": "behind", "activation": "gelu_exact", "norm_eps": 1e-12},
@@ -55,10 +62,9 @@ MODELS |= {
     "t5": T5 | {"mlp": "plain", "activation": "relu", "scale_head": True},
     "t5_gated": T5 | {"activation": "gelu", "tie_embeddings": False},
 }
-SIDES = (32, 24)
 RESNET = IMAGE | {
     **{"width": 4, "depth": 1, "order": "post", "stem": "large", "norm": "frozen"},
-    **{"padding": "centred", "height": SIDES[0], "image_width": SIDES[1]},
+    **{"padding": "centred", "height": 32, "image_width": 24},
 }
 MODELS |= {
     "resnet": RESNET | {"block": "bottleneck", "stages": "3-1"},
@@ -79,6 +85,8 @@ BASES = {
 }
 # Its class, where that does not follow from `model_type`.
 CLASSES = {
+    "llama_long": "LlamaForCausalLM",
+    "qwen3_long": "Qwen3ForCausalLM",
     "bert_tokens": "BertForMaskedLM",
     "bert_passages": "BertForPreTraining",
     "bert_label": "BertForSequenceClassification",
@@ -110,12 +118,15 @@ def table(name: str) -> Architecture:
     return found.of(named(name).model)
 
 
-def run_of(fields: Mapping[str, Any], base: tuple[str, str, str]) -> RunConfig:
-    """A resolved run of such a model."""
+def run_of(
+    fields: Mapping[str, Any], base: tuple[str, str, str], image: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """A resolved run of such a model; `image`: of a resnet, which no file of theirs says."""
     config = base_config(*base)
     config.update_from_flattened_dict({f"model.{name}": value for name, value in fields.items()})
-    if base[0] == "resnet":  # no file of theirs says it
-        config.model.height, config.model.image_width = SIDES
+    if base[0] == "resnet":
+        sides = image or RESNET
+        config.model.height, config.model.image_width = sides["height"], sides["image_width"]
     if "seq_len" in config.data:
         config.data.seq_len = LENGTH
     config.train.steps = 1

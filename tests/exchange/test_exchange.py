@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from scaling.config import RunConfig, base_config, from_dict
+from scaling.costs import sizes
 from scaling.data.kinds.text import exchanged as text_exchanged
 from scaling.data.kinds.text.tokenizers import BpeTokenizer, ByteTokenizer, train_bpe
 from scaling.errors import UserError
 from scaling.exchange import inward, outward, tensors
 from scaling.families import exchanged
+from scaling.families.transformer import rope
 from scaling.optim import subtree
 from scaling.records import RunDirectory
 from scaling.studies import study
@@ -31,6 +33,7 @@ def test_a_round_trip_changes_no_bit(name):
     config, table = models.named(name), models.table(name)
     assert exchanged.nearest(models.tables(name), config.model).classes == table.classes
     leaves = models.random_leaves(config)
+    assert sizes.size(config).params == sum(leaf.size for leaf in leaves.values())
     theirs = exchanged.to_theirs(table, leaves)
     back = exchanged.to_ours(table, theirs, {path: leaf.shape for path, leaf in leaves.items()})
     assert back.keys() == leaves.keys()
@@ -56,6 +59,22 @@ def test_blocks_are_theirs_in_order_and_matrices_turned():
     np.testing.assert_array_equal(found[5], query.reshape(16, 16)[:, 5])
     down = theirs["model.layers.0.block_sparse_moe.experts.2.w2.weight"]
     np.testing.assert_array_equal(down, leaves["blocks/moe/down"][0, 2].T)
+
+
+def test_frequencies_are_divided_by_how_often_they_turn():
+    scaling = models.named("llama_long").model.rope_scaling
+    theta, head_dim = 500.0, 64
+    by = rope.multipliers(scaling, head_dim, theta)
+    turns = 16 * theta ** (-np.arange(32) / 32) / (2 * np.pi)
+    np.testing.assert_array_equal(by[turns > 3.0], 1.0)
+    np.testing.assert_array_equal(by[turns < 1.5], np.float32(1 / 8))
+    between = (turns < 3.0) & (turns > 1.5)
+    assert between.sum() >= 3
+    # As the code of Llama 3.1 mixes the two, there by wavelengths.
+    smooth = (turns[between] - 1.5) / (3.0 - 1.5)
+    np.testing.assert_allclose(by[between], (1 - smooth) / 8 + smooth, rtol=1e-6)
+    linear = models.named("qwen3_long").model.rope_scaling
+    np.testing.assert_array_equal(rope.multipliers(linear, 64, theta), np.float32(1 / 3))
 
 
 def base() -> RunConfig:
@@ -201,7 +220,9 @@ def _of_pieces(folder):
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
         (_config(model_type="bloom"), "model_type=bloom is none of the architectures"),
         (_config(hidden_act="relu"), "hidden_act=relu, and models of this code have only"),
-        (_config(rope_scaling={"rope_type": "llama3"}), "rope_type=llama3"),
+        (_config(rope_scaling={"rope_type": "yarn"}), "rope_type=yarn, and rotary positions"),
+        (_config(rope_scaling={"rope_type": "linear"}), "rope_type=linear lacks factor"),
+        (_config(tokenizer_class="x", model_type="bert", architectures=["BertModel"]), "BertModel"),
         (_config(num_hidden_layers=3), "the weights lack model.layers.2.input_layernorm.weight"),
         (_config(vocab_size=261), "embed_tokens.weight is [260, 16], by config.json [261, 16]"),
         (_config(vocab_size=200), "model.vocab=200, but the tokenizer has 257 tokens"),

@@ -40,6 +40,18 @@ MODELS = {
     ),
     "gpt2": hf.GPT2Config(**SMALL, bos_token_id=256, eos_token_id=256),
     "llama_bfloat16": hf.LlamaConfig(**SIZES, dtype=torch.bfloat16),
+    "llama_long": hf.LlamaConfig(
+        **SIZES,
+        rope_parameters={
+            **{"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.5},
+            **{"high_freq_factor": 3.0, "original_max_position_embeddings": 16},
+        },
+    ),
+    "qwen3_long": hf.Qwen3Config(
+        **SIZES,
+        head_dim=6,
+        rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0},
+    ),
     "bert_tokens": hf.BertConfig(**ENCODER),
     "bert_passages": hf.BertConfig(**ENCODER, hidden_act="relu"),
     "bert_label": hf.BertConfig(**ENCODER, num_labels=3),

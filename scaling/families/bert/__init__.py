@@ -226,6 +226,15 @@ def _tells_tokens(config: Any) -> bool:
     return config.model.head in ("auto", "tokens", "passages", "several")
 
 
+def _stated(config: BertConfig) -> dict[str, int] | None:
+    """By its vocabulary and, where it is not left to the data, its head."""
+    if config.vocab is None:
+        return None
+    own = {"passages": 1, "spans": 1, "classes": config.classes, "tags": config.classes}
+    count = own.get(config.head)
+    return {"vocab": config.vocab} | ({config.head: count} if count else {})
+
+
 def _positioned(how: str) -> Callable[[Any], bool]:
     return lambda config: bool(config.model.positions == how)
 
@@ -245,7 +254,7 @@ FAMILY = Family(
     scaled=_scaled,
     width_step=from_data.even_head_dim,
     roles=_roles,
-    stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},
+    stated=_stated,
     size=size,
     exchange="scaling.families.bert.exchange:ARCHITECTURES",
     axes=frozenset({"stage"}),
