@@ -134,7 +134,7 @@ def test_every_family_takes_it_at_its_axes(name):
     """Both factors have an axis for each name, and fit their matrix."""
     family = choices.record("model", name)
     known = {"vocab": 11, "height": 8, "image_width": 8, "channels": 1, "classes": 3}
-    known |= {"features": 5, "targets": 2, "text_len": 6}
+    known |= {"features": 5, "targets": 2, "text_len": 6, "entities": 7, "relations": 2}
     known |= {"samples": 4000, "sample_rate": 8000, "samples_per_token": 800, "transcript_len": 3}
     model = family.resolve(
         dataclasses.replace(family.config(), width=16, depth=2), choices.Facts("", 1, 1, known)
@@ -144,6 +144,7 @@ def test_every_family_takes_it_at_its_axes(name):
     shapes |= {"source": (1, 6), "source_segments": (1, 6)}
     shapes |= {"text": (1, 6), "text_segments": (1, 6)}
     shapes |= {"audio": (1, 4000), "samples": (1,)}
+    shapes |= dict.fromkeys(("head", "relation", "tail"), (1,))
     batch = {
         field: np.zeros(shapes[field], _dtype(field)) for field in family.reads or {"features"}
     }
