@@ -2,36 +2,79 @@
 
 A byte model, trained for four lengths on what is true alone, and on the predictions of a teacher
 alone: of the quick start's largest model, or of one of the student's size that has read little.
+`:features`: by a teacher's predictions, with its last states or without, whole or a tenth of the
+loss. `:on_policy`: by three divergences, on the data and on what the student writes itself.
 """
 
 from configs import tiny
 from scaling.config import is_debug
-from scaling.config.sweep import Study, grid, product
+from scaling.config.sweep import Override, Study, grid, product
 
 # Width of the teacher, and tokens a parameter that it has read.
 TEACHERS = ((80, 15.0), (28, 2.0))
+LENGTHS = (1.0, 3.0, 9.0, 27.0)  # tokens a parameter of the student
+TEACHER = (48, 15.0)  # of the forms
 
 
 def get_study(arg: str = "") -> Study:
-    """The study; "debug" trains one student of one teacher for a few steps."""
-    debug = is_debug(arg)
-    base = tiny.get_config(arg)
+    """The study; a form's name and "debug" are joined by "_"; "debug" trains one student of one
+    teacher for a few steps, and of a form each way of teaching.
+    """
+    form, debug = arg, False
+    if arg == "debug" or arg.endswith("_debug"):
+        form, debug = arg.removesuffix("debug").removesuffix("_"), True
+    forms = {"": _teachers, "features": _features, "on_policy": _on_policy}
+    of_form = forms.get(form)
+    if of_form is None:
+        is_debug(form)  # names what is no form
+        raise AssertionError
+    base = tiny.get_config("debug" if debug else "")
     tiny.strip(base)
-    lengths = grid({"train.tokens_per_param": (0.1,) if debug else (1.0, 3.0, 9.0, 27.0)})
-    students = product([tiny.RECIPE.shape(8 if debug else 28)], lengths)
-    teachers = [
-        {
-            "begins.run": tiny.RECIPE.shape(width) | {"train.tokens_per_param": length},
-            "distill.weight": 1.0,
-        }
-        for width, length in (((16, 0.1),) if debug else TEACHERS)
-    ]
+    runs, group = of_form(debug)
     return Study(
-        name="distillation",
+        name="-".join(filter(None, ("distillation", form))),
         question="When is a teacher worth its price?",
         base=base,
-        runs=[*students, *product(students, teachers)],
+        runs=runs,
         x="amount",
-        group="teacher_loss",
+        group=group,
         holdout=False,
     )
+
+
+def students(debug: bool, lengths: tuple[float, ...] = LENGTHS) -> list[Override]:
+    """Each length, alone."""
+    each = grid({"train.tokens_per_param": (0.1,) if debug else lengths})
+    return product([tiny.RECIPE.shape(8 if debug else 28)], each)
+
+
+def taught(width: int, length: float) -> Override:
+    """By a model of a width that has read so much."""
+    teacher = tiny.RECIPE.shape(width) | {"train.tokens_per_param": length}
+    return {"begins.run": teacher, "distill.weight": 1.0}
+
+
+def _teachers(debug: bool) -> tuple[list[Override], str]:
+    alone = students(debug)
+    by = [taught(*one) for one in (((16, 0.1),) if debug else TEACHERS)]
+    return [*alone, *product(alone, by)], "teacher_loss"
+
+
+def _features(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
+    alone = students(debug, LENGTHS[:3])
+    by = taught(16, 0.1) if debug else taught(*TEACHER)
+    ways = [by, by | {"distill.features": 1.0}]
+    ways += [by | {"distill.weight": 0.1, "distill.features": weight} for weight in (0.0, 1.0)]
+    return [*alone, *product(alone, ways)], ("distill.weight", "distill.features")
+
+
+def _on_policy(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
+    """With half of a row the data's; the loss on the data is what is compared, which the student's
+    own text is not drawn from.
+    """
+    alone = students(debug, LENGTHS[1:3])
+    by = taught(16, 0.1) if debug else taught(*TEACHER)
+    kinds = ("forward", "reverse", "jsd")
+    ways = [by | {"distill.divergence": kind} for kind in kinds]
+    ways += [way | {"distill.on_policy": 0.5} for way in ways]
+    return [*alone, *product(alone, ways)], ("distill.on_policy", "distill.divergence")

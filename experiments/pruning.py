@@ -3,9 +3,9 @@
 A byte model is trained whole, then pruned by magnitude, all at once or by and by, and trained on
 for a quarter of its length; of the quick start's largest model, half of the weights. `:patterns`:
 half of the weights of its blocks, the smallest of all, of each matrix, or 2:4. `:low_rank`: its
-blocks' matrices with fewer numbers, as zeros or as two thin matrices. `:tickets`: the masks of
-trained models on weights at their start (the same seed), or on other ones (another seed), trained
-for the whole length.
+blocks' matrices with fewer numbers, as zeros or as two thin matrices. `:tickets`: the masks of a
+trained model on its own weights after a twentieth of its length, on those at its start (the same
+seed), and on other ones (other seeds), each trained for the whole length.
 """
 
 from typing import Any
@@ -19,6 +19,8 @@ RATE = 0.5  # of the recipe's peak learning rate, for weights that are good alre
 SPARSITIES = (0.0, 0.5, 0.75, 0.875, 0.9375)
 WIDTHS = (48,)
 LARGEST = 80  # of the quick start; half of its weights alone
+SMALL = 28  # of the tickets, which are trained for the whole length
+EARLY = 0.05  # of the length, to which tickets are rewound
 
 
 def get_study(arg: str = "") -> Study:
@@ -102,10 +104,21 @@ def _low_rank(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
 
 
 def _tickets(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
-    runs = list[Override]()
-    for width in (8,) if debug else WIDTHS:
-        parent = dense(width, debug)
-        for sparsity in (0.5,) if debug else SPARSITIES:
-            ticket = parent | {"begins.run": parent} | _pruned(sparsity=sparsity, rewind=True)
-            runs += [ticket, ticket | {"seed": 1}]
-    return runs, ("width", "seed")
+    """The trained model goes on from a run of a twentieth of its length at the peak rate: that is
+    what it is rewound to.
+    """
+    whole = dense(8 if debug else SMALL, debug)
+    early = whole | {
+        "train.tokens_per_param": EARLY * whole["train.tokens_per_param"],
+        **{"optim.schedule": "constant", "optim.final_lr_fraction": 0.1},  # which it does not read
+    }
+    parent = whole | {"begins.run": early}
+    amounts = grid({"transform.sparsity": (0.5,) if debug else SPARSITIES[1:]})
+    ticket = whole | {"begins.run": parent} | _pruned(rewind=True)
+    starts = [{"transform.rewind_to": "begun"}, *({"seed": seed} for seed in range(3))]
+    if debug:
+        starts = starts[:3]
+    return [parent, *product([ticket | start for start in starts], amounts)], (
+        "transform.rewind_to",
+        "seed",
+    )

@@ -59,6 +59,10 @@ _RANGES: tuple[tuple[str, Range], ...] = (
     ("attack", (("steps",), AT_LEAST_ONE)),
     ("distill", (("weight",), SHARE)),
     ("distill", (("temperature",), POSITIVE)),
+    ("distill", (("features",), NOT_NEGATIVE)),
+    ("distill", (("on_policy",), SHARE)),
+    ("distill", (("beta",), WITHIN)),
+    ("distill", (("prompt",), AT_LEAST_ONE)),
     ("ewc", (("weight", "decay"), NOT_NEGATIVE)),
     ("ewc", (("batches",), AT_LEAST_ONE)),
     ("mixture", (("memory",), AT_LEAST_ONE)),
@@ -129,10 +133,22 @@ _READ_WITH: tuple[Idle, ...] = (
     (("train.spike_window",), lambda c: c.train.spike_z is not None, "train.spike_z"),
     (("distill.weight",), lambda c: c.begins.run is not None, "begins.run, the teacher"),
     (
-        ("distill.temperature", "distill.begin", "distill.teacher"),
+        tuple(
+            f"distill.{name}"
+            for name in (
+                "temperature",
+                "begin",
+                "teacher",
+                "divergence",
+                "features",
+                "on_policy",
+            )
+        ),
         lambda c: c.distill.weight > 0,
         "distill.weight",
     ),
+    (("distill.beta",), lambda c: c.distill.divergence == "jsd", "distill.divergence=jsd"),
+    (("distill.prompt",), lambda c: c.distill.on_policy > 0, "distill.on_policy"),
     (
         ("begins.new",),
         lambda c: not c.distill.weight or c.distill.begin,

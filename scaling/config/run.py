@@ -254,6 +254,15 @@ class DistillConfig:
     temperature: float = 1.0  # that softens the predictions of both
     begin: bool = False  # the run begins with the teacher's parameters too, as a run without one
     teacher: str | None = execution(None)  # its model, as JSON; filled in
+    # Of teacher and student; jsd: Jensen and Shannon's, with `beta` of the teacher in the middle
+    divergence: Literal["forward", "reverse", "jsd"] = added("forward")
+    beta: float = added(0.5)
+    # Weight of how far the student's last states are, through a linear map that is learned with
+    # them, from the teacher's, in these' squares; 0: off
+    features: float = traced(0.0, common=1.0, off=0.0, added=True)
+    # Share of the rows on which the teacher is asked of what the student itself writes; 0: off
+    on_policy: float = added(0.0)
+    prompt: int | None = added(None)  # tokens of such a row that are the data's; None: half
 
 
 @dataclass(frozen=True)

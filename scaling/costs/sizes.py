@@ -19,13 +19,15 @@ def size(config: RunConfig) -> Size:
     Training is 3 times the forward pass: each matmul and convolution has two of its size in the
     backward pass. What the program skips or computes again changes nothing. Where examples are
     attacked, each step of that is a forward pass more, and one back to the inputs. A teacher is a
-    forward pass of its own model.
+    forward pass of its own model. A student that is taught on its own text writes it, which is a
+    forward pass, and is trained on it beside the data.
     """
     model: Any = config.model
     data: Any = config.data
     found = _size(model, data)
     if config.distill.weight:
         more = _size(teacher(config), data).flops_per_unit / 3
+        more += (4 / 3 if config.distill.on_policy else 0.0) * found.flops_per_unit
         found = replace(found, flops_per_unit=found.flops_per_unit + more)
     if not config.attack.epsilon:
         return found

@@ -93,7 +93,7 @@ def generate(
       config: resolved; decides whether `params` are scanned or unrolled.
       prompt_BxP: int32, P >= 1; every row is one document from its beginning.
       max_new: tokens to add, at least 1.
-      rng: a JAX key.
+      rng: a JAX key, or one for each row [B], which then draws by itself.
 
     Raises UserError as `check`.
     """
@@ -114,7 +114,7 @@ def _generate(
     before_B = jnp.zeros(len(prompt_BxP), jnp.int32)
     read, cache = reader(config, params, before_B, prompt_BxP.shape[1] + max_new)
     carry = _begin(read, cache, prompt_BxP, before_B, sampling)
-    keys = jax.random.split(rng, max_new)
+    keys = _split(rng, max_new)
     # The last token is drawn after the loop: nothing needs to be read after it.
     carry, tokens_NxB = advance(read, carry, keys[:-1], _alike(sampling))
     last_B = sample(carry.logits_BxV, keys[-1], sampling, carry.seen_BxV)
@@ -181,6 +181,13 @@ def _piece(
     return carry, tokens_NxB.T
 
 
+def _split(rng: Array, count: int) -> Array:
+    """Keys [count] of one, or [count, B] of one for each row."""
+    if rng.ndim == 0:
+        return jax.random.split(rng, count)
+    return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(rng)
+
+
 def _begin(read: Read, cache: Any, prompt_BxP: Array, before_B: Array, sampling: Sampling) -> Carry:
     logits_BxV, cache = read(prompt_BxP, cache)
     if sampling.repetition_penalty == 1:
@@ -226,7 +233,9 @@ def _alike(sampling: Sampling) -> Pick:
 def sample(
     logits_BxV: Array, rng: Array, sampling: Sampling, seen_BxV: Array | None = None
 ) -> Array:
-    """One token a row, int32 [B]: the most likely one at temperature 0, else drawn."""
+    """One token a row, int32 [B]: the most likely one at temperature 0, else drawn, by a key or by
+    one for each row.
+    """
     penalty = sampling.repetition_penalty
     if seen_BxV is not None:
         less_BxV = jnp.where(logits_BxV > 0, logits_BxV / penalty, logits_BxV * penalty)
@@ -239,7 +248,8 @@ def sample(
     logits_BxV /= sampling.temperature
     if sampling.top_p is not None:
         logits_BxV = jnp.where(nucleus(logits_BxV, sampling.top_p), logits_BxV, -jnp.inf)
-    return jax.random.categorical(rng, logits_BxV, axis=-1).astype(jnp.int32)
+    draw = jax.random.categorical if rng.ndim == 0 else jax.vmap(jax.random.categorical)
+    return draw(rng, logits_BxV).astype(jnp.int32)
 
 
 def nucleus(logits_BxV: Array, top_p: float | Array) -> Array:

@@ -10,7 +10,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
-from scaling.models.fields import Activation
 from scaling.models.layers import MLP, Array, RMSNorm, constrain
 from scaling.models.reading import Reading
 
@@ -56,21 +55,17 @@ class ReadingBlock(nn.Module):
 
     config: ReadingConfig
     branches: int  # of the whole stack: the sum of all has the same variance at every depth
-    activation: Activation = "usual"  # of MLPs
-    scale_scores: bool = True  # divided by the root of a head's channels
 
     def _reading(self) -> Reading:
         c = self.config
         eps = c.norm_eps if c.qk_norm else None
         head_dim, dtype = resolved(c.head_dim), jnp.dtype(c.dtype)
-        fields = (c.width, dtype, 1 / math.sqrt(self.branches), eps, self.scale_scores)
-        return Reading(c.heads, head_dim, *fields)
+        return Reading(c.heads, head_dim, c.width, dtype, 1 / math.sqrt(self.branches), eps)
 
     def _mlp(self) -> MLP:
         c = self.config
         scale = 1 / math.sqrt(self.branches)
-        fields = (resolved(c.mlp_width), c.mlp == "gated", jnp.dtype(c.dtype), scale)
-        return MLP(*fields, activation=self.activation)
+        return MLP(resolved(c.mlp_width), c.mlp == "gated", jnp.dtype(c.dtype), scale)
 
     def _norm(self) -> RMSNorm:
         return RMSNorm(self.config.norm_eps, jnp.dtype(self.config.dtype))
@@ -85,19 +80,13 @@ class EncoderBlock(ReadingBlock):
         self.mlp_norm, self.mlp = self._norm(), self._mlp()
 
     def __call__(
-        self,
-        x_BxSxD: Array,
-        seen_BxSxS: Array,
-        cos: Array | None,
-        sin: Array | None,
-        bias_HxSxS: Array | None = None,
+        self, x_BxSxD: Array, seen_BxSxS: Array, cos: Array | None, sin: Array | None
     ) -> Array:
-        """The stream behind the block; `bias`: of the scores."""
+        """The stream behind the block."""
         table = None if cos is None or sin is None else (cos, sin)
         h_BxSxD = self.attention_norm(x_BxSxD)
         keys = self.attention.keys(h_BxSxD, table)
-        read_BxSxD = self.attention(h_BxSxD, keys, seen_BxSxS, table, bias_HxSxS)
-        x_BxSxD = constrain(x_BxSxD + read_BxSxD)
+        x_BxSxD = constrain(x_BxSxD + self.attention(h_BxSxD, keys, seen_BxSxS, table))
         return constrain(x_BxSxD + self.mlp(self.mlp_norm(x_BxSxD)))
 
 

@@ -2,10 +2,11 @@
 
 Takes a batch on the device and the step's key, fold_in(key(seed), step); gives the batch changed
 as `AugmentConfig` says, with a key for each row where the model drops something
-(`scaling/models/dropout.py`). The whole batch is changed before it is cut into pieces: a row's key
-goes by its place in the batch, and its partner is the row before it, so that neither depends on
-microbatches, mesh or packing. A pure function of (seed, step, batch), so that a run that goes on
-after a stop goes on with the same numbers. Called by `step.py`; in evaluation nothing is changed.
+(`scaling/models/dropout.py`) or a student writes (`scaling/transforms/taught.py`). The whole batch
+is changed before it is cut into pieces: a row's key goes by its place in the batch, and its partner
+is the row before it, so that neither depends on microbatches, mesh or packing. A pure function of
+(seed, step, batch), so that a run that goes on after a stop goes on with the same numbers. Called
+by `step.py`; in evaluation nothing is changed.
 """
 
 import functools
@@ -17,12 +18,13 @@ import jax.numpy as jnp
 from scaling.config import AugmentConfig, RunConfig
 from scaling.models import dropout
 from scaling.models.changes import coloured, turned
+from scaling.transforms import taught
 
 Array = jax.Array
 Batch = dict[str, Array]
 _INPUTS = ("image", "features")  # numbers that are changed
 _DROPPING = ("dropout", "drop_path", "spec_augment")  # of a model's fields
-_DROPS, _ROWS = 1, 2  # what the step's key is folded with
+_DROPS, _ROWS, _WRITES = 1, 2, 3  # what the step's key is folded with
 _TURN, _NOISE, _SHARE, _CHOICE, _PLACE, _COLOR = range(6)  # likewise a row's key
 
 
@@ -31,17 +33,20 @@ def preparation(config: RunConfig) -> Callable[[Batch, Array], Batch] | None:
     of this.
     """
     drops = any(getattr(config.model, name, 0.0) for name in _DROPPING)
-    if not drops and config.augment == AugmentConfig():
+    writes = config.distill.on_policy > 0
+    if not drops and not writes and config.augment == AugmentConfig():
         return None
-    return functools.partial(_prepared, config.augment, drops)
+    return functools.partial(_prepared, config.augment, drops, writes)
 
 
-def _prepared(config: AugmentConfig, drops: bool, batch: Batch, key: Array) -> Batch:
+def _prepared(config: AugmentConfig, drops: bool, writes: bool, batch: Batch, key: Array) -> Batch:
     rows, made = len(next(iter(batch.values()))), dict(batch)
     if config != AugmentConfig():
         made = augmented(config, made, _keys(key, _ROWS, rows))
     if drops:
         made[dropout.FIELD] = jax.random.key_data(_keys(key, _DROPS, rows))
+    if writes:
+        made[taught.FIELD] = jax.random.key_data(_keys(key, _WRITES, rows))
     return made
 
 

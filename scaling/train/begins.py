@@ -62,6 +62,9 @@ def begin(
             taken = taken | {ANCHOR: held_on}
         if config.distill.weight:
             taken = taken | {TEACHER: theirs}
+        if stored is not None and stored.earlier:
+            earlier = _earlier(config, state.params, found, plan.mesh)
+            state = dataclasses.replace(state, params=subtree.put(state.params, earlier))
     elif stored is None:
         return state
 
@@ -78,6 +81,21 @@ def begin(
     restart = jax.jit(restarted, out_shardings=plan.shardings.opt_state)
     opt_state = restart(state.opt_state, params)
     return dataclasses.replace(state, params=params, ema=ema, opt_state=opt_state)
+
+
+def _earlier(config: RunConfig, params: Any, found: RunDirectory, mesh: jax.sharding.Mesh) -> Any:
+    """What the run that a run begins with began with itself. Raises UserError where that is nothing
+    but what was drawn.
+    """
+    theirs = found.config()
+    if theirs.begins.run is None:
+        raise UserError(
+            f"begins.run={config.begins.run}: {found.path} began with no other run, so that there "
+            "are no earlier weights than those it drew; leave transform.rewind_to at its default, "
+            "or give a run that went on from another"
+        )
+    first = ended(theirs, found.path.parent)
+    return _matching(config, params, _used(first, mesh)[0], first)
 
 
 def ended(config: RunConfig, runs: epath.Path | None) -> RunDirectory:

@@ -1,8 +1,9 @@
-"""What lies beside a model's parameters, untrained: a teacher's (`taught.py`), and what an earlier
-task left to hold on to: its parameters and their Fisher information.
+"""What lies beside a model's parameters: a teacher's, untrained, and the map to its states
+(`taught.py`); and what an earlier task left to hold on to: its parameters and their Fisher
+information.
 
-`alone` takes both away. `anchored` is a transform of parameters with room for the second, `pulled`
-the gradient of the penalty: called by `transform.py` and by the step.
+`alone` takes all of it away. `anchored` is a transform of parameters with room for the last,
+`pulled` the gradient of the penalty: called by `transform.py` and by the step.
 """
 
 import dataclasses
@@ -18,12 +19,13 @@ from scaling.optim import subtree
 if TYPE_CHECKING:
     from scaling.transforms.transform import Functions
 
+MAP = "feature_map"  # key of the map of a student's states to its teacher's, which is trained
 ANCHOR = "anchor"  # key of {"at": parameters, "fisher": their information}, of those trained
 
 
 def alone(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters without what lies beside them."""
-    return {name: tree for name, tree in stored.items() if name not in (TEACHER, ANCHOR)}
+    return {name: tree for name, tree in stored.items() if name not in (TEACHER, MAP, ANCHOR)}
 
 
 def apart(of: "Functions") -> "Functions":
@@ -32,7 +34,9 @@ def apart(of: "Functions") -> "Functions":
     return dataclasses.replace(
         of,
         apply=lambda stored: of.apply(alone(stored)),
-        trained=lambda path: not path.startswith(outside) and of.trained(path),
+        trained=lambda path: (
+            path.startswith(f"{MAP}/") or (not path.startswith(outside) and of.trained(path))
+        ),
         measured=lambda stored: of.measured(alone(stored)),
     )
 

@@ -22,7 +22,7 @@ from scaling.errors import ConfigError, nearest
 from scaling.optim import BY_ROLE, Parametrization, parametrize, roles, subtree
 from scaling.optim.subtree import matches
 from scaling.transforms.beside import anchored, apart
-from scaling.transforms.taught import Taught
+from scaling.transforms.taught import taught
 
 
 class Model(Protocol):
@@ -47,6 +47,8 @@ class Functions:
     # (as stored and drawn, the same with another run's parameters at their places, if it begins
     # with one) -> what the run begins with
     begun: Callable[[Any, Any], Any] = lambda drawn, taken: taken
+    # Whether it is to be given, as drawn, what the other run itself began with
+    earlier: bool = False
     # (as stored, updates made, hyper-parameters) -> as stored after each update; None: the same
     updated: Callable[[Any, jax.Array, Mapping[str, Any]], Any] | None = None
     # (as stored) -> scalars of the state after an update, for the lines of training
@@ -110,8 +112,12 @@ def _own(model: Any, data: Any, config: TransformConfig) -> Functions | None:
 
 def build(config: RunConfig) -> Model:
     """The model of a resolved run, which takes the parameters as they are stored."""
-    built = _applied(config.model, functions(config))
-    return Taught(built, families.build(teacher(config))) if config.distill.weight else built
+    found = functions(config)
+    built = _applied(config.model, found)
+    if not config.distill.weight:
+        return built
+    as_used = (found or _PLAIN).apply
+    return taught(built, config.model, teacher(config), config.distill, as_used)
 
 
 def scaled(config: RunConfig, scale: Parametrization) -> Model:

@@ -56,14 +56,7 @@ def apply_of(config: EncoderDecoderConfig) -> Any:
     return jax.jit(lambda batch: logits(Network(config).apply(params, batch)))
 
 
-FORMS = [
-    {},
-    {"positions": "sinusoidal", "tie_embeddings": False, "qk_norm": False},
-    {
-        **{"positions": "relative", "buckets": 4, "distance": 3, "scale_scores": False},
-        **{"scale_head": True, "activation": "relu"},
-    },
-]
+FORMS = [{}, {"positions": "sinusoidal", "tie_embeddings": False, "qk_norm": False}]
 
 
 @pytest.mark.parametrize("fields", [pytest.param(FORMS[0], marks=pytest.mark.slow), FORMS[1]])
@@ -153,7 +146,7 @@ def test_what_cannot_be_is_said():
     for fields, says in (
         ({"heads": 3}, r"model\.heads=3"),
         ({"head_dim": 3}, r"model\.head_dim=3"),
-        ({"vocab": 5}, r"model\.vocab=5"),
+        ({"vocab": 9}, r"model\.vocab=9"),
     ):
         with pytest.raises(ConfigError, match=says):
             config(**fields)

@@ -7,7 +7,7 @@ import pytest
 
 from scaling import data
 from scaling.config import DistillConfig, fingerprint, programs
-from scaling.config.teacher import described, teacher
+from scaling.config.teacher import teacher
 from scaling.costs import counts, sizes
 from scaling.errors import ConfigError
 from scaling.objectives import objective as objective_lib
@@ -18,20 +18,6 @@ from scaling.train import state as state_lib
 from scaling.train.loop import train
 from scaling.train.opened import newest
 from scaling.train.step import gradients
-
-OTHER = "0123456789ab"
-
-
-@pytest.fixture(scope="module")
-def student(tiny):
-    """`student(fields)`: a resolved run that is taught by a wider model."""
-    wide = described(tiny({"model.width": 32}).model)
-
-    def of(fields=None):
-        taught = {"begins.run": OTHER, "distill.weight": 0.5, "distill.teacher": wide}
-        return tiny(taught | (fields or {}))
-
-    return of
 
 
 def test_the_distance_is_none_from_oneself_and_else_the_divergence_of_the_softened():

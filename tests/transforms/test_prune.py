@@ -6,7 +6,7 @@ import pytest
 from stepping import begun, curve
 
 from scaling.config import choices, fingerprint, programs
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, UserError
 from scaling.optim import subtree
 from scaling.records import RunDirectory, tables
 from scaling.train import begins
@@ -158,6 +158,30 @@ def test_a_ticket_has_the_others_mask_on_its_own_start(tiny, tmp_path):
     )
 
 
+@pytest.mark.slow
+def test_a_later_ticket_has_the_masks_of_the_last_run_and_the_weights_of_the_first(tiny, tmp_path):
+    """Also that a run which began from nothing has no such weights."""
+    early = tiny({"train.steps": 2, "seed": 5})
+    parent = tiny({"train.steps": 4, "begins.run": fingerprint(early)})
+    for config in (early, parent):
+        train(config, tmp_path, quiet=True)
+    runs = RunDirectory.open(parent, tmp_path).path.parent
+    later = PRUNE | {"transform.rewind": True, "transform.rewind_to": "begun"}
+    starts = {}
+    for name, fields in {"later": later, "pruned": PRUNE}.items():
+        config = tiny(fields | {"begins.run": fingerprint(parent)})
+        _, plan, state = begun(config)
+        starts[name] = jax.device_get(begins.begin(state, config, plan, runs).params)
+    jax.tree.map(np.testing.assert_array_equal, *(masks_of(one) for one in starts.values()))
+    first = newest(RunDirectory.open(early, tmp_path)).used
+    for path, w in subtree.leaves(jax.device_get(first)):
+        np.testing.assert_array_equal(dict(subtree.leaves(starts["later"]))[path], w)
+    config = tiny(later | {"begins.run": fingerprint(early)})
+    _, plan, state = begun(config)
+    with pytest.raises(UserError, match="began with no other run"):
+        begins.begin(state, config, plan, runs)
+
+
 def test_what_cannot_be_pruned_is_named(tiny):
     for fields, message in (
         ({"transform.modules": "quary"}, r'transform\.modules: \'quary\' .*did you mean "query"'),
@@ -165,6 +189,7 @@ def test_what_cannot_be_pruned_is_named(tiny):
         ({"transform.group": 4}, "does not divide the .* inputs of embedding"),
         ({"transform.begin": 0.5, "transform.end": 0.25}, "must be after transform.begin"),
         ({"transform.rewind": True}, r"transform\.rewind=True changes nothing without begins\.run"),
+        ({"transform.rewind_to": "begun"}, r"rewind_to=begun changes nothing without"),
         ({"transform.sparsity": 1.0}, "must be at least 0 and below 1"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scaling.config.choices import AT_LEAST_ONE, DECAY, SHARE, Transform
-from scaling.config.marks import traced
+from scaling.config.marks import added, traced
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,17 @@ class PruneConfig:
     # The mask is that of the run in `begins.run`, and the weights are drawn, by the run's own seed:
     # a lottery ticket where that is the other's (Frankle and Carbin 2019, arXiv 1803.03635)
     rewind: bool = False
+    # "begun": in their place the weights that that run itself began with, of one that had trained
+    # for a while (Frankle et al. 2020, arXiv 1912.05671, section 4)
+    rewind_to: Literal["drawn", "begun"] = added("drawn")
 
 
 def _at_once(config: Any) -> bool:
     return not config.transform.end
+
+
+def _rewound(config: Any) -> bool:
+    return bool(config.transform.rewind)
 
 
 def _ungrouped(config: Any) -> bool:
@@ -56,6 +63,7 @@ TRANSFORM = Transform(
             lambda c: _at_once(c) and c.begins.run is not None,
             "begins.run, and transform.end at 0",
         ),
+        (("transform.rewind_to",), _rewound, "transform.rewind"),
         (("transform.scope",), _ungrouped, "transform.group=None"),
     ),
 )

@@ -44,6 +44,7 @@ def functions(config: PruneConfig, leaves: Leaves) -> Functions:
         begun=begun,
         updated=updated if config.end else None,
         measured=_measured,
+        earlier=config.rewind_to == "begun",
     )
 
 
