@@ -81,7 +81,7 @@ format: $(STAMP)
 golden: $(STAMP)  ## rewrite the stored resolved configs; read the diff
 	$(BIN)/python tests/golden.py
 
-ci: lint test test-slow test-slurm test-browser test-tpu test-xpk
+ci: lint test test-slow test-slurm test-browser test-tpu test-xpk test-hf
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed; give one with make PYTHON=...')"

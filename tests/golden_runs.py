@@ -37,6 +37,18 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "softcap": (_LM, {"model.logit_softcap": 30.0}),
     "rotary base": (_LM, {"model.rope_theta": 5e5}),
     "interpolated positions": (_LM, {"model.rope_length": 128}),
+    "frequencies divided": (
+        _LM,
+        {"model.rope_scaling.kind": "linear", "model.rope_scaling.factor": 2.0},
+    ),
+    "frequencies divided as in Llama 3.1": (
+        _LM,
+        {
+            **{"model.rope_scaling.kind": "llama3", "model.rope_scaling.factor": 8.0},
+            **{"model.rope_scaling.low": 2.0, "model.rope_scaling.high": 8.0},
+            "model.rope_scaling.length": 64,
+        },
+    ),
     "learned positions": (_LM, {"model.positions": "learned", "model.places": 64}),
     "layer norms": (_LM, {"model.norm": "layer"}),
     "biases of queries, keys and values": (_LM, {"model.biases": "qkv"}),
@@ -50,6 +62,9 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "no positions": (_LM, {"model.positions": "none"}),
     "bidirectional": (_BERT, {"data.seq_len": 64}),
+    "norms behind the sums": (_BERT, {"model.norms": "behind"}),
+    "exact gelu": (_BERT, {"model.activation": "gelu_exact"}),
+    "biases of tokens": (_BERT, {"model.token_bias": True}),
     "tables of positions": (_BERT, {"model.positions": "learned", "model.places": 32}),
     "label from the first token": ("configs/bert.py:packages_debug", {"model.pool": "class"}),
     "whole words": (_BERT, {"objective.whole_words": True}),
@@ -299,6 +314,24 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "a set attacked in steps": (_VISION, {"evals.sets.moved": {"by": "attack"}}),
     "dropped features": (_VISION, {"model.dropout": 0.1}),
     "patches": (_VISION, {"model.family": "vit"}),
+    "relative positions": ("configs/pairs.py:debug", {"model.positions": "relative"}),
+    "fewer distances": (
+        "configs/pairs.py:debug",
+        {"model.positions": "relative", "model.buckets": 16, "model.distance": 32},
+    ),
+    "scores and logits scaled otherwise": (
+        "configs/pairs.py:debug",
+        {"model.scale_scores": False, "model.scale_head": True, "model.activation": "relu"},
+    ),
+    "frozen statistics": (
+        _VISION,
+        {"model.family": "resnet", "model.order": "post", "model.norm": "frozen"},
+    ),
+    "centred kernels": (_VISION, {"model.family": "resnet", "model.padding": "centred"}),
+    "patches, exact gelu": (
+        _VISION,
+        {"model.family": "vit", "model.activation": "gelu_exact"},
+    ),
     "patches as a set": (_VISION, {"model.family": "vit", "model.positions": "none"}),
     "convolutions": (_VISION, {"model.family": "convnet", "model.block": "plain"}),
     "convolutions without norms": (

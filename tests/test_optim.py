@@ -304,6 +304,22 @@ def test_norm_scales_are_not_decayed(name: str, scanned: bool) -> None:
     jax.tree.map(lambda x, e: np.testing.assert_allclose(x, e, rtol=1e-6), new, expected)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_statistics_stay_as_they_are(name: str) -> None:
+    draw = np.random.default_rng(0)
+    names = ("scale", "bias", "mean", "variance")
+    params = {"norm": {n: jnp.asarray(draw.normal(size=8), jnp.float32) for n in names}}
+    grads = jax.tree.map(lambda p: jnp.asarray(draw.normal(size=p.shape), jnp.float32), params)
+    config = run_config(name=name, weight_decay=0.5, schedule="constant", warmup=0, peak_lr=0.1)
+    optimizer, h = optim.build(config.optim), programs.hparams(config)
+    new, state = params, optimizer.init(params)
+    for step in range(2):
+        new, state, _ = optimizer.update(grads, state, new, step, h)
+    for which in names:
+        same = np.array_equal(new["norm"][which], params["norm"][which])
+        assert same == (which in ("mean", "variance")), which
+
+
 def test_independent_decay_does_not_know_the_height_of_the_peak() -> None:
     def shrunk(independent: bool, peak_lr: float, step: int) -> float:
         config = run_config(

@@ -18,7 +18,22 @@ EXACT = {
     "gpt2.py:774m": 774_030_080,
     "gpt2.py:1.5b": 1_557_611_200,
     "qwen3.py:8b": 8_190_735_360,
+    # As Keras Hub's presets of T5 state them; of "large" also the log of its publishers' code.
+    "t5.py:small": 60_506_624,
+    "t5.py:base": 222_903_552,
+    "t5.py:large": 737_668_096,
+    "t5.py:3b": 2_851_598_336,
+    "t5.py:11b": 11_307_321_344,
+    # `num_params` of torchvision's weights.
+    "vit.py:b16": 86_567_656,
+    "vit.py:l16": 304_326_632,
+    "resnet.py:18": 11_689_512,
+    "resnet.py:50": 25_557_032,
+    "resnet.py:152": 60_192_808,
 }
+# Without the heads of tokens and of passages, but for the layer that the second reads, as Keras
+# Hub's presets of BERT state them.
+BODIES = {"bert.py:base": 109_482_240, "bert.py:large": 335_141_888}
 # Billions in all, and without embedding and head, as their model cards say.
 SAID = {
     "qwen3.py:0.6b": (0.6, 0.44),
@@ -37,6 +52,14 @@ def size_of(spec: str) -> sizes.Size:
 @pytest.mark.parametrize("spec", EXACT)
 def test_parameters_are_those_of_the_weights(spec):
     assert size_of(spec).params == EXACT[spec]
+
+
+@pytest.mark.parametrize("spec", BODIES)
+def test_parameters_without_heads_are_those_of_the_weights(spec):
+    config = study.resolve_planned(study.load_config(f"{FOLDER}/{spec}"))
+    width, symbols = config.model.width, config.model.vocab + 1
+    tokens = width * width + width + 2 * width + symbols  # a layer, a norm, biases
+    assert sizes.size(config).params - tokens - (2 * width + 2) == BODIES[spec]
 
 
 @pytest.mark.parametrize("spec", SAID)

@@ -8,7 +8,8 @@ hash of its weights is part of what it is (`RunConfig.imported`).
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from scaling.train.loop import Outcome, start_directory, train
 from scaling.train.state import TrainState
 from scaling.transforms import transform
 
-_FOLDER, _DTYPES = "imported", "imported_dtypes.json"
+_FOLDER, _DTYPES, _UNUSED = "imported", "imported_dtypes.json", "imported_unused.safetensors"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Kept:
     folder: epath.Path
     config: Mapping[str, Any]  # config.json
     dtypes: Mapping[str, str]  # of their tensors, by name
+    unused: Mapping[str, np.ndarray]  # those that no parameter of ours is in: copies, counters
 
 
 def kept(run: RunDirectory) -> Kept | None:
@@ -59,7 +61,13 @@ def kept(run: RunDirectory) -> Kept | None:
     if run.config().imported is None:
         return None
     folder = run.path / _FOLDER
-    return Kept(folder, _json(folder / "config.json"), _json(run.path / _DTYPES))
+    unused, path = dict[str, np.ndarray](), run.path / _UNUSED
+    if path.exists():
+        with tempfile.TemporaryDirectory() as here:  # files are mapped, which needs a local one
+            local = Path(here) / _UNUSED
+            local.write_bytes(path.read_bytes())
+            unused = {name: np.array(one) for name, one in tensors.read_file(local).items()}
+    return Kept(folder, _json(folder / "config.json"), _json(run.path / _DTYPES), unused)
 
 
 def bring(
@@ -80,8 +88,8 @@ def bring(
     Raises UserError for a folder that is not whole, or a model that is none of ours.
     """
     given = _json(source / "config.json")
-    model, architecture = described(given)
     read = tensors.read(source)
+    model, architecture = described(given, read)
     weights = architecture.named(read)
     config = dataclasses.replace(
         base,
@@ -96,13 +104,19 @@ def bring(
     if tokenizer:
         config = dataclasses.replace(config, data=_data(config.data, given, source))
     config = study.resolve(change(config))
+    architecture = architecture.of(config.model)
     run = RunDirectory.open(config, workdir)
     if run.status().get("state") != "done":
         with run.lock():
             _fill(run, config, architecture, weights)
             tensors.copy_texts(epath.Path(source), run.path / _FOLDER)
-            told = json.dumps(tensors.dtypes(read))
-            (run.path / _DTYPES).write_text(told)
+            dtypes = tensors.dtypes(read)
+            (run.path / _DTYPES).write_text(json.dumps(dtypes))
+            shapes = {path: leaf.shape for path, leaf in transform.leaves(config).items()}
+            names = set(exchanged.unused(architecture, weights, shapes))
+            unused = {n: read[n] for n in read if {n, architecture.prefix + n} & names}
+            if unused:
+                tensors.write_file(run.path / _UNUSED, unused, dtypes)
     return run, train(config, workdir, quiet=True)
 
 
@@ -121,14 +135,15 @@ _PLAIN: dict[str, Any] = {
 }
 
 
-def described(given: Mapping[str, Any]) -> tuple[Any, Architecture]:
-    """The model, unresolved, that a config.json is of, and its architecture. Raises UserError
-    naming those that there are.
+def described(given: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, Architecture]:
+    """The model, unresolved, that a config.json is of, whose tensors have these names, and its
+    architecture. Raises UserError naming those that there are.
     """
     known = {
-        one.name: (family, one)
+        one.name: (family, tables)
         for family in choices.registry("model")
-        for one in choices.load(choices.record("model", family).exchange)
+        for tables in [choices.load(choices.record("model", family).exchange)]
+        for one in tables
     }
     name = given.get("model_type")
     if name not in known:
@@ -136,17 +151,32 @@ def described(given: Mapping[str, Any]) -> tuple[Any, Architecture]:
             f"config.json: model_type={name} is none of the architectures that are known here: "
             f"{', '.join(sorted(known))}"
         )
-    family, architecture = known[name]
+    family, tables = known[name]
+    architecture = exchanged.among(tables, given)
     run = dataclasses.replace(RunConfig(), model=choices.new("model", family))
-    values = exchanged.read(architecture, given)
+    values = exchanged.read(architecture, given, names)
     return override(run, {f"model.{k}": v for k, v in values.items()}).model, architecture
 
 
 def _data(data: Any, given: Mapping[str, Any], source: Path) -> Any:
-    """The data with the tokenizer of the folder."""
-    adopt = choices.kind(data).adopt
-    if adopt is None or not (source / "tokenizer.json").is_file():
+    """The data with the tokenizer of the folder. Raises UserError where it cannot be had."""
+    kind, path = choices.kind(data), source / "tokenizer.json"
+    if kind.tokenizer is None:
         return data
+    theirs = exchanged.tokenizer_of(source)
+    if theirs not in (None, "BPE"):
+        raise UserError(
+            f"{source}: its tokenizer is of {theirs}, and this code reads byte-level BPE alone; "
+            "with --notokenizer the weights are taken, and text is cut by data.tokenizer, of whose "
+            "tokens the model knows nothing"
+        )
+    if not path.is_file():
+        return data
+    if kind.adopt is None:
+        raise UserError(
+            f"data.kind={data.kind} has a tokenizer of its own and cannot take {path}; leave it "
+            "out with --notokenizer, or give data of text"
+        )
     ends = given.get("eos_token_id")
     separator = given.get("bos_token_id")
     if separator is None:
@@ -156,8 +186,8 @@ def _data(data: Any, given: Mapping[str, Any], source: Path) -> Any:
             f"{source}/config.json has neither bos_token_id nor eos_token_id, the token between "
             "documents; add one, or leave the tokenizer out with --notokenizer"
         )
-    content = (source / "tokenizer.json").read_bytes()
-    return adopt(data, content, int(separator), files.data_dir())
+    content = path.read_bytes()
+    return kind.adopt(data, content, int(separator), files.data_dir())
 
 
 def _fill(

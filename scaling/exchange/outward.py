@@ -25,6 +25,10 @@ from scaling.optim import subtree
 from scaling.records import RunDirectory
 from scaling.train.opened import newest
 
+# Keys that a config of some architectures has beside the token before a text, which ours has for
+# all of them.
+_BEGINS = ("decoder_start_token_id", "pad_token_id")
+
 
 def plain(run: RunDirectory, out: Path) -> Path:
     """Weights under our own names, float32, and the run's resolved config."""
@@ -53,10 +57,10 @@ def transformers(run: RunDirectory, out: Path, dtype: str | None = None) -> Path
         )
     came = kept(run)
     if came is not None:
-        name = came.config["model_type"]
-        (architecture,) = [one for one in known if one.name == name]
+        architecture = exchanged.among(known, came.config)
     else:
         architecture = exchanged.nearest(known, config.model)
+    architecture = architecture.of(config.model)
     try:
         theirs = exchanged.to_theirs(architecture, _leaves(newest(run).used))
     except ConfigError as error:
@@ -71,7 +75,8 @@ def transformers(run: RunDirectory, out: Path, dtype: str | None = None) -> Path
     # A model that was saved without its head has names without the prefix.
     short = len(architecture.prefix)
     theirs = {n if n in came.dtypes else n[short:]: tensor for n, tensor in theirs.items()}
-    tensors.write(folder, theirs, came.dtypes if dtype is None else dict.fromkeys(theirs, dtype))
+    dtypes = dict.fromkeys(theirs, dtype) if dtype is not None else {}
+    tensors.write(folder, theirs | dict(came.unused), dict(came.dtypes) | dtypes)
     tensors.copy_texts(came.folder, epath.Path(folder))
     if dtype is not None:
         _write_config(folder, dict(came.config) | {"dtype": dtype, "torch_dtype": dtype})
@@ -89,8 +94,9 @@ def write(
     tensors.write(folder, theirs, dict.fromkeys(theirs, dtype))
     length = config.data.units_per_example
     said = exchanged.written(architecture, config.model, length)
-    said |= {"dtype": dtype, "torch_dtype": dtype}
-    _write_config(folder, said | _tokenizer(config, folder))
+    said |= {"dtype": dtype, "torch_dtype": dtype} | _tokenizer(config, folder)
+    begins = {key: said["bos_token_id"] for key in _BEGINS if key in said}
+    _write_config(folder, said | begins)
 
 
 def _write_config(folder: Path, said: dict[str, Any]) -> None:

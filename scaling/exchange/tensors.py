@@ -22,8 +22,9 @@ DTYPES: dict[str, Any] = {
     "float32": np.dtype("<f4"),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float16": np.dtype("<f2"),
+    "int64": np.dtype("<i8"),
 }
-_CODES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_CODES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "I64": "int64"}
 _NAMES = {name: code for code, name in _CODES.items()}
 _FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _TEXTS = (".json", ".txt", ".jinja", ".model", ".md")
@@ -53,7 +54,9 @@ def write(folder: Path, tensors: Mapping[str, np.ndarray], dtypes: Mapping[str, 
     (folder / _INDEX).write_text(json.dumps(index, indent=2))
 
 
-def write_file(path: Path, tensors: Mapping[str, np.ndarray], dtypes: Mapping[str, str]) -> None:
+def write_file(
+    path: Path | epath.Path, tensors: Mapping[str, np.ndarray], dtypes: Mapping[str, str]
+) -> None:
     """One file."""
     at, header = 0, dict[str, Any]({"__metadata__": {"format": "pt"}})
     for name, tensor in tensors.items():

@@ -371,9 +371,11 @@ def behind(
     return checkpoint_name(weighed(q_BxHxLxK, *prefix.before(own, piece, seen)), "attention")
 
 
-def weighed(q_BxHxLxK: Array, piece: Piece, seen: Array | None) -> Array:
+def weighed(
+    q_BxHxLxK: Array, piece: Piece, seen: Array | None, bias_HxLxS: Array | None = None
+) -> Array:
     """The values of a piece, weighed for a block of scaled queries by a softmax over the slots that
-    are `seen` (broadcast to [B, G, R, L, S]; None: all).
+    are `seen` (broadcast to [B, G, R, L, S]; None: all), of scores with a bias added.
     """
     batch, heads, length, channels = q_BxHxLxK.shape
     k_BxGxSxK, v_BxGxSxK, _ = piece
@@ -382,6 +384,8 @@ def weighed(q_BxHxLxK: Array, piece: Piece, seen: Array | None) -> Array:
     scores_BxGxRxLxS = jnp.einsum(
         "BGRLK,BGSK->BGRLS", q_BxGxRxLxK, k_BxGxSxK, preferred_element_type=jnp.float32
     )
+    if bias_HxLxS is not None:
+        scores_BxGxRxLxS += bias_HxLxS.reshape(1, *scores_BxGxRxLxS.shape[1:])
     if seen is not None:
         scores_BxGxRxLxS = jnp.where(seen, scores_BxGxRxLxS, flash.HIDDEN)
     # A softmax that divides after the values are summed: K channels are fewer than S keys.

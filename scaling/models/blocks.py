@@ -27,7 +27,8 @@ from scaling.models.stack import layers_of
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), or a mixture of experts in its place.
+    """x + attention(norm(x)), then x + mlp(norm(x)), or a mixture of experts in its place; with
+    norms behind, norm(x + attention(x)), then norm(x + mlp(x)) (Vaswani et al. 2017, section 3.1).
 
     The two output projections start smaller by 1 / sqrt(2 depth), so that the sum of all blocks'
     outputs has the same variance at every depth (Radford et al. 2019, GPT-2, section 2.3).
@@ -44,19 +45,26 @@ class Block(nn.Module):
     ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         out_scale = 1 / math.sqrt(2 * c.depth)
-        norm = NORMS[c.norm]
-        h_BxLxD = norm(c.norm_eps, dtype, name="attention_norm")(x_BxLxD)
+
+        def normed(x_BxLxD: Array, name: str, here: bool) -> Array:
+            return NORMS[c.norm](c.norm_eps, dtype, name=name)(x_BxLxD) if here else x_BxLxD
+
+        before, behind = c.norms == "before", c.norms == "behind"
+        h_BxLxD = normed(x_BxLxD, "attention_norm", before)
         y_BxLxD, cache = Attention(c, out_scale, name="attention")(h_BxLxD, context, cache)
         x_BxLxD = constrain(x_BxLxD + self._left(y_BxLxD, context, 0))
-        h_BxLxD = norm(c.norm_eps, dtype, name="mlp_norm")(x_BxLxD)
+        x_BxLxD = normed(x_BxLxD, "attention_norm", behind)
+        h_BxLxD = normed(x_BxLxD, "mlp_norm", before)
         penalties: dict[str, Array] = {}
         if c.moe.experts:
             moe = MoE(c, out_scale, name="moe")
             y_BxLxD, penalties = moe(h_BxLxD, decoding=cache is not None)
         else:
             fields = (resolved(c.mlp_width), c.mlp == "gated", dtype, out_scale, c.matmul)
-            y_BxLxD = MLP(*fields, c.biases == "all", name="mlp")(h_BxLxD)
-        return constrain(x_BxLxD + self._left(y_BxLxD, context, 2)), (cache, penalties)
+            mlp = MLP(*fields, c.biases == "all", activation=c.activation, name="mlp")
+            y_BxLxD = mlp(h_BxLxD)
+        x_BxLxD = constrain(x_BxLxD + self._left(y_BxLxD, context, 2))
+        return normed(x_BxLxD, "mlp_norm", behind), (cache, penalties)
 
     def _left(self, y_BxLxD: Array, context: Mapping[str, Any], site: int) -> Array:
         """What training leaves of a branch's output."""

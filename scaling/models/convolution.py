@@ -39,7 +39,8 @@ class Conv(nn.Module):
     stride: int = 1
     dilation: int = 1  # steps between the places that the kernel reads
     groups: int = 1  # pieces of the channels that do not meet; as many as channels: depthwise
-    padding: Literal["SAME", "VALID"] = "SAME"
+    # CENTRED: as many places on both sides, whatever the stride; SAME: behind as many or one more
+    padding: Literal["SAME", "VALID", "CENTRED"] = "SAME"
     axes: tuple[str, str] = ("embed", "mlp")  # logical axes of the channels read and made
     dtype: Any = "float32"
     init_scale: float = 1.0
@@ -73,7 +74,7 @@ class Conv(nn.Module):
             x_BxYxXxC.astype(self.dtype),
             w,
             window_strides=(self.stride, self.stride),
-            padding=self.padding,
+            padding=around(self.kernel) if self.padding == "CENTRED" else self.padding,
             rhs_dilation=(self.dilation, self.dilation),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=self.groups,
@@ -84,6 +85,36 @@ class Conv(nn.Module):
             bias = parameter(self, "bias", nn.initializers.zeros, (self.channels,), (made,))
             y += bias[None, None, None].astype(self.dtype)
         return y
+
+
+def around(kernel: tuple[int, int]) -> list[tuple[int, int]]:
+    """What fills up an image on each side: an odd kernel's middle reads its first place."""
+    return [(side // 2, side // 2) for side in kernel]
+
+
+class FrozenNorm(nn.Module):
+    """Each channel minus a mean and over a deviation that are given, times `scale` plus `bias`:
+    batch norm as it is evaluated (Ioffe and Szegedy 2015, arXiv 1502.03167, section 3.1).
+
+    The statistics are parameters that no update moves (`optim/roles.py`): they come with weights
+    that others have trained, and are 0 and 1 without.
+    """
+
+    dtype: Any
+    eps: float = 1e-5  # added to the variance
+    zero: bool = False  # the scale begins at 0, not 1
+
+    @nn.compact
+    def __call__(self, x_BxYxXxC: Array) -> Array:
+        ones, zeros, own = nn.initializers.ones, nn.initializers.zeros, x_BxYxXxC.shape[-1:]
+        scale_C = parameter(self, "scale", zeros if self.zero else ones, own, ("norm",))
+        bias_C = parameter(self, "bias", zeros, own, ("norm",))
+        mean_C = jax.lax.stop_gradient(parameter(self, "mean", zeros, own, ("norm",)))
+        variance_C = jax.lax.stop_gradient(parameter(self, "variance", ones, own, ("norm",)))
+        inverse_C = jax.lax.rsqrt(variance_C + self.eps)
+        x = x_BxYxXxC.astype(jnp.float32) - mean_C[None, None, None]
+        x *= (inverse_C * scale_C)[None, None, None]
+        return (x + bias_C[None, None, None]).astype(self.dtype)
 
 
 class GroupNorm(nn.Module):

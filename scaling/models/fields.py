@@ -9,6 +9,10 @@ from typing import ClassVar, Literal
 
 from scaling.config.marks import added, execution, traced
 
+# Of an MLP; usual: silu of a gated one, else gelu. gelu is its approximation by tanh, gelu_exact
+# that by the error function (Hendrycks and Gimpel 2016, arXiv 1606.08415, section 2)
+Activation = Literal["usual", "relu", "silu", "gelu", "gelu_exact"]
+
 
 @dataclass(frozen=True)
 class MoEConfig:
@@ -32,6 +36,9 @@ class BlockConfig:
     causal: ClassVar[bool] = True  # a place sees itself and those before it; else all
     norm: ClassVar[Literal["rms", "layer"]] = "rms"
     biases: ClassVar[Literal["none", "qkv", "all"]] = "none"  # of which projections
+    # Where they stand: before each branch, or behind the sum of the stream and the branch
+    norms: ClassVar[Literal["before", "behind"]] = "before"
+    activation: ClassVar[Activation] = "usual"
 
     width: int = 256  # channels of the residual stream
     depth: int = 4  # blocks
@@ -90,3 +97,6 @@ class EncoderConfig(BlockConfig):
     causal: ClassVar[bool] = False
     norm: ClassVar[Literal["rms", "layer"]] = "layer"
     biases: ClassVar[Literal["none", "qkv", "all"]] = "all"
+
+    norms: Literal["before", "behind"] = "before"  # type: ignore[misc]
+    activation: Activation = "usual"  # type: ignore[misc]

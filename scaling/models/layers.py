@@ -9,14 +9,17 @@ activations: batch, seq, act_seq, act_embed, act_heads, act_kv_heads, act_mlp, a
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from scaling.models import quantized
+from scaling.models.fields import Activation
 
 Array = jax.Array
 
@@ -179,22 +182,25 @@ class Linear(nn.Module):
         return y_BxO + bias[None].astype(self.dtype)
 
 
-def angles_of(positions: Array, channels: int, theta: float) -> Array:
+def angles_of(positions: Array, channels: int, theta: float, by: np.ndarray | None = None) -> Array:
     """Angles float32 [..., channels / 2] of positions [...]: wavelengths from 2 pi to 2 pi theta
-    (Vaswani et al. 2017, section 3.5).
+    (Vaswani et al. 2017, section 3.5); `by`: what each frequency is multiplied with.
     """
     frequencies = theta ** (-jnp.arange(0, channels, 2, dtype=jnp.float32) / channels)
+    frequencies = frequencies if by is None else frequencies * by
     wide = (None,) * positions.ndim
     return positions.astype(jnp.float32)[..., None] * frequencies[wide]
 
 
-def rope_table(positions_BxL: Array, head_dim: int, theta: float) -> tuple[Array, Array]:
+def rope_table(
+    positions_BxL: Array, head_dim: int, theta: float, by: np.ndarray | None = None
+) -> tuple[Array, Array]:
     """Cosine and signed sine of the rotary angles for `rotate`, float32 [B, 1, L, head_dim].
 
     Channels i and i + head_dim / 2 are a pair, which turns by position * theta^(-2 i / head_dim)
-    (Su et al. 2021, RoFormer, section 3.2.2). Computed once and shared by all blocks.
+    (Su et al. 2021, RoFormer, section 3.2.2), times `by`. Computed once and shared by all blocks.
     """
-    angles = angles_of(positions_BxL[:, None], head_dim, theta)
+    angles = angles_of(positions_BxL[:, None], head_dim, theta, by)
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     return jnp.concatenate([cos, cos], axis=-1), jnp.concatenate([-sin, sin], axis=-1)
 
@@ -210,9 +216,18 @@ def rotate(x_BxHxLxK: Array, table: tuple[Array, Array]) -> Array:
     return (x * cos + partner * signed_sin).astype(x_BxHxLxK.dtype)
 
 
+# By the name of a config's field.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "gelu": nn.gelu,
+    "gelu_exact": functools.partial(nn.gelu, approximate=False),
+}
+
+
 class MLP(nn.Module):
     """GELU MLP over the last axis, or its gated form with SiLU (SwiGLU: Shazeer 2020, GLU
-    variants).
+    variants), or either with another activation.
     """
 
     width: int  # hidden channels
@@ -222,6 +237,7 @@ class MLP(nn.Module):
     matmul: Literal["default", "int8", "fp8"] = "default"
     bias: bool = False
     axis: str = "embed"  # logical, of what it reads and makes
+    activation: Activation = "usual"
 
     @nn.compact
     def __call__(self, x_BxLxD: Array) -> Array:
@@ -232,10 +248,9 @@ class MLP(nn.Module):
             y = Projection("BLD,DF->BLF", shape, axes, self.dtype, 1.0, *rest, name=name)(x_BxLxD)
             return nn.with_logical_constraint(y, ("batch", "seq", "act_mlp"))
 
-        if self.gated:
-            h_BxLxF = nn.silu(into("gate")) * into("up")
-        else:
-            h_BxLxF = nn.gelu(into("up"))
+        usual = "silu" if self.gated else "gelu"
+        active = ACTIVATIONS[usual if self.activation == "usual" else self.activation]
+        h_BxLxF = active(into("gate")) * into("up") if self.gated else active(into("up"))
         shape, axes = (self.width, d), ("mlp", self.axis)
         down = Projection(
             "BLF,FD->BLD", shape, axes, self.dtype, self.out_scale, *rest, name="down"

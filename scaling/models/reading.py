@@ -31,6 +31,7 @@ class Reading(nn.Module):
     dtype: Any
     out_scale: float = 1.0
     norm_eps: float | None = None  # of RMSNorm of queries and keys, per head; None: there is none
+    scale_scores: bool = True  # divided by the root of a head's channels
 
     def setup(self) -> None:
         """The four projections."""
@@ -54,24 +55,32 @@ class Reading(nn.Module):
         return _turned(k_BxHxSxK, table), v_BxHxSxK
 
     def __call__(
-        self, x_BxLxD: Array, keys: Table, seen_BxLxS: Array, table: Table | None = None
+        self,
+        x_BxLxD: Array,
+        keys: Table,
+        seen_BxLxS: Array,
+        table: Table | None = None,
+        bias_HxLxS: Array | None = None,
     ) -> Array:
-        """What [B, L, D] places read of the keys; `seen`: bool, where a place may look.
+        """What [B, L, D] places read of the keys; `seen`: bool, where a place may look; `bias` is
+        added to the scores.
 
         A place that sees nothing gets the mean of all values: it is to count for nothing.
         """
         q_BxHxLxK = _by_head(self.query(x_BxLxD))
         if self.norm_eps is not None:
             q_BxHxLxK = self.query_norm(q_BxHxLxK)
-        q_BxHxLxK = scaled(_turned(q_BxHxLxK, table))
+        q_BxHxLxK = _turned(q_BxHxLxK, table)
+        if self.scale_scores:
+            q_BxHxLxK = scaled(q_BxHxLxK)
         seen = seen_BxLxS[:, None, None]
 
         def weights() -> Array:
             piece = Piece(keys[0], slots_as_values(keys[0]), None)
-            return weighed(q_BxHxLxK, piece, seen)
+            return weighed(q_BxHxLxK, piece, seen, bias_HxLxS)
 
         tell("weights", self.name or "", weights)
-        out_BxHxLxK = weighed(q_BxHxLxK, Piece(*keys, None), seen)
+        out_BxHxLxK = weighed(q_BxHxLxK, Piece(*keys, None), seen, bias_HxLxS)
         return self.out(jnp.swapaxes(out_BxHxLxK, 1, 2))
 
 

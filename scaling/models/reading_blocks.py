@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
+from scaling.models.fields import Activation
 from scaling.models.layers import MLP, Array, RMSNorm, constrain
 from scaling.models.reading import Reading
 
@@ -55,17 +56,21 @@ class ReadingBlock(nn.Module):
 
     config: ReadingConfig
     branches: int  # of the whole stack: the sum of all has the same variance at every depth
+    activation: Activation = "usual"  # of MLPs
+    scale_scores: bool = True  # divided by the root of a head's channels
 
     def _reading(self) -> Reading:
         c = self.config
         eps = c.norm_eps if c.qk_norm else None
         head_dim, dtype = resolved(c.head_dim), jnp.dtype(c.dtype)
-        return Reading(c.heads, head_dim, c.width, dtype, 1 / math.sqrt(self.branches), eps)
+        fields = (c.width, dtype, 1 / math.sqrt(self.branches), eps, self.scale_scores)
+        return Reading(c.heads, head_dim, *fields)
 
     def _mlp(self) -> MLP:
         c = self.config
         scale = 1 / math.sqrt(self.branches)
-        return MLP(resolved(c.mlp_width), c.mlp == "gated", jnp.dtype(c.dtype), scale)
+        fields = (resolved(c.mlp_width), c.mlp == "gated", jnp.dtype(c.dtype), scale)
+        return MLP(*fields, activation=self.activation)
 
     def _norm(self) -> RMSNorm:
         return RMSNorm(self.config.norm_eps, jnp.dtype(self.config.dtype))
@@ -80,13 +85,19 @@ class EncoderBlock(ReadingBlock):
         self.mlp_norm, self.mlp = self._norm(), self._mlp()
 
     def __call__(
-        self, x_BxSxD: Array, seen_BxSxS: Array, cos: Array | None, sin: Array | None
+        self,
+        x_BxSxD: Array,
+        seen_BxSxS: Array,
+        cos: Array | None,
+        sin: Array | None,
+        bias_HxSxS: Array | None = None,
     ) -> Array:
-        """The stream behind the block."""
+        """The stream behind the block; `bias`: of the scores."""
         table = None if cos is None or sin is None else (cos, sin)
         h_BxSxD = self.attention_norm(x_BxSxD)
         keys = self.attention.keys(h_BxSxD, table)
-        x_BxSxD = constrain(x_BxSxD + self.attention(h_BxSxD, keys, seen_BxSxS, table))
+        read_BxSxD = self.attention(h_BxSxD, keys, seen_BxSxS, table, bias_HxSxS)
+        x_BxSxD = constrain(x_BxSxD + read_BxSxD)
         return constrain(x_BxSxD + self.mlp(self.mlp_norm(x_BxSxD)))
 
 

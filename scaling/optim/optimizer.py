@@ -18,7 +18,7 @@ from scaling.config import OptimConfig
 from scaling.optim import subtree
 from scaling.optim.muon import muon
 from scaling.optim.parametrization import Parametrization
-from scaling.optim.roles import decays
+from scaling.optim.roles import decays, moves
 from scaling.optim.schedules import Hparams, schedule
 
 Info = dict[str, jax.Array]
@@ -162,6 +162,9 @@ class Optimizer:
         if self.free:
             changes, free = _averaged(hparams, lr).update(changes, free, trained)
             opt_state = inner, free
+        changes = jax.tree_util.tree_map_with_path(
+            lambda path, u: u if moves(path) else jnp.zeros_like(u), changes
+        )
         info = {
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(changes),

@@ -17,7 +17,9 @@ from scaling.optim.subtree import matches
 
 # Leaves that are never decayed. The rule goes by name, not by rank: under scanned layers a norm
 # scale has the shape [layers, embed], and must be treated as its unrolled twin [embed] is.
-NOT_DECAYED = ("scale", "bias")
+NOT_DECAYED = ("scale", "bias", "token_bias", "mean", "variance")
+# Leaves that no update moves: statistics of data, by name too.
+STATISTICS = ("mean", "variance")
 _STACKED = ("layers", "expert")  # axes along which there is a matrix at each place
 _GATES = "gates"  # matrices side by side, of one input
 
@@ -29,6 +31,11 @@ Role = Literal["input", "hidden", "output", "vector"]
 def decays(path: tuple[Any, ...]) -> bool:
     """Whether weight decay applies to the leaf at a tree path: matrices and embeddings, by name."""
     return decayed(subtree.name(path))
+
+
+def moves(path: tuple[Any, ...]) -> bool:
+    """Whether updates move the leaf at a tree path."""
+    return subtree.name(path).rpartition("/")[2] not in STATISTICS
 
 
 def decayed(path: str) -> bool:

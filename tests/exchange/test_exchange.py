@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from scaling.config import RunConfig, base_config, from_dict
+from scaling.costs import sizes
 from scaling.data.kinds.text import exchanged as text_exchanged
 from scaling.data.kinds.text.tokenizers import BpeTokenizer, ByteTokenizer, train_bpe
 from scaling.errors import UserError
 from scaling.exchange import inward, outward, tensors
 from scaling.families import exchanged
+from scaling.families.transformer import rope
 from scaling.optim import subtree
 from scaling.records import RunDirectory
 from scaling.studies import study
@@ -28,21 +30,24 @@ HERE = pathlib.Path(__file__)
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_a_round_trip_changes_no_bit(name):
-    config, table = models.named(name), models.TABLES[name]
-    assert exchanged.nearest(tuple(models.TABLES.values()), config.model) is table
+    config, table = models.named(name), models.table(name)
+    assert exchanged.nearest(models.tables(name), config.model).classes == table.classes
     leaves = models.random_leaves(config)
+    assert sizes.size(config).params == sum(leaf.size for leaf in leaves.values())
     theirs = exchanged.to_theirs(table, leaves)
     back = exchanged.to_ours(table, theirs, {path: leaf.shape for path, leaf in leaves.items()})
     assert back.keys() == leaves.keys()
     assert all(np.array_equal(back[path], leaf) for path, leaf in leaves.items())
     said = exchanged.written(table, config.model, models.LENGTH)
-    again = models.run_of(exchanged.read(table, json.loads(json.dumps(said))))
-    free = {"scan_layers": True, "attention": "auto"}  # how it is executed is not said
+    given = json.loads(json.dumps(said))
+    assert exchanged.among(models.tables(name), given).classes == table.classes
+    again = models.run_of(exchanged.read(table, given), models.base_of(name))
+    free = {"scan_layers": True}  # how it is executed is not said
     assert dataclasses.replace(again.model, **free) == dataclasses.replace(config.model, **free)
 
 
 def test_a_model_that_was_saved_without_a_head_has_the_same_names():
-    table, theirs = models.TABLES["gpt2"], models.theirs_of("gpt2")
+    table, theirs = models.table("gpt2"), models.theirs_of("gpt2")
     bare = {name.removeprefix("transformer."): tensor for name, tensor in theirs.items()}
     assert bare.keys() != theirs.keys() == table.named(bare).keys() == table.named(theirs).keys()
 
@@ -54,6 +59,22 @@ def test_blocks_are_theirs_in_order_and_matrices_turned():
     np.testing.assert_array_equal(found[5], query.reshape(16, 16)[:, 5])
     down = theirs["model.layers.0.block_sparse_moe.experts.2.w2.weight"]
     np.testing.assert_array_equal(down, leaves["blocks/moe/down"][0, 2].T)
+
+
+def test_frequencies_are_divided_by_how_often_they_turn():
+    scaling = models.named("llama_long").model.rope_scaling
+    theta, head_dim = 500.0, 64
+    by = rope.multipliers(scaling, head_dim, theta)
+    turns = 16 * theta ** (-np.arange(32) / 32) / (2 * np.pi)
+    np.testing.assert_array_equal(by[turns > 3.0], 1.0)
+    np.testing.assert_array_equal(by[turns < 1.5], np.float32(1 / 8))
+    between = (turns < 3.0) & (turns > 1.5)
+    assert between.sum() >= 3
+    # As the code of Llama 3.1 mixes the two, there by wavelengths.
+    smooth = (turns[between] - 1.5) / (3.0 - 1.5)
+    np.testing.assert_allclose(by[between], (1 - smooth) / 8 + smooth, rtol=1e-6)
+    linear = models.named("qwen3_long").model.rope_scaling
+    np.testing.assert_array_equal(rope.multipliers(linear, 64, theta), np.float32(1 / 3))
 
 
 def base() -> RunConfig:
@@ -70,7 +91,7 @@ def base() -> RunConfig:
 def folder_of(path: pathlib.Path, name: str = "llama", dtype: str = "float32") -> pathlib.Path:
     """A folder with a random model and the tokenizer of bytes."""
     path.mkdir()
-    outward.write(models.named(name), models.TABLES[name], models.theirs_of(name), path, dtype)
+    outward.write(models.named(name), models.table(name), models.theirs_of(name), path, dtype)
     return path
 
 
@@ -99,11 +120,11 @@ def test_an_imported_run_is_a_run(imported):
     assert run.is_done
     assert run.latest(["val"])["val"]["loss"] > 0
     used = {path: np.asarray(leaf) for path, leaf in subtree.leaves(newest(run).used)}
-    ours = models.logits_of(config, used, models.some_tokens())
     weights = tensors.read(source)
     shapes = {path: leaf.shape for path, leaf in used.items()}
-    leaves = exchanged.to_ours(models.TABLES["llama"], weights, shapes)
-    np.testing.assert_array_equal(ours, models.logits_of(config, leaves, models.some_tokens()))
+    leaves = exchanged.to_ours(models.table("llama"), weights, shapes)
+    assert leaves.keys() == used.keys()
+    assert all(np.array_equal(used[path], leaf) for path, leaf in leaves.items())
 
 
 @pytest.mark.slow
@@ -124,7 +145,7 @@ def test_what_was_imported_is_tuned_and_goes_out_merged(imported, tmp_path):
     there = RunDirectory.open(resolved, tmp_path)
     out = tensors.read(outward.transformers(there, tmp_path / "merged"))
     merged = exchanged.to_theirs(
-        models.TABLES["llama"],
+        models.table("llama"),
         {path: np.asarray(leaf) for path, leaf in subtree.leaves(newest(there).used)},
     )
     assert out.keys() == merged.keys()
@@ -199,7 +220,9 @@ def _of_pieces(folder):
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
         (_config(model_type="bloom"), "model_type=bloom is none of the architectures"),
         (_config(hidden_act="relu"), "hidden_act=relu, and models of this code have only"),
-        (_config(rope_scaling={"rope_type": "llama3"}), "rope_type=llama3"),
+        (_config(rope_scaling={"rope_type": "yarn"}), "rope_type=yarn, and rotary positions"),
+        (_config(rope_scaling={"rope_type": "linear"}), "rope_type=linear lacks factor"),
+        (_config(tokenizer_class="x", model_type="bert", architectures=["BertModel"]), "BertModel"),
         (_config(num_hidden_layers=3), "the weights lack model.layers.2.input_layernorm.weight"),
         (_config(vocab_size=261), "embed_tokens.weight is [260, 16], by config.json [261, 16]"),
         (_config(vocab_size=200), "model.vocab=200, but the tokenizer has 257 tokens"),
@@ -224,18 +247,18 @@ def test_what_cannot_be_imported_is_said(spoil, said, tmp_path):
 
 def test_what_cannot_be_exported_is_said(imported, tmp_path):
     _, run = imported
-    known = tuple(models.TABLES.values())
-    plain = models.run_of(models.MODELS["llama"] | {"mlp": "plain"}).model
+    known, base = models.tables("llama"), models.base_of("llama")
+    plain = models.run_of(models.MODELS["llama"] | {"mlp": "plain"}, base).model
     with pytest.raises(UserError, match=r"model\.mlp=plain: .*llama has model\.mlp=gated"):
         exchanged.nearest(known, plain)
-    one = models.run_of(models.MODELS["mixtral"] | {"moe.per_token": 1}).model
+    one = models.run_of(models.MODELS["mixtral"] | {"moe.per_token": 1}, base).model
     with pytest.raises(UserError, match=r"moe\.per_token=1: .*moe\.per_token=2"):
         exchanged.nearest(known, one)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UserError, match="is there already; name a new folder"):
         outward.transformers(run, tmp_path / "full")
-    table = models.TABLES["llama"]
+    table = models.table("llama")
     with pytest.raises(UserError, match="llama has no place for blocks/attention/prefix"):
         exchanged.to_theirs(
             table,

@@ -56,6 +56,7 @@ FORMS = [
     {"block": "bottleneck", "stages": "2-1", "depth": 1},
     {"block": "bottleneck", "order": "post"},
     {"stem": "large", "group": 2},
+    {"stem": "large", "order": "post", "norm": "frozen", "padding": "centred"},
 ]
 
 

@@ -48,6 +48,13 @@ class BertConfig:
     tags: int | None = added(None)
     uncertainty: bool = added(False)
     vocab: int | None = None  # tokens, without that which masks; None: what the tokenizer has
+    # Before each branch, and one at the end; or, as in the original, behind each sum, and one of
+    # the embedding
+    norms: Literal["before", "behind"] = added("before")
+    activation: Literal["gelu", "gelu_exact", "relu", "silu"] = added(
+        "gelu"
+    )  # of MLPs and the head of tokens; gelu: its approximation by tanh
+    token_bias: bool = added(False)  # the logits of tokens have biases
     norm_eps: float = 1e-6  # added to the variance in LayerNorm
     rope_theta: float = 10_000.0  # base of the rotary wavelengths, positions
     init_scale: float = traced(
@@ -83,6 +90,8 @@ def encoder(config: BertConfig) -> EncoderConfig:
         positions="rope" if config.positions == "rotary" else "none",
         qk_norm=False,
         norm_eps=config.norm_eps,
+        norms=config.norms,
+        activation=config.activation,
         dropout=config.dropout,
         drop_path=config.drop_path,
         dtype=config.dtype,
@@ -111,7 +120,7 @@ def _resolve(config: BertConfig, facts: Facts) -> BertConfig:
         known["classes"] = from_data.classes(config, {"classes": facts.sizes.get(known["head"], 0)})
     return dataclasses.replace(
         config,
-        vocab=from_data.vocabulary(config, facts.sizes),
+        vocab=from_data.vocabulary(config, facts.sizes, padded=True),
         head_dim=head_dim,
         mlp_width=config.mlp_width or 4 * config.width,
         **known,
@@ -175,8 +184,9 @@ def _head_size(config: BertConfig, head: str, length: int) -> tuple[int, int]:
     width, symbols = config.width, resolved(config.vocab) + 1
     into_pooled = width * width + width
     if head in ("tokens", "passages"):
-        own = width * width + 3 * width  # a bias, and a norm of a scale and a bias
-        forward = count(SHARE, length) * (width * width + width * symbols)
+        # A bias, a norm of a scale and a bias, and one number a token
+        own = width * width + 3 * width + config.token_bias * symbols
+        forward = count(SHARE, length) * (width * width + (width + config.token_bias) * symbols)
         if head == "tokens":
             return own, forward
         return own + into_pooled + 2 * width + 2, forward + width * width + 2 * width
@@ -212,6 +222,19 @@ def _part(config: BertConfig, mesh: Mapping[str, int]) -> BertConfig:
     )
 
 
+def _tells_tokens(config: Any) -> bool:
+    return config.model.head in ("auto", "tokens", "passages", "several")
+
+
+def _stated(config: BertConfig) -> dict[str, int] | None:
+    """By its vocabulary and, where it is not left to the data, its head."""
+    if config.vocab is None:
+        return None
+    own = {"passages": 1, "spans": 1, "classes": config.classes, "tags": config.classes}
+    count = own.get(config.head)
+    return {"vocab": config.vocab} | ({config.head: count} if count else {})
+
+
 def _positioned(how: str) -> Callable[[Any], bool]:
     return lambda config: bool(config.model.positions == how)
 
@@ -231,8 +254,9 @@ FAMILY = Family(
     scaled=_scaled,
     width_step=from_data.even_head_dim,
     roles=_roles,
-    stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},
+    stated=_stated,
     size=size,
+    exchange="scaling.families.bert.exchange:ARCHITECTURES",
     axes=frozenset({"stage"}),
     pipeline=lambda config, stages: (config.pipeline_microbatches or stages, 1),
     part=_part,
@@ -246,6 +270,7 @@ FAMILY = Family(
     idle=(
         (("model.places",), _positioned("learned"), "model.positions=learned"),
         (("model.rope_theta",), _positioned("rotary"), "model.positions=rotary"),
+        (("model.token_bias",), _tells_tokens, "model.head=tokens"),
     ),
 )
 

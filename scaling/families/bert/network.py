@@ -2,7 +2,8 @@
 
 Takes a resolved BertConfig and a batch (tokens, positions, and where there are such segment_ids and
 token_types: int32 [B, L]). The blocks are the transformer's own, as an encoder has them
-(`scaling/models/blocks.py`): norms stand before the branches, where the original has them behind.
+(`scaling/models/blocks.py`): norms stand before the branches, or behind the
+sums as in the original.
 """
 
 import math
@@ -19,6 +20,7 @@ from scaling.models.blocks import init_blocks, run_blocks
 from scaling.models.dropout import OUTSIDE, dropped, keys_of
 from scaling.models.embedding import lookup
 from scaling.models.layers import (
+    ACTIVATIONS,
     NORMS,
     Array,
     Linear,
@@ -48,7 +50,8 @@ class Network(nn.Module):
 
         Returns:
           By the head: masked, [B, M, D] in the compute dtype, with table, float32 [V + 1, D], which
-          make the logits of tokens, and of two passages follows, float32 [B, 2]; out, float32
+          make the logits of tokens (both have a channel more where these have biases, 1 of
+          masked), and of two passages follows, float32 [B, 2]; out, float32
           [B, C], with features, what the last matrix reads, float32 [B, D]; tags, float32
           [B, L, C]; or spans, float32 [B, L, 2], of the first and of the last token of an answer.
           Of several heads all of theirs, and with `uncertainty` log_variances, float32 [T].
@@ -67,6 +70,8 @@ class Network(nn.Module):
                 shape, axes = (resolved(c.places), c.width), ("positions", "embed")
                 places_PxD = parameter(self, "positions", init, shape, axes)
                 x_BxLxD += lookup(places_PxD, batch["positions"], dtype)
+            if c.norms == "behind":
+                x_BxLxD = NORMS[blocks.norm](c.norm_eps, dtype, name="embedding_norm")(x_BxLxD)
             x_BxLxD = dropped(constrain(x_BxLxD), keys_of(batch), c.dropout, OUTSIDE)
         context: dict[str, Any] = {
             "segment_ids": batch.get("segment_ids"),
@@ -81,14 +86,17 @@ class Network(nn.Module):
             stacked = self.variables["params"]["blocks"]
             x_BxLxD, _, _ = run_blocks(blocks, stacked, x_BxLxD, context, None)
         with jax.named_scope("head"):
-            norm = NORMS[blocks.norm]
-            if c.head in ("tokens", "passages"):
-                x_BxLxD = norm(c.norm_eps, dtype, name="final_norm")(x_BxLxD)
-                of_tokens = {"masked": self._masked(x_BxLxD, batch), "table": table_VxD}
+            of_tokens = c.head in ("tokens", "passages")
+            if c.norms == "before":
+                norm = NORMS[blocks.norm](
+                    c.norm_eps, dtype if of_tokens else "float32", name="final_norm"
+                )
+                x_BxLxD = norm(x_BxLxD)
+            if of_tokens:
+                told = self._masked(x_BxLxD, batch, table_VxD)
                 if c.head == "tokens":
-                    return of_tokens
-                return of_tokens | {"follows": self._label(x_BxLxD, batch, _TYPES)["out"]}
-            x_BxLxD = norm(c.norm_eps, "float32", name="final_norm")(x_BxLxD)
+                    return told
+                return told | {"follows": self._label(x_BxLxD, batch, _TYPES)["out"]}
             if c.head == "classes":
                 return self._label(x_BxLxD, batch, resolved(c.classes))
             if c.head != "several":
@@ -101,8 +109,7 @@ class Network(nn.Module):
                 )
             for name in (c.heads_of or "").split(","):
                 if name == "tokens":
-                    masked = self._masked(x_BxLxD.astype(dtype), batch)
-                    found |= {"masked": masked, "table": table_VxD}
+                    found |= self._masked(x_BxLxD.astype(dtype), batch, table_VxD)
                 elif name == "classes":
                     found |= self._label(x_BxLxD, batch, resolved(c.classes), "label_head")
                 else:
@@ -116,15 +123,25 @@ class Network(nn.Module):
         head: Array = Projection("BLD,DO->BLO", *fields, bias=True, name=name)(x_BxLxD)
         return head
 
-    def _masked(self, x_BxLxD: Array, batch: Mapping[str, Array]) -> Array:
-        """What the table's rows are multiplied with: a layer more than the blocks (section A.2)."""
+    def _masked(
+        self, x_BxLxD: Array, batch: Mapping[str, Array], table_VxD: Array
+    ) -> dict[str, Array]:
+        """What the table's rows are multiplied with: a layer more than the blocks (section A.2);
+        and the table.
+        """
         c = self.config
         if "places" in batch:
             x_BxLxD = jnp.take_along_axis(x_BxLxD, batch["places"][..., None], axis=1)
         fields = ((c.width, c.width), ("embed", "mlp"), c.dtype)
         transform = Projection("BLD,DE->BLE", *fields, bias=True, name="transform")
         norm = NORMS["layer"](c.norm_eps, c.dtype, name="transform_norm")
-        return constrain(norm(nn.gelu(transform(x_BxLxD))))
+        masked_BxLxD = constrain(norm(ACTIVATIONS[c.activation](transform(x_BxLxD))))
+        if c.token_bias:
+            zeros, rows = nn.initializers.zeros, table_VxD.shape[:1]
+            bias_V = parameter(self, "token_bias", zeros, rows, ("vocab",))
+            table_VxD = jnp.concatenate([table_VxD, bias_V[:, None]], axis=1)
+            masked_BxLxD = jnp.pad(masked_BxLxD, ((0, 0), (0, 0), (0, 1)), constant_values=1)
+        return {"masked": masked_BxLxD, "table": table_VxD}
 
     def _label(
         self, x_BxLxD: Array, batch: Mapping[str, Array], classes: int, name: str = "head"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Facts, Family, Roles
-from scaling.config.marks import execution, traced
+from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data
 
@@ -28,9 +28,17 @@ class EncoderDecoderConfig:
     head_dim: int | None = None  # channels a head; None: width / heads
     mlp: Literal["gated", "plain"] = "gated"  # SwiGLU, or GELU with one input matrix
     mlp_width: int | None = None  # hidden channels; None: as a transformer's
-    positions: Literal["rotary", "sinusoidal"] = (
-        "rotary"  # turned queries and keys, or added to the embedding as in the original
+    positions: Literal["rotary", "sinusoidal", "relative"] = (
+        "rotary"  # turned queries and keys; added to the embedding as in the original; or a learned
+        # number for each distance and head, added to the scores (`scaling/models/relative.py`)
     )
+    buckets: int = added(32)  # of relative positions: how many numbers a head has
+    distance: int = added(128)  # of relative positions: the farthest that is told from others
+    activation: Literal["usual", "relu", "silu", "gelu", "gelu_exact"] = added(
+        "usual"
+    )  # of MLPs; usual: silu of gated ones, else gelu, which is its approximation by tanh
+    scale_scores: bool = added(True)  # divided by the root of a head's channels
+    scale_head: bool = added(False)  # the logits are divided by the root of the width
     qk_norm: bool = True  # RMSNorm of queries and keys, per head
     vocab: int | None = None  # tokens; None: what the tokenizer has
     tie_embeddings: bool = True  # the output head is the embedding, transposed
@@ -51,11 +59,16 @@ class EncoderDecoderConfig:
 def _resolve(config: EncoderDecoderConfig, facts: Facts) -> EncoderDecoderConfig:
     """Vocabulary and derived sizes filled in. Raises ConfigError."""
     head_dim = from_data.head_dim(config)
-    if head_dim % 2:
+    if head_dim % 2 and config.positions == "rotary":
         raise ConfigError(f"model.head_dim={head_dim} must be even: positions turn pairs")
+    if config.buckets % 4 or config.distance <= config.buckets // 2:
+        raise ConfigError(
+            f"model.buckets={config.buckets} must be a multiple of 4, and model.distance="
+            f"{config.distance} more than half of it"
+        )
     return dataclasses.replace(
         config,
-        vocab=from_data.vocabulary(config, facts.sizes),
+        vocab=from_data.vocabulary(config, facts.sizes, padded=True),
         encoder_depth=config.encoder_depth or config.depth,
         head_dim=head_dim,
         mlp_width=from_data.mlp_width(config),
@@ -76,6 +89,10 @@ def _scaled(config: EncoderDecoderConfig, width: int, depth: int) -> dict[str, A
     }
 
 
+def _relative(config: Any) -> bool:
+    return bool(config.model.positions == "relative")
+
+
 FAMILY = Family(
     config=EncoderDecoderConfig,
     module="scaling.families.encoder_decoder.network:Network",
@@ -90,12 +107,15 @@ FAMILY = Family(
         attention=("query_norm",) if config.qk_norm else ("attention/query", "reading/query"),
     ),
     stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},
+    exchange="scaling.families.encoder_decoder.exchange:ARCHITECTURES",
     translate="scaling.families.encoder_decoder.translate:translate",
     remats=("none", "dots", "full"),
     ranges=(
         (("encoder_depth", "heads", "head_dim", "mlp_width"), AT_LEAST_ONE),
+        (("buckets", "distance"), AT_LEAST_ONE),
         (("norm_eps", "rope_theta"), POSITIVE),
     ),
+    idle=((("model.buckets", "model.distance"), _relative, "model.positions=relative"),),
 )
 
 __all__ = ["FAMILY", "EncoderDecoderConfig"]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
 from scaling.families.encoder_decoder import EncoderDecoderConfig
+from scaling.models import relative
 from scaling.models.embedding import lookup
 from scaling.models.layers import (
     Array,
@@ -47,11 +48,15 @@ class DecoderBlock(ReadingBlock):
         past_BxTxT: Array,
         cos: Array | None,
         sin: Array | None,
+        bias_HxTxT: Array | None = None,
     ) -> Array:
-        """The stream behind the block, of a whole target."""
+        """The stream behind the block, of a whole target; `bias`: of the scores of what is
+        written.
+        """
         table = None if cos is None or sin is None else (cos, sin)
         keys = self.attention.keys(self.attention_norm(x_BxTxD), table)
-        return self._run(x_BxTxD, keys, past_BxTxT, self.read(memory_BxSxD), seen_BxTxS, table)
+        source = self.read(memory_BxSxD)
+        return self._run(x_BxTxD, keys, past_BxTxT, source, seen_BxTxS, table, bias_HxTxT)
 
     def read(self, memory_BxSxD: Array) -> Table:
         """Keys and values of the source."""
@@ -65,6 +70,7 @@ class DecoderBlock(ReadingBlock):
         seen_Bx1xS: Array,
         table: Table | None,
         at: Array,
+        bias_Hx1xT: Array | None = None,
     ) -> tuple[Array, dict[str, Any]]:
         """The stream behind the block at the slot `at`, and the cache with its key and value."""
         put = jax.lax.dynamic_update_slice_in_dim
@@ -73,14 +79,22 @@ class DecoderBlock(ReadingBlock):
             put(old, one.astype(old.dtype), at, axis=2)
             for old, one in zip(cache["past"], new, strict=True)
         )
-        x_Bx1xD = self._run(x_Bx1xD, past, past_Bx1xT, cache["source"], seen_Bx1xS, table)
+        source = cache["source"]
+        x_Bx1xD = self._run(x_Bx1xD, past, past_Bx1xT, source, seen_Bx1xS, table, bias_Hx1xT)
         return x_Bx1xD, {**cache, "past": past}
 
     def _run(
-        self, x: Array, past: Any, past_seen: Array, source: Any, seen: Array, table: Table | None
+        self,
+        x: Array,
+        past: Any,
+        past_seen: Array,
+        source: Any,
+        seen: Array,
+        table: Table | None,
+        bias: Array | None,
     ) -> Array:
         h = self.attention_norm(x)
-        x = constrain(x + self.attention(h, past, past_seen, table))
+        x = constrain(x + self.attention(h, past, past_seen, table, bias))
         x = constrain(x + self.reading(self.reading_norm(x), source, seen))
         return constrain(x + self.mlp(self.mlp_norm(x)))
 
@@ -124,6 +138,8 @@ class Network(nn.Module):
         else:
             y_BxTxD, cache = self._continued(batch["tokens"], table_VxD, cache)
         y_BxTxD = RMSNorm(c.norm_eps, jnp.dtype(c.dtype), name="final_norm")(y_BxTxD)
+        if c.scale_head:
+            y_BxTxD *= c.width**-0.5
         outputs = {"hidden": constrain(y_BxTxD), "head": head_VxD}
         return outputs if cache is None else {**outputs, "cache": cache}
 
@@ -138,10 +154,11 @@ class Network(nn.Module):
             "encoder",
             depth,
             EncoderBlock,
-            (c, 2 * depth),
+            (c, 2 * depth, c.activation, c.scale_scores),
             _embedded(c, table_VxD, batch["source"], places),
             seen,
             *_turns(c, places),
+            self._bias("encoder_bias", is_source.shape[1], causal=False),
             scan_layers=c.scan_layers,
             remat=c.remat,
         )
@@ -157,15 +174,27 @@ class Network(nn.Module):
             "decoder",
             c.depth,
             DecoderBlock,
-            (c, 3 * c.depth),
+            (c, 3 * c.depth, c.activation, c.scale_scores),
             _embedded(c, table_VxD, batch["tokens"], places),
             memory_BxSxD,
             seen,
             places[:, :, None] >= places[:, None, :],
             *_turns(c, places),
+            self._bias("decoder_bias", places.shape[1], causal=True),
             scan_layers=c.scan_layers,
             remat=c.remat,
         )
+
+    def _bias(self, name: str, length: int, causal: bool, at: Array | None = None) -> Array | None:
+        """Of the scores of a stack, [H, L, L], or [H, 1, L] of the query at a slot alone; None:
+        its positions are others.
+        """
+        c = self.config
+        if c.positions != "relative":
+            return None
+        init, shape = truncated_normal(1 / math.sqrt(c.width)), (c.buckets, c.heads)
+        table_NxH = parameter(self, name, init, shape, ("positions", "heads"))
+        return relative.bias(table_NxH, length, c.distance, causal, at)
 
     def _opened(self, memory_BxSxD: Array, is_source: Array, slots: int) -> dict[str, Any]:
         """A cache with the source read, and room for what is written."""
@@ -192,19 +221,21 @@ class Network(nn.Module):
         table = None if cos is None or sin is None else (cos, sin)
         slots = cache["layers"][0]["past"][0].shape[2]
         past = jnp.broadcast_to(jnp.arange(slots) <= at, (len(tokens_Bx1), 1, slots))
+        bias = self._bias("decoder_bias", slots, causal=True, at=at)
         layers = []
         of_layers = layers_of(self.variables["params"]["decoder"])
         for params, layer in zip(of_layers, cache["layers"], strict=True):
             x_Bx1xD, layer = block.apply(
                 {"params": params},
-                *(x_Bx1xD, layer, past, cache["is_source"][:, None], table, at),
+                *(x_Bx1xD, layer, past, cache["is_source"][:, None], table, at, bias),
                 method="write",
             )
             layers.append(layer)
         return x_Bx1xD, {**cache, "layers": layers, "length": at + 1}
 
     def _block(self) -> Any:
-        return DecoderBlock(self.config, 3 * self.config.depth, parent=None)
+        c = self.config
+        return DecoderBlock(c, 3 * c.depth, c.activation, c.scale_scores, parent=None)
 
 
 def _embedded(

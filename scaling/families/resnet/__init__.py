@@ -6,7 +6,7 @@ Read without jax; the network is in `network.py`.
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from scaling.config.amounts import resolved
 from scaling.config.choices import AT_LEAST_ONE, DECAY, Facts, Family, Roles, Size
@@ -34,6 +34,12 @@ class ResNetConfig:
     stem: Literal["small", "large"] = (
         "small"  # 3x3; large: 7x7 at stride 2 and a pool at stride 2, for images of 100 or more
     )
+    norm: Literal["group", "frozen"] = added(
+        "group"
+    )  # frozen: batch norm with statistics that came with the weights and stay as they are
+    padding: Literal["same", "centred"] = added(
+        "same"
+    )  # what fills up an image at strides: one place more behind it; or, as elsewhere, none
     group: int | None = (
         None  # channels of a group in GroupNorm; None: the divisor of width nearest to 16
     )
@@ -100,13 +106,15 @@ def size(config: ResNetConfig) -> Size:
     """
     place = resolved(config.height), resolved(config.image_width)
     params, flops = 0, 0.0
+    normed = 4 if config.norm == "frozen" else 2  # numbers a channel
+    centred = config.padding == "centred"
 
     def convolution(kernel: int, read: int, made: int, stride: int, passes: int = 3) -> None:
         nonlocal params, flops
         of_kernel = sides(config, kernel)
         params += math.prod(of_kernel) * read * made
         pairs = zip(place, of_kernel, strict=True)
-        reads = math.prod(_reads(pixels, side, stride) for pixels, side in pairs)
+        reads = math.prod(_reads(pixels, side, stride, centred) for pixels, side in pairs)
         flops += passes * 2.0 * reads * read * made
 
     def halved(by: int) -> tuple[int, int]:
@@ -119,30 +127,30 @@ def size(config: ResNetConfig) -> Size:
     if config.stem == "large":
         place = halved(2)
     pre = config.order == "pre"
-    params += 0 if pre else 2 * channels
+    params += 0 if pre else normed * channels
     for stage, count in enumerate(blocks(config)):
         for number in range(count):
             branch = convolutions(config, stage, number == 0)
             made, strides = branch[-1][1], max(stride for _, _, stride in branch)
             if (made, strides) != (channels, 1):
                 convolution(1, channels, made, strides)
-                params += 0 if pre else 2 * made
+                params += 0 if pre else normed * made
             read = channels
             for kernel, inner, stride in branch:
                 convolution(kernel, read, inner, stride)
-                params += 2 * (read if pre else inner)
+                params += normed * (read if pre else inner)
                 place, read = halved(stride), inner
             channels = made
-    params += 2 * channels if pre else 0
+    params += normed * channels if pre else 0
     head = channels * resolved(config.classes)
     params += head + resolved(config.classes)
     return Size(params, params, params, flops + 3 * 2.0 * head)
 
 
-def _reads(pixels: int, kernel: int, stride: int) -> int:
+def _reads(pixels: int, kernel: int, stride: int, centred: bool) -> int:
     """Along one side of the image: (place made, place read) pairs with the second inside it."""
     made = -(-pixels // stride)
-    before = max((made - 1) * stride + kernel - pixels, 0) // 2
+    before = kernel // 2 if centred else max((made - 1) * stride + kernel - pixels, 0) // 2
     first = [place * stride - before for place in range(made)]
     return sum(min(at + kernel, pixels) - max(at, 0) for at in first)
 
@@ -152,6 +160,10 @@ def _roles(config: ResNetConfig) -> Roles:
     last = len(convolutions(config, 0, False)) - 1
     ends = f"conv{last}" if config.order == "pre" else f"norm{last}"
     return Roles(blocks=("stage*",), branches=(ends,))
+
+
+def _in_groups(config: Any) -> bool:
+    return bool(config.model.norm == "group")
 
 
 FAMILY = Family(
@@ -165,11 +177,13 @@ FAMILY = Family(
     width_step=lambda config: config.group or 8,
     stated=from_data.stated_image,
     size=lambda config, data: size(config),
+    exchange="scaling.families.resnet.exchange:ARCHITECTURES",
     remats=("none", "full"),
     ranges=(
         (("group", "height", "image_width", "channels", "classes"), AT_LEAST_ONE),
         (("dropout", "drop_path"), DECAY),
     ),
+    idle=((("model.group",), _in_groups, "model.norm=group"),),
 )
 
 __all__ = ["FAMILY", "ResNetConfig", "blocks", "convolutions", "sides", "size"]

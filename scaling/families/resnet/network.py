@@ -1,11 +1,12 @@
 """The residual network: images to logits.
 
 Takes a resolved ResNetConfig and a batch of images. Group norms stand where the papers have batch
-norms: nothing of an example depends on the others, and the counts of parameters are the same.
+norms: nothing of an example depends on the others, and the counts of parameters are the same. What
+others have trained keeps its batch norms, with their statistics as they came.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -13,10 +14,29 @@ import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
 from scaling.families.resnet import ResNetConfig, blocks, convolutions, sides
-from scaling.models.convolution import RELU_GAIN, Conv, GroupNorm, constrain
+from scaling.models.convolution import (
+    RELU_GAIN,
+    Conv,
+    FrozenNorm,
+    GroupNorm,
+    around,
+    constrain,
+)
 from scaling.models.dropout import OUTSIDE, Keys, dropped, keys_of, skipped
 from scaling.models.layers import Array, Linear
 from scaling.models.stack import run_stack
+
+
+def norm(config: ResNetConfig, name: str, zero: bool = False) -> nn.Module:
+    """Of the config's kind."""
+    if config.norm == "frozen":
+        return FrozenNorm(config.dtype, zero=zero, name=name)
+    return GroupNorm(resolved(config.group), config.dtype, zero=zero, name=name)
+
+
+def padding(config: ResNetConfig) -> Literal["SAME", "CENTRED"]:
+    """Of its convolutions."""
+    return "SAME" if config.padding == "same" else "CENTRED"
 
 
 class Block(nn.Module):
@@ -41,12 +61,13 @@ class Block(nn.Module):
         pre, last = c.order == "pre", len(branch) - 1
 
         def normed(x: Array, name: str, zero: bool = False) -> Array:
-            return GroupNorm(resolved(c.group), c.dtype, zero=zero, name=name)(x)
+            return norm(c, name, zero)(x)
 
         h = nn.relu(normed(x_BxYxXxC, "norm0")) if pre else x_BxYxXxC
         shortcut = x_BxYxXxC
         if (made, stride) != (x_BxYxXxC.shape[-1], 1):
-            shortcut = Conv(made, (1, 1), stride, dtype=c.dtype, init_scale=1.0, name="shortcut")(h)
+            into = Conv(made, (1, 1), stride, padding=padding(c), dtype=c.dtype, name="shortcut")
+            shortcut = into(h)
             shortcut = shortcut if pre else normed(shortcut, "shortcut_norm")
         for i, (kernel, channels, step) in enumerate(branch):
             if pre and i:
@@ -61,6 +82,7 @@ class Block(nn.Module):
                 axes=axes,
                 dtype=c.dtype,
                 init_scale=gain,
+                padding=padding(c),
                 name=f"conv{i}",
             )(h)
             if not pre:
@@ -88,15 +110,17 @@ class Network(nn.Module):
         pre = c.order == "pre"
 
         def normed(x: Array, name: str) -> Array:
-            return nn.relu(GroupNorm(resolved(c.group), c.dtype, name=name)(x))
+            return nn.relu(norm(c, name)(x))
 
         kernel, stride = (3, 1) if c.stem == "small" else (7, 2)
         # An image has too few channels to be cut over devices.
         stem = {"axes": ("kernel_inputs", "embed"), "dtype": c.dtype, "name": "stem"}
+        stem["padding"] = padding(c)
         x = Conv(c.width, sides(c, kernel), stride, **stem)(batch["image"])  # type: ignore[arg-type]
         x = x if pre else normed(x, "stem_norm")
         if c.stem == "large":
-            x = nn.max_pool(x, sides(c, 3), (2, 2), padding="SAME")
+            fills: Any = "SAME" if c.padding == "same" else around(sides(c, 3))
+            x = nn.max_pool(x, sides(c, 3), (2, 2), padding=fills)
         x = constrain(x)
         remat = c.remat != "none" and not self.is_initializing()
         dropout, number = keys_of(batch), 0  # of a block, over all stages

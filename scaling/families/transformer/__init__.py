@@ -45,6 +45,17 @@ def resolve(model: TransformerConfig, facts: Facts) -> TransformerConfig:
         )
     if model.positions == "learned" and model.places is None:
         raise ConfigError("model.positions=learned needs model.places, the tokens of a row at most")
+    scaling = model.rope_scaling
+    if scaling.kind != "none" and model.rope_length is not None:
+        raise ConfigError(
+            f"model.rope_scaling.kind={scaling.kind} and model.rope_length={model.rope_length} "
+            "both change the positions; leave one of them unset"
+        )
+    if scaling.high <= scaling.low:
+        raise ConfigError(
+            f"model.rope_scaling.high={scaling.high} must be more than model.rope_scaling.low="
+            f"{scaling.low}"
+        )
     mlp_width = from_data.mlp_width(model)
     return dataclasses.replace(
         model,
@@ -148,6 +159,14 @@ def _turns(config: Any) -> bool:
     return bool(config.model.positions == "rope")
 
 
+def _scales(config: Any) -> bool:
+    return bool(config.model.rope_scaling.kind != "none")
+
+
+def _scales_some(config: Any) -> bool:
+    return bool(config.model.rope_scaling.kind == "llama3")
+
+
 def _looks_up(config: Any) -> bool:
     return bool(config.model.positions == "learned")
 
@@ -223,13 +242,24 @@ FAMILY = Family(
         (("moe.per_token", "moe.width"), AT_LEAST_ONE),
         (("moe.experts", "moe.shared"), NOT_NEGATIVE),
         (("moe.capacity_factor",), POSITIVE_OR_OFF),
-        (("rope_theta", "norm_eps"), POSITIVE),
+        (("rope_theta", "norm_eps", "rope_scaling.low"), POSITIVE),
+        (("rope_scaling.factor", "rope_scaling.length"), AT_LEAST_ONE),
         (("dropout", "drop_path"), DECAY),
         (("logit_softcap",), POSITIVE_OR_OFF),
     ),
     idle=(
         (_WITHOUT_EXPERTS, _has_experts, "model.moe.experts"),
-        (("model.rope_theta", "model.rope_length"), _turns, "model.positions=rope"),
+        (
+            ("model.rope_theta", "model.rope_length", "model.rope_scaling.kind"),
+            _turns,
+            "model.positions=rope",
+        ),
+        (("model.rope_scaling.factor",), _scales, "model.rope_scaling.kind=linear or llama3"),
+        (
+            tuple(f"model.rope_scaling.{name}" for name in ("low", "high", "length")),
+            _scales_some,
+            "model.rope_scaling.kind=llama3",
+        ),
         (("model.places",), _looks_up, "model.positions=learned"),
         (  # with expert_choice every expert has the same share: the penalty is a constant
             ("objective.load_balance",),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scaling.errors import ConfigError
-from scaling.families.exchanged import Architecture, Tensor
+from scaling.families.exchanged import Architecture, Tensor, layer_norm
 
 _LAYER = "model.layers.{layer}."
 
@@ -44,20 +44,39 @@ _EXPERTS = (
 )
 
 
+# Kind of scaling -> field of `model.rope_scaling` -> their key.
+_SCALINGS: dict[str, dict[str, str]] = {
+    "default": {},
+    "linear": {"factor": "factor"},
+    "llama3": {
+        "factor": "factor",
+        "low": "low_freq_factor",
+        "high": "high_freq_factor",
+        "length": "original_max_position_embeddings",
+    },
+}
+
+
 def _rope(given: Mapping[str, Any]) -> dict[str, Any]:
-    """With `rope_theta` at the top, where files of earlier versions have it. Raises ConfigError for
-    positions that are scaled.
+    """With `rope_theta` at the top, where files of earlier versions have it, and how positions are
+    scaled. Raises ConfigError for ways that are not known here.
     """
     found = dict(given.get("rope_parameters") or {})
     scaling = dict(given.get("rope_scaling") or found)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
+    if kind not in _SCALINGS:
         raise ConfigError(
-            f"config.json: rope_type={kind}, and rotary positions of this code are not scaled "
-            "(rope_type=default)"
+            f"config.json: rope_type={kind}, and rotary positions of this code are scaled in other "
+            f"ways ({', '.join(_SCALINGS)})"
         )
     theta = {"rope_theta": found["rope_theta"]} if "rope_theta" in found else {}
-    return dict(given) | theta
+    if lacking := [key for key in _SCALINGS[kind].values() if key not in scaling]:
+        raise ConfigError(
+            f"config.json: rope_type={kind} lacks {', '.join(lacking)}; take the one that was "
+            "saved with the weights"
+        )
+    read = {f"_{name}": scaling[key] for name, key in _SCALINGS[kind].items()}
+    return dict(given) | theta | {"_kind": "none" if kind == "default" else kind} | read
 
 
 def _slides(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,8 +109,12 @@ def _counted(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _also(said: Mapping[str, Any], length: int) -> dict[str, Any]:
-    rope = {"rope_type": "default", "rope_theta": said["rope_theta"]}
-    return {"rope_parameters": rope, "max_position_embeddings": length}
+    kind = "default" if said["_kind"] == "none" else said["_kind"]
+    scaling = {"rope_type": kind} | {key: said[f"_{name}"] for name, key in _SCALINGS[kind].items()}
+    # Earlier versions read the second, and nothing in it where nothing is scaled.
+    both = {"rope_parameters": scaling | {"rope_theta": said["rope_theta"]}}
+    both |= {} if kind == "default" else {"rope_scaling": scaling}
+    return both | {"max_position_embeddings": length}
 
 
 _ROTARY = {
@@ -105,6 +128,8 @@ _ROTARY = {
     "norm_eps": "rms_norm_eps",
     "rope_theta": "rope_theta",
     "tie_embeddings": "tie_word_embeddings",
+    "rope_scaling.kind": "_kind",
+    **{f"rope_scaling.{name}": f"_{name}" for name in _SCALINGS["llama3"]},
 }
 # What every decoder below has, and none of them can say.
 _HAS: dict[str, Any] = {
@@ -125,6 +150,7 @@ _ABSENT: dict[str, Any] = {
     "tie_word_embeddings": False,
     "rms_norm_eps": 1e-6,
     "rope_theta": 10_000.0,
+    **{"_kind": "none", "_factor": 1.0, "_low": 1.0, "_high": 4.0, "_length": 8192},
 }
 
 # Of experts: see `_several`.
@@ -237,11 +263,6 @@ def _conv1d(theirs: str, *ours: str, inputs: int = 1) -> tuple[Tensor, Tensor]:
     )
 
 
-def _layer_norm(theirs: str, ours: str) -> tuple[Tensor, Tensor]:
-    name = f"transformer.{theirs}"
-    return Tensor(f"{name}.weight", (f"{ours}/scale",)), Tensor(f"{name}.bias", (f"{ours}/bias",))
-
-
 GPT2 = Architecture(
     name="gpt2",
     classes=("GPT2LMHeadModel",),
@@ -249,9 +270,9 @@ GPT2 = Architecture(
         Tensor("transformer.wte.weight", ("embedding",)),
         Tensor("transformer.wpe.weight", ("positions",)),
         Tensor("lm_head.weight", ("head",)),
-        *_layer_norm("ln_f", "final_norm"),
-        *_layer_norm("h.{layer}.ln_1", "blocks/attention_norm"),
-        *_layer_norm("h.{layer}.ln_2", "blocks/mlp_norm"),
+        *layer_norm("transformer.ln_f", "final_norm"),
+        *layer_norm("transformer.h.{layer}.ln_1", "blocks/attention_norm"),
+        *layer_norm("transformer.h.{layer}.ln_2", "blocks/mlp_norm"),
         *_conv1d("attn.c_attn", *(f"attention/{name}" for name in ("query", "key", "value"))),
         *_conv1d("attn.c_proj", "attention/out", inputs=2),
         *_conv1d("mlp.c_fc", "mlp/up"),
@@ -260,6 +281,7 @@ GPT2 = Architecture(
     has={name: value for name, value in _HAS.items() if name != "rope_length"}
     | {
         "positions": "learned",
+        "rope_scaling.kind": "none",
         "norm": "layer",
         "biases": "all",
         "mlp": "plain",

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from scaling.config.amounts import resolved
 from scaling.errors import ConfigError
 from scaling.families.transformer.fields import TransformerConfig
+from scaling.families.transformer.rope import multipliers
 from scaling.models.blocks import init_blocks, run_blocks
 from scaling.models.dropout import OUTSIDE, dropped, keys_of
 from scaling.models.embedding import lookup
@@ -124,7 +125,9 @@ class Transformer(nn.Module):
         row = _row(batch, cache)
         if c.rope_length is not None and row > c.rope_length:
             positions_BxL = positions_BxL.astype(jnp.float32) * (c.rope_length / row)
-        return rope_table(positions_BxL, resolved(c.head_dim), c.rope_theta)
+        head_dim = resolved(c.head_dim)
+        by = multipliers(c.rope_scaling, head_dim, c.rope_theta)
+        return rope_table(positions_BxL, head_dim, c.rope_theta, by)
 
 
 def _row(batch: Mapping[str, Array], cache: Mapping[str, Any] | None) -> int:

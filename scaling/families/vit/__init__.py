@@ -35,6 +35,9 @@ class ViTConfig:
     image_width: int | None = None  # pixels
     channels: int | None = None  # of an image
     classes: int | None = None  # outputs; the data's targets where they have no classes
+    activation: Literal["gelu", "gelu_exact", "relu", "silu"] = added(
+        "gelu"
+    )  # of MLPs; gelu: its approximation by tanh
     norm_eps: float = 1e-6  # added to the variance in LayerNorm
     init_scale: float = traced(
         1.0, argument=False
@@ -73,6 +76,7 @@ def encoder(config: ViTConfig) -> EncoderConfig:
         positions="none",
         qk_norm=False,
         norm_eps=config.norm_eps,
+        activation=config.activation,
         dropout=config.dropout,
         drop_path=config.drop_path,
         dtype=config.dtype,
@@ -165,6 +169,7 @@ FAMILY = Family(
     roles=_roles,
     stated=from_data.stated_image,
     size=lambda config, data: size(config),
+    exchange="scaling.families.vit.exchange:ARCHITECTURES",
     axes=frozenset({"stage"}),
     pipeline=lambda config, stages: (config.pipeline_microbatches or stages, 1),
     part=_part,

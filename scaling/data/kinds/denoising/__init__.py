@@ -140,6 +140,15 @@ class MarkedText:
                 found += self.words.encode(b"<%b>" % part if i % 2 else part)
         return found
 
+    def exported(self) -> tuple[bytes, str]:
+        """As that of the words, with the marks behind its tokens."""
+        import tokenizers
+
+        content, separator = self.words.exported()
+        library = tokenizers.Tokenizer.from_str(content.decode())
+        library.add_special_tokens([f"<{i}>" for i in range(self.marks)])
+        return library.to_str(pretty=True).encode(), separator
+
     def decode(self, ids: Iterable[int]) -> bytes:
         """The text of some tokens."""
         parts = list[bytes]()
