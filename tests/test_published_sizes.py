@@ -49,7 +49,13 @@ def size_of(spec: str) -> sizes.Size:
     return sizes.size(study.resolve_planned(study.load_config(f"{FOLDER}/{spec}")))
 
 
-@pytest.mark.parametrize("spec", EXACT)
+# Counted from their programs, a second or two each.
+SLOW = {f"t5.py:{size}" for size in ("base", "large", "3b", "11b")}
+
+
+@pytest.mark.parametrize(
+    "spec", [pytest.param(s, marks=pytest.mark.slow) if s in SLOW else s for s in EXACT]
+)
 def test_parameters_are_those_of_the_weights(spec):
     assert size_of(spec).params == EXACT[spec]
 

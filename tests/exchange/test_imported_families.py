@@ -23,7 +23,10 @@ from scaling.train.opened import newest
 HERE = pathlib.Path(__file__)
 DIGITS = {"height": 8, "image_width": 8, "channels": 1, "classes": 10}
 # Of those of `models.py`, what the data here have otherwise.
-FIELDS = {"bert_tokens": {}, "vit": DIGITS, "t5": {}, "resnet": DIGITS}
+FIELDS = {
+    **{"bert_tokens": {"depth": 1}, "t5": {"depth": 1, "encoder_depth": 1}},
+    **{"vit": DIGITS | {"depth": 1}, "resnet": DIGITS | {"stages": "2"}},
+}
 COUNTER = "resnet.embedder.embedder.normalization.num_batches_tracked"
 
 
@@ -43,7 +46,7 @@ def folder_of(path: pathlib.Path, name: str) -> pathlib.Path:
     """Their model, random, and a counter that is no weight."""
     path.mkdir()
     config = models.run_of(models.MODELS[name] | FIELDS[name], models.base_of(name), DIGITS)
-    table = models.table(name).of(config.model)
+    table = exchanged.nearest(models.tables(name), config.model).of(config.model)
     theirs = exchanged.to_theirs(table, models.random_leaves(config))
     outward.write(config, table, theirs, path, "float32")
     if name == "resnet":
@@ -52,8 +55,12 @@ def folder_of(path: pathlib.Path, name: str) -> pathlib.Path:
     return path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FIELDS)
+OFTEN, ELSE = pytest.mark.slow, pytest.mark.exhaustive
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=OFTEN if n in ("t5", "resnet") else ELSE) for n in FIELDS]
+)
 def test_a_model_of_theirs_is_a_run(name, tmp_path):
     source = folder_of(tmp_path / "model", name)
     run, outcome = inward.bring(source, tmp_path / "out", base(name), lambda c: c, tokenizer=False)

@@ -94,7 +94,8 @@ def _resolve(config: ResNetConfig, facts: Facts) -> ResNetConfig:
     blocks(config)
     known = from_data.image(config, facts.sizes, "reads images")
     known["classes"] = from_data.classes(config, facts.sizes)
-    known["group"] = from_data.norm_group(config)
+    if config.norm == "group":
+        known["group"] = from_data.norm_group(config)
     return dataclasses.replace(config, **known)
 
 
