@@ -5,8 +5,9 @@
 
 Takes the runs that have ended. Fits `capacity` to those of each number of exposures, and where
 there are several `capacity_exposures` to all; prints R, bits a parameter, with intervals of 90 %,
-beside what Allen-Zhu and Li 2024 (arXiv 2404.05405) found. With --known=wrong the bits are those of
-that evaluation set, and runs that differ in `data.misses` are fitted apart. Of
+beside what Allen-Zhu and Li 2024 (arXiv 2404.05405) found. --updates=1000 leaves runs of fewer
+updates out, which say more of optimization than of capacity. With --known=wrong the bits are those
+of that evaluation set, and runs that differ in `data.misses` are fitted apart. Of
 `experiments/knowledge.py:graph` it prints and draws ranks over width instead.
 """
 
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--experiment", default="experiments/knowledge.py")
     parser.add_argument("--workdir", default="out")
     parser.add_argument("--known", default="told")
+    parser.add_argument("--updates", type=int, default=0)
     parser.add_argument("--figure", type=Path)
     asked = parser.parse_args(arguments)
     configs = study.runs(study.load_study(asked.experiment))
@@ -110,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             draw_ranks(means, asked.figure)
         return
     done = bits(runs, asked.known)
+    if asked.updates:
+        done = done[done["train.steps"] >= asked.updates]
     found = fitted(done)
     if not found:
         raise UserError(f"{asked.workdir} has no {LEAST} finished runs of {asked.experiment}")
@@ -126,6 +130,7 @@ def draw(done: pd.DataFrame, found: dict[tuple[float, float], Fit], path: Path) 
         figure = Figure(figsize=(4.8, 3.6), layout="constrained")
         axes = figure.subplots()
         told = done["total_bits"] / done["params"]
+        marks = dict(zip(sorted(set(done["width"])), "osD^v*", strict=False))
         line = np.geomspace(told.min() / 1.2, told.max() * 1.2, 100)
         for k, ((times, misses), one) in enumerate(sorted(found.items())):
             colour = style.COLOURS[k % len(style.COLOURS)]
@@ -133,7 +138,7 @@ def draw(done: pd.DataFrame, found: dict[tuple[float, float], Fit], path: Path) 
                 done["misses"].isna() if np.isnan(misses) else done["misses"] == misses
             )
             rows = done[alike]
-            for width, marker in zip(sorted(set(done["width"])), "osD^v*", strict=False):
+            for width, marker in marks.items():
                 some = rows[rows["width"] == width]
                 axes.plot(some["total_bits"] / some["params"],
                           some["known_bits"] / some["params"], marker, color=colour)  # fmt: skip
@@ -145,7 +150,11 @@ def draw(done: pd.DataFrame, found: dict[tuple[float, float], Fit], path: Path) 
         axes.axhline(PUBLISHED[1000], color="0.6", linestyle="--", label="published, 1,000 times")
         axes.set(xscale="log", xlabel="bits told / parameter", ylabel="bits known / parameter",
                  ylim=(min(0, 1.1 * (done["known_bits"] / done["params"]).min()), 4))  # fmt: skip
-        axes.legend()
+        for width, marker in marks.items():
+            axes.plot([], [], marker, color="0.4", label=f"width {width}")
+        axes.set_xticks([1, 2, 3, 4, 6], ["1", "2", "3", "4", "6"])
+        axes.minorticks_off()
+        axes.legend(ncols=2)
         figure.savefig(path, dpi=160)
 
 
