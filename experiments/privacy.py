@@ -8,13 +8,15 @@ perceptrons on halves of the digits, of which `benchmarks/membership.py` guesses
 
 from configs import tiny, vision
 from scaling.config import RunConfig, eval_set, from_dict, is_debug, override
-from scaling.config.sweep import Study, grid, product
+from scaling.config.sweep import Study, grid, product, with_seeds
 
 NOISES = (0.5, 1.0, 2.0, 4.0)
 
 
 def get_study(arg: str = "") -> Study:
-    """Three widths by four noises and none; `:secrets`, `:attack`: one width; "debug": short."""
+    """Three widths by four noises and none, three seeds; `:secrets`, `:attack`: one width; "debug":
+    short.
+    """
     form = next((name for name in _FORMS if arg.startswith(name)), "")
     debug = is_debug(arg.removeprefix(form).removeprefix("_"))
     return _FORMS.get(form, _digits)(debug)
@@ -41,7 +43,7 @@ def _digits(debug: bool) -> Study:
         name="privacy",
         question="What does privacy cost, and does width pay for it?",
         base=base,
-        runs=[*grid(widths), *grid(widths | private)],
+        runs=with_seeds([*grid(widths), *grid(widths | private)], 1 if debug else 3),
         x="params",
         group="privacy.noise",
         holdout=False,

@@ -7,13 +7,15 @@ gradient's sign (`fgsm`) and by projected gradient ascent (`pgd`).
 
 from configs import vision
 from scaling.config import eval_set, is_debug
-from scaling.config.sweep import Study, grid
+from scaling.config.sweep import Study, grid, with_seeds
 
 EPSILON = 0.3  # standard deviations of a pixel
 
 
 def get_study(arg: str = "") -> Study:
-    """Three widths, two sizes of data, with and without attacks in training; "debug": few steps."""
+    """Three widths, two sizes of data, with and without attacks in training, three seeds; "debug":
+    few steps and one.
+    """
     debug = is_debug(arg)
     base = vision.get_config(arg)
     base.train.epochs = None
@@ -33,7 +35,7 @@ def get_study(arg: str = "") -> Study:
         name="robustness",
         question="What does robustness cost on clean images, and do width and data pay for it?",
         base=base,
-        runs=[*clean, *hardened],
+        runs=with_seeds([*clean, *hardened], 1 if debug else 3),
         x="params",
         group=("attack.epsilon",) if debug else ("attack.epsilon", "data.unique_examples"),
         holdout=False,
