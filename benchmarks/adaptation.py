@@ -1,7 +1,7 @@
 """Which share of old data is best for a model that goes on with new data?
 
     python launch.py sweep --experiment=experiments/adaptation.py
-    python benchmarks/adaptation.py [--workdir=out] [--figure=FILE]
+    python -m benchmarks.adaptation [--workdir=out] [--figure=FILE]
 
 The law of continued pretraining (`continued`) of all runs of the study, of the loss on the new data
 over their share and of that on the old over theirs. The best share is that at which the mean of
@@ -9,7 +9,6 @@ both is lowest by the laws; its interval of 90 % is over the bootstrap of both. 
 far runs are off them, and the best share of each width and length, beside the best that was run.
 """
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks import of_study
 from scaling.laws import LAWS, Fit, Options, fit
 from scaling.records import RunDirectory
 from scaling.records.tables import table
@@ -90,15 +90,12 @@ def draw(rows: pd.DataFrame, fits: tuple[Fit, Fit], path: Path) -> None:
             axes.set_xlim(-0.02, 0.55)
         style.legend_below(figure, panels[0], "bytes read")
         style.finish(figure)
-        path.write_bytes(style.encode(figure, path.suffix[1:]))
+        of_study.write(figure, path)
 
 
 def main() -> None:
     """Prints the laws and the best shares."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", default="out")
-    parser.add_argument("--figure", type=Path)
-    asked = parser.parse_args()
+    asked = of_study.flags(__doc__).parse_args()
     configs = study.runs(study.load_study(EXPERIMENT))
     frame = table([RunDirectory.open(config, asked.workdir) for config in configs])
     rows = frame[(frame["status"] == "done") & frame["loss_forgotten"].notna()]

@@ -1,19 +1,17 @@
 """When the circuit appears: the runs of the study of circuits of a workdir, along their training.
 
     python launch.py sweep --experiment=experiments/circuits.py --workdir=out
-    python benchmarks/circuits.py --workdir=out [--figure=circuits.png]
+    python -m benchmarks.circuits --workdir=out [--figure=circuits.png]
 
 Prints for each run at which validation loss, and after how many updates, the induction score of its
 best head has gone a tenth and a half of the way from what it begins with to 1, and its end.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks import of_study
 from experiments.circuits import get_study
 from scaling.config import choices
 from scaling.records import RunDirectory
@@ -85,13 +83,10 @@ def draw(found: pd.DataFrame, floor: float) -> Figure:
 
 def main() -> None:
     """Prints the table, and draws the figure if one is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--workdir", required=True, help="of the study")
-    parser.add_argument("--figure", help="a PNG or SVG to write")
-    given = parser.parse_args()
+    given = of_study.flags(__doc__).parse_args()
     found = along(given.workdir)
     if found.empty:
-        raise SystemExit(f"--workdir={given.workdir} has no finished run of circuits.py")
+        raise of_study.nothing(given.workdir, "circuits.py")
     rows = []
     for (depth, width, seed), run in found.groupby(["depth", "width", "seed"]):
         last = run.iloc[-1][["loss", "induction", "previous_token", "copy_gain", "lens1"]]
@@ -106,8 +101,7 @@ def main() -> None:
     floor = choices.kind(data).truth(data).floor
     print(f"floor {floor:.4f}")
     if given.figure:
-        path = Path(given.figure)
-        path.write_bytes(style.encode(draw(found, floor), path.suffix[1:]))
+        of_study.write(draw(found, floor), given.figure)
 
 
 if __name__ == "__main__":

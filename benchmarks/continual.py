@@ -1,7 +1,7 @@
 """What was learned and what forgotten of tasks in a row, by method and width, with intervals.
 
     python launch.py sweep --experiment=experiments/continual.py
-    python benchmarks/continual.py --experiment=experiments/continual.py [--figure=FILE]
+    python -m benchmarks.continual --experiment=experiments/continual.py [--figure=FILE]
 
 For every method and width means over seeds, each with the interval of Student's t of 90 % over
 them: accuracy over all tasks at the end; what was forgotten of the earlier ones; that less what the
@@ -9,7 +9,6 @@ naive row of the same seed forgot; and transfer, by how much a task is known bet
 been learned than by a run on it alone. Adapters forget nothing: a task's own is used for it.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
+from benchmarks import of_study
 from scaling.records import RunDirectory
 from scaling.records.tables import table
 from scaling.report import style
@@ -101,15 +101,13 @@ def draw(found: pd.DataFrame, path: Path) -> None:
             axes.minorticks_off()
         style.legend_below(figure, axes)
         style.finish(figure)
-        path.write_bytes(style.encode(figure, path.suffix[1:]))
+        of_study.write(figure, path)
 
 
 def main() -> None:
     """Prints the table of means."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = of_study.flags(__doc__)
     parser.add_argument("--experiment", required=True)
-    parser.add_argument("--workdir", default="out")
-    parser.add_argument("--figure", type=Path)
     asked = parser.parse_args()
     plan = study.load_study(asked.experiment)
     runs = [RunDirectory.open(config, asked.workdir) for config in study.runs(plan)]

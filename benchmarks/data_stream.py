@@ -1,6 +1,6 @@
 """What the steps to come cost a stream of batches, before its first one: time and memory.
 
-    python benchmarks/data_stream.py [--steps=20000000] [--debug]
+    python -m benchmarks.data_stream [--steps=20000000] [--debug]
 
 Each length runs in a process of its own, so that its peak of memory is its own; the ratio is that
 of a thousand times the steps.

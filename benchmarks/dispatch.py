@@ -1,6 +1,6 @@
 """What a run spends beside its steps: dispatch, input, checkpoints, start-up and resume.
 
-    python benchmarks/dispatch.py [--rounds=5] [--debug]
+    python -m benchmarks.dispatch [--rounds=5] [--debug]
 
 Each part prints a ratio from one run: time a step with one and with 16 steps a dispatch as the
 model shrinks; tokens a second of the input pipeline against the step's; the stall of a checkpoint

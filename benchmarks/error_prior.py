@@ -1,6 +1,6 @@
 """What published tables say of errors of extrapolation: the numbers of `forecast.Prior`, refitted.
 
-    python benchmarks/error_prior.py [--clones=DIR] [--halves] [--against=rows.csv]
+    python -m benchmarks.error_prior [--clones=DIR] [--halves] [--against=rows.csv]
 
 Every table of `real_coverage.py` is cut as there. For each cut the accounts of its rows and of
 their inner cuts are found once; then the probability that there is no discrepancy, the power of the

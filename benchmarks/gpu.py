@@ -1,6 +1,6 @@
 """Tokens a second, MFU and memory of whole training steps on one accelerator.
 
-    python benchmarks/gpu.py [--models=124m,350m,1.3b,moe] [--batch=8] [--set model.remat=dots ...]
+    python -m benchmarks.gpu [--models=124m,350m,1.3b,moe] [--batch=8] [--set model.remat=dots ...]
 
 Dense GPT shapes and a small mixture of experts, bfloat16, length 2,048, a vocabulary of 50,304,
 random tokens, AdamW: the step that the loop runs (`ours.py`), with one batch again and again. Each

@@ -1,18 +1,16 @@
 """Right answers over the steps of training: the grokking study of a workdir.
 
     python launch.py sweep --experiment=experiments/grokking.py --workdir=out
-    python benchmarks/grokking.py --workdir=out [--figure=grokking.png]
+    python -m benchmarks.grokking --workdir=out [--figure=grokking.png]
 
 Prints for every weight decay and every share of the pairs that is trained on the steps after which
 95 % of the training examples, and of the others, are right, and the factor between the two.
 """
 
-import argparse
-from pathlib import Path
-
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks import of_study
 from experiments.grokking import get_study
 from scaling.records import RunDirectory
 from scaling.report import style
@@ -78,17 +76,13 @@ def draw(found: dict[tuple[float, float, int], pd.DataFrame]) -> Figure:
 
 def main() -> None:
     """Prints the table, and draws the figure if one is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--workdir", required=True, help="of the study")
-    parser.add_argument("--figure", help="a PNG or SVG to write")
-    given = parser.parse_args()
+    given = of_study.flags(__doc__).parse_args()
     found = curves(given.workdir)
     if not found:
-        raise SystemExit(f"--workdir={given.workdir} has no finished run of grokking.py")
+        raise of_study.nothing(given.workdir, "grokking.py")
     print(compare(found).to_string(index=False, float_format=lambda x: f"{x:.3f}"))
     if given.figure:
-        path = Path(given.figure)
-        path.write_bytes(style.encode(draw(found), path.suffix[1:]))
+        of_study.write(draw(found), given.figure)
 
 
 if __name__ == "__main__":

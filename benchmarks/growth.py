@@ -1,6 +1,6 @@
 """How a step grows with width, depth, length, batch and devices: predicted, compiled, measured.
 
-    python benchmarks/growth.py [--axes=width,depth,...] [--rounds=5] [--debug] [--figure=PATH]
+    python -m benchmarks.growth [--axes=width,depth,...] [--rounds=5] [--debug] [--figure=PATH]
 
 Memory: `scaling/check/memory.py` against the compiler's plan. Time: the roofline's matmuls at the
 peak of the machine against the clock; memory traffic is not in it, since the CPU's bandwidth is in

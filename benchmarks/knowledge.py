@@ -1,7 +1,7 @@
 """How many bits do models know, a parameter? The law of capacity on the runs of a study.
 
     python launch.py sweep --experiment=experiments/knowledge.py
-    python benchmarks/knowledge.py --experiment=experiments/knowledge.py [--figure=FILE]
+    python -m benchmarks.knowledge --experiment=experiments/knowledge.py [--figure=FILE]
 
 Takes the runs that have ended. Fits `capacity` to those of each number of exposures, and where
 there are several `capacity_exposures` to all; prints R, bits a parameter, with intervals of 90 %,

@@ -1,7 +1,7 @@
 """Fitted laws against true ones: the known-law studies of a workdir.
 
     python launch.py sweep --experiment=experiments/known_laws.py:markov --workdir=out
-    python benchmarks/known_laws.py --workdir=out [--figure=known_laws.png]
+    python -m benchmarks.known_laws --workdir=out [--figure=known_laws.png]
 
 Prints for every task and every repetition of it the exponent and the floor of the law
 `power_floor` fitted to the runs, with their 90 % intervals, and what is true; of a share of right
@@ -9,14 +9,13 @@ answers, the law is of the wrong ones. Beside the data that are seen once, what 
 them is expected to end at, reckoned without training.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks import of_study
 from experiments.known_laws import TASKS, get_study
 from scaling import laws
 from scaling.config import RunConfig
@@ -152,10 +151,7 @@ def draw(tables: dict[tuple[str, int], pd.DataFrame], fits: dict[tuple[str, int]
 
 def main() -> None:
     """Prints the table, and draws the figure if one is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--workdir", required=True, help="of the studies")
-    parser.add_argument("--figure", help="a PNG or SVG to write")
-    given = parser.parse_args()
+    given = of_study.flags(__doc__).parse_args()
     tables, fits = {}, {}
     for task in TASKS:
         for repeat in range(REPEATS):
@@ -175,8 +171,7 @@ def main() -> None:
             own.groupby(fits["seen_once", 0].x["x"])["distance"].mean().round(2).tolist(),
         )
     if given.figure:
-        path = Path(given.figure)
-        path.write_bytes(style.encode(draw(tables, fits), path.suffix[1:]))
+        of_study.write(draw(tables, fits), given.figure)
 
 
 if __name__ == "__main__":

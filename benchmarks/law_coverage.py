@@ -1,6 +1,6 @@
 """How often intervals hold the truth: sweeps simulated from known laws, fitted, and scored.
 
-    python benchmarks/law_coverage.py [--simulations=300] [--designs=...] [--methods=...]
+    python -m benchmarks.law_coverage [--simulations=300] [--designs=...] [--methods=...]
 
 Prints, for every design and method, the share of simulations in which the 90 % interval holds the
 exponent, the law's value at 10 and 100 times the largest budget, and a new run there; and how wide

@@ -1,6 +1,6 @@
 """Time of the law fits against SciPy's L-BFGS-B doing the published procedure, as ratios.
 
-    python benchmarks/law_fit.py [--starts=30] [--resamples=10]
+    python -m benchmarks.law_fit [--starts=30] [--resamples=10]
 
 On the 240 runs of Besiroglu et al. 2024: the published grid of 4,500 starts with finite
 differences, and 4,000 bootstrap resamples with and without gradients, timed on a sample and scaled

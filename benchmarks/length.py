@@ -2,20 +2,19 @@
 
     python launch.py sweep --experiment=experiments/length.py --workdir=out
     python launch.py sweep --experiment=experiments/length.py:markov --workdir=out
-    python benchmarks/length.py --workdir=out [--figure=length.png]
+    python -m benchmarks.length --workdir=out [--figure=length.png]
 
 Prints for both tasks and each kind of positions what is measured on rows of the trained length and
 of twice, four and eight times that: right answers of copies, and of the chain the loss above the
 entropy of such rows.
 """
 
-import argparse
 import dataclasses
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks import of_study
 from experiments.length import TIMES, get_study
 from scaling.config import choices
 from scaling.records import RunDirectory
@@ -69,20 +68,16 @@ def draw(found: dict[str, pd.DataFrame]) -> Figure:
 
 def main() -> None:
     """Prints the tables, and draws the figure if one is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--workdir", required=True, help="of the studies")
-    parser.add_argument("--figure", help="a PNG or SVG to write")
-    given = parser.parse_args()
+    given = of_study.flags(__doc__).parse_args()
     found = {task: measured(given.workdir, task) for task in TASKS}
     found = {task: rows for task, rows in found.items() if len(rows)}
     if not found:
-        raise SystemExit(f"--workdir={given.workdir} has no finished run of length.py")
+        raise of_study.nothing(given.workdir, "length.py")
     for task, rows in found.items():
         print(TASKS[task])
         print(rows.pivot_table(index="positions", columns="times", values="value", sort=False))
     if given.figure:
-        path = Path(given.figure)
-        path.write_bytes(style.encode(draw(found), path.suffix[1:]))
+        of_study.write(draw(found), given.figure)
 
 
 if __name__ == "__main__":

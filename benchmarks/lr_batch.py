@@ -1,7 +1,7 @@
 """The best learning rate and batch of every size and length of a study, as a table to fit laws to.
 
     python launch.py sweep --experiment=experiments/lr_batch.py --workdir=out
-    python benchmarks/lr_batch.py --workdir=out --table=best.csv [--figure=lr_batch.png]
+    python -m benchmarks.lr_batch --workdir=out --table=best.csv [--figure=lr_batch.png]
     python launch.py fit --table=best.csv --law=best_lr --out=fits/best_lr
     python launch.py fit --table=best.csv --law=best_batch --out=fits/best_batch
 

@@ -1,7 +1,7 @@
 """Who was trained on? A membership-inference attack on the runs of a study, over epsilon.
 
     python launch.py sweep --experiment=experiments/privacy.py:attack
-    python benchmarks/membership.py --experiment=experiments/privacy.py:attack [--figure=FILE]
+    python -m benchmarks.membership --experiment=experiments/privacy.py:attack [--figure=FILE]
 
 LiRA, online, with one variance for all examples (Carlini et al. 2022, arXiv 2112.03570, algorithm 1
 and section VI): of runs that differ in which half of the examples they were trained on, each is

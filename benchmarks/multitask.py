@@ -1,19 +1,17 @@
 """What tasks gain from each other: the study of several tasks of a workdir.
 
     python launch.py sweep --experiment=experiments/multitask.py --workdir=out
-    python benchmarks/multitask.py --workdir=out [--figure=multitask.png]
+    python -m benchmarks.multitask --workdir=out [--figure=multitask.png]
 
 Prints for each width the loss of each task alone, and by how much it is lower beside each other
 one, and beside all, where as many of its own rows were seen.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks import of_study
 from configs.multitask import TASKS
 from experiments.multitask import get_study
 from scaling.records import RunDirectory
@@ -83,13 +81,10 @@ def draw(found: dict[int, pd.DataFrame]) -> Figure:
 
 def main() -> None:
     """Prints the tables, and draws the figure if one is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--workdir", required=True, help="of the study")
-    parser.add_argument("--figure", help="a PNG or SVG to write")
-    given = parser.parse_args()
+    given = of_study.flags(__doc__).parse_args()
     rows = measured(given.workdir)
     if rows.empty:
-        raise SystemExit(f"--workdir={given.workdir} has no finished run of multitask.py")
+        raise of_study.nothing(given.workdir, "multitask.py")
     found = {}
     for width, part in rows.groupby("width"):
         for value in ("loss", "accuracy"):
@@ -99,8 +94,7 @@ def main() -> None:
         print(f"width {width}, lower loss than alone (%)")
         print((100 * found[int(width)]).round(1))
     if given.figure:
-        path = Path(given.figure)
-        path.write_bytes(style.encode(draw(found), path.suffix[1:]))
+        of_study.write(draw(found), given.figure)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 
     python -m venv mup && mup/bin/pip install torch numpy pyyaml tqdm
     mup/bin/pip install --no-deps mup
-    mup/bin/python benchmarks/mup_package.py tests/data/mup_package.json
+    mup/bin/python -m benchmarks.mup_package tests/data/mup_package.json
 
 In an environment of its own, as it needs PyTorch. A leaf's numbers, over those of the base model:
 the rate and the decay of MuAdamW and of MuSGD, the initial std over PyTorch's for that shape, and

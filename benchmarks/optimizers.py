@@ -1,7 +1,7 @@
 """What an optimizer or a schedule is worth in compute: the study of a workdir.
 
     python launch.py sweep --experiment=experiments/optimizers.py --workdir=out
-    python benchmarks/optimizers.py --workdir=out [--schedules] [--figure=optimizers.png]
+    python -m benchmarks.optimizers --workdir=out [--schedules] [--figure=optimizers.png]
 
 Each is judged at its own best learning rate (`laws/optimum.py`). The first of them was trained at
 half, once and twice the length: by a line through the logarithms of its steps and losses, a lower

@@ -2,7 +2,7 @@
 
     python launch.py sweep --experiment=experiments/power_law.py --workdir=out
     python launch.py sweep --experiment=experiments/power_law.py:examples --workdir=out
-    python benchmarks/power_law.py --workdir=out [--figure=power_law.png]
+    python -m benchmarks.power_law --workdir=out [--figure=power_law.png]
 
 Prints for each spectrum, of the width and of the examples, the exponent of the law `power` (the
 targets have no noise) fitted to the runs, with its 90 % interval; theory's, which is the
@@ -10,13 +10,11 @@ spectrum's; what the same fit makes of the theory's own losses at these sizes; a
 theirs.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks import of_study
 from experiments.power_law import RATIO, SPECTRA
 from scaling import laws
 from scaling.config import fingerprint, flat
@@ -50,7 +48,7 @@ def losses(workdir: str) -> pd.DataFrame:
         measured = found["loss"] / data.targets
         rows.append((data.alpha, varied, min(width, examples), measured, theory))
     if not rows:
-        raise SystemExit(f"--workdir={workdir} has no finished run of experiments/power_law.py")
+        raise of_study.nothing(workdir, "power_law.py")
     return pd.DataFrame(rows, columns=["alpha", "varied", "size", "measured", "theory"])
 
 
@@ -96,15 +94,11 @@ def draw(found: pd.DataFrame) -> Figure:
 
 def main() -> None:
     """Prints the table, and draws the figure if one is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--workdir", required=True, help="of the two studies")
-    parser.add_argument("--figure", help="a PNG or SVG to write")
-    given = parser.parse_args()
+    given = of_study.flags(__doc__).parse_args()
     found = losses(given.workdir)
     print(compare(found).to_string(index=False, float_format=lambda x: f"{x:.4f}"))
     if given.figure:
-        path = Path(given.figure)
-        path.write_bytes(style.encode(draw(found), path.suffix[1:]))
+        of_study.write(draw(found), given.figure)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How often intervals hold runs that others published, beyond the runs that were fitted.
 
-    python benchmarks/real_coverage.py [--clones=DIR] [--by flops] [--methods ...] [--cuts 12]
+    python -m benchmarks.real_coverage [--clones=DIR] [--by flops] [--methods ...] [--cuts 12]
         [--out=rows.csv] [--expected=500]
 
 Every table is cut at each of its levels that leave twelve runs below (at most so many cuts, evenly

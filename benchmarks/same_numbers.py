@@ -1,6 +1,6 @@
 """Whether another version of the code trains the same numbers: bit for bit, under the same names.
 
-    python benchmarks/same_numbers.py --before=CHECKOUT [--after=CHECKOUT] [--keep=FOLDER]
+    python -m benchmarks.same_numbers --before=CHECKOUT [--after=CHECKOUT] [--keep=FOLDER]
         [--only=dense,moe] [--speed] [--debug]
 
 Trains small configs with the command line of each checkout (default of --after: this one) and holds

@@ -1,7 +1,7 @@
 """What `launch.py fit` and `plan` take from the shell to the answer, each in a process of its own.
 
-    python benchmarks/start_up.py [--rounds=5] [--against=OTHER_CHECKOUT]
-    python benchmarks/start_up.py --growth [--rounds=3]
+    python -m benchmarks.start_up [--rounds=5] [--against=OTHER_CHECKOUT]
+    python -m benchmarks.start_up --growth [--rounds=3]
 
 Prints medians over the rounds: seconds by the clock and of CPU (all threads), for mistakes in
 flags, columns and files, and for fits of a table of 20 rows: with the compiled programs of an

@@ -1,6 +1,6 @@
 """What a sweep of many cells costs before and after training: planning, printing, status, table.
 
-    python benchmarks/sweep_plan.py [--cells=250,500,1000,2000] [--debug] [--profile=STAGE]
+    python -m benchmarks.sweep_plan [--cells=250,500,1000,2000] [--debug] [--profile=STAGE]
 
 Makes a study of so many runs, and the directories of all of them as finished runs of a hundred log
 lines leave them, then times each stage: the runs of the study, the dry run's table, the reasons of

@@ -1,6 +1,6 @@
 """Runs an hour of a sweep of small runs: a process for each, one after another, packed.
 
-    python benchmarks/sweep_throughput.py [--runs=64] [--steps=120] [--rounds=3] [--debug]
+    python -m benchmarks.sweep_throughput [--runs=64] [--steps=120] [--rounds=3] [--debug]
         [--ways=processes,sequential,...] [--sizes=1,4,...]
 
 The runs are the quick start's two smallest sizes at several learning rates and seeds, with their

@@ -1,7 +1,7 @@
 """How far off the time left is that a sweep prints, from its first line to its end.
 
-    python benchmarks/time_left.py --experiment=experiments/quickstart.py --workdir=/tmp/time_left
-    python benchmarks/time_left.py --experiment=... --workdir=/tmp/time_left --replay
+    python -m benchmarks.time_left --experiment=experiments/quickstart.py --workdir=/tmp/time_left
+    python -m benchmarks.time_left --experiment=... --workdir=/tmp/time_left --replay
 
 Trains the study as `launch.py sweep` does by default, as a newcomer would: nothing is on record and
 nothing compiled. Prints a row for each line of the sweep: seconds since its start, the time left

@@ -1,6 +1,6 @@
 """Our training step against PyTorch's, a plain Flax one, and the machine's matmul peak.
 
-    python benchmarks/train_step.py [--shapes=64x2x128x16,...] [--rounds=7] [--devices=1]
+    python -m benchmarks.train_step [--shapes=64x2x128x16,...] [--rounds=7] [--devices=1]
 
 Same shape, float32, AdamW with a clipped gradient, one batch again and again. Each competitor is a
 process of its own that holds its model and waits; rounds go through all of them in turn, so that

@@ -1,7 +1,7 @@
 """What pretraining was worth, in data: the law of transfer, of the fine-tuning runs of a workdir.
 
     python launch.py sweep --experiment=experiments/bert_finetune.py --workdir=out
-    python benchmarks/transfer_law.py --workdir=out --table=transferred.csv
+    python -m benchmarks.transfer_law --workdir=out --table=transferred.csv
     python launch.py fit --table=transferred.csv --law=transfer
 
 Prints and writes for each tuned run the distinct examples of the task that it had and those that a

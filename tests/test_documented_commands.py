@@ -2,9 +2,12 @@
 there.
 """
 
+import os
 import pathlib
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -73,13 +76,31 @@ def test_a_command_of_launch_is_one(line, monkeypatch):
         config_flag.given()
 
 
-@pytest.mark.parametrize("line", of("python benchmarks/"))
+@pytest.mark.parametrize("line", of("python -m benchmarks."))
 def test_a_benchmark_is_there_and_has_the_flags(line):
-    words = shlex.split(line, comments=True)[1:]
-    text = (REPOSITORY / words[0]).read_text()
+    words = shlex.split(line, comments=True)[2:]
+    text = (REPOSITORY / f"{words[0].replace('.', '/')}.py").read_text()
+    if "of_study" in text:
+        text += (REPOSITORY / "benchmarks" / "of_study.py").read_text()
     for word in words[1:]:
         if word.startswith("--") and word != "--help":
             assert f'"{word.partition("=")[0]}"' in text, word
+
+
+def test_no_benchmark_is_run_as_a_file():
+    """Its imports are found only from the repository's root."""
+    assert not of("python benchmarks/")
+
+
+@pytest.mark.slow
+def test_every_benchmark_is_found_from_the_root_alone():
+    own = {"gpt_torch", "mup_package"}  # they need packages of their own
+    names = sorted({path.stem for path in (REPOSITORY / "benchmarks").glob("*.py")} - own)
+    code = f"import importlib\nfor name in {names}: importlib.import_module('benchmarks.' + name)"
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=REPOSITORY, env=bare, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-600:]
 
 
 @pytest.mark.parametrize("line", of("make "))

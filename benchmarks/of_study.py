@@ -1,0 +1,29 @@
+"""The flags of a benchmark that reads the runs of a study, and what it does with a figure.
+
+Called by the benchmarks that make a table of a study's runs, and a picture if one is asked for.
+"""
+
+import argparse
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from scaling.report import style
+
+
+def flags(docstring: str) -> argparse.ArgumentParser:
+    """--workdir and --figure, described by a docstring's first line."""
+    parser = argparse.ArgumentParser(description=docstring.splitlines()[0])
+    parser.add_argument("--workdir", default="out", help="of the study")
+    parser.add_argument("--figure", type=Path, help="a PNG or SVG to write")
+    return parser
+
+
+def nothing(workdir: str, study: str) -> SystemExit:
+    """To be raised where no run of a study has ended."""
+    return SystemExit(f"--workdir={workdir} has no finished run of {study}; sweep it first")
+
+
+def write(figure: Figure, path: Path) -> None:
+    """The figure, in the form that the end of the path's name says."""
+    path.write_bytes(style.encode(figure, path.suffix[1:]))
