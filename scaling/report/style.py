@@ -30,7 +30,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE = (
     *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7"),
 )
 COLOURS = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE)
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 # Three colours of their own, so that the page can replace them when it is dark.
 INK, PAPER, GRID = "#24292f", "#fefefe", "#d7dce1"
