@@ -20,7 +20,7 @@ GALLERY := quickstart.py:debug data.py:debug repeats.py:debug cooldown.py:debug 
 	length.py:debug emergence.py:debug memorization.py:debug finetune.py:debug \
 	shift.py:text_debug generalization_gap.py:debug recurrence.py:debug families.py:debug \
 	pruning.py:debug quantization.py:debug distillation.py:debug lr_batch.py:debug \
-	knowledge.py:debug
+	knowledge.py:debug continual.py:split_debug robustness.py:debug
 
 .PHONY: demo gallery test test-slow test-exhaustive test-slurm test-tpu test-trackers test-xpk test-hf test-browser lint format golden ci clean docs notebooks
 

@@ -45,7 +45,7 @@ def _digits(debug: bool) -> Study:
         base=base,
         runs=with_seeds([*grid(widths), *grid(widths | private)], 1 if debug else 3),
         x="params",
-        group="privacy.noise",
+        group=("privacy.noise", "privacy.clip_norm"),
         holdout=False,
     )
 
