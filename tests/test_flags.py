@@ -30,6 +30,8 @@ TAKEN = {
     ("certify", "tolerance"): {"0"},
     ("data", "lines"): {"0"},
     ("retain", "keep"): {"0"},
+    ("serve", "port"): {"0"},
+    ("serve", "host"): {*ABSURD} - {""},
     ("sweep", "slurm_save"): {"0"},
     ("sweep", "xpk_restarts"): {"0"},
     ("sweep", "xpk_grace"): {"0"},

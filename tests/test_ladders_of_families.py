@@ -16,12 +16,13 @@ SIZES = {
     "vocab": 257, "height": 8, "image_width": 8, "channels": 1, "classes": 10, "features": 24,
     "targets": 3, "source_len": 10, "target_len": 20, "samples": 8000, "sample_rate": 8000,
     "transcript_len": 12, "text_len": 12, "samples_per_token": 800,
+    "entities": 40, "relations": 5,
 }  # fmt: skip
 FACTS = Facts("planned", 10**9, 10**9, SIZES)
 DEEP = ladder.Recipe(batch_size=8, batch_exponent=0.5, base_width=64, units_per_param=5.0)
 FLAT = ladder.Recipe(aspect=math.inf, min_depth=1, batch_size=8, base_width=64, units_per_param=5.0)
 # A family of one layer has no ladder in depth.
-RECIPES = {"random_features": FLAT}
+RECIPES = dict.fromkeys(("random_features", "transe", "distmult"), FLAT)
 
 
 def bases() -> dict[str, RunConfig]:

@@ -76,7 +76,8 @@ def encoder(config: ViTConfig) -> EncoderConfig:
         positions="none",
         qk_norm=False,
         norm_eps=config.norm_eps,
-        activation=config.activation,
+        # A masked autoencoder, whose blocks these are too, has no such field.
+        activation=getattr(config, "activation", "gelu"),
         dropout=config.dropout,
         drop_path=config.drop_path,
         dtype=config.dtype,
