@@ -59,7 +59,7 @@ OFTEN, ELSE = pytest.mark.slow, pytest.mark.exhaustive
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=OFTEN if n in ("t5", "resnet") else ELSE) for n in FIELDS]
+    "name", [pytest.param(n, marks=OFTEN if n == "t5" else ELSE) for n in FIELDS]
 )
 def test_a_model_of_theirs_is_a_run(name, tmp_path):
     source = folder_of(tmp_path / "model", name)

@@ -168,7 +168,7 @@ def test_what_cannot_be_taught_so_is_named(tiny, student):
         state_lib.parts(student({"distill.features": 1.0, "distill.teacher": lone}))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_goes_on_as_if_it_had_not_been_cut_and_packed_as_alone(tiny, tmp_path):
     """Stopped and continued: bit for bit. Packed: as another program rounds."""
     one = {"devices": jax.devices()[:1], "quiet": True}

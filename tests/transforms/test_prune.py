@@ -128,7 +128,7 @@ def test_stopped_and_gone_on_with_a_pruned_run_is_uninterrupted(tiny, tmp_path):
     assert row["density"] == pytest.approx(1 - pruned / row["params"], rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_ticket_has_the_others_mask_on_its_own_start(tiny, tmp_path):
     parent = tiny({"train.steps": 8})
     assert train(parent, tmp_path, quiet=True).status == "done"
@@ -158,7 +158,7 @@ def test_a_ticket_has_the_others_mask_on_its_own_start(tiny, tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_later_ticket_has_the_masks_of_the_last_run_and_the_weights_of_the_first(tiny, tmp_path):
     """Also that a run which began from nothing has no such weights."""
     early = tiny({"train.steps": 2, "seed": 5})
