@@ -58,6 +58,11 @@ class MaskedAutoencoderConfig:
         "none"
     )  # what the backward pass computes again (`scaling/models/remat.py`)
 
+    @property
+    def activation(self) -> Literal["gelu"]:
+        """Of the encoder's MLPs, as the blocks of a vit ask for it; not a choice here."""
+        return "gelu"
+
 
 def decoder(config: MaskedAutoencoderConfig) -> EncoderConfig:
     """The decoder's blocks, of a resolved model."""

@@ -76,8 +76,7 @@ def encoder(config: ViTConfig) -> EncoderConfig:
         positions="none",
         qk_norm=False,
         norm_eps=config.norm_eps,
-        # A masked autoencoder, whose blocks these are too, has no such field.
-        activation=getattr(config, "activation", "gelu"),
+        activation=config.activation,
         dropout=config.dropout,
         drop_path=config.drop_path,
         dtype=config.dtype,
