@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from scaling.records import tables
 from scaling.records.conventions import conventions
 from scaling.report.figures import Drawn, file_of
 from scaling.report.findings import Finding
@@ -40,11 +41,13 @@ def divided(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     if len(groups) < 2:
         return [("", "", frame)]
     unread = frame[frame["objective"].isna()]
+    always = tables.columns([])  # data without end have no epochs, and yet the column
     found = list[tuple[str, str, pd.DataFrame]]()
     for (objective, unit), part in groups:
         part = pd.concat([part, unread]).sort_index() if not found else part
         # What other objectives measure, and other units count, is no column of this part.
-        foreign = [c for c in part if part[c].isna().all() and frame[c].notna().any()]
+        none = [c for c in part if part[c].isna().all() and frame[c].notna().any()]
+        foreign = [c for c in none if c not in always]
         name = f"{objective} of {unit}s: {words_of(part).of_main()}"
         kept = part.drop(columns=foreign).reset_index(drop=True)
         found.append((name, f"{file_of(objective)}-{unit}s-", kept))
