@@ -3,7 +3,8 @@
 A byte model, trained for four lengths on what is true alone, and on the predictions of a teacher
 alone: of the quick start's largest model, or of one of the student's size that has read little.
 `:features`: by a teacher's predictions, with its last states or without, whole or a tenth of the
-loss. `:on_policy`: by three divergences, on the data and on what the student writes itself.
+loss. `:on_policy`: by three divergences, on the data and on what the student writes itself. `:law`: students of three widths and
+lengths, alone and by four teachers, for the law of `benchmarks/method_laws.py`.
 """
 
 from configs import tiny
@@ -14,6 +15,9 @@ from scaling.config.sweep import Override, Study, grid, product
 TEACHERS = ((80, 15.0), (28, 2.0))
 LENGTHS = (1.0, 3.0, 9.0, 27.0)  # tokens a parameter of the student
 TEACHER = (48, 15.0)  # of the forms
+# Of the law: width and tokens a parameter of each teacher; widths of students.
+OF_LAW = ((80, 15.0), (48, 15.0), (48, 4.0), (28, 4.0))
+STUDENTS = (16, 28, 48)
 
 
 def get_study(arg: str = "") -> Study:
@@ -23,7 +27,7 @@ def get_study(arg: str = "") -> Study:
     form, debug = arg, False
     if arg == "debug" or arg.endswith("_debug"):
         form, debug = arg.removesuffix("debug").removesuffix("_"), True
-    forms = {"": _teachers, "features": _features, "on_policy": _on_policy}
+    forms = {"": _teachers, "features": _features, "on_policy": _on_policy, "law": _law}
     of_form = forms.get(form)
     if of_form is None:
         is_debug(form)  # names what is no form
@@ -42,10 +46,12 @@ def get_study(arg: str = "") -> Study:
     )
 
 
-def students(debug: bool, lengths: tuple[float, ...] = LENGTHS) -> list[Override]:
-    """Each length, alone."""
+def students(
+    debug: bool, lengths: tuple[float, ...] = LENGTHS, widths: tuple[int, ...] = (28,)
+) -> list[Override]:
+    """Each width and length, alone."""
     each = grid({"train.tokens_per_param": (0.1,) if debug else lengths})
-    return product([tiny.RECIPE.shape(8 if debug else 28)], each)
+    return product([tiny.RECIPE.shape(width) for width in ((8,) if debug else widths)], each)
 
 
 def taught(width: int, length: float) -> Override:
@@ -78,3 +84,9 @@ def _on_policy(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
     ways = [by | {"distill.divergence": kind} for kind in kinds]
     ways += [way | {"distill.on_policy": 0.5} for way in ways]
     return [*alone, *product(alone, ways)], ("distill.on_policy", "distill.divergence")
+
+
+def _law(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
+    alone = students(debug, LENGTHS[1:], STUDENTS)
+    by = [taught(*one) for one in (((16, 0.1),) if debug else OF_LAW)]
+    return [*alone, *product(alone, by)], ("width", "teacher_loss")

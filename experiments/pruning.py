@@ -28,7 +28,10 @@ def get_study(arg: str = "") -> Study:
     form, debug = arg, False
     if arg == "debug" or arg.endswith("_debug"):
         form, debug = arg.removesuffix("debug").removesuffix("_"), True
-    forms = {"": _curves, "patterns": _patterns, "low_rank": _low_rank, "tickets": _tickets}
+    forms = {
+        **{"": _curves, "patterns": _patterns, "low_rank": _low_rank, "tickets": _tickets},
+        "law": _law,
+    }
     of_form = forms.get(form)
     if of_form is None:
         is_debug(form)  # names what is no form
@@ -122,3 +125,11 @@ def _tickets(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
         "transform.rewind_to",
         "seed",
     )
+
+
+def _law(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
+    lengths = grid({"train.tokens_per_param": (0.1,) if debug else (5.0, 15.0)})
+    rungs = [tiny.RECIPE.shape(width) for width in ((8,) if debug else (20, 28, 40, 56))]
+    amounts = grid({"transform.sparsity": SPARSITIES[:2] if debug else SPARSITIES[:4]})
+    gradual = _pruned(begin=0.25, end=0.75, every=1 if debug else 5)
+    return product(rungs, lengths, [gradual], amounts), ("width", "tokens")

@@ -2,7 +2,8 @@
 
 Byte models of two widths and two lengths, trained with weights of 2 (ternary), 3 and 4 bits by
 quantization-aware training, and with all 32. `launch.py compress` then rounds the trained weights
-of the latter to as many.
+of the latter to as many. `:law` trains four widths and five precisions, for the law of
+`benchmarks/method_laws.py`.
 """
 
 from configs import tiny
@@ -10,18 +11,23 @@ from scaling.config import is_debug
 from scaling.config.sweep import Study, grid, product
 
 BITS = (2, 3, 4)
+WIDTHS = (28, 36)
+# Of the law, which two widths say little of.
+OF_LAW = {"bits": (2, 3, 4, 6), "widths": (20, 28, 40, 56)}
 
 
 def get_study(arg: str = "") -> Study:
-    """The study; "debug" trains two widths at two precisions for a few steps."""
-    debug = is_debug(arg)
-    base = tiny.get_config(arg)
+    """arg: "law" for more sizes; "debug" trains two widths at two precisions for a few steps."""
+    law = arg == "law"
+    debug = not law and is_debug(arg)
+    base = tiny.get_config("debug" if debug else "")
     tiny.strip(base)
-    rungs = [tiny.RECIPE.shape(width) for width in ((8, 16) if debug else (28, 36))]
+    bits, widths = (OF_LAW["bits"], OF_LAW["widths"]) if law else (BITS, WIDTHS)
+    rungs = [tiny.RECIPE.shape(width) for width in ((8, 16) if debug else widths)]
     models = product(rungs, grid({"train.tokens_per_param": (0.1,) if debug else (5.0, 15.0)}))
-    rounded = {"transform.name": ("qat",), "transform.bits": (4,) if debug else BITS}
+    rounded = {"transform.name": ("qat",), "transform.bits": (4,) if debug else bits}
     return Study(
-        name="quantization",
+        name="quantization-law" if law else "quantization",
         question="How many bits does a weight need?",
         base=base,
         runs=[*models, *product(models, grid(rounded))],
