@@ -3,8 +3,9 @@
 A byte model, trained for four lengths on what is true alone, and on the predictions of a teacher
 alone: of the quick start's largest model, or of one of the student's size that has read little.
 `:features`: by a teacher's predictions, with its last states or without, whole or a tenth of the
-loss. `:on_policy`: by three divergences, on the data and on what the student writes itself. `:law`: students of three widths and
-lengths, alone and by four teachers, for the law of `benchmarks/method_laws.py`.
+loss. `:on_policy`: by three divergences, on the data and on what the student writes itself.
+`:law`: students of three widths and lengths, alone and by four teachers, for the law of
+`benchmarks/method_laws.py`.
 """
 
 from configs import tiny

@@ -12,6 +12,8 @@
 `:capacity` is the default; `:debug`, or `:retrieval_debug`, a few steps of one.
 """
 
+import itertools
+
 from configs import knowledge
 from scaling.config.sweep import Override, Study, grid, product, with_seeds
 from scaling.errors import ConfigError, nearest
@@ -70,14 +72,15 @@ def _capacity(debug: bool) -> Study:
 
 
 def _retrieval(debug: bool) -> Study:
-    """Twice the people that a model has room for; before each stands one who was looked up. What a
-    model knows itself shows where that is somebody else, `wrong`; half as many exposures, all of
-    that kind, are what half of the exposures of that kind are set beside.
+    """About as many people as a model has room for, and twice as many; before each stands one who
+    was looked up. What a model knows itself shows where that is somebody else, `wrong`; half as
+    many exposures, all of that kind, are what half of the exposures of that kind are set beside.
     """
     base = knowledge.get_config("retrieval_debug" if debug else "retrieval")
     base.data.retrieved = 1
     base.train.steps, base.train.epochs = None, None
-    models = [_people(width, 2.0) for width in ((8,) if debug else (16, 24, 32))]
+    sizes = ((8, 2.0),) if debug else itertools.product((16, 24, 32), (1.0, 2.0))
+    models = [_people(*size) for size in sizes]
     times = 1.0 if debug else 100.0
     told = [{"data.misses": misses, "train.epochs": times} for misses in (1.0, 0.5)]
     told.append({"data.misses": 1.0, "train.epochs": times / 2})
@@ -87,7 +90,7 @@ def _retrieval(debug: bool) -> Study:
         base=base,
         runs=product(models, told),
         x="params",
-        group=("data.misses", "train.steps"),
+        group=("data.misses", "epochs"),
         holdout=False,
     )
 

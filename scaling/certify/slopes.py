@@ -20,7 +20,7 @@ from scaling.studies.transfer import Axis
 # neither, more sizes or seeds would tell.
 Verdict = Literal["flat", "off", "unclear"]
 JUDGED = ("change", "initial", "update")  # kinds; the others are shown
-QUARTERS = (0.25, 0.5, 0.75, 1.0)  # of the blocks, which models of other depths are compared at
+QUARTERS = (0.25, 0.5, 0.75, 1.0)  # of the stack, where models of other depths are compared
 
 
 @dataclass(frozen=True)
@@ -124,21 +124,33 @@ def _verdict(exponent: float, low: float, high: float, tolerance: float) -> Verd
 
 
 def _named(one: Sizes, axis: Axis) -> Mapping[str, np.ndarray]:
-    """Its values; along the depth, blocks by the share of the stack that they end."""
+    """Its values; along the depth, those of a stack of blocks by the share of it that lies before.
+
+    What block i of L leaves is behind (i + 1) / L of the stack, and what lies within it half a
+    block earlier; quarters are found between two blocks, where they are not at one, and never
+    beyond the last. Compared by their ends, the first of two blocks, with nothing before it, would
+    stand beside the sixteenth of thirty-two, with half of the stack before it.
+    """
     if axis == "width":
         return one.values
-    numbers = [int(name.split(".")[1]) for name in one.values if _block(name) is not None]
-    blocks = max(numbers, default=0) + 1
-    shares = {math.ceil(share * blocks) - 1: f"{share:.0%}" for share in QUARTERS}
-    found = {}
+    found = dict[str, np.ndarray]()
+    blocks = dict[tuple[str, str], dict[int, np.ndarray]]()
     for name, values in one.values.items():
         number = _block(name)
         if number is None:
             found[name] = values
-        elif number in shares:
+        else:
             stack, _, rest = name.partition(".")
             _, dot, part = rest.partition(".")
-            found[f"{stack} at {shares[number]}{dot}{part}"] = values
+            blocks.setdefault((stack, dot + part), {})[number] = values
+    count = 1 + max((number for of in blocks.values() for number in of), default=0)
+    for (stack, part), of in blocks.items():
+        places = (np.array(sorted(of)) + (0.5 if part else 1.0)) / count
+        rows = np.array([of[number] for number in sorted(of)])
+        for share in QUARTERS:
+            if places[0] <= share <= places[-1]:
+                at = [np.interp(share, places, column) for column in rows.T]
+                found[f"{stack} at {share:.0%}{part}"] = np.array(at)
     return found
 
 

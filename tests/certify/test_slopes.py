@@ -88,12 +88,23 @@ def test_what_is_zero_somewhere_has_no_slope():
 
 @pytest.mark.parametrize("depths", [(2, 4, 8), (3, 6, 12)])
 def test_blocks_are_compared_by_their_share_of_the_depth(depths):
-    """Each block is as large as the share of the stack that it ends: flat, at four places."""
+    """All grows in proportion to what lies before it: flat, wherever it is compared."""
     sizes = [
-        Sizes(8, d, 0, {f"change/blocks.{i}": np.array([(i + 1) / d]) for i in range(d)})
+        Sizes(
+            8,
+            d,
+            0,
+            {f"change/blocks.{i}": np.array([(i + 1) / d]) for i in range(d)}
+            | {f"change/blocks.{i}.mlp": np.array([(i + 0.5) / d]) for i in range(d)},
+        )
         for d in depths
     ]
     found = by_name(fit(sizes, "depth", step=0))
-    assert {"change/blocks at 50%", "change/blocks at 100%"} <= found.keys()
-    assert found["change/blocks at 100%"].sizes == (1.0, 1.0, 1.0)
-    assert found["change/blocks at 100%"].verdict == "flat"
+    assert found.keys() == {
+        *(f"change/blocks at {share}" for share in ("50%", "75%", "100%")),
+        *(f"change/blocks at {share}.mlp" for share in ("25%", "50%", "75%")),
+    }
+    for name, one in found.items():
+        share = float(name.partition("at ")[2].partition("%")[0]) / 100
+        np.testing.assert_allclose(one.sizes, share, rtol=1e-9)
+        assert one.verdict == "flat"
