@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def draw(done: pd.DataFrame, found: dict[tuple[float, float], Fit], path: Path) -> None:
     """Bits known over bits told, both a parameter: runs, and the laws through them."""
     with style.styled():
-        figure = Figure(figsize=(4.8, 3.6), layout="constrained")
+        figure = Figure(figsize=(4.8, 4.2), layout="constrained")
         axes = figure.subplots()
         told = done["total_bits"] / done["params"]
         marks = dict(zip(sorted(set(done["width"])), "osD^v*", strict=False))
@@ -148,13 +148,13 @@ def draw(done: pd.DataFrame, found: dict[tuple[float, float], Fit], path: Path) 
             axes.plot(line, one.predict(at).mean, color=colour, label=label)
         axes.plot(line, line, color="0.6", linestyle=":", label="all that there is")
         axes.axhline(PUBLISHED[1000], color="0.6", linestyle="--", label="published, 1,000 times")
-        axes.set(xscale="log", xlabel="bits told / parameter", ylabel="bits known / parameter",
-                 ylim=(min(0, 1.1 * (done["known_bits"] / done["params"]).min()), 4))  # fmt: skip
+        axes.set(xscale="log", xlabel="bits told / parameter", ylabel="bits known / parameter")
+        axes.set_ylim(bottom=min(0, 1.1 * (done["known_bits"] / done["params"]).min()), top=4)
         for width, marker in marks.items():
             axes.plot([], [], marker, color="0.4", label=f"width {width}")
         axes.set_xticks([1, 2, 3, 4, 6], ["1", "2", "3", "4", "6"])
         axes.minorticks_off()
-        axes.legend(ncols=2)
+        figure.legend(loc="outside lower center", ncols=2)
         figure.savefig(path, dpi=160)
 
 

@@ -3,12 +3,13 @@
     python launch.py sweep --experiment=experiments/known_laws.py:markov --workdir=out
     python -m benchmarks.known_laws --workdir=out [--figure=known_laws.png]
 
-Prints for every task and every repetition of it the exponent and the floor of the law
-`power_floor` fitted to the runs, with their 90 % intervals, and what is true; of a share of right
-answers, the law is of the wrong ones. Beside the data that are seen once, what gradient descent on
-them is expected to end at, reckoned without training.
+Prints for every task and every repetition of it, and for the repetitions together, the exponent
+and the floor of the law `power_floor` fitted to the runs, with their 90 % intervals, and what is
+true; of a share of right answers, the law is of the wrong ones. Beside the data that are seen once,
+what gradient descent on them is expected to end at, reckoned without training.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,27 @@ def of_task(workdir: str, task: str, repeat: int) -> tuple[pd.DataFrame, Fit] | 
         loss = "wrong"
         runs = runs.assign(wrong=runs["true_floor"] - runs[measured])
     runs = runs.assign(distance=(runs[measured] - runs["true_floor"]).abs())
-    return runs, laws.fit(runs, "power_floor", laws.Options(x=asked.x, loss=loss, delta=1.0))
+    return runs, _fitted(runs, asked.x, loss)
 
 
-def compare(fits: dict[tuple[str, int], Fit]) -> pd.DataFrame:
+def _fitted(runs: pd.DataFrame, x: str, loss: str | None) -> Fit:
+    return laws.fit(runs, "power_floor", laws.Options(x=x, loss=loss, delta=1.0))
+
+
+def together(
+    tables: dict[tuple[str, int], pd.DataFrame], fits: dict[tuple[str, int], Fit]
+) -> dict[tuple[str, str], Fit]:
+    """(task, "all") -> the law of all its repetitions, where there are several."""
+    found = {}
+    for task in TASKS:
+        own = [rows for (of, _), rows in tables.items() if of == task]
+        if len(own) > 1:
+            like = next(fit for (of, _), fit in fits.items() if of == task)
+            found[task, "all"] = _fitted(pd.concat(own, ignore_index=True), like.x["x"], like.loss)
+    return found
+
+
+def compare(fits: Mapping[tuple[str, int | str], Fit]) -> pd.DataFrame:
     """A row a parameter of a fit of which the truth is known."""
     rows = []
     for (task, repeat), fit in fits.items():
@@ -159,9 +177,11 @@ def main() -> None:
                 tables[task, repeat], fits[task, repeat] = found
     if not fits:
         raise SystemExit(f"--workdir={given.workdir} has no whole study of known_laws.py")
-    found = compare(fits)
-    print(found.to_string(index=False, float_format=lambda x: f"{x:.4f}"))
-    print(f"{found['holds'].sum()} of {len(found)} intervals hold the truth")
+    for some in (fits, together(tables, fits)):
+        if some:
+            found = compare(some)
+            print(found.to_string(index=False, float_format=lambda x: f"{x:.4f}"))
+            print(f"{found['holds'].sum()} of {len(found)} intervals hold the truth")
     if ("seen_once", 0) in tables:
         runs = [c for c in study.runs(get_study("seen_once")) if c.seed == 0]
         print("seen_once, above the floor, reckoned:", [round(descended(c), 2) for c in runs])

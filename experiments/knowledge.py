@@ -72,14 +72,14 @@ def _capacity(debug: bool) -> Study:
 
 
 def _retrieval(debug: bool) -> Study:
-    """About as many people as a model has room for, and twice as many; before each stands one who
-    was looked up. What a model knows itself shows where that is somebody else, `wrong`; half as
-    many exposures, all of that kind, are what half of the exposures of that kind are set beside.
+    """Before each of the people stands one who was looked up. What a model knows itself shows where
+    that is somebody else, `wrong`; half as many exposures, all of that kind, are what half of the
+    exposures of that kind are set beside.
     """
     base = knowledge.get_config("retrieval_debug" if debug else "retrieval")
     base.data.retrieved = 1
     base.train.steps, base.train.epochs = None, None
-    sizes = ((8, 2.0),) if debug else itertools.product((16, 24, 32), (1.0, 2.0))
+    sizes = [(8, 2.0)] if debug else [*itertools.product((16, 24), PEOPLE), (32, PEOPLE[1])]
     models = [_people(*size) for size in sizes]
     times = 1.0 if debug else 100.0
     told = [{"data.misses": misses, "train.epochs": times} for misses in (1.0, 0.5)]
