@@ -68,6 +68,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "tables of positions": (_BERT, {"model.positions": "learned", "model.places": 32}),
     "label from the first token": ("configs/bert.py:packages_debug", {"model.pool": "class"}),
     "whole words": (_BERT, {"objective.whole_words": True}),
+    "a token that masks": (_BERT, {"model.mask_row": False, "objective.mask_token": 3}),
     "more masked": (_BERT, {"objective.share": 0.4, "objective.masked": 1.0}),
     "spans left out": (
         "configs/pairs.py:debug",

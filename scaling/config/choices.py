@@ -136,9 +136,12 @@ class Kind:
     asks: frozenset[str] = frozenset()
     # (data, folder) -> what turns text into the numbers of an example and back
     tokenizer: Callable[[Any, Path], Any] | None = None
-    # (config, tokenizer.json of others, token before each document, its folder) -> the config with
-    # that tokenizer, which is kept in the folder. Raises UserError. None: it has its own
-    adopt: Callable[[Any, bytes, int, Path], Any] | None = None
+    # (config, files of a tokenizer of others by name, tokens before each document and before a text
+    # that is written, its folder) -> the config with that tokenizer, which is kept in the folder.
+    # Raises UserError. None: it has its own
+    adopt: Callable[[Any, Mapping[str, bytes], tuple[int | None, int | None], Path], Any] | None = (
+        None
+    )
     # (data, lines of examples to show, folder) -> what they hold, in words and as JSON
     inspect: Callable[[Any, int, Path], tuple[str, dict[str, Any]]] | None = None
     ranges: tuple[Range, ...] = ()
@@ -263,7 +266,8 @@ class Family:
     # The architectures of others that its models can be: tuple of `families.exchanged.Architecture`
     exchange: Any = ()
     # Writes the target of a source, where the family reads one: (config, params, source,
-    # source_segments, max_new, separator, beams) -> tokens int32 [B, max_new]
+    # source_segments, max_new, separator, beams, token before the target) -> tokens int32
+    # [B, max_new]
     translate: Lazy | None = None
     # Writes what is said in a batch of sounds: (config, params, batch, max_new, beams) -> tokens
     # int32 [B, max_new], filled up with the tokenizer's separator, and their log-probability

@@ -4,6 +4,8 @@ Raises ConfigError, with the way out, for what cannot go together. Called by `re
 sets that are attacked, by `passes.py`. No jax in this file.
 """
 
+from typing import Any
+
 from scaling.config import choices
 from scaling.config.choices import SHARE
 from scaling.config.run import RunConfig
@@ -24,6 +26,7 @@ def check_pairs(config: RunConfig) -> None:
         if missing:
             raise ConfigError(f"{reader} needs {', '.join(sorted(missing))}, not given by {giver}")
     _check_augment(config)
+    _check_mask(config)
     for group in ("distill", "ewc"):
         weight = getattr(config, group).weight
         if weight and objective.soft is None:
@@ -69,6 +72,23 @@ def check_pairs(config: RunConfig) -> None:
         raise ConfigError(
             f"train.microbatches={config.train.microbatches}: {loss} compares the rows of a whole "
             "batch with each other; leave it at 1"
+        )
+
+
+def _check_mask(config: RunConfig) -> None:
+    """Raises ConfigError where nothing, or no token, masks the others."""
+    model: Any = config.model
+    if not hasattr(config.objective, "mask_token") or not hasattr(model, "mask_row"):
+        return
+    masks = config.objective.mask_token
+    if model.mask_row is (masks is not None):
+        raise ConfigError(
+            f"model.mask_row={model.mask_row} and objective.mask_token={masks}: what masks is a "
+            "row of its own, or a token; give that with model.mask_row=False, or leave both unset"
+        )
+    if masks is not None and model.vocab is not None and masks >= model.vocab:
+        raise ConfigError(
+            f"objective.mask_token={masks} is none of the {model.vocab} tokens; give a smaller one"
         )
 
 

@@ -85,15 +85,19 @@ def bring(
       change: what the command line says of the config.
       tokenizer: take the folder's, if there is one; else the data's own.
 
-    Raises UserError for a folder that is not whole, or a model that is none of ours.
+    Raises UserError for a folder that is not whole, or a model or tokenizer that is none of ours.
     """
     given = _json(source / "config.json")
-    read = tensors.read(source)
-    model, architecture = described(given, read)
+    read, of_text = tensors.read(source), choices.kind(base.data).tokenizer is not None
+    theirs = exchanged.tokenizer_files(source) if tokenizer and of_text else {}
+    data = adopted(base.data, given, theirs, files.data_dir()) if theirs else base.data
+    masks = exchanged.mask_token(theirs) if theirs else None
+    model, architecture = described(given | {"_mask_token": masks}, read)
     weights = architecture.named(read)
     config = dataclasses.replace(
         base,
         model=model,
+        data=data,
         transform=choices.new("transform"),
         begins=BeginsConfig(),
         distill=DistillConfig(),
@@ -101,8 +105,8 @@ def bring(
         imported=tensors.content_hash(weights),
     )
     config = override(config, _PLAIN)
-    if tokenizer:
-        config = dataclasses.replace(config, data=_data(config.data, given, source))
+    if masks is not None and hasattr(config.objective, "mask_token"):
+        config = override(config, {"objective.mask_token": masks})
     config = study.resolve(change(config))
     architecture = architecture.of(config.model)
     run = RunDirectory.open(config, workdir)
@@ -158,36 +162,27 @@ def described(given: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, Arch
     return override(run, {f"model.{k}": v for k, v in values.items()}).model, architecture
 
 
-def _data(data: Any, given: Mapping[str, Any], source: Path) -> Any:
-    """The data with the tokenizer of the folder. Raises UserError where it cannot be had."""
-    kind, path = choices.kind(data), source / "tokenizer.json"
-    if kind.tokenizer is None:
-        return data
-    theirs = exchanged.tokenizer_of(source)
-    if theirs not in (None, "BPE"):
+def adopted(data: Any, given: Mapping[str, Any], tokenizer: Mapping[str, bytes], root: Path) -> Any:
+    """The data with a tokenizer of others, kept in `root`. Raises UserError where it cannot be had.
+
+    Args:
+      given: the config.json beside it, which says the token before a text.
+      tokenizer: its files by name.
+    """
+    adopt = choices.kind(data).adopt
+    if adopt is None:
         raise UserError(
-            f"{source}: its tokenizer is of {theirs}, and this code reads byte-level BPE alone; "
-            "with --notokenizer the weights are taken, and text is cut by data.tokenizer, of whose "
-            "tokens the model knows nothing"
-        )
-    if not path.is_file():
-        return data
-    if kind.adopt is None:
-        raise UserError(
-            f"data.kind={data.kind} has a tokenizer of its own and cannot take {path}; leave it "
-            "out with --notokenizer, or give data of text"
+            f"data.kind={data.kind} has a tokenizer of its own and cannot take tokenizer.json; "
+            "leave it out with --notokenizer, or give data of text"
         )
     ends = given.get("eos_token_id")
     separator = given.get("bos_token_id")
     if separator is None:
         separator = ends[0] if isinstance(ends, list) else ends
-    if separator is None:
-        raise UserError(
-            f"{source}/config.json has neither bos_token_id nor eos_token_id, the token between "
-            "documents; add one, or leave the tokenizer out with --notokenizer"
-        )
-    content = path.read_bytes()
-    return kind.adopt(data, content, int(separator), files.data_dir())
+    begins = given.get("decoder_start_token_id")
+    if begins is None and given.get("is_encoder_decoder"):
+        begins = given.get("pad_token_id")  # as transformers has it
+    return adopt(data, tokenizer, (separator, begins), root)
 
 
 def _fill(

@@ -94,9 +94,11 @@ def write(
     tensors.write(folder, theirs, dict.fromkeys(theirs, dtype))
     length = config.data.units_per_example
     said = exchanged.written(architecture, config.model, length)
-    said |= {"dtype": dtype, "torch_dtype": dtype} | _tokenizer(config, folder)
-    begins = {key: said["bos_token_id"] for key in _BEGINS if key in said}
-    _write_config(folder, said | begins)
+    said |= {"dtype": dtype, "torch_dtype": dtype}
+    own = _tokenizer(config, folder)
+    begins = {key: own["_begins"] for key in _BEGINS if key in said}
+    own = {key: value for key, value in own.items() if not key.startswith("_")}
+    _write_config(folder, said | own | begins)
 
 
 def _write_config(folder: Path, said: dict[str, Any]) -> None:
@@ -104,16 +106,23 @@ def _write_config(folder: Path, said: dict[str, Any]) -> None:
 
 
 def _tokenizer(config: RunConfig, folder: Path) -> dict[str, Any]:
-    """Writes the files of the run's tokenizer, if it reads text; gives what config.json says of it.
+    """Writes the files of the run's tokenizer, if it reads text; gives what config.json says of it,
+    and the token that a written text begins with as "_begins".
 
     A document begins, and so ends, with its separator.
     """
     kind = choices.kind(config.data)
     if kind.tokenizer is None:
-        return {"bos_token_id": None, "eos_token_id": None}
+        return {"bos_token_id": None, "eos_token_id": None, "_begins": None}
     tokenizer = kind.tokenizer(config.data, files.data_dir())
     content, separator = tokenizer.exported()
     (folder / "tokenizer.json").write_bytes(content)
+    said = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.separator)
+    said["_begins"] = getattr(tokenizer, "begins", tokenizer.separator)
+    if others := tokenizer.beside() if hasattr(tokenizer, "beside") else {}:
+        for name, content in others.items():
+            (folder / name).write_bytes(content)
+        return said
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": separator,
@@ -122,7 +131,7 @@ def _tokenizer(config: RunConfig, folder: Path) -> dict[str, Any]:
         "model_max_length": config.data.units_per_example,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=2) + "\n")
-    return dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.separator)
+    return said
 
 
 def _leaves(params: Any) -> dict[str, np.ndarray]:

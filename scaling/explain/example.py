@@ -83,7 +83,7 @@ def _names(config: RunConfig) -> Callable[[int], str]:
     tokenizer = make(config.data, files.data_dir())
 
     def name(token: int) -> str:
-        if not 0 <= token < tokenizer.separator:
+        if token == tokenizer.separator or not 0 <= token < tokenizer.vocab:
             return "¶"
         return str(tokenizer.decode([token]).decode(errors="backslashreplace"))
 

@@ -277,6 +277,7 @@ def beam_search(
     max_new: int,
     separator: int,
     beams: int,
+    begins: int | None = None,
 ) -> Beam:
     """The text of the largest log-probability among `beams` that are followed at once (Lowerre
     1976). A text that has ended stays among them for as long as it is likely enough; no length is
@@ -285,7 +286,8 @@ def beam_search(
     Args:
       read: (tokens [rows], cache) -> (logits [rows, V] after them, the cache with them).
       cache: before the first token; arrays whose first axis is `rows`, and scalars.
-      separator: begins a text and ends it.
+      separator: ends a text.
+      begins: begins it; None: the separator does.
     """
 
     def repeated(x: Array) -> Array:
@@ -316,7 +318,7 @@ def beam_search(
         # One text to begin with: the others would be copies of it.
         jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)[None].repeat(rows, axis=0),
         jnp.zeros((rows, beams), bool),
-        jnp.full((rows, beams), separator, jnp.int32),
+        jnp.full((rows, beams), separator if begins is None else begins, jnp.int32),
         jax.tree.map(repeated, cache),
     )
     (tokens_RxKxN, score_RxK, *_), _ = jax.lax.scan(step, begun, jnp.arange(max_new))

@@ -17,15 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, UserError
 
 _NAMED = 3  # tensors that an error lists
-# Files of tokenizers without a tokenizer.json -> what they are of.
-_FORMS = {
-    "vocab.txt": "WordPiece",
-    "spiece.model": "SentencePiece",
-    "tokenizer.model": "SentencePiece",
-}
+# Files of tokenizers: those that are read and kept, and those of other forms.
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_FORMS = ("vocab.txt", "spiece.model", "tokenizer.model", "vocab.json")
+_MASKS = ("[MASK]", "<mask>")  # names of tokens that mask, where no file says it
 # Their name -> ours.
 ACTIVATIONS = {
     **{"gelu": "gelu_exact", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu"},
@@ -355,15 +353,31 @@ def _listed(names: Sequence[str]) -> str:
     return "; ".join(names[:_NAMED]) + more
 
 
-def tokenizer_of(folder: Path) -> str | None:
-    """What the tokenizer of a folder is of ("BPE"); None: there is none, or it does not say it."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return next((form for name, form in _FORMS.items() if (folder / name).is_file()), None)
-    try:
-        return str(json.loads(path.read_bytes())["model"]["type"])
-    except (ValueError, KeyError, TypeError):
-        return None
+def tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """The files of a folder's tokenizer by name, tokenizer.json among them; none: it has none.
+    Raises UserError for one in another form.
+    """
+    if (folder / _TOKENIZER[0]).is_file():
+        return {n: (folder / n).read_bytes() for n in _TOKENIZER if (folder / n).is_file()}
+    for name in _FORMS:
+        if (folder / name).is_file():
+            raise UserError(
+                f"{folder} has {name} and no tokenizer.json, which this code reads; write it with "
+                f'AutoTokenizer.from_pretrained("{folder}").save_pretrained("{folder}") of '
+                "transformers, or leave the tokenizer out with --notokenizer"
+            )
+    return {}
+
+
+def mask_token(given: Mapping[str, bytes]) -> int | None:
+    """The token that masks others, by the files of a tokenizer; None: none does."""
+    said, names = json.loads(given[_TOKENIZER[0]]), list(_MASKS)
+    for file in _TOKENIZER[1:]:
+        named = json.loads(given.get(file, b"{}")).get("mask_token")
+        named = named.get("content") if isinstance(named, dict) else named
+        names = [named, *names] if named else names
+    added = {token["content"]: int(token["id"]) for token in said.get("added_tokens", ())}
+    return next((added[name] for name in names if name in added), None)
 
 
 def nearest(architectures: Sequence[Architecture], model: Any) -> Architecture:

@@ -57,6 +57,7 @@ class Program:
     continuation: int = 0  # tokens
     copies: bool = False
     separator: int = 0  # the token behind a text that is written
+    begins: int | None = None  # and before it; None: the same
     beams: int = 1
     epsilon: float = 0.0  # of an attack
     steps: int = 0
@@ -91,8 +92,9 @@ def program_of(config: RunConfig, name: str) -> Program:
     if one.by == "generate" and (written := _written(config)) is not None:
         program, field = written
         (length,), _ = choices.kind(config.data).shapes(config.data)[field]
-        separator = tokenizer(config).separator
-        return Program(program, 0, 0, length, separator=separator, beams=one.beams)
+        words = tokenizer(config)
+        ends = {"separator": words.separator, "begins": getattr(words, "begins", None)}
+        return Program(program, 0, 0, length, beams=one.beams, **ends)
     if one.by == "generate":
         lengths = amounts.resolved(one.prompt), amounts.resolved(one.continuation)
         return Program("continuations", 0, *lengths, one.copies)
@@ -215,6 +217,7 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
             program.continuation,
             program.separator,
             program.beams,
+            program.begins,
         )
         weight_B = (batch["loss_mask"] > 0).any(axis=1).astype(jnp.float32)
         return {"generated": found_BxN, "wanted": batch["targets"], "weight": weight_B}

@@ -160,7 +160,8 @@ def test_tokenizers_give_the_same_tokens_elsewhere(tmp_path):
     train_bpe([HERE.read_bytes()], 400, tmp_path / "bpe")
     for i, own in enumerate((ByteTokenizer(), BpeTokenizer(tmp_path / "bpe"))):
         content, _ = own.exported()
-        data = text_exchanged.adopt(base().data, content, own.separator, tmp_path / str(i))
+        file, ends = {"tokenizer.json": content}, (own.separator, None)
+        data = text_exchanged.adopt(base().data, file, ends, tmp_path / str(i))
         theirs = text_exchanged.opened(data.tokenizer_file, tmp_path / str(i))
         assert theirs.encode(text) == own.encode(text)
         assert theirs.decode(own.encode(text)) == text.encode()
@@ -206,6 +207,12 @@ def _of_integers(folder):
     path.write_bytes(path.read_bytes().replace(b'"F32"', b'"I32"'))
 
 
+def _unsaid(folder):
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
+    _config(bos_token_id=None, eos_token_id=None)(folder)
+
+
 def _of_pieces(folder):
     path = folder / "tokenizer.json"
     text = path.read_text()
@@ -227,12 +234,12 @@ def _of_pieces(folder):
         (_config(vocab_size=261), "embed_tokens.weight is [260, 16], by config.json [261, 16]"),
         (_config(vocab_size=200), "model.vocab=200, but the tokenizer has 257 tokens"),
         (_config(bos_token_id=300), "bos_token_id or eos_token_id is 300"),
-        (_config(bos_token_id=None, eos_token_id=None), "has neither bos_token_id nor"),
+        (_unsaid, "has neither bos_token_id nor"),
         (_weights(lambda w: w.update(more=w["model.norm.weight"])), "no place for the weights"),
         (_cut, "no whole file of safetensors"),
         (_of_integers, "holds numbers of kind I32"),
         (lambda f: (f / "tokenizer.json").write_text("[]"), "tokenizer.json cannot be read"),
-        (_of_pieces, "is not of byte-level BPE"),
+        (_of_pieces, "is not spelled in the characters of byte-level BPE"),
     ],
 )
 def test_what_cannot_be_imported_is_said(spoil, said, tmp_path):

@@ -1,14 +1,19 @@
 """Against the real transformers, both ways: its models here, ours there. `make test-hf`."""
 
+import itertools
 import json
 import os
 import pathlib
 import subprocess
+import unicodedata
 
 import models
 import numpy as np
 import pytest
+import vocabularies
 
+from scaling.data.kinds.text import TextConfig
+from scaling.data.kinds.text.exchanged import opened
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.exchange import inward, outward, tensors
 from scaling.families import exchanged
@@ -93,6 +98,25 @@ def test_their_model_here(name, made):
 def test_our_model_there(name, read):
     leaves = models.random_leaves(models.named(name))
     _equal(models.outputs_of(models.named(name), leaves, models.batch_of(name)), read / name)
+
+
+@pytest.mark.parametrize("name", vocabularies.MADE)
+def test_their_tokenizer_here(name, made, tmp_path):
+    files = exchanged.tokenizer_files(made / name)
+    given = json.loads((made / name / "config.json").read_text()) | vocabularies.SAID[name]
+    data = inward.adopted(TextConfig(), given, files, tmp_path)
+    own = opened(data.tokenizer_file, tmp_path)
+    expected = json.loads((made / name / "ids.json").read_text())
+    texts = vocabularies.texts()
+    ids = [own.encode(text) for text in texts]
+    assert ids == expected["file"]
+    # Its class of T5 has another form of a file's normalizer: none.
+    plain = [name != "t5" or unicodedata.is_normalized("NFKC", text) for text in texts]
+    assert sum(plain) > len(texts) - 10
+    assert list(itertools.compress(ids, plain)) == list(itertools.compress(expected["kind"], plain))
+    assert own.exported()[0] == files["tokenizer.json"]
+    found = own.separator, own.begins, exchanged.mask_token(files)
+    assert found == {"bert_tokens": (2, 2, 4), "t5": (1, 0, None)}[name]
 
 
 def test_our_bytes_there(read):

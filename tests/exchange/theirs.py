@@ -4,14 +4,17 @@
     python theirs.py read FOLDER   each model that is there
 
 A folder <name> has what the model is to read, batch.npz; what it says is written as outputs.npz.
+Tokenizers are made too, and what they cut `vocabularies.texts` into is written as ids.json.
 """
 
+import json
 import pathlib
 import sys
 
 import numpy as np
 import torch
 import transformers as hf
+import vocabularies
 
 SIZES = {
     **{"vocab_size": 260, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2},
@@ -79,6 +82,23 @@ CLASSES = {
 }
 
 
+TOKENIZERS = {"bert_tokens": hf.BertTokenizerFast, "t5": hf.T5TokenizerFast}
+
+
+def cut(name, path):
+    """Saves a tokenizer, and the tokens of the texts without what is put around each: by the class
+    that reads any file, and by that of its own kind.
+    """
+    texts = vocabularies.texts()
+    TOKENIZERS[name](tokenizer_object=vocabularies.MADE[name](texts)).save_pretrained(path)
+    found = {}
+    for what, kind in (("file", hf.PreTrainedTokenizerFast), ("kind", TOKENIZERS[name])):
+        tokenizer = kind.from_pretrained(path)
+        ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
+        found[what] = ids
+    (path / "ids.json").write_text(json.dumps(found))
+
+
 def inputs_of(batch):
     """Of their names and kinds, by ours."""
     theirs = {
@@ -133,6 +153,8 @@ def main(what: str, folder: pathlib.Path) -> None:
             if name.endswith("bfloat16"):
                 model = model.bfloat16()
             model.save_pretrained(path)
+            if name in TOKENIZERS:
+                cut(name, path)
         else:
             model = kind.from_pretrained(path, attn_implementation="eager")
             if name == "llama":

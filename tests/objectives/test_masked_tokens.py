@@ -6,9 +6,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from scaling.config import base_config, from_dict, override
+from scaling.errors import ConfigError
 from scaling.objectives.masked_tokens import MaskedTokensConfig, count
 from scaling.objectives.masked_tokens.rows import beginnings, hidden, rows
+from scaling.studies import study
 
 VOCAB, LENGTH, ROWS = 257, 64, 400
 PLAIN = MaskedTokensConfig()
@@ -47,6 +51,32 @@ def test_a_share_of_the_tokens_that_count_is_hidden_in_three_ways():
     # Every place is as likely as every other: of rows that count whole.
     often = np.bincount(seen.places_M[1::2].ravel(), minlength=LENGTH) / (ROWS // 2)
     assert np.abs(often - most / LENGTH).max() < 5 * np.sqrt(0.15 * 0.85 / (ROWS // 2))
+
+
+def test_a_token_masks_where_one_is_named():
+    _, _, seen = drawn(PLAIN)
+    _, _, by_token = drawn(dataclasses.replace(PLAIN, mask_token=7))  # no letter
+    np.testing.assert_array_equal(by_token.places_M, seen.places_M)
+    masked = seen.tokens_L == VOCAB
+    assert masked.any()
+    np.testing.assert_array_equal(by_token.tokens_L, np.where(masked, 7, seen.tokens_L))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"objective.mask_token": 3}, "model.mask_row=True and objective.mask_token=3"),
+        ({"model.mask_row": False}, "model.mask_row=False and objective.mask_token=None"),
+        (
+            {"objective.mask_token": 257, "model.mask_row": False},
+            "objective.mask_token=257 is none of the 257 tokens",
+        ),
+    ],
+)
+def test_what_masks_is_one_thing(fields, said):
+    config = override(from_dict(base_config("bert", "text", "masked_tokens")), fields)
+    with pytest.raises(ConfigError, match=said):
+        study.resolve_planned(override(config, {"model.vocab": 257}))
 
 
 def test_words_are_hidden_whole():

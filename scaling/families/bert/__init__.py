@@ -47,7 +47,10 @@ class BertConfig:
     heads_of: str | None = added(None)
     tags: int | None = added(None)
     uncertainty: bool = added(False)
-    vocab: int | None = None  # tokens, without that which masks; None: what the tokenizer has
+    vocab: int | None = None  # tokens; None: what the tokenizer has
+    mask_row: bool = added(
+        True
+    )  # the table has a row more, that which masks; False: a token does (objective.mask_token)
     # Before each branch, and one at the end; or, as in the original, behind each sum, and one of
     # the embedding
     norms: Literal["before", "behind"] = added("before")
@@ -148,6 +151,11 @@ def tasks(config: BertConfig) -> int:
     return len((config.heads_of or "").split(","))
 
 
+def rows(config: BertConfig) -> int:
+    """Of the table of tokens of a resolved model."""
+    return resolved(config.vocab) + config.mask_row
+
+
 def _scaled(config: BertConfig, width: int, depth: int) -> dict[str, Any]:
     """Heads of about as many channels as the config's, MLPs in proportion."""
     mlp = config.mlp_width and max(1, round(config.mlp_width * width / config.width))
@@ -162,7 +170,7 @@ def size(config: BertConfig, data: Any) -> Size:
     """
     width, depth, mlp = config.width, config.depth, resolved(config.mlp_width)
     (length,), _ = choices.kind(data).shapes(data)["tokens"]
-    inner, symbols = config.heads * resolved(config.head_dim), resolved(config.vocab) + 1
+    inner, symbols = config.heads * resolved(config.head_dim), rows(config)
     matrices = 4 * width * inner + 2 * width * mlp
     biases = 3 * inner + width + mlp + width
     params = 2 * width + depth * (matrices + biases + 4 * width) + 2 * width
@@ -181,7 +189,7 @@ def size(config: BertConfig, data: Any) -> Size:
 
 def _head_size(config: BertConfig, head: str, length: int) -> tuple[int, int]:
     """(parameters, multiplications of a row) of one head."""
-    width, symbols = config.width, resolved(config.vocab) + 1
+    width, symbols = config.width, rows(config)
     into_pooled = width * width + width
     if head in ("tokens", "passages"):
         # A bias, a norm of a scale and a bias, and one number a token
@@ -274,4 +282,4 @@ FAMILY = Family(
     ),
 )
 
-__all__ = ["FAMILY", "BertConfig", "encoder", "size"]
+__all__ = ["FAMILY", "BertConfig", "encoder", "rows", "size"]

@@ -56,13 +56,17 @@ _HAS: dict[str, Any] = {
 
 
 def _normal(given: Mapping[str, Any]) -> dict[str, Any]:
-    """With the number of labels, and of tokens that do not mask."""
-    found = {"_labels": len(given.get("id2label") or "01")}
-    return dict(given) | found | {"vocab_size": given.get("vocab_size", 30_522) - 1}
+    """With the number of labels, and whether a row of the table is none of the tokenizer's tokens:
+    that which masks, where none of these does (`_mask_token`).
+    """
+    row = given.get("_mask_token") is None
+    found = {"_labels": len(given.get("id2label") or "01"), "_mask_row": row}
+    return dict(given) | found | {"vocab_size": given.get("vocab_size", 30_522) - row}
 
 
 def _also(said: Mapping[str, Any], length: int) -> dict[str, Any]:
-    return {"vocab_size": said["vocab_size"] + 1, "attention_probs_dropout_prob": 0.0}
+    rows = said["vocab_size"] + said["_mask_row"]
+    return {"vocab_size": rows, "attention_probs_dropout_prob": 0.0}
 
 
 def _labels(said: Mapping[str, Any], length: int) -> dict[str, Any]:
@@ -76,6 +80,7 @@ MASKED = Architecture(
     has=_HAS | {"head": "tokens", "token_bias": True},
     fields={
         "vocab": "vocab_size",
+        "mask_row": "_mask_row",
         "width": "hidden_size",
         "depth": "num_hidden_layers",
         "heads": "num_attention_heads",

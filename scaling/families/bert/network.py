@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
-from scaling.families.bert import BertConfig, encoder, tasks
+from scaling.families.bert import BertConfig, encoder, rows, tasks
 from scaling.models.blocks import init_blocks, run_blocks
 from scaling.models.dropout import OUTSIDE, dropped, keys_of
 from scaling.models.embedding import lookup
@@ -58,7 +58,7 @@ class Network(nn.Module):
         """
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         blocks, init = encoder(c), truncated_normal(1 / math.sqrt(self.config.width))
-        symbols = resolved(c.vocab) + 1
+        symbols = rows(c)
         table_VxD = parameter(self, "embedding", init, (symbols, c.width), ("vocab", "embed"))
         types_2xD = parameter(self, "types", init, (_TYPES, c.width), ("positions", "embed"))
         with jax.named_scope("embedding"):

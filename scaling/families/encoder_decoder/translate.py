@@ -13,7 +13,7 @@ from scaling.objectives.next_token.cross_entropy import logits
 Array = jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("config", "max_new", "separator", "beams"))
+@functools.partial(jax.jit, static_argnames=("config", "max_new", "separator", "beams", "begins"))
 def translate(
     config: EncoderDecoderConfig,
     params: Any,
@@ -22,6 +22,7 @@ def translate(
     max_new: int,
     separator: int,
     beams: int = 1,
+    begins: int | None = None,
 ) -> tuple[Array, Array]:
     """(tokens int32 [B, max_new], the log-probability of all up to the separator float32 [B]).
 
@@ -30,8 +31,9 @@ def translate(
       source_segments_BxS: 1 where the source has a token, 0 where it is filled up.
       max_new: tokens, the separator behind the text included; a row that ends before is filled up
         with separators.
-      separator: the token before and behind a text.
+      separator: the token behind a text.
       beams: texts that are followed at once; 1: the most likely token each time.
+      begins: the token before a text; None: the separator.
     """
     model = build(config)
 
@@ -44,5 +46,5 @@ def translate(
 
     source = {"source": source_BxS, "source_segments": source_segments_BxS}
     cache = call(source, None, max_new)["cache"]
-    found = beam_search(read, cache, len(source_BxS), max_new, separator, beams)
+    found = beam_search(read, cache, len(source_BxS), max_new, separator, beams, begins)
     return found.tokens, found.log_probability

@@ -41,7 +41,7 @@ def masked(
     config: MaskedTokensConfig, model: Model, batch: Batch, keys_B: Array
 ) -> tuple[Rows, Mapping[str, Any]]:
     """Rows of the hidden tokens, and all that the model gave of what was left."""
-    vocab = jax.eval_shape(model, batch)["table"].shape[0] - 1
+    vocab = jax.eval_shape(model, batch)["table"].shape[0] - (config.mask_token is None)
     hide = functools.partial(hidden, config, vocab)
     seen = jax.vmap(hide)(keys_B, batch["tokens"], batch["loss_mask"] > 0)
     outputs = model({**batch, "tokens": seen.tokens_L, "places": seen.places_M})
@@ -77,7 +77,8 @@ def hidden(
     other_M = jax.random.randint(other, (most,), 0, vocab)
     own_M = tokens_L[places_M]
     told_M = jnp.where(draw_M < config.masked + config.random, other_M, own_M)
-    told_M = jnp.where(draw_M < config.masked, vocab, told_M)
+    mask = vocab if config.mask_token is None else config.mask_token
+    told_M = jnp.where(draw_M < config.masked, mask, told_M)
     told_M = jnp.where(weight_M, told_M, own_M).astype(tokens_L.dtype)
     tokens_L = tokens_L.at[places_M].set(told_M)
     return Hidden(tokens_L, places_M, weight_M.astype(jnp.float32))

@@ -2,7 +2,8 @@
 1910.10683, section 3.1.4); the unit is the token.
 
 A span gives way to a mark of its own in the source; the target has each mark, the span behind it,
-and at its end one mark more. The documents, their tokens and splits are those of `kinds/text`.
+and at its end one mark more. The documents, their tokens and splits are those of `kinds/text`. The
+marks are those of the tokenizer, where it has some, as T5's has; else numbers behind its tokens.
 """
 
 import dataclasses
@@ -15,11 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scaling.config.choices import AT_LEAST_ONE, WITHIN, Examples, Facts, Shape
+from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Shape
 from scaling.data import draws
 from scaling.data.kinds.text import KIND as TEXT
 from scaling.data.kinds.text import TextConfig
 from scaling.data.kinds.text.corpus import tokenizer
+from scaling.data.kinds.text.windows import Windows
 from scaling.errors import ConfigError
 
 
@@ -47,12 +49,11 @@ def _counts(data: DenoisingConfig) -> tuple[int, int]:
 class Denoising:
     """The windows of a split, with spans left out."""
 
-    windows: Examples
+    windows: Windows
     length: int
     noise: int
-    spans: int
-    token_bytes: np.ndarray  # of the tokens of text
-    separator: int
+    marks: np.ndarray  # tokens of the spans, and of the end: int64 [spans + 1]
+    begins: int  # the token before a target
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -65,20 +66,21 @@ class Denoising:
         if keys is None:
             keys = draws.folded(draws.key("denoising"), indices)
         tokens = self.windows.take(indices)["tokens"]
-        first = len(self.token_bytes)  # of the marks
-        kept = compositions(keys, self.length - self.noise, self.spans)
-        left = compositions(draws.mixed(keys ^ draws.STEP), self.noise, self.spans)
-        marks = np.tile(first + np.arange(self.spans + 1), (len(indices), 1))
+        spans = len(self.marks) - 1
+        kept = compositions(keys, self.length - self.noise, spans)
+        left = compositions(draws.mixed(keys ^ draws.STEP), self.noise, spans)
+        marks = np.tile(self.marks, (len(indices), 1))
         # What is kept and what is left out by turns, a mark behind the one, before the other.
         turns = np.stack([kept, left], axis=2).reshape(len(indices), -1)
-        of_turn = np.repeat(np.tile(np.arange(2 * self.spans), len(indices)), turns.ravel())
-        of_turn = of_turn.reshape(tokens.shape)
+        numbers = np.tile(np.arange(2 * spans), len(indices))
+        of_turn = np.repeat(numbers, turns.ravel()).reshape(tokens.shape)
         source = _joined(tokens, of_turn, 0, kept, marks[:, :-1], behind=True)
         targets = _joined(tokens, of_turn, 1, left, marks[:, :-1], behind=False)
         targets = np.concatenate([targets, marks[:, -1:]], axis=1).astype(np.int32)
         given = np.roll(targets, 1, axis=1)
-        given[:, 0] = self.separator
-        text = targets < first
+        given[:, 0] = self.begins
+        of_text, none = self.windows.token_bytes(indices), np.zeros(marks.shape, np.int64)
+        own = _joined(of_text, of_turn, 1, left, none[:, :-1], behind=False)
         return {
             "source": source.astype(np.int32),
             "source_segments": np.ones(source.shape, np.int32),
@@ -86,7 +88,7 @@ class Denoising:
             "targets": targets,
             "positions": np.tile(np.arange(targets.shape[1], dtype=np.int32), (len(targets), 1)),
             "loss_mask": np.ones(targets.shape, np.float32),
-            "target_bytes": np.where(text, self.token_bytes[np.where(text, targets, 0)], 0),
+            "target_bytes": np.pad(own, ((0, 0), (0, 1))).astype(np.int32),
         }
 
 
@@ -124,50 +126,86 @@ class MarkedText:
     """A tokenizer of text with marks in it, which are written <0>, <1> and so on."""
 
     def __init__(self, words: Any, spans: int):
-        """`words`: the tokenizer of text without; of so many spans there is a mark more."""
-        self.words, self.first, self.marks = words, len(words.token_bytes), spans + 1
-        self.separator, self.vocab = words.separator, self.first + self.marks
-        self.token_bytes = np.concatenate([words.token_bytes, np.zeros(self.marks, np.int32)])
+        """`words`: the tokenizer of text without; of so many spans there is a mark more. Raises
+        ConfigError where it has marks of its own, and not as many.
+        """
+        self.words, self.separator, self.vocab = words, words.separator, words.vocab
+        self.marks: list[int] = getattr(words, "marks", [])
+        self.begins: int = getattr(words, "begins", words.separator)
+        self._is_own = bool(self.marks)
+        if not self.marks:
+            self.marks = list(range(words.vocab, words.vocab + spans + 1))
+            self.vocab += spans + 1
+        if len(self.marks) <= spans:
+            raise ConfigError(
+                f"data.share and data.span leave out {spans} spans of a window, for which "
+                f"{spans + 1} marks are needed, and the tokenizer has {len(self.marks)}; lower "
+                "data.share or data.seq_len, or raise data.span"
+            )
+        self.used = np.array(self.marks[: spans + 1])
+
+    @property
+    def token_bytes(self) -> np.ndarray | None:
+        """As of text; marks have none."""
+        of_text: np.ndarray | None = self.words.token_bytes
+        if of_text is None:
+            return None
+        return np.concatenate([of_text, np.zeros(self.vocab - len(of_text), np.int32)])
 
     def encode(self, text: bytes | str) -> list[int]:
         """The tokens of a text; <n> is a mark where there is one of that number."""
         found = list[int]()
         whole = text.encode() if isinstance(text, str) else text
         for i, part in enumerate(re.split(rb"<(\d{1,9})>", whole)):
-            if i % 2 and int(part) < self.marks:
-                found.append(self.first + int(part))
+            if i % 2 and int(part) < len(self.marks):
+                found.append(self.marks[int(part)])
             else:
                 found += self.words.encode(b"<%b>" % part if i % 2 else part)
         return found
 
     def exported(self) -> tuple[bytes, str]:
-        """As that of the words, with the marks behind its tokens."""
+        """As that of the words, with the marks behind its tokens where it has none."""
         import tokenizers
 
         content, separator = self.words.exported()
+        if self._is_own:
+            return content, separator
         library = tokenizers.Tokenizer.from_str(content.decode())
-        library.add_special_tokens([f"<{i}>" for i in range(self.marks)])
+        library.add_special_tokens([f"<{i}>" for i in range(len(self.marks))])
         return library.to_str(pretty=True).encode(), separator
+
+    def beside(self) -> dict[str, bytes]:
+        """The other files of that of the words."""
+        found: dict[str, bytes] = self.words.beside() if self._is_own else {}
+        return found
 
     def decode(self, ids: Iterable[int]) -> bytes:
         """The text of some tokens."""
-        parts = list[bytes]()
-        for is_mark, part in itertools.groupby(ids, lambda i: i >= self.first):
+        parts, numbers = list[bytes](), {mark: i for i, mark in enumerate(self.marks)}
+        for is_mark, part in itertools.groupby(ids, lambda i: i in numbers):
             listed = list(part)
-            marks = [b"<%d>" % (i - self.first) for i in listed if is_mark]
+            marks = [b"<%d>" % numbers[i] for i in listed if is_mark]
             parts.append(b"".join(marks) if is_mark else self.words.decode(listed))
         return b"".join(parts)
 
 
 def _facts(data: DenoisingConfig, train: DenoisingConfig, root: Path) -> Facts:
-    found, (_, spans) = TEXT.facts(data, train, root), _counts(train)
-    return dataclasses.replace(found, sizes={"vocab": found.sizes["vocab"] + spans + 1})
+    found = TEXT.facts(data, train, root)
+    return dataclasses.replace(found, sizes={"vocab": _tokenizer(train, root).vocab})
+
+
+def _tokenizer(data: DenoisingConfig, root: Path) -> MarkedText:
+    return MarkedText(tokenizer(data, root), _counts(data)[1])
 
 
 def _examples(data: DenoisingConfig, train: DenoisingConfig, split: str, root: Path) -> Denoising:
-    words: Any = tokenizer(train, root)
-    windows = TEXT.examples(data, train, split, root)
-    return Denoising(windows, data.seq_len, *_counts(data), words.token_bytes, words.separator)
+    noise, spans = _counts(data)
+    words, windows = (
+        MarkedText(tokenizer(train, root), spans),
+        TEXT.examples(data, train, split, root),
+    )
+    assert isinstance(windows, Windows)
+    return Denoising(windows, data.seq_len, noise, words.used, words.begins)
 
 
 def _shapes(data: DenoisingConfig) -> dict[str, Shape]:
@@ -189,7 +227,7 @@ KIND = dataclasses.replace(
     facts=_facts,
     examples=_examples,
     shapes=_shapes,
-    tokenizer=lambda data, root: MarkedText(tokenizer(data, root), _counts(data)[1]),
+    tokenizer=_tokenizer,
     ranges=(*TEXT.ranges, (("share",), WITHIN), (("span",), AT_LEAST_ONE)),
 )
 

@@ -8,6 +8,7 @@ stage is cached on disk: `documents/` by the source's signature, `blocks/`, `tok
 import functools
 import json
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -94,9 +95,10 @@ class Corpus:
     seconds: float = 0.0  # that tokenizing took
 
     @functools.cached_property
-    def token_bytes(self) -> np.ndarray:
-        """Bytes of text that each token stands for: int32 [vocab]."""
-        return np.load(self.folder / "token_bytes.npy")
+    def token_bytes(self) -> np.ndarray | None:
+        """Bytes of text that each token stands for: int32 [vocab]; None: each place has its own."""
+        path = self.folder / "token_bytes.npy"
+        return np.load(path) if path.is_file() else None
 
     def digests(self, split: str) -> set[bytes]:
         """SHA-256 of each document (or block) of a split ("train", "validation" or "all")."""
@@ -114,13 +116,23 @@ class Corpus:
 
     def tokens(self, split: str) -> np.ndarray:
         """The token stream of a split, mapped from its file."""
-        everything = _mapped(self.folder / "tokens.bin", self.dtype)
+        return self._stream("tokens.bin", self.dtype, split)
+
+    def bytes(self, split: str) -> np.ndarray:
+        """Those of each place of the token stream, where no token has its own: from its file."""
+        return self._stream("bytes.bin", _BYTES, split)
+
+    def _stream(self, name: str, dtype: str, split: str) -> np.ndarray:
+        everything = _mapped(self.folder / name, dtype)
         return everything[slice(*self._bounds(split, self.validation_tokens, self.train_tokens))]
 
     @staticmethod
     def _bounds(split: str, validation: int, train: int) -> tuple[int, int]:
         both = validation + train
         return {"validation": (0, validation), "train": (validation, both), "all": (0, both)}[split]
+
+
+_BYTES = "<u4"  # of a number of bytes in its file
 
 
 @functools.lru_cache(maxsize=64)
@@ -158,20 +170,24 @@ def _write_tokens(
     dtype = np.dtype("<u2" if tokens.vocab <= 2**16 else "<u4")
     separator = np.array([tokens.separator], dtype).tobytes()
     counts = []
-    with open(folder / "tokens.bin", "wb") as file:
+    with open(folder / "tokens.bin", "wb") as file, open(folder / "bytes.bin", "wb") as sizes:
         for indices in splits:
             start = file.tell()
             for at in range(0, len(indices), 256):  # documents at a time: BPE uses every core
                 texts = list(of.texts.read(indices[at : at + 256]))
-                for encoded in tokens.encode_many(texts):
+                for encoded, own in _encoded(tokens, texts):
                     file.write(separator)
                     file.write(encoded.astype(dtype).tobytes())
+                    if own is not None:
+                        sizes.write(own.astype(_BYTES).tobytes())
             counts.append((file.tell() - start) // dtype.itemsize)
     both = np.concatenate(splits)
     np.save(folder / "digests.npy", of.texts.digests[both])
     if of.by != "documents":
         np.save(folder / "documents.npy", of.documents[both])
-    np.save(folder / "token_bytes.npy", tokens.token_bytes)
+    if tokens.token_bytes is not None:
+        np.save(folder / "token_bytes.npy", tokens.token_bytes)
+        (folder / "bytes.bin").unlink()
     corpus = Corpus(
         folder=folder,
         content_hash=content_hash,
@@ -187,3 +203,16 @@ def _write_tokens(
     )
     facts = {name: value for name, value in asdict(corpus).items() if name != "folder"}
     (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def _encoded(
+    tokens: Tokenizer, texts: Sequence[bytes]
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """The tokens of each text; and, where no token has bytes of its own, the bytes of the separator
+    before them and of each.
+    """
+    if not isinstance(tokens, exchanged.ImportedTokenizer) or tokens.token_bytes is not None:
+        yield from ((encoded, None) for encoded in tokens.encode_many(texts))
+        return
+    for encoded, own in tokens.measured(texts):
+        yield encoded, own if not len(encoded) else np.concatenate([[0], own])

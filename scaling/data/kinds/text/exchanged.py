@@ -1,12 +1,13 @@
 """Tokenizers in the form in which other programs keep them, `tokenizer.json`, both ways.
 
 `exported` writes a vocabulary of this code as a byte-level BPE, in which each byte is a printable
-character (`LETTERS`); `ImportedTokenizer` reads theirs, and `adopt` keeps one for a run. Called by
-`tokenizers.py` and `corpus.py`.
+character (`LETTERS`); `ImportedTokenizer` reads theirs, of whatever kind, and `adopt` keeps one for
+a run. Called by `tokenizers.py` and `corpus.py`.
 """
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,18 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from scaling.data.kinds.text import pieces
+from scaling.data.kinds.text.pieces import LETTERS
 from scaling.data.store import build_once, key_of
 from scaling.errors import DataError, UserError
 
 SEPARATOR = "<|separator|>"
-# The character that stands for each byte: the printable ones of Latin-1 for themselves, the others
-# in their order from 256 on (Radford et al. 2019, GPT-2).
-_PLAIN = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-_OTHERS = [byte for byte in range(256) if byte not in _PLAIN]
-LETTERS = {byte: chr(byte) for byte in _PLAIN} | {
-    byte: chr(256 + i) for i, byte in enumerate(_OTHERS)
-}
-_BYTES = {letter: byte for byte, letter in LETTERS.items()}
+_FILE = "tokenizer.json"
 
 
 def exported(
@@ -63,10 +59,11 @@ def exported(
 
 
 class ImportedTokenizer:
-    """A tokenizer.json of others, of byte-level BPE, from the folder that `adopt` made.
+    """A tokenizer.json of others, from the folder that `adopt` made.
 
-    Text that is no UTF-8 is read with a mark in the place of what is not. Tokens that stand for no
-    text (those that are special, and numbers without a token) have no bytes.
+    Text that is no UTF-8 is read with a mark in the place of what is not. What a tokenizer changes
+    before it cuts (capitals, accents, white space) does not come back: `decode` gives what the
+    tokens say. Those that stand for no text (special ones, numbers without a token) give none.
     """
 
     def __init__(self, folder: Path):
@@ -75,85 +72,128 @@ class ImportedTokenizer:
         self.identity: str = facts["identity"]
         self.vocab: int = facts["vocab"]
         self.separator: int = facts["separator"]
+        # Before a text that a decoder writes
+        self.begins: int = facts.get("begins", self.separator)
 
     @functools.cached_property
     def _library(self) -> Any:
         import tokenizers
 
-        library = tokenizers.Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        library.encode_special_tokens = True  # written out in a text they are text
+        return tokenizers.Tokenizer.from_file(str(self.folder / _FILE))
+
+    @functools.cached_property
+    def _cutter(self) -> Any:
+        """The same, to which special tokens that are written out in a text are text."""
+        import tokenizers
+
+        library = tokenizers.Tokenizer.from_str(json.dumps(pieces.unspelled(self._said)))
+        library.encode_special_tokens = True
         library.no_truncation()
         library.no_padding()
         return library
 
     @functools.cached_property
-    def _pieces(self) -> list[bytes]:
-        return pieces(self._library, self.vocab)
+    def _said(self) -> Mapping[str, Any]:
+        return json.loads(self._library.to_str())
 
     @functools.cached_property
-    def token_bytes(self) -> np.ndarray:
+    def _pieces(self) -> list[bytes]:
+        return pieces.pieces(self._library, self._said, self.vocab)
+
+    @functools.cached_property
+    def token_bytes(self) -> np.ndarray | None:
+        """As `Tokenizer` has it; None for all but a byte-level BPE that reads texts as they are."""
+        if not pieces.is_exact(self._said):
+            return None
         return np.array([len(piece) for piece in self._pieces], np.int32)
 
+    @functools.cached_property
+    def marks(self) -> list[int]:
+        """Tokens that are there to stand for spans of text, in order (<extra_id_0> and on)."""
+        found = (self._library.token_to_id(f"<extra_id_{i}>") for i in itertools.count())
+        return list(itertools.takewhile(lambda token: token is not None, found))
+
     def encode(self, text: bytes | str) -> list[int]:
-        return self._library.encode(_as_text(text), add_special_tokens=False).ids
+        return self._cutter.encode(_as_text(text), add_special_tokens=False).ids
 
     def encode_many(self, texts: Sequence[bytes]) -> Iterator[np.ndarray]:
         read = [_as_text(text) for text in texts]
-        encoded = self._library.encode_batch_fast(read, add_special_tokens=False)
+        encoded = self._cutter.encode_batch_fast(read, add_special_tokens=False)
         return (np.array(e.ids, np.uint32) for e in encoded)
+
+    def measured(self, texts: Sequence[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of each text its tokens, and the bytes that each of them stands for, which add up to all
+        that the text has: what no token covers, as white space that is dropped, counts with the
+        next token, at the end with the last. int64 of equal lengths; of a text without tokens the
+        one number is of its separator.
+        """
+        read = [_as_text(text) for text in texts]
+        encoded = self._cutter.encode_batch(read, add_special_tokens=False)
+        for text, found in zip(texts, encoded, strict=True):
+            yield np.array(found.ids, np.int64), pieces.measure(text, found.offsets)
 
     def decode(self, ids: Iterable[int]) -> bytes:
         return b"".join(self._pieces[i] for i in ids if i < self.vocab)
 
     def exported(self) -> tuple[bytes, str]:
-        content = (self.folder / "tokenizer.json").read_bytes()
+        content = (self.folder / _FILE).read_bytes()
         return content, str(self._library.id_to_token(self.separator))
 
-
-def pieces(library: Any, vocab: int) -> list[bytes]:
-    """The text of each token. Raises UserError for tokens that are not spelled in `LETTERS`."""
-    added, found = library.get_added_tokens_decoder(), []
-    for i in range(vocab):
-        token = library.id_to_token(i)
-        if token is None or (i in added and added[i].special):
-            found.append(b"")
-        elif i in added:
-            found.append(token.encode())
-        elif all(letter in _BYTES for letter in token):
-            found.append(bytes(_BYTES[letter] for letter in token))
-        else:
-            raise UserError(
-                f"tokenizer.json: token {i}, {token!r}, is not of byte-level BPE, the only kind "
-                "that is read here; leave the tokenizer out with --notokenizer"
-            )
-    return found
+    def beside(self) -> dict[str, bytes]:
+        """The other files that it came with."""
+        others = (path for path in self.folder.iterdir() if path.name not in (_FILE, "facts.json"))
+        return {path.name: path.read_bytes() for path in others}
 
 
-def adopt(data: Any, content: bytes, separator: int, root: Path) -> Any:
-    """See `Kind.adopt`: the tokenizer lies in <root>/tokenizers, by the hash of its file and its
-    separator.
+def adopt(
+    data: Any, given: Mapping[str, bytes], ends: tuple[int | None, int | None], root: Path
+) -> Any:
+    """See `Kind.adopt`: the tokenizer lies in <root>/tokenizers, by the hash of its files and of
+    the tokens before a document and before a text that is written.
     """
     import tokenizers
 
+    text = given[_FILE].decode(errors="replace")
     try:
-        library = tokenizers.Tokenizer.from_str(content.decode())
+        library = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises a bare Exception
         raise UserError(
             f"tokenizer.json cannot be read ({error}); leave it out with --notokenizer"
         ) from error
-    vocab = max(library.get_vocab(with_added_tokens=True).values()) + 1
-    if not 0 <= separator < vocab:
+    separator, begins = ends
+    if separator is None:  # that which a text begins with, where the tokenizer puts one there
+        separator = next(iter(library.encode("").ids), None)
+    if separator is None:
         raise UserError(
-            f"config.json: bos_token_id or eos_token_id is {separator}, and tokenizer.json has "
-            f"{vocab} tokens; leave the tokenizer out with --notokenizer"
+            "config.json has neither bos_token_id nor eos_token_id, the token between documents, "
+            "and tokenizer.json puts none before a text; add one, or leave the tokenizer out with "
+            "--notokenizer"
         )
-    pieces(library, vocab)
-    name = f"json-{key_of([content.decode(), separator])}"
+    vocab = max(library.get_vocab(with_added_tokens=True).values()) + 1
+    for key, token in (
+        ("bos_token_id or eos_token_id", separator),
+        ("decoder_start_token_id", separator if begins is None else begins),
+    ):
+        if not 0 <= token < vocab:
+            raise UserError(
+                f"config.json: {key} is {token}, and tokenizer.json has {vocab} tokens; leave the "
+                "tokenizer out with --notokenizer"
+            )
+    pieces.pieces(library, json.loads(library.to_str()), vocab)
+    facts: dict[str, Any] = {"vocab": vocab, "separator": separator}
+    told: list[Any] = [text, separator]
+    if begins not in (None, separator):
+        facts["begins"] = begins
+    others = {n: c.decode(errors="replace") for n, c in sorted(given.items()) if n != _FILE}
+    if others or "begins" in facts:
+        told += [others, begins]
+    name = f"json-{key_of(told)}"
 
     def build(folder: Path) -> None:
-        (folder / "tokenizer.json").write_bytes(content)
-        facts = {"identity": name, "vocab": vocab, "separator": separator}
-        (folder / "facts.json").write_text(json.dumps(facts))
+        for file, content in given.items():
+            (folder / file).write_bytes(content)
+        identity = f"json-{key_of([text, separator])}"
+        (folder / "facts.json").write_text(json.dumps({"identity": identity} | facts))
 
     build_once(root / "tokenizers" / name, build)
     return dataclasses.replace(data, tokenizer="imported", tokenizer_file=name)
@@ -171,4 +211,4 @@ def opened(name: str | None, root: Path) -> ImportedTokenizer:
 
 
 def _as_text(text: bytes | str) -> str:
-    return text if isinstance(text, str) else text.decode(errors="replace")
+    return text if isinstance(text, str) else pieces.read(text)

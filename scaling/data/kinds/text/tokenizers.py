@@ -1,4 +1,4 @@
-"""Text to tokens and back, exactly, for any bytes.
+"""Text to tokens and back, exactly, for any bytes; those of others are in `exchanged.py`.
 
 Two vocabularies: the 256 bytes, and a byte-pair encoding trained on a train split. Both add one
 separator token, which stands before every document and which no text can produce. Called by
@@ -40,8 +40,10 @@ class Tokenizer(Protocol):
         """Equal for two tokenizers that give the same tokens for every text."""
 
     @property
-    def token_bytes(self) -> np.ndarray:
-        """Bytes of text that each token stands for: int32 [vocab], 0 for the separator."""
+    def token_bytes(self) -> np.ndarray | None:
+        """Bytes of text that each token stands for: int32 [vocab], 0 for the separator; None: they
+        follow from the text around it (`ImportedTokenizer.measured`).
+        """
 
     def encode(self, text: bytes | str) -> list[int]:
         """The tokens of a text, without a separator; str is taken as UTF-8."""

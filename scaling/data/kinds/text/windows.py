@@ -36,11 +36,7 @@ class Windows:
         `target_bytes`: int32, bytes of text that the target stands for, 0 for the separator and
         where the mask is 0; bits per byte = sum of nats / ln 2 / sum of target_bytes.
         """
-        stream, length = self.corpus.tokens(self.split), self.seq_len
-        windows = np.lib.stride_tricks.sliding_window_view(stream, length + 1)[::length][indices]
-        if self.planted is not None:
-            windows = windows.astype(np.int32)
-            self.planted.over(windows, indices)
+        windows = self._windows(indices)
         tokens = windows[:, :-1].astype(np.int32)
         targets = windows[:, 1:].astype(np.int32)
         positions, segments = self._documents(tokens)
@@ -49,9 +45,32 @@ class Windows:
             "targets": targets,
             "positions": positions,
             "loss_mask": np.ones(tokens.shape, np.float32),
-            "target_bytes": self.corpus.token_bytes.take(targets),
+            "target_bytes": self._bytes(targets, indices, 1),
         }
         return batch | {"segment_ids": segments} if self.mask_documents else batch
+
+    def token_bytes(self, indices: np.ndarray) -> np.ndarray:
+        """Bytes of text that the `tokens` of windows stand for: int32 [B, L]."""
+        return self._bytes(self._windows(indices)[:, :-1], indices, 0)
+
+    def _windows(self, indices: np.ndarray) -> np.ndarray:
+        """[B, L + 1]."""
+        windows = self._cut(self.corpus.tokens(self.split), indices)
+        if self.planted is not None:
+            windows = windows.astype(np.int32)
+            self.planted.over(windows, indices)
+        return windows
+
+    def _bytes(self, tokens: np.ndarray, indices: np.ndarray, first: int) -> np.ndarray:
+        """Of tokens [B, L] that begin at the place `first` of their windows."""
+        if self.corpus.token_bytes is not None:
+            return self.corpus.token_bytes.take(tokens)
+        found = self._cut(self.corpus.bytes(self.split), indices)
+        return found[:, first : first + self.seq_len].astype(np.int32)
+
+    def _cut(self, stream: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        cut = np.lib.stride_tricks.sliding_window_view(stream, self.seq_len + 1)
+        return cut[:: self.seq_len][indices]
 
     def _documents(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions within the document, and documents numbered from 1: int32 [B, L] each."""
