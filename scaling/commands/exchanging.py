@@ -111,7 +111,6 @@ data of --config, and then as any run: tabled, fine-tuned (begins.run), generate
 
   python launch.py import --from=downloads/model --workdir=out
   python launch.py import --from=downloads/model --config=configs/lm.py --config.evals.batches=64
-  python launch.py import --from=downloads/bert --config=configs/bert.py
   python launch.py import --from=downloads/model --config.train.tokens=15e12
 
 The last says how many tokens the model was trained on, which no folder does.""",

@@ -175,14 +175,7 @@ def adopted(data: Any, given: Mapping[str, Any], tokenizer: Mapping[str, bytes],
             f"data.kind={data.kind} has a tokenizer of its own and cannot take tokenizer.json; "
             "leave it out with --notokenizer, or give data of text"
         )
-    ends = given.get("eos_token_id")
-    separator = given.get("bos_token_id")
-    if separator is None:
-        separator = ends[0] if isinstance(ends, list) else ends
-    begins = given.get("decoder_start_token_id")
-    if begins is None and given.get("is_encoder_decoder"):
-        begins = given.get("pad_token_id")  # as transformers has it
-    return adopt(data, tokenizer, (separator, begins), root)
+    return adopt(data, tokenizer, exchanged.tokens_before(given), root)
 
 
 def _fill(

@@ -83,7 +83,7 @@ def _names(config: RunConfig) -> Callable[[int], str]:
     tokenizer = make(config.data, files.data_dir())
 
     def name(token: int) -> str:
-        if token == tokenizer.separator or not 0 <= token < tokenizer.vocab:
+        if token == tokenizer.separator or not 0 <= token < len(tokenizer):
             return "¶"
         return str(tokenizer.decode([token]).decode(errors="backslashreplace"))
 

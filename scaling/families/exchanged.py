@@ -369,6 +369,19 @@ def tokenizer_files(folder: Path) -> dict[str, bytes]:
     return {}
 
 
+def tokens_before(given: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """What stands before a document, and before a text that a decoder writes, by a config.json;
+    None: it does not say it.
+    """
+    ends, separator = given.get("eos_token_id"), given.get("bos_token_id")
+    if separator is None:
+        separator = ends[0] if isinstance(ends, list) else ends
+    begins = given.get("decoder_start_token_id")
+    if begins is None and given.get("is_encoder_decoder"):
+        begins = given.get("pad_token_id")  # as transformers has it
+    return separator, begins
+
+
 def mask_token(given: Mapping[str, bytes]) -> int | None:
     """The token that masks others, by the files of a tokenizer; None: none does."""
     said, names = json.loads(given[_TOKENIZER[0]]), list(_MASKS)

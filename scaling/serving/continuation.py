@@ -96,7 +96,7 @@ def continue_texts(
         )
     tokenizer = kind.tokenizer(config.data, files.data_dir())
     top_k = sampling.top_k
-    if top_k is not None and top_k > (known := tokenizer.vocab):
+    if top_k is not None and top_k > (known := len(tokenizer)):
         raise UserError(f"--top_k={top_k}: the run knows {known} tokens, no more")
     given = [[tokenizer.separator, *tokenizer.encode(prompt)] for prompt in prompts]
     key, used = jax.random.key(seed), newest(directory).used

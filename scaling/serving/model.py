@@ -79,7 +79,7 @@ class Model:
         self.name, self.rows = name, rows
         self.limit = limit or config.data.units_per_example + 1
         self.tokenizer: Any = kind.tokenizer(config.data, files.data_dir())
-        self.tokens = self.tokenizer.vocab  # that there are
+        self.tokens = len(self.tokenizer)  # that there are
         self._config, self._params = config.model, newest(run).used
         self._reader = choices.load(family.reader)
         self._score = jax.jit(functools.partial(_scores, config.model))

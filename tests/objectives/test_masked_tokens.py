@@ -11,7 +11,7 @@ import pytest
 from scaling.config import base_config, from_dict, override
 from scaling.errors import ConfigError
 from scaling.objectives.masked_tokens import MaskedTokensConfig, count
-from scaling.objectives.masked_tokens.rows import beginnings, hidden, rows
+from scaling.objectives.masked_tokens.rows import beginnings, hidden, masked, rows
 from scaling.studies import study
 
 VOCAB, LENGTH, ROWS = 257, 64, 400
@@ -67,16 +67,20 @@ def test_a_token_masks_where_one_is_named():
     [
         ({"objective.mask_token": 3}, "model.mask_row=True and objective.mask_token=3"),
         ({"model.mask_row": False}, "model.mask_row=False and objective.mask_token=None"),
-        (
-            {"objective.mask_token": 257, "model.mask_row": False},
-            "objective.mask_token=257 is none of the 257 tokens",
-        ),
     ],
 )
 def test_what_masks_is_one_thing(fields, said):
     config = override(from_dict(base_config("bert", "text", "masked_tokens")), fields)
     with pytest.raises(ConfigError, match=said):
         study.resolve_planned(override(config, {"model.vocab": 257}))
+
+
+def test_what_masks_is_a_token_that_there_is():
+    tokens, counts, _ = drawn(PLAIN)
+    batch = {"tokens": tokens, "loss_mask": counts}
+    config = dataclasses.replace(PLAIN, mask_token=VOCAB)
+    with pytest.raises(ConfigError, match=r"objective\.mask_token=257 is none of the 257 tokens"):
+        masked(config, lambda fields: {"table": jnp.ones((VOCAB, 4))}, batch, None)
 
 
 def test_words_are_hidden_whole():

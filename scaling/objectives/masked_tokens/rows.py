@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from scaling.errors import ConfigError
 from scaling.objectives.masked_tokens import MaskedTokensConfig, count
 from scaling.objectives.next_token.cross_entropy import cross_entropy
 from scaling.objectives.objective import Array, Batch, Loss, Model, Rows, Sum
@@ -42,6 +43,10 @@ def masked(
 ) -> tuple[Rows, Mapping[str, Any]]:
     """Rows of the hidden tokens, and all that the model gave of what was left."""
     vocab = jax.eval_shape(model, batch)["table"].shape[0] - (config.mask_token is None)
+    if config.mask_token is not None and config.mask_token >= vocab:
+        raise ConfigError(
+            f"objective.mask_token={config.mask_token} is none of the {vocab} tokens; give another"
+        )
     hide = functools.partial(hidden, config, vocab)
     seen = jax.vmap(hide)(keys_B, batch["tokens"], batch["loss_mask"] > 0)
     outputs = model({**batch, "tokens": seen.tokens_L, "places": seen.places_M})

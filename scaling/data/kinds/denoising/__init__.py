@@ -144,6 +144,9 @@ class MarkedText:
             )
         self.used = np.array(self.marks[: spans + 1])
 
+    def __len__(self) -> int:
+        return self.vocab
+
     @property
     def token_bytes(self) -> np.ndarray | None:
         """As of text; marks have none."""

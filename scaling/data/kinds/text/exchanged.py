@@ -75,6 +75,9 @@ class ImportedTokenizer:
         # Before a text that a decoder writes
         self.begins: int = facts.get("begins", self.separator)
 
+    def __len__(self) -> int:
+        return self.vocab
+
     @functools.cached_property
     def _library(self) -> Any:
         import tokenizers

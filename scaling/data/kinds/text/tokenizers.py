@@ -31,6 +31,9 @@ class Tokenizer(Protocol):
     def vocab(self) -> int:
         """Number of tokens, the separator included."""
 
+    def __len__(self) -> int:
+        """The same."""
+
     @property
     def separator(self) -> int:
         """The token before each document."""
@@ -65,6 +68,9 @@ class ByteTokenizer:
     separator = 256
     identity = "bytes"
 
+    def __len__(self) -> int:
+        return self.vocab
+
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
         return np.array([1] * 256 + [0], np.int32)
@@ -96,6 +102,9 @@ class BpeTokenizer:
         self.identity: str = facts["identity"]
         self.vocab: int = facts["vocab"]
         self.separator: int = self.vocab - 1
+
+    def __len__(self) -> int:
+        return self.vocab
 
     @functools.cached_property
     def _library(self) -> Any:
