@@ -3,7 +3,9 @@
 Models of two widths are trained on code, each for four lengths, and then on a little prose: whole,
 or by LoRA of three ranks (Hu et al. 2021). Against them stands a model that has seen the prose
 alone. Every run is evaluated on held-out prose, and on code, which shows what is forgotten.
-`:parts` trains a part of one model in each of five ways, at two rates each.
+`:parts` trains a part of one model in each of five ways, at two rates each. `:law` goes the other
+way, from prose to more and more code, at four widths: what the law of transfer is fitted to
+(Hernandez et al. 2021, arXiv 2102.01293), by `benchmarks/transfer_law.py`.
 """
 
 from typing import Any
@@ -26,19 +28,28 @@ PARTS: tuple[Override, ...] = (
     {"transform.name": "freeze", "transform.only": "head"},
 )
 RATES = (0.5, 2.0)  # of the recipe's
+# Of the law: widths; distinct bytes of code that models are tuned on, and that models from scratch
+# see, which is to be more than what the best tuned one is worth; passes over them; bytes of prose.
+WIDTHS = (16, 24, 32, 48)
+TUNED = (16_384, 32_768, 65_536, 131_072, 262_144)
+FROM_SCRATCH = (16_384, 65_536, 262_144, 1_048_576)
+PASSES = 4.0
+PROSE = 524_288.0
 
 
 def get_study(arg: str = "") -> Study:
     """The study; arg "debug" trains two lengths of two small models, and one rank; "parts",
-    "parts_debug".
+    "parts_debug", "law", "law_debug".
     """
     debug = arg.endswith("debug")
     form = arg.removesuffix("debug").removesuffix("_")
-    if form not in ("", "parts"):
+    if form not in ("", "parts", "law"):
         raise ConfigError(
-            f":{arg} is no form of this study{nearest(form, ['parts', 'debug'])}; give parts, "
-            "debug, parts_debug or none"
+            f":{arg} is no form of this study{nearest(form, ['parts', 'law', 'debug'])}; give "
+            "parts, law, debug, parts_debug, law_debug or none"
         )
+    if form == "law":
+        return _law(debug)
     base = _base(debug)
     if form:
         return _parts(base, debug)
@@ -112,6 +123,29 @@ def _parts(base: Any, debug: bool) -> Study:
         runs=runs,
         x="optim.peak_lr",
         group="trained",
+        holdout=False,
+    )
+
+
+def _law(debug: bool) -> Study:
+    """Models that have read prose, and others, learn some code in as many passes over it."""
+    base = tiny.bare("debug" if debug else "")
+    runs = list[Override]()
+    for width in (8, 16) if debug else WIDTHS:
+        shape = tiny.RECIPE.shape(width)
+        prose = shape | {"data.part": "docs", "train.tokens": 256.0 if debug else PROSE}
+        code = shape | {"data.part": "code", "train.epochs": 1.0 if debug else PASSES}
+        rate = {"optim.peak_lr": WHOLE * shape["optim.peak_lr"], "begins.run": prose}
+        tuned, scratch = ((256,), (256, 512)) if debug else (TUNED, FROM_SCRATCH)
+        runs += [code | {"data.unique_tokens": amount} for amount in scratch]
+        runs += [code | {"data.unique_tokens": amount} | rate for amount in tuned]
+    return Study(
+        name="finetune_law",
+        question="How much code is prose worth, by the code that there is and by size?",
+        base=base,
+        runs=runs,
+        x="unique_tokens",
+        group=("trained", "width"),
         holdout=False,
     )
 

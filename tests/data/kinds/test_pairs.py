@@ -11,7 +11,7 @@ from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.errors import ConfigError, DataError
 
 NOWHERE = Path("/nowhere")  # nothing is kept
-MADE = ("names:en-de", "dates:de", "weekdays:fr", "amounts:de")
+MADE = ("names:en-de", "names:en+nl-de+sv", "dates:de", "weekdays:fr", "amounts:de")
 
 
 def opened(source: str, split: str, **fields: object):
@@ -84,6 +84,21 @@ def test_a_part_of_the_names_is_less():
     assert part.content != whole.content
 
 
+def test_names_of_several_languages_are_asked_for_and_held_out_with_those_of_two():
+    """So that what is held out of two languages is not met in training on more of them."""
+    several = sources.find("names:en+de-de+sv")
+    texts = several.take(np.arange(len(several)))
+    assert (b"Bulgarian", b"Bulgarisch") in texts
+    assert (b"Bulgarisch", b"Bulgarisch") in texts
+    assert (b"<sv> Bulgarian", b"bulgariska") in texts
+    assert (b"<sv> Bulgarisch", b"bulgariska") in texts
+    two = PairsConfig(source="names:en-de")
+    assert set(sources.find(two.source).take(np.arange(100))) <= set(texts)
+    more = PairsConfig(source="names:en+de-de+sv")
+    assert KIND.shared(two, "validation", more, NOWHERE) == 0
+    assert KIND.shared(two, "train", more, NOWHERE) == facts(two).train_examples
+
+
 # ---- own files
 
 
@@ -145,6 +160,7 @@ def test_what_is_wrong_with_files_is_one_line_that_names_it(tmp_path, what):
     [
         ("name:en-de", "names"),
         ("names:en-xx", "xx"),
+        ("names:en-de+xx", "xx"),
         ("dates:", "no source of pairs"),
         ("lines:/nowhere/a=/nowhere/b", "is no file"),
         ("lines:/nowhere/a", "names one file"),

@@ -104,16 +104,26 @@ def _found(form: str, rest: str, part: str | None, stamps: object) -> Pairs:
 
 def _names(locales: str, part: str | None) -> Listed:
     """What languages, countries, scripts, currencies and units are called in two languages (the
-    Unicode CLDR, as the package babel has it). One thing may have several pairs, all of one split.
+    Unicode CLDR, as the package babel has it), or in each of several and each of several others:
+    `en+nl-de+sv`. Of the targets the first is what is meant where nothing is said; for each other
+    one its locale stands before the source: `<sv> Dutch`. All pairs of one thing, of whatever
+    languages, are of one split.
     """
     ours, _, theirs = locales.partition("-")
-    first, second = written.locale(ours), written.locale(theirs)
+    sources = [written.locale(name) for name in ours.split("+")]
+    targets = {name: written.locale(name) for name in theirs.split("+")}
     if part not in (None, *NAMES):
         raise SourceError(f'"{part}" is no part of names{nearest(str(part), NAMES)}', "part")
     rows = []
-    for name in NAMES if part is None else (part,):
-        here, there = (called(name, locale) for locale in (first, second))
-        rows += [(f"{name}/{key}", here[key], there[key]) for key in here if key in there]
+    # Those of the first two languages come first: of pairs that are word for word the same the
+    # first one's meaning counts, and so the same are held out as of two languages alone.
+    for number, (target, locale) in enumerate(targets.items()):
+        asked = f"<{target}> " if number else ""
+        for source in sources:
+            for name in NAMES if part is None else (part,):
+                here, there = called(name, source), called(name, locale)
+                both = (key for key in here if key in there)
+                rows += [(f"{name}/{key}", asked + here[key], there[key]) for key in both]
     return Listed(rows)
 
 
