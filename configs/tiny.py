@@ -4,6 +4,8 @@ Two blocks, heads of 16 channels, windows of 128 bytes, 512 bytes a step: small 
 laptop core trains a member in seconds to minutes, large enough that the loss follows a law.
 """
 
+from dataclasses import replace
+
 import ml_collections
 
 from scaling.config import base_config, eval_set, is_debug
@@ -22,6 +24,9 @@ RECIPE = Recipe(
     batch_size=4,
     units_per_param=15.0,
 )
+# The same under muP: one learning rate, that of width 32, for every width. What says so is
+# `certify` and `experiments/learning_rate.py:mup` (docs/parametrizations.md).
+MUP = replace(RECIPE, parametrization="mup", lr=2**-6.0, lr_exponent=0.0)
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

@@ -1,21 +1,31 @@
-"""Which peak learning rate does each width want? The recipe of `configs/tiny.py` is its answer."""
+"""Which peak learning rate does each width want? The recipes of `configs/tiny.py` are its answer:
+`RECIPE` of all widths trained alike, `MUP` (`:mup`) of widths parametrized by muP.
+"""
 
 from configs import tiny
+from scaling.config import is_debug
 from scaling.config.sweep import Study, with_seeds
+
+WIDTHS = {"": (20, 24, 32, 40, 56), "mup": (28, 40, 56, 80)}
 
 
 def get_study(arg: str = "") -> Study:
     """Half to two times the recipe's learning rate at each width; two seeds but for the largest."""
-    base = tiny.get_config(arg)
-    widths = (8, 16) if arg == "debug" else (20, 24, 32, 40, 56)
+    debug = arg.endswith("debug")
+    form = arg.removesuffix("debug").removesuffix("_") if debug else arg
+    if form not in WIDTHS:
+        is_debug(form)  # names what is no form
+    recipe = tiny.MUP if form else tiny.RECIPE
+    base = tiny.get_config("debug" if debug else "")
+    widths = (8, 16) if debug else WIDTHS[form]
     length = {"train.tokens_per_param": base.train.tokens_per_param}
     runs = []
-    for factor in (0.5, 1.0, 2.0) if arg == "debug" else (0.5, 0.71, 1.0, 1.41, 2.0):
+    for factor in (0.5, 1.0, 2.0) if debug else (0.5, 0.71, 1.0, 1.41, 2.0):
         for width in widths:
-            rung = tiny.RECIPE.rung(width) | length
+            rung = recipe.rung(width) | length
             runs.append(rung | {"optim.peak_lr": rung["optim.peak_lr"] * factor})
     return Study(
-        name="learning_rate",
+        name="_".join(filter(None, ("learning_rate", form))),
         question="Which peak learning rate does each width want?",
         base=base,
         runs=with_seeds(runs, 2, where=lambda run: run["model.width"] < max(widths)),

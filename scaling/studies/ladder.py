@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scaling.config import LENGTHS, RunConfig, choices, override
+from scaling.config.checks import DEEP
 from scaling.config.choices import Facts, Size
 from scaling.config.resolve import source_named
 from scaling.costs import sizes
@@ -37,6 +38,8 @@ class Recipe:
     batch_size: int = 32  # rows (windows, images) a step at base_width
     batch_exponent: float = 0.0  # rows ~ width ^ exponent, rounded to a power of 2; 0: constant
     units_per_param: float = 20.0  # Hoffmann et al. 2022 (Chinchilla), table 3: about 20 tokens
+    # How rates and initial scales follow the shape, from that of base_width on
+    parametrization: str = "standard"
 
     def rung(self, width: int, base: RunConfig | None = None) -> Override:
         """The overrides of the run of this width, of length `units_per_param`.
@@ -56,9 +59,22 @@ class Recipe:
             batch_size = 2 ** max(0, round(math.log2(batch_size * scale**self.batch_exponent)))
         return {
             **choices.family(model).scaled(model, width, depth),
+            **self._parametrized(),
             "optim.peak_lr": self.lr * scale**self.lr_exponent,
             "train.batch_size": batch_size,
         }
+
+    def _parametrized(self) -> Override:
+        """Nothing for "standard", whose runs are what they were before there were others."""
+        if self.parametrization == "standard":
+            return {}
+        found: Override = {
+            "optim.parametrization": self.parametrization,
+            "optim.base_width": self.base_width,
+        }
+        if self.parametrization in DEEP:
+            found["optim.base_depth"] = max(self.min_depth, round(self.base_width / self.aspect))
+        return found
 
     def base_model(self, base: RunConfig) -> Any:
         """The model whose proportions the rungs have."""
