@@ -84,7 +84,8 @@ def _on_policy(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
     kinds = ("forward", "reverse", "jsd")
     ways = [by | {"distill.divergence": kind} for kind in kinds]
     ways += [way | {"distill.on_policy": 0.5} for way in ways]
-    return [*alone, *product(alone, ways)], ("distill.on_policy", "distill.divergence")
+    group = ("distill.divergence", "distill.on_policy", "distill.weight")
+    return [*alone, *product(alone, ways)], group
 
 
 def _law(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
