@@ -131,5 +131,8 @@ def _law(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
     lengths = grid({"train.tokens_per_param": (0.1,) if debug else (5.0, 15.0)})
     rungs = [tiny.RECIPE.shape(width) for width in ((8,) if debug else (20, 28, 40, 56))]
     amounts = grid({"transform.sparsity": SPARSITIES[:2] if debug else SPARSITIES[:4]})
-    gradual = _pruned(begin=0.25, end=0.75, every=1 if debug else 5)
+    # As there: not the tables of symbols, and each matrix by as much.
+    gradual = _pruned(
+        begin=0.25, end=0.75, every=1 if debug else 5, modules="blocks", scope="layer"
+    )
     return product(rungs, lengths, [gradual], amounts), ("width", "tokens")
