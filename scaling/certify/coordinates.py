@@ -55,6 +55,7 @@ class Sizes:
     depth: int
     seed: int
     values: Mapping[str, np.ndarray]
+    branches: tuple[str, ...] = ()  # of a block, in their order: "attention", "mlp"
 
 
 def prepared(config: RunConfig, steps: int) -> RunConfig:
@@ -164,9 +165,16 @@ def measure(
             name: np.array([float(row.get(name, math.nan)) for row in rows])
             for name in sorted(names)
         }
-        return Sizes(config.model.width, config.model.depth, seed, values)
+        model = config.model
+        return Sizes(model.width, model.depth, seed, values, _branches(stack, branches))
 
     return of_seed
+
+
+def _branches(stack: str, closing: list[list[str]]) -> tuple[str, ...]:
+    """Names within a block of what the paths of the branches' last matrices are in."""
+    found = [path[1] for path in closing if path[0] == stack and len(path) > 1]
+    return tuple(dict.fromkeys(found))
 
 
 def _pieces(config: RunConfig, wrong: Callable[[Parametrization], Parametrization] | None) -> Parts:

@@ -126,10 +126,11 @@ def _verdict(exponent: float, low: float, high: float, tolerance: float) -> Verd
 def _named(one: Sizes, axis: Axis) -> Mapping[str, np.ndarray]:
     """Its values; along the depth, those of a stack of blocks by the share of it that lies before.
 
-    What block i of L leaves is behind (i + 1) / L of the stack, and what lies within it half a
-    block earlier; quarters are found between two blocks, where they are not at one, and never
-    beyond the last. Compared by their ends, the first of two blocks, with nothing before it, would
-    stand beside the sixteenth of thirty-two, with half of the stack before it.
+    What block i of L leaves is behind (i + 1) / L of the stack. A branch within it sees what lies
+    before: the first i / L, the second of two half a block more. Quarters are found between two
+    blocks, where they are not at one, and never beyond the first and last. Compared by their ends,
+    the first of two blocks, with nothing before it, would stand beside the sixteenth of thirty-two,
+    with half of the stack before it.
     """
     if axis == "width":
         return one.values
@@ -145,13 +146,25 @@ def _named(one: Sizes, axis: Axis) -> Mapping[str, np.ndarray]:
             blocks.setdefault((stack, dot + part), {})[number] = values
     count = 1 + max((number for of in blocks.values() for number in of), default=0)
     for (stack, part), of in blocks.items():
-        places = (np.array(sorted(of)) + (0.5 if part else 1.0)) / count
+        places = (np.array(sorted(of)) + _within(part, one.branches)) / count
         rows = np.array([of[number] for number in sorted(of)])
         for share in QUARTERS:
             if places[0] <= share <= places[-1]:
                 at = [np.interp(share, places, column) for column in rows.T]
                 found[f"{stack} at {share:.0%}{part}"] = np.array(at)
     return found
+
+
+def _within(part: str, branches: Sequence[str]) -> float:
+    """The share of a block that lies before ".mlp", ".mlp_norm" or alike; before "", its end, all.
+
+    A branch's norm has its name, with "_norm" behind it; what is of no branch is at the beginning.
+    """
+    if not part:
+        return 1.0
+    first = part.split(".")[1]
+    order = [i for i, name in enumerate(branches) if first == name or first.startswith(f"{name}_")]
+    return order[0] / len(branches) if order else 0.0
 
 
 def _block(name: str) -> int | None:

@@ -89,13 +89,18 @@ def test_what_is_zero_somewhere_has_no_slope():
 @pytest.mark.parametrize("depths", [(2, 4, 8), (3, 6, 12)])
 def test_blocks_are_compared_by_their_share_of_the_depth(depths):
     """All grows in proportion to what lies before it: flat, wherever it is compared."""
+    within = {"": 1.0, ".attention": 0.0, ".attention_norm": 0.0, ".mlp": 0.5}
     sizes = [
         Sizes(
-            8,
-            d,
-            0,
-            {f"change/blocks.{i}": np.array([(i + 1) / d]) for i in range(d)}
-            | {f"change/blocks.{i}.mlp": np.array([(i + 0.5) / d]) for i in range(d)},
+            width=8,
+            depth=d,
+            seed=0,
+            values={
+                f"change/blocks.{i}{part}": np.array([1 + (i + before) / d])
+                for part, before in within.items()
+                for i in range(d)
+            },
+            branches=("attention", "mlp"),
         )
         for d in depths
     ]
@@ -103,8 +108,13 @@ def test_blocks_are_compared_by_their_share_of_the_depth(depths):
     assert found.keys() == {
         *(f"change/blocks at {share}" for share in ("50%", "75%", "100%")),
         *(f"change/blocks at {share}.mlp" for share in ("25%", "50%", "75%")),
+        *(
+            f"change/blocks at {share}.attention{norm}"
+            for share in ("25%", "50%")
+            for norm in ("", "_norm")
+        ),
     }
     for name, one in found.items():
         share = float(name.partition("at ")[2].partition("%")[0]) / 100
-        np.testing.assert_allclose(one.sizes, share, rtol=1e-9)
+        np.testing.assert_allclose(one.sizes, 1 + share, rtol=1e-9)
         assert one.verdict == "flat"
