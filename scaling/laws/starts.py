@@ -13,6 +13,7 @@ import numpy as np
 from scaling.laws.problem import Problem, predict
 
 ROWS = 4000  # a longer table is thinned for the choice of starts
+_LARGEST = 300.0  # of the logarithm of a loss that a start is found for
 
 
 def solve(
@@ -138,7 +139,9 @@ class Screen:
             actual = (targets if in_logs else np.log(targets)) - np.mean(self.offset, axis=0)
             relative = np.ones_like(actual)
         else:
-            actual = np.exp(targets) if in_logs else targets
+            # Noise that four rows of a law of three parameters are drawn with has next to no bound,
+            # and a start needs none: its square must be a number.
+            actual = np.exp(np.clip(targets, -_LARGEST, _LARGEST)) if in_logs else targets
             relative = 1 / actual if in_logs else np.ones_like(actual)
         square = weights * relative**2
         gram = {(i, j): square @ (phi[i] * phi[j]).T for i in range(count) for j in range(i, count)}

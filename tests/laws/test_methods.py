@@ -16,6 +16,14 @@ def test_float64_stays_inside(chinchilla_240: pd.DataFrame) -> None:
     assert jnp.ones(1).dtype == jnp.float32
 
 
+def test_four_rows_that_follow_no_law_are_fitted_without_a_warning() -> None:
+    """Of weights pruned until nothing is left: the noise of the resamples is beyond all numbers."""
+    density, loss = [0.504, 0.255, 0.131, 0.0693], [1.993, 2.338, 5.403, 5.549]
+    table = pd.DataFrame({"density": density, "loss": loss})
+    found = fit(table, "power_floor", Options(x="density", bootstrap=200))
+    assert all(np.isfinite(value) for value in found.params.values())
+
+
 @pytest.mark.slow
 def test_methods_agree_where_theory_holds(chinchilla_240: pd.DataFrame) -> None:
     """On least squares of a large table all intervals are about as wide."""
