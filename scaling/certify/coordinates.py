@@ -55,7 +55,7 @@ class Sizes:
     depth: int
     seed: int
     values: Mapping[str, np.ndarray]
-    branches: tuple[str, ...] = ()  # of a block, in their order: "attention", "mlp"
+    branches: tuple[str, ...] = ()  # names of those of a block, in their order
 
 
 def prepared(config: RunConfig, steps: int) -> RunConfig:

@@ -156,7 +156,7 @@ def _named(one: Sizes, axis: Axis) -> Mapping[str, np.ndarray]:
 
 
 def _within(part: str, branches: Sequence[str]) -> float:
-    """The share of a block that lies before ".mlp", ".mlp_norm" or alike; before "", its end, all.
+    """The share of a block that lies before ".attention_norm" or alike; before "", its end, all.
 
     A branch's norm has its name, with "_norm" behind it; what is of no branch is at the beginning.
     """
