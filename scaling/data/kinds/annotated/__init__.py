@@ -19,12 +19,13 @@ from scaling.data.kinds.annotated.texts import Found, Names
 from scaling.data.kinds.text.reading import matching
 from scaling.data.kinds.text.source import stat
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.data.kinds.whole import WholeExamples
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError
 
 
 @dataclass(frozen=True)
-class AnnotatedConfig:
+class AnnotatedConfig(WholeExamples):
     """Where the texts come from, and how much of each there is room for."""
 
     source: str = ""
@@ -36,21 +37,6 @@ class AnnotatedConfig:
     classes: int | None = None  # labels or tags that there are; filled by resolve
     seed: int | None = None  # order of the examples; None: the run's seed
     corpus: str | None = None  # hash of all that decides the examples; filled by resolve
-
-    @property
-    def unit(self) -> str:
-        """What the amount of training is counted in."""
-        return "example"
-
-    @property
-    def units_per_example(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def unique_units(self) -> int | None:
-        """Examples of the nested training subset; None: all."""
-        return self.unique_examples
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,13 @@ from scaling.data.kinds.facts.asked import CLOSED, RIGHT, WRONG, Source
 from scaling.data.kinds.facts.biographies import Biographies
 from scaling.data.kinds.facts.told import Told
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.data.kinds.whole import WholeExamples
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError, nearest
 
 
 @dataclass(frozen=True)
-class FactsConfig:
+class FactsConfig(WholeExamples):
     """Which facts, and how a model meets them; a field that the source does not read stays at its
     default.
     """
@@ -57,21 +58,6 @@ class FactsConfig:
     task_seed: int = 0  # of the people, and of what is held out
     seed: int | None = None  # order of the rows; None: the run's seed
     corpus: str | None = None  # hash of all that decides the rows; filled by resolve
-
-    @property
-    def unit(self) -> str:
-        """What the amount of training is counted in: one fact, or one person, told once."""
-        return "example"
-
-    @property
-    def units_per_example(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def unique_units(self) -> int | None:
-        """Facts of the nested training subset."""
-        return self.unique_examples
 
 
 def _biographies(c: FactsConfig) -> Source:

@@ -31,13 +31,16 @@ from scaling.data.kinds.images.splits import (
     sides,
     splits_of,
 )
+from scaling.data.kinds.whole import WholeExamples
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError, nearest
 
 
 @dataclass(frozen=True)
-class ImagesConfig:
+class ImagesConfig(WholeExamples):
     """Images to be classified."""
+
+    unit = "image"
 
     kind: Literal["images"] = "images"
     source: str = (
@@ -80,21 +83,6 @@ class ImagesConfig:
     image_width: int | None = None  # likewise
     channels: int | None = None  # likewise
     classes: int | None = None  # likewise
-
-    @property
-    def unit(self) -> str:
-        """What the amount of training is counted in."""
-        return "image"
-
-    @property
-    def units_per_example(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def unique_units(self) -> int | None:
-        """Images of the nested training subset; None: all."""
-        return self.unique_examples
 
 
 _SIZES = ("height", "image_width", "channels", "classes")

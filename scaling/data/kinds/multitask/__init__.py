@@ -21,14 +21,17 @@ from scaling.config.choices import (
     Shape,
 )
 from scaling.data.kinds.multitask.mixed import OWN, Mixed, Task, shares, task_names
+from scaling.data.kinds.whole import WholeExamples
 from scaling.data.order import nested
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError
 
 
 @dataclass(frozen=True)
-class MultitaskConfig:
+class MultitaskConfig(WholeExamples):
     """Which tasks there are, and how much of each (`docs/data.md`)."""
+
+    UNIQUE = None  # `unique_examples` is of each task
 
     kind: Literal["multitask"] = "multitask"
     # Task=source of each, with commas: a kind and what its `source` is
@@ -46,21 +49,6 @@ class MultitaskConfig:
     sizes: str | None = None  # training examples of each task; filled by resolve
     seed: int | None = None  # order of the examples; None: the run's seed
     corpus: str | None = None  # hash of all that decides the examples; filled by resolve
-
-    @property
-    def unit(self) -> str:
-        """What the amount of training is counted in."""
-        return "example"
-
-    @property
-    def units_per_example(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def unique_units(self) -> int | None:
-        """None: `unique_examples` is of each task."""
-        return None
 
 
 _RULE = "shares of tasks; v1"  # part of every content hash

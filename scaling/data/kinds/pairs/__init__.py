@@ -14,13 +14,17 @@ from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
 from scaling.data.kinds.pairs import sources
 from scaling.data.kinds.pairs.aligned import AlignedExamples, Split
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.data.kinds.whole import WholeExamples
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError
 
 
 @dataclass(frozen=True)
-class PairsConfig:
+class PairsConfig(WholeExamples):
     """Where pairs of texts come from, and how many tokens of each side there is room for."""
+
+    unit = "pair"
+    UNIQUE = "unique_pairs"
 
     kind: Literal["pairs"] = "pairs"
     source: str = "names:en-de"  # where the pairs are; the forms are in `docs/data.md`
@@ -33,21 +37,6 @@ class PairsConfig:
     )
     seed: int | None = None  # order of the pairs; None: the run's seed
     corpus: str | None = None  # hash of all that decides the examples; filled by resolve
-
-    @property
-    def unit(self) -> str:
-        """What the amount of training is counted in."""
-        return "pair"
-
-    @property
-    def units_per_example(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def unique_units(self) -> int | None:
-        """Pairs of the nested training subset; None: all."""
-        return self.unique_pairs
 
 
 # Part of every content hash: how a pair is assigned to a split and written as tokens.

@@ -16,13 +16,17 @@ from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
 from scaling.data.kinds.scenes import own
 from scaling.data.kinds.scenes.composed import Composed, languages_of
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.data.kinds.whole import WholeExamples
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError, nearest
 
 
 @dataclass(frozen=True)
-class ScenesConfig:
+class ScenesConfig(WholeExamples):
     """Where images with texts come from, and what the texts do."""
+
+    unit = "scene"
+    UNIQUE = "unique_scenes"
 
     kind: Literal["scenes"] = "scenes"
     source: str = "digits:en"  # where they are; the forms are in `docs/data.md`
@@ -38,21 +42,6 @@ class ScenesConfig:
     image_width: int | None = None  # pixels
     channels: int | None = None  # of an image
     classes: int | None = None  # answers
-
-    @property
-    def unit(self) -> str:
-        """What the amount of training is counted in."""
-        return "scene"
-
-    @property
-    def units_per_example(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def unique_units(self) -> int | None:
-        """Scenes of the nested training subset; None: all."""
-        return self.unique_scenes
 
 
 _SIZES = ("text_len", "height", "image_width", "channels", "classes")

@@ -19,13 +19,17 @@ from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, WITHIN, Facts, Ki
 from scaling.data.kinds.speech import sources
 from scaling.data.kinds.speech.utterances import SpeechExamples, Split
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.data.kinds.whole import WholeExamples
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError
 
 
 @dataclass(frozen=True)
-class SpeechConfig:
+class SpeechConfig(WholeExamples):
     """Where utterances come from, and how much of each there is room for."""
+
+    unit = "utterance"
+    UNIQUE = "unique_utterances"
 
     kind: Literal["speech"] = "speech"
     source: str = "digits:en"  # where the utterances are; the forms are in `docs/data.md`
@@ -40,21 +44,6 @@ class SpeechConfig:
     )
     seed: int | None = None  # order of the utterances; None: the run's seed
     corpus: str | None = None  # hash of all that decides the examples; filled by resolve
-
-    @property
-    def unit(self) -> str:
-        """What the amount of training is counted in."""
-        return "utterance"
-
-    @property
-    def units_per_example(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def unique_units(self) -> int | None:
-        """Utterances of the nested training subset; None: all."""
-        return self.unique_utterances
 
 
 _ROOM = ("samples", "transcript_len")

@@ -16,13 +16,17 @@ from scaling.config.amounts import check_subset
 from scaling.config.choices import AT_LEAST_ONE, SEED, WITHIN, Facts, Kind, Shape
 from scaling.data import draws
 from scaling.data.kinds.territories import RELATIONS, graph
+from scaling.data.kinds.whole import WholeExamples
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError
 
 
 @dataclass(frozen=True)
-class TriplesConfig:
+class TriplesConfig(WholeExamples):
     """Which graph, and what of it is held out."""
+
+    unit = "triple"
+    UNIQUE = "unique_triples"
 
     kind: Literal["triples"] = "triples"
     source: str = "territories"
@@ -33,21 +37,6 @@ class TriplesConfig:
     task_seed: int = 0  # of what is held out
     seed: int | None = None  # order of the triples; None: the run's seed
     corpus: str | None = None  # hash of all that decides the triples; filled by resolve
-
-    @property
-    def unit(self) -> str:
-        """What the amount of training is counted in."""
-        return "triple"
-
-    @property
-    def units_per_example(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def unique_units(self) -> int | None:
-        """Triples of the nested training subset."""
-        return self.unique_triples
 
 
 class _World(NamedTuple):

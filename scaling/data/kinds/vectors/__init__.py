@@ -26,12 +26,13 @@ from scaling.config.choices import (
 from scaling.config.marks import added
 from scaling.data.kinds.vectors.parity import SparseParity
 from scaling.data.kinds.vectors.task import PowerLaw, Task, VectorExamples
+from scaling.data.kinds.whole import WholeExamples
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError, nearest
 
 
 @dataclass(frozen=True)
-class VectorsConfig:
+class VectorsConfig(WholeExamples):
     """Vectors and the numbers to be predicted from them."""
 
     kind: Literal["vectors"] = "vectors"
@@ -53,21 +54,6 @@ class VectorsConfig:
         32
     )  # parities that there are: as many of the features say which is asked for
     bits: int = added(3)  # that a parity is of
-
-    @property
-    def unit(self) -> str:
-        """What the amount of training is counted in."""
-        return "example"
-
-    @property
-    def units_per_example(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def unique_units(self) -> int | None:
-        """Examples of the nested training subset; None: all."""
-        return self.unique_examples
 
 
 LAWS = ("power_law", "sparse_parity")
