@@ -26,7 +26,7 @@ RECIPE = Recipe(
 )
 # The same under muP: one learning rate, that of width 32, for every width. What says so is
 # `certify` and `experiments/learning_rate.py:mup` (docs/parametrizations.md).
-MUP = replace(RECIPE, parametrization="mup", lr=2**-6.0, lr_exponent=0.0)
+MUP = replace(RECIPE, parametrization="mup", lr=2**-6.25, lr_exponent=0.0)
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

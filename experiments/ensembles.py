@@ -1,0 +1,81 @@
+"""Is one large model better, or several small ones for the same compute?
+
+Byte models of five widths, each trained as long as its recipe says, from four initial parameters;
+with `:digits` perceptrons on handwritten digits, from eight. `:soup`: runs that share a beginning,
+whose weights may be averaged, too, by how much of the training they share. `launch.py ensemble`
+asks them together.
+"""
+
+from configs import tiny, vision
+from scaling.config import is_debug
+from scaling.config.sweep import Override, Study, grid, product, with_seeds
+
+SHARED = (0.0, 0.25, 0.5, 0.75)  # of the training
+
+
+def get_study(arg: str = "") -> Study:
+    """The study; a form's name and "debug" are joined by "_"."""
+    form, debug = arg, False
+    if arg == "debug" or arg.endswith("_debug"):
+        form, debug = arg.removesuffix("debug").removesuffix("_"), True
+    forms = {"": _text, "digits": _digits, "soup": _soup}
+    of_form = forms.get(form)
+    if of_form is None:
+        is_debug(form)  # names what is no form
+        raise AssertionError
+    return of_form("_".join(filter(None, ("ensembles", form))), debug)
+
+
+def _study(name: str, base: object, runs: list[Override], group: str) -> Study:
+    return Study(
+        name=name,
+        question="Is one large model better, or several small ones?",
+        base=base,
+        runs=runs,
+        x="params",
+        group=group,
+        holdout=False,
+    )
+
+
+def _text(name: str, debug: bool) -> Study:
+    base = tiny.get_config("debug" if debug else "")
+    tiny.strip(base)
+    length = {"train.tokens_per_param": 0.1 if debug else tiny.RECIPE.units_per_param}
+    widths = (8, 16) if debug else (16, 20, 28, 40, 56)
+    runs = [tiny.RECIPE.shape(width) | length for width in widths]
+    return _study(name, base, with_seeds(runs, 2 if debug else 4), "width")
+
+
+def _digits(name: str, debug: bool) -> Study:
+    base = vision.get_config("debug" if debug else "")
+    base.evals.batches, base.evals.batch_size = 16, 64  # all that is held out
+    widths = (8, 16) if debug else (8, 16, 32, 64, 128)
+    runs = [
+        {"model.family": "mlp", "model.depth": 2, "optim.peak_lr": 3e-3, "model.width": width}
+        for width in widths
+    ]
+    return _study(name, base, with_seeds(runs, 2 if debug else 8), "width")
+
+
+def _soup(name: str, debug: bool) -> Study:
+    """Each of a group reads an order of its own from where they part. The shared part is trained at
+    the peak rate; what follows is the last part of the same schedule, a decay to zero.
+    """
+    base = tiny.get_config("debug" if debug else "")
+    tiny.strip(base)
+    base.data.seed = None  # the run's own
+    whole = 0.2 if debug else tiny.RECIPE.units_per_param
+    shape = tiny.RECIPE.shape(8 if debug else 28)
+    runs = list[Override]()
+    for share in SHARED[:3:2] if debug else SHARED:
+        rest = shape | {"train.tokens_per_param": (1 - share) * whole}
+        if share:
+            shared = shape | {
+                "train.tokens_per_param": share * whole,
+                "optim.schedule": "constant",
+                "optim.final_lr_fraction": 0.1,  # which it does not read
+            }
+            rest |= {"begins.run": shared, "optim.warmup_fraction": 0.0}
+        runs += product([rest], grid({"seed": range(1, 3 if debug else 5)}))
+    return _study(name, base, runs, "train.steps")
