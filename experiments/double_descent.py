@@ -4,34 +4,45 @@ A read-out of random features of a ReLU on the power-law task, with and without 
 targets. Gradient descent on all examples at once ends at the read-out of least norm, which fits
 the 96 examples as soon as it has 96 features; there its norm, and with it the test loss, is largest
 (Belkin et al. 2019, arXiv 1812.11118; Hastie et al. 2022, arXiv 1903.08560, section 3).
+`:data`: the same for 96 features and more and more examples, so that more data make it worse
+(Nakkiran 2019, arXiv 1912.07242).
 """
 
 from configs import vectors
 from scaling.config import is_debug
-from scaling.config.sweep import Study, grid, with_seeds
+from scaling.config.sweep import Study, grid, product, with_seeds
 
 EXAMPLES = 96
-WIDTHS = (8, 24, 64, 96, 128, 192, 384, 768)  # one parameter a feature and target
+FEATURES = 96  # of the form whose examples vary
+AROUND = (8, 24, 64, 96, 128, 192, 384, 768)  # one parameter a feature and target
 
 
 def get_study(arg: str = "") -> Study:
-    """Eight widths around the number of examples, with two amounts of noise, three seeds."""
-    debug = is_debug(arg)
-    base = vectors.get_config(arg)
+    """Eight widths around the number of examples (or "data": the other way round), with two amounts
+    of noise, three seeds.
+    """
+    of_data = arg.startswith("data")
+    debug = is_debug(arg.removeprefix("data").removeprefix("_"))
+    base = vectors.get_config("debug" if debug else "")
     base.model.activation = "relu"
     if not debug:
         base.data.features = 256
         base.data.targets = 4
-        base.data.unique_examples = EXAMPLES
-        base.train.batch_size = EXAMPLES
+        base.data.unique_examples = base.train.batch_size = EXAMPLES
         # Near the threshold the smallest eigenvalues of the Hessian go to zero: the longer the
         # training, the higher the peak.
         base.train.steps = 2000
         base.optim.b1 = 0.99
-    widths, noises = (4, 8) if debug else WIDTHS, (0.0, 0.5)
+    around, noises = (4, 8) if debug else AROUND, (0.0, 0.5)
+    sizes = [
+        {"model.width": FEATURES, "data.unique_examples": many, "train.batch_size": many}
+        if of_data
+        else {"model.width": many}
+        for many in around
+    ]
     runs = [
         run | {"optim.peak_lr": vectors.learning_rate(run["model.width"])}
-        for run in grid({"model.width": widths, "data.noise": noises})
+        for run in product(sizes, grid({"data.noise": noises}))
     ]
     # Each seed has a task, examples and features of its own.
     seeded = [
@@ -39,11 +50,11 @@ def get_study(arg: str = "") -> Study:
         for run in with_seeds(runs, 1 if debug else 3)
     ]
     return Study(
-        name="double_descent",
+        name="double_descent_data" if of_data else "double_descent",
         question="Does the test loss peak where the parameters are as many as the numbers to fit?",
         base=base,
         runs=seeded,
-        x="params",
+        x="unique" if of_data else "params",
         group="data.noise",
         holdout=False,
     )
