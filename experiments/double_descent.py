@@ -6,9 +6,11 @@ the 96 examples as soon as it has 96 features; there its norm, and with it the t
 (Belkin et al. 2019, arXiv 1812.11118; Hastie et al. 2022, arXiv 1903.08560, section 3).
 `:data`: the same for 96 features and more and more examples, so that more data make it worse
 (Nakkiran 2019, arXiv 1912.07242).
+`:epochs`: a residual network on signals of which a fifth have wrong labels, over its training
+(Nakkiran et al. 2019, arXiv 1912.02292); `benchmarks/double_descent.py` draws it.
 """
 
-from configs import vectors
+from configs import mnist1d, vectors
 from scaling.config import is_debug
 from scaling.config.sweep import Study, grid, product, with_seeds
 
@@ -21,6 +23,8 @@ def get_study(arg: str = "") -> Study:
     """Eight widths around the number of examples (or "data": the other way round), with two amounts
     of noise, three seeds.
     """
+    if arg.startswith("epochs"):
+        return _epochs(is_debug(arg.removeprefix("epochs").removeprefix("_")))
     of_data = arg.startswith("data")
     debug = is_debug(arg.removeprefix("data").removeprefix("_"))
     base = vectors.get_config("debug" if debug else "")
@@ -56,5 +60,27 @@ def get_study(arg: str = "") -> Study:
         runs=seeded,
         x="unique" if of_data else "params",
         group="data.noise",
+        holdout=False,
+    )
+
+
+def _epochs(debug: bool) -> Study:
+    """At a constant rate and without regularization; with right labels beside it."""
+    base = mnist1d.get_config("debug" if debug else "")
+    base.optim.schedule, base.optim.final_lr_fraction = "constant", 0.1  # which it does not read
+    base.optim.peak_lr, base.optim.weight_decay = 1e-3, 0.0
+    base.train.epochs = None
+    base.train.steps = 4 if debug else 8000
+    base.evals.every = 2 if debug else 200
+    if not debug:
+        base.model.width = 32
+        base.data.unique_examples = 1000
+        base.train.log_every = 200
+    return Study(
+        name="double_descent_epochs",
+        question="Does the test error fall, rise and fall again over the training?",
+        base=base,
+        runs=with_seeds(grid({"data.label_noise": (0.0, 0.2)}), 1 if debug else 3),
+        x="data.label_noise",
         holdout=False,
     )
