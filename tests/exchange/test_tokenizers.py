@@ -137,7 +137,8 @@ def test_other_files_and_ends_are_another_tokenizer_of_the_same_tokens(tmp_path)
         ({}, (0, None)),
     ):
         files = {"tokenizer.json": content} | more
-        data = exchanged.adopt(TextConfig(), files, ends, tmp_path)
+        data = exchanged.adopt(TextConfig(tokenizer="bpe", bpe_vocab=999), files, ends, tmp_path)
+        assert data.bpe_vocab == TextConfig.bpe_vocab
         found.append(exchanged.opened(data.tokenizer_file, tmp_path))
     assert len({one.folder for one in found}) == 4
     assert [one.identity == found[0].identity for one in found] == [True, True, True, False]

@@ -199,7 +199,10 @@ def adopt(
         (folder / "facts.json").write_text(json.dumps({"identity": identity} | facts))
 
     build_once(root / "tokenizers" / name, build)
-    return dataclasses.replace(data, tokenizer="imported", tokenizer_file=name)
+    plain = type(data)()  # a vocabulary that was to be trained is not
+    return dataclasses.replace(
+        data, tokenizer="imported", tokenizer_file=name, bpe_vocab=plain.bpe_vocab
+    )
 
 
 def opened(name: str | None, root: Path) -> ImportedTokenizer:
