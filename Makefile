@@ -46,7 +46,7 @@ test-slurm: $(STAMP)  ## sweeps on a real Slurm of two virtual nodes here; needs
 	$(BIN)/python -m pytest -m "$(SLURM)" tests/slurm
 
 test-tpu: $(TPU_STAMP)  ## programs for TPUs, compiled without one; an environment of 2 GB of its own
-	$(TPU_VENV)/bin/python -m pytest -m tpu tests/check
+	$(TPU_VENV)/bin/python -m pytest -m tpu tests/check tests/exchange
 
 test-xpk: $(STAMP) $(XPK_STAMP)  ## commands for TPU pods, read by the real xpk; an environment of its own
 	XPK=$(abspath $(XPK_VENV))/bin/xpk $(BIN)/python -m pytest -m xpk tests/executors

@@ -63,7 +63,8 @@ def _with_parent(config: RunConfig) -> RunConfig:
 
 def resolve_planned(config: Any) -> RunConfig:
     """As `resolve`, but a config whose model states the sizes of the data is taken at its word, and
-    no data are read: a run that is planned, and not trained here.
+    no data are read: a run that is planned, and not trained here. Of data that are pinned the hash
+    is kept.
 
     Raises ConfigError for a length in epochs of data that nobody has read.
     """
@@ -79,8 +80,12 @@ def resolve_planned(config: Any) -> RunConfig:
             f"read when {fields} is given; leave it unset, or give another length"
         )
     endless = 10**15
-    facts = Facts(PLANNED, endless, endless, stated)
-    return resolve_lib.resolve(config, lambda data, train: facts, sizes.size)
+
+    def describe(data: Any, train: Any) -> Facts:
+        del train
+        return Facts(data.corpus or PLANNED, endless, endless, stated)
+
+    return resolve_lib.resolve(config, describe, sizes.size)
 
 
 def load(spec: str, function: str) -> Any:

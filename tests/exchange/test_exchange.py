@@ -4,13 +4,15 @@ is one sentence.
 
 import dataclasses
 import json
+import math
 import pathlib
 
 import models
 import numpy as np
 import pytest
 
-from scaling.config import RunConfig, base_config, from_dict
+from scaling.check import parameters
+from scaling.config import RunConfig, base_config, from_dict, override
 from scaling.costs import sizes
 from scaling.data.kinds.text import exchanged as text_exchanged
 from scaling.data.kinds.text.tokenizers import BpeTokenizer, ByteTokenizer, train_bpe
@@ -125,6 +127,17 @@ def test_an_imported_run_is_a_run(imported):
     leaves = exchanged.to_ours(models.table("llama"), weights, shapes)
     assert leaves.keys() == used.keys()
     assert all(np.array_equal(used[path], leaf) for path, leaf in leaves.items())
+
+
+def test_an_imported_run_is_planned_by_its_own_config(imported):
+    """As `check --run` does."""
+    source, run = imported
+    planned = study.resolve_planned(override(run.config(), {"optim.peak_lr": 0.5}))
+    assert (planned.model, planned.data) == (run.config().model, run.config().data)
+    rows = parameters.as_list(planned)
+    own = sum(tensor.size for tensor in tensors.read(source).values())
+    assert sum(math.prod(row["shape"]) for row in rows) == own
+    assert {row["lr"] for row in rows} == {0.5}
 
 
 @pytest.mark.slow
