@@ -67,18 +67,13 @@ def read(body: bytes, models: Mapping[str, Model], most_rows: int) -> Asked:
 
     Raises Refused.
     """
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"the body is no JSON: {error}") from error
-    if not isinstance(said, dict):
-        raise Refused("the body is no JSON object")
+    said = object_of(body)
     for field, value in said.items():
         if field in _OFF and value not in _OFF[field]:
             raise Refused(f"{field} is not done here; leave it out", field=field)
         if field not in _FIELDS and field not in _OFF:
             raise Refused(f"{field} is no field that is known here; leave it out", field=field)
-    model = _model(said, models)
+    model = model_of(said, models)
     n = _whole(said, "n", 1, 1, most_rows)
     most = _whole(said, "max_tokens", 16, 0, model.limit)
     seed = _whole(said, "seed", None, -(2**63), 2**63 - 1)
@@ -119,7 +114,19 @@ def read(body: bytes, models: Mapping[str, Model], most_rows: int) -> Asked:
     )
 
 
-def _model(said: Mapping[str, Any], models: Mapping[str, Model]) -> Model:
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body. Raises Refused."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"the body is no JSON: {error}") from error
+    if not isinstance(said, dict):
+        raise Refused("the body is no JSON object")
+    return said
+
+
+def model_of(said: Mapping[str, Any], models: Mapping[str, Model]) -> Model:
+    """That which is asked. Raises Refused."""
     name = said.get("model")
     if name is None and len(models) == 1:
         return next(iter(models.values()))
@@ -145,10 +152,15 @@ def _tokens(text: Any, model: Model) -> list[int]:
         raise Refused(
             "prompt must be a text, tokens as numbers, or a list of either", field="prompt"
         )
-    for token in text:
-        if not 0 <= token < model.tokens:
-            raise Refused(f"{token} is no token; there are {model.tokens}", field="prompt")
-    return list(text)
+    return tokens_of(text, model, "prompt")
+
+
+def tokens_of(numbers: Sequence[Any], model: Model, field: str) -> list[int]:
+    """Numbers that are tokens. Raises Refused naming the field."""
+    for token in numbers:
+        if not _is_whole(token) or not 0 <= token < model.tokens:
+            raise Refused(f"{token!r} is no token; there are {model.tokens}", field=field)
+    return list(numbers)
 
 
 def _stops(stop: Any) -> list[str]:

@@ -22,6 +22,7 @@ from scaling.records import RunDirectory
 from scaling.train.opened import newest
 
 KNOWN = 5  # of the likeliest tokens at a place, how many are told
+SEPARATOR = "<|separator|>"  # what that of any run is called
 _SHORTEST = 16  # tokens that a row is filled up to at least
 _COLDEST = 1e-4  # below it logits over the temperature leave float32
 _LOGITS = 2**26  # numbers that are made at once when texts are scored: 256 MiB
@@ -100,7 +101,7 @@ class Model:
     def named(self, token: int) -> str:
         """A token by itself, as text; bytes that are none are written out."""
         if token == self.tokenizer.separator:
-            return "<|separator|>"
+            return SEPARATOR
         content = self.tokenizer.decode([token])
         try:
             return content.decode()

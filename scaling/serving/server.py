@@ -9,14 +9,14 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from scaling.errors import UserError
-from scaling.serving import answers
+from scaling.serving import answers, tokens
 from scaling.serving.asked import Refused, read
 from scaling.serving.batching import Batcher, Failed, Ticket
 from scaling.serving.model import Model
@@ -108,22 +108,28 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        """/health, /v1/models and /v1/models/<name>."""
+        """/health, /v1/models, /v1/models/<name> and /tokenizer_info."""
         server, path = self.server, self.path.partition("?")[0].rstrip("/")
         if path == "/health":
             batcher = server.batcher
             self._say(200, {"status": "ok", "waiting": batcher.waiting, "running": batcher.running})
         elif path == "/v1/models":
             self._say(200, answers.models(server.models))
+        elif path == "/tokenizer_info":
+            self._tell(lambda: tokens.about(server.models))
         elif (name := path.removeprefix("/v1/models/")) in server.models:
             self._say(200, answers.model_of(server.models[name]))
         else:
             self._refuse(_nothing_at(self.path))
 
     def do_POST(self) -> None:
-        """/v1/completions."""
+        """/v1/completions, /tokenize and /detokenize."""
+        path = self.path.partition("?")[0].rstrip("/")
+        if path in tokens.PATHS:
+            self._tell(lambda: tokens.answer(path, self._body(), self.server.models))
+            return
         try:
-            if self.path.partition("?")[0].rstrip("/") != "/v1/completions":
+            if path != "/v1/completions":
                 raise _nothing_at(self.path)
             body = self._body()
             asked = read(body, self.server.models, self.server.bounds.rows)
@@ -140,6 +146,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(Refused(str(error), 500))
         except OSError:
             ticket.gone = self.close_connection = True
+
+    def _tell(self, answer: Callable[[], dict[str, Any]]) -> None:
+        """What is known at once."""
+        try:
+            found = answer()
+        except Refused as error:
+            self._refuse(error)
+            return
+        self._say(200, found)
 
     def _body(self) -> bytes:
         """Raises Refused."""
@@ -210,7 +225,9 @@ def _response(status: int, value: Any, close: bool = True) -> bytes:
 
 def _nothing_at(path: str) -> Refused:
     return Refused(
-        f"there is nothing at {path}; /v1/completions, /v1/models and /health are served", 404
+        f"there is nothing at {path}; /v1/completions, /v1/models, /tokenize, /detokenize, "
+        "/tokenizer_info and /health are served",
+        404,
     )
 
 

@@ -122,6 +122,42 @@ def test_what_is_known_and_counted():
         assert said["usage"]["completion_tokens"] == 5  # the stop's own too
 
 
+def test_tokens_are_told_to_who_counts_before_asking():
+    with serving(Counting()) as server:
+
+        def told_at(path, **fields):
+            with connected(server) as connection:
+                connection.request("POST" if fields else "GET", path, json.dumps(fields), JSON)
+                answer = connection.getresponse()
+                return answer.status, json.loads(answer.read())
+
+        status, about = told_at("/tokenizer_info")
+        assert status == 200
+        _, said = told_at("/tokenize", prompt="aé", add_special_tokens=False)
+        assert said == {"tokens": [97, 195, 169], "count": 3, "max_model_len": 64}
+        assert told_at("/tokenize", prompt="a")[1]["tokens"] == [256, 97]
+        # By its name, as it is told, the separator is one token.
+        ends = f"a{about['eos_token']}b{about['bos_token']}"
+        _, said = told_at("/tokenize", prompt=ends, add_special_tokens=False)
+        assert said["tokens"] == [97, 256, 98, 256]
+        assert told_at("/detokenize", tokens=[256, 97, 195, 169]) == (200, {"prompt": "aé"})
+        for path, fields, named in (
+            ("/tokenize", {"prompt": ["a"]}, "prompt must be a text"),
+            ("/tokenize", {"text": "a"}, "text is no field of /tokenize"),
+            ("/tokenize", {"prompt": "a", "model": "other"}, "model='other' is none"),
+            ("/detokenize", {"tokens": [257]}, "257 is no token"),
+            ("/detokenize", {"tokens": "a"}, "tokens must be a list"),
+        ):
+            status, said = told_at(path, **fields)
+            assert status in (400, 404)
+            assert named in said["error"]["message"]
+        server.models = {**server.models, "other": Counting()}
+        assert told_at("/tokenizer_info")[0] == 200
+        server.models["other"].tokenizer = types.SimpleNamespace(identity="other")
+        status, said = told_at("/tokenizer_info")
+        assert (status, "several tokenizers" in said["error"]["message"]) == (400, True)
+
+
 def test_texts_are_scored_as_the_evaluation_harness_asks():
     """Nothing new, or one token, behind an echo; a token is the greedy one where no other of the
     likeliest has more.
