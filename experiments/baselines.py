@@ -16,7 +16,7 @@ from scaling.config.sweep import Override, Study, with_seeds
 
 _GROUPS = ("model", "data", "objective", "optim", "train", "augment")
 SEEDS = 3  # of a task
-TAGGED, PRETRAINED = 300, 1000  # steps; fewer than the config's, and enough
+TAGGED, MATCHED, PRETRAINED = 200, 600, 1000  # steps; fewer than the configs', and enough
 
 
 def get_study(arg: str = "") -> Study:
@@ -67,7 +67,7 @@ def _tasks(arg: str) -> Study:
         for one in (
             _of(bert, form("tokens")) | ({} if debug else {"train.steps": TAGGED}),
             _of(bert, form("spans")) | begun | {"optim.peak_lr": 2e-3},
-            _of(scenes, arg),
+            _of(scenes, arg) | ({} if debug else {"train.steps": MATCHED}),
             features,
             # No step is taken at a rate of 0.
             features | {"train.epochs": None, "train.steps": 1, "optim.peak_lr": 0.0},

@@ -32,8 +32,8 @@ RATES = (0.5, 2.0)  # of the recipe's
 # see, which is to be more than what the best tuned one is worth; passes over them; bytes of prose.
 WIDTHS = (16, 24, 32, 48)
 TUNED = (16_384, 32_768, 65_536, 131_072, 262_144)
-FROM_SCRATCH = (16_384, 65_536, 262_144, 1_048_576)
-PASSES = 4.0
+FROM_SCRATCH = (16_384, 65_536, 131_072, 262_144, 1_048_576)
+PASSES = 2.0
 PROSE = 524_288.0
 
 

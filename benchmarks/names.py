@@ -1,0 +1,85 @@
+"""Which names an encoder-decoder translates: those that are the same in both languages, and others.
+
+    python launch.py sweep --experiment=experiments/translation.py:names --workdir=out
+    python -m benchmarks.names --workdir=out
+
+Prints for each run that translates names what share of those held out it has exactly right: of
+all, of those that are written the same in both languages, of those that are nearly so (an edit
+distance of at most a third of the longer one), and of the others; and how many of its mistakes are
+the source, copied. The line "copying" is of who always copies. Names are those of German from
+English, unless `--source` says otherwise.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import pandas as pd
+
+from scaling.data.kinds.pairs import PairsConfig, sources
+from scaling.data.kinds.pairs.aligned import Split
+from scaling.errors import UserError
+from scaling.records import find_runs
+from scaling.serving.continuation import continue_texts
+
+NEAR = 1 / 3  # of the longer text's characters
+
+
+def distance(one: str, other: str) -> int:
+    """Insertions, deletions and exchanges of a character that lead from one to the other
+    (Levenshtein 1966).
+    """
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]
+
+
+def kind_of(source: str, target: str) -> str:
+    """same, near or other."""
+    if source == target:
+        return "same"
+    near = distance(source, target) <= NEAR * max(len(source), len(target))
+    return "near" if near else "other"
+
+
+def judged(pairs: Sequence[tuple[str, str]], found: Sequence[str]) -> dict[str, float]:
+    """Shares that are right: of `all`, and of each kind of pair, NaN where there is none; and
+    `copied`, of the mistakes those that are the source.
+    """
+    table = pd.DataFrame(pairs, columns=["source", "target"]).assign(found=found)
+    table["kind"] = [kind_of(*pair) for pair in pairs]
+    right = table["found"] == table["target"]
+    shares = {kind: right[table["kind"] == kind].mean() for kind in ("same", "near", "other")}
+    wrong = table[~right]
+    return {"all": right.mean()} | shares | {"copied": (wrong["found"] == wrong["source"]).mean()}
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", default="out", help="of the runs")
+    parser.add_argument("--source", default="names:en-de", help="of the names")
+    given = parser.parse_args()
+    held_out = PairsConfig().validation_fraction
+    names = sources.find(given.source)
+    taken = names.take(Split(names, "validation", held_out).rows)
+    pairs = [(source.decode(), target.decode()) for source, target in taken]
+    asked = [source for source, _ in pairs]
+    kinds = pd.Series([kind_of(*pair) for pair in pairs]).value_counts()
+    print(f"{len(pairs)} names: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+    rows = {"copying": judged(pairs, asked)}
+    for run in find_runs(given.workdir):
+        data = run.config().data
+        done = run.status().get("state") == "done"
+        if not done or not isinstance(data, PairsConfig) or not data.source.startswith("names:"):
+            continue
+        if data.validation_fraction != held_out:
+            raise UserError(f"{run.path.name} was trained on some of the names that are asked for")
+        rows[run.path.name] = judged(pairs, continue_texts(run.path, asked, 0))
+    print((100 * pd.DataFrame(rows).T).round(1).to_string())
+
+
+if __name__ == "__main__":
+    main()
