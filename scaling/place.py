@@ -43,6 +43,14 @@ def importable() -> None:
             sys.path.append(folder)
 
 
+def is_run(folder: str) -> bool:
+    """Whether a folder is a run directory, and no model that was exported."""
+    try:
+        return '"fingerprint"' in (pathlib.Path(folder) / "config.json").read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def find(name: str) -> pathlib.Path | None:
     """The Python file that is meant: a path from here, one that the installed code has
     ("experiments/width.py"), or a module ("experiments.width", "mine.studies.first"). None: there

@@ -142,11 +142,6 @@ def test_a_negative_number_and_a_dash_are_values(said):
     assert "give --config" in said("check", "--json", "-")
 
 
-def test_what_is_checked_is_one_run(said):
-    assert "not both" in said("check", "--config=mine.py", "--run=there")
-    assert "--run=here is no run directory" in said("check", "--run=here")
-
-
 def test_a_flag_of_another_command_is_named_with_the_nearest(said):
     assert 'train has no flag --confg (did you mean "config"?)' in said("train", "--confg=3")
     assert "status has no flag --tokens (status --help" in said("status", "--tokens=3")

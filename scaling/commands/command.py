@@ -84,7 +84,9 @@ def preparing(what: str | None, quiet: bool = False) -> Iterator[Callable[[], No
 def check_file(flag: str) -> None:
     """Raises UserError for a --config or --experiment that names no file, before all else."""
     spec = FLAGS[flag].value
-    if spec is not None and place.find(path := spec.partition(":")[0]) is None:
+    if spec is None or (flag == "config" and place.is_run(spec)):
+        return
+    if place.find(path := spec.partition(":")[0]) is None:
         example = {"config": "configs/lm.py"}.get(flag, "experiments/quickstart.py")
         raise UserError(f"--{flag}={spec}: {path} is no file; give a path such as {example}")
 

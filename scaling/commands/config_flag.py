@@ -22,7 +22,9 @@ FIELDS = "config.<field>"
 
 def define(default: str | None = None) -> None:
     """--config and --config.<field>."""
-    flags.DEFINE_string("config", default, "a base config, e.g. configs/lm.py:debug")
+    flags.DEFINE_string(
+        "config", default, "a base config, e.g. configs/lm.py:debug, or a run directory for its own"
+    )
     flags.DEFINE_multi_string(
         FIELDS,
         [],

@@ -9,41 +9,21 @@ from etils import epath
 from scaling.commands import config_flag
 from scaling.commands.command import FLAGS, Command, given_run
 from scaling.commands.target import checker, target_flags, write_json
-from scaling.config import RunConfig, choices
+from scaling.config import choices
 from scaling.errors import FAILED, UserError
 
 
 def _check_flags() -> None:
     config_flag.define()
-    flags.DEFINE_string("run", None, "a run directory, the config of which is taken for --config")
     target_flags()
     flags.DEFINE_integer("devices", None, "another name of --cpu_devices", lower_bound=1)
     flags.DEFINE_bool("table", False, "only the parameters: roles, learning rates, multipliers")
     flags.DEFINE_bool("propose", True, "if it does not fit, look for what would")
 
 
-def _check_given() -> None:
-    """Raises UserError unless the flags say what is to be checked."""
-    if (FLAGS.config is None) == (FLAGS.run is None):
-        what = "" if FLAGS.config is None else ", not both"
-        raise UserError(
-            "check: give --config, e.g. --config=configs/lm.py, or --run, a run directory" + what
-        )
-    if FLAGS.run is not None:
-        given_run("run")
-
-
-def _planned() -> RunConfig:
-    """The run of the flags, resolved. Raises ConfigError."""
-    from scaling.studies import study
-
-    if FLAGS.run is None:
-        return study.resolve_planned(config_flag.given())
-    return study.resolve_planned(config_flag.changed(given_run("run").config()))
-
-
 def _check() -> int:
-    _check_given()
+    if FLAGS.config is None:
+        raise UserError("check: give --config, e.g. --config=configs/lm.py")
     if FLAGS.table:
         return _table()
     from scaling.check import target as target_lib
@@ -55,7 +35,7 @@ def _check() -> int:
     from scaling.studies import study
 
     check = checker(topology)
-    config = _planned()
+    config = study.resolve_planned(config_flag.given())
     report = check(config)
     human = sys.stderr if FLAGS.json == "-" else sys.stdout
     print(text(report), file=human)
@@ -100,8 +80,9 @@ def _check() -> int:
 
 def _table() -> int:
     from scaling.check import parameters
+    from scaling.studies import study
 
-    config = _planned()
+    config = study.resolve_planned(config_flag.given())
     print(parameters.text(config), file=sys.stderr if FLAGS.json == "-" else sys.stdout)
     if FLAGS.json:
         write_json(parameters.as_list(config))
@@ -173,7 +154,7 @@ COMMANDS = {
 
   python launch.py check --config=configs/lm.py
   python launch.py check --config=configs/lm.py --cpu_devices=8 --config.mesh.fsdp=4
-  python launch.py check --run=out/runs/<run> --cpu_devices=8 --config.mesh.fsdp=4
+  python launch.py check --config=out/runs/<run> --cpu_devices=8 --config.mesh.fsdp=4
   python launch.py check --config=configs/lm.py --table""",
         _check_flags,
         _check,

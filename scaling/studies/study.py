@@ -63,8 +63,7 @@ def _with_parent(config: RunConfig) -> RunConfig:
 
 def resolve_planned(config: Any) -> RunConfig:
     """As `resolve`, but a config whose model states the sizes of the data is taken at its word, and
-    no data are read: a run that is planned, and not trained here. Of data that are pinned the hash
-    is kept.
+    no data are read: a run that is planned, and not trained here.
 
     Raises ConfigError for a length in epochs of data that nobody has read.
     """
@@ -80,12 +79,8 @@ def resolve_planned(config: Any) -> RunConfig:
             f"read when {fields} is given; leave it unset, or give another length"
         )
     endless = 10**15
-
-    def describe(data: Any, train: Any) -> Facts:
-        del train
-        return Facts(data.corpus or PLANNED, endless, endless, stated)
-
-    return resolve_lib.resolve(config, describe, sizes.size)
+    facts = Facts(PLANNED, endless, endless, stated)
+    return resolve_lib.resolve(config, lambda data, train: facts, sizes.size)
 
 
 def load(spec: str, function: str) -> Any:
@@ -161,8 +156,21 @@ def load_study(spec: str) -> Study:
 
 
 def load_config(spec: str) -> RunConfig:
-    """The RunConfig, unresolved, of a config file, "path[:arg]"."""
-    return from_dict(load(spec, "get_config"))
+    """The RunConfig of a config file, "path[:arg]", unresolved; or that of a run, by its directory:
+    of data as they are now, and where it was imported, of a run which is trained.
+
+    Raises ConfigError as `load`.
+    """
+    if not place.is_run(spec):
+        return from_dict(load(spec, "get_config"))
+    config = RunDirectory(spec).config()
+    sets = {n: dataclasses.replace(one, corpus=None) for n, one in config.evals.sets.items()}
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, corpus=None),
+        evals=dataclasses.replace(config.evals, sets=sets),
+        imported=None,
+    )
 
 
 def size(config: RunConfig) -> dict[str, Any]:

@@ -129,11 +129,18 @@ def test_an_imported_run_is_a_run(imported):
     assert all(np.array_equal(used[path], leaf) for path, leaf in leaves.items())
 
 
-def test_an_imported_run_is_planned_by_its_own_config(imported):
-    """As `check --run` does."""
+def test_a_run_is_the_config_of_those_that_begin_with_it(imported):
     source, run = imported
-    planned = study.resolve_planned(override(run.config(), {"optim.peak_lr": 0.5}))
-    assert (planned.model, planned.data) == (run.config().model, run.config().data)
+    found = study.load_config(str(run.path))
+    again = study.resolve(found)
+    assert again == dataclasses.replace(run.config(), imported=None)
+    begun = study.resolve(override(found, {"begins.run": str(run.path), "train.steps": 3}))
+    assert (begun.model, begun.data) == (run.config().model, run.config().data)
+    assert (begun.begins.run, begun.train.steps) == (run.record()["fingerprint"], 3)
+    with pytest.raises(UserError, match=f"--config={source}: {source} is no file"):
+        study.load_config(str(source))
+    planned = study.resolve_planned(override(found, {"optim.peak_lr": 0.5}))
+    assert planned.model == run.config().model
     rows = parameters.as_list(planned)
     own = sum(tensor.size for tensor in tensors.read(source).values())
     assert sum(math.prod(row["shape"]) for row in rows) == own
