@@ -1,6 +1,6 @@
 """Which names an encoder-decoder translates: those that are the same in both languages, and others.
 
-    python launch.py sweep --experiment=experiments/translation.py:names --workdir=out
+    python launch.py sweep --experiment=experiments/translation.py --workdir=out
     python -m benchmarks.names --workdir=out
 
 Prints for each run that translates names what share of those held out it has exactly right: of

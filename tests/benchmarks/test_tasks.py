@@ -34,3 +34,11 @@ def test_features_are_held_against_the_encoder_that_began_with_the_same_seed():
     found = judged(pd.DataFrame(rows)).iloc[0]
     assert (found["least"], found["most"]) == pytest.approx((0.15, 0.2))
     assert found["past"]
+
+
+def test_of_two_ways_between_images_and_texts_the_worse_one_counts():
+    rows = [row("contrastive", 0, image_to_text=0.95, text_to_image=0.92)]
+    rows += [row("contrastive", 1, image_to_text=0.89, text_to_image=0.99)]
+    found = judged(pd.DataFrame(rows)).iloc[0]
+    assert (found["least"], found["most"]) == (0.89, 0.92)
+    assert not found["past"]
