@@ -27,6 +27,7 @@ from scaling.train.opened import newest
 
 # Keys that a config of some architectures has beside the token before a text, which ours has for
 # all of them.
+_MASK = "<|mask|>"  # the name of a row that masks, where it is none of the run's tokens
 _BEGINS = ("decoder_start_token_id", "pad_token_id")
 
 
@@ -116,6 +117,13 @@ def _tokenizer(config: RunConfig, folder: Path) -> dict[str, Any]:
         return {"bos_token_id": None, "eos_token_id": None, "_begins": None}
     tokenizer = kind.tokenizer(config.data, files.data_dir())
     content, separator = tokenizer.exported()
+    masks = exchanged.mask_row(config.model, len(tokenizer))
+    if masks:
+        import tokenizers
+
+        library = tokenizers.Tokenizer.from_str(content.decode())
+        library.add_special_tokens([_MASK])
+        content = library.to_str(pretty=True).encode()
     (folder / "tokenizer.json").write_bytes(content)
     said = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.separator)
     said["_begins"] = getattr(tokenizer, "begins", tokenizer.separator)
@@ -130,6 +138,8 @@ def _tokenizer(config: RunConfig, folder: Path) -> dict[str, Any]:
         "clean_up_tokenization_spaces": False,
         "model_max_length": config.data.units_per_example,
     }
+    if masks:
+        about["mask_token"] = _MASK
     (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=2) + "\n")
     return said
 

@@ -382,6 +382,11 @@ def tokens_before(given: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return separator, begins
 
 
+def mask_row(model: Any, tokens: int) -> bool:
+    """Whether the row behind so many tokens is that of a resolved model which masks them."""
+    return bool(getattr(model, "mask_row", False)) and model.vocab == tokens
+
+
 def mask_token(given: Mapping[str, bytes]) -> int | None:
     """The token that masks others, by the files of a tokenizer; None: none does."""
     said, names = json.loads(given[_TOKENIZER[0]]), list(_MASKS)

@@ -3,19 +3,25 @@ written is what they say, and spans have their own marks.
 """
 
 import dataclasses
+import json
 
+import models
 import numpy as np
 import pytest
 import vocabularies
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from scaling.config import override
 from scaling.data.kinds.denoising import KIND as DENOISING
 from scaling.data.kinds.denoising import DenoisingConfig, MarkedText
 from scaling.data.kinds.text import TextConfig, exchanged
 from scaling.data.kinds.text.corpus import prepare
 from scaling.data.kinds.text.windows import Windows
 from scaling.errors import ConfigError
+from scaling.exchange import inward, outward
+from scaling.families import exchanged as exchange_table
+from scaling.studies import study
 
 
 def adopted(name, root, data=None):
@@ -125,6 +131,27 @@ def test_spans_have_the_marks_of_the_tokenizer(tmp_path, text_files):
     assert words.decode([209, 5, 200]).endswith(b"<9>")
     with pytest.raises(ConfigError, match="12 marks are needed, and the tokenizer has 10"):
         MarkedText(words.words, 11)
+
+
+def test_a_row_that_masks_goes_out_as_a_token(tmp_path):
+    table = models.table("bert_tokens")
+    for vocab, masks in ((257, 257), (258, None)):  # of a padded table it is none of the next
+        config = study.resolve_planned(
+            override(models.named("bert_tokens"), {"model.vocab": vocab})
+        )
+        folder = tmp_path / str(vocab)
+        folder.mkdir()
+        outward.write(config, table, {}, folder, "float32")
+        files = exchange_table.tokenizer_files(folder)
+        assert exchange_table.mask_token(files) == masks
+        said = json.loads((folder / "config.json").read_text())
+        given = exchange_table.read(table, said | {"_mask_token": masks})
+        assert given["vocab"] == 258
+        assert given["mask_row"] is (masks is None)
+        data = inward.adopted(TextConfig(), said, files, tmp_path)
+        tokenizer = exchanged.opened(data.tokenizer_file, tmp_path)
+        assert len(tokenizer) == 257 + (masks is not None)
+        assert tokenizer.encode("a<|mask|>") == [*b"a<|mask|>"]
 
 
 def test_other_files_and_ends_are_another_tokenizer_of_the_same_tokens(tmp_path):
