@@ -84,13 +84,18 @@ KINDS = (
 
 
 FAST = (("a small file", CONFIGS[1]),)  # the others are alike
+
+
+def _marks(kind: str, config: str) -> object:
+    """Every kind with one config, and one kind with both, are slow; the rest is exhaustive."""
+    if (kind, config) in FAST:
+        return ()
+    few = config == CONFIGS[1] or kind == "one file"
+    return pytest.mark.slow if few else pytest.mark.exhaustive
+
+
 PAIRS = [
-    pytest.param(
-        kind,
-        config,
-        marks=() if (kind, config) in FAST else pytest.mark.slow,
-        id=f"{kind}-{config}",
-    )
+    pytest.param(kind, config, marks=_marks(kind, config), id=f"{kind}-{config}")
     for kind in KINDS
     for config in CONFIGS
 ]
