@@ -49,13 +49,16 @@ def draw(rows: pd.DataFrame) -> Figure:
     if not shared and "calibration_error" in rows:
         numbers.append("calibration_error")
     with style.styled():
-        figure = Figure(figsize=(4.8 * len(numbers), 3.8), layout="constrained")
+        figure = Figure(figsize=(4.8 * len(numbers), 4.6 if shared else 3.8), layout="constrained")
         for axes, number in zip(
             figure.subplots(1, len(numbers), squeeze=False)[0], numbers, strict=True
         ):
             (_shared if shared else _sizes)(axes, rows, number)
             axes.set_ylabel(number.replace("_", " "))
-            axes.legend()
+            if not shared:
+                axes.legend()
+        if shared:
+            figure.legend(loc="outside lower center", ncols=2)
         style.finish(figure)
     return figure
 
@@ -86,7 +89,10 @@ def _shared(axes: Axes, rows: pd.DataFrame, number: str) -> None:
             ms=4,
             label=f"{1 - amount / whole:.0%} shared, {how}",
         )
+    # Averaged weights that share nothing are no model, and would leave the others no room.
+    top = rows.loc[rows["how"] == "predictions", number].max()
     axes.set(xlabel="members", xticks=sorted(rows["members"].unique()))
+    axes.set_ylim(rows[number].min() / 1.01, 1.05 * top)
 
 
 def main() -> None:

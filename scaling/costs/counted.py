@@ -8,14 +8,40 @@ from typing import Any
 import jax
 
 from scaling import families
-from scaling.config import choices
+from scaling.config import choices, to_dict
 from scaling.config.choices import DataConfig, ModelConfig, Size
-from scaling.costs.ledger import ledger
+from scaling.costs.ledger import Ledger, ledger
 from scaling.devices import sharding
 
 
 def counted(model: ModelConfig, data: DataConfig) -> Size:
     """Matmuls and convolutions of the forward pass over one example, times 3, a unit of data."""
+    boxed, forward = _forward(model, data)
+    params = sharding.unbox(boxed)
+    total = sum(leaf.size for leaf in jax.tree.leaves(params))
+    flops = 3 * (forward.matmul + forward.convolution) / data.units_per_example
+    return Size(total, total - _looked_up(boxed), total, flops)
+
+
+def convolves(model: ModelConfig, data: DataConfig) -> bool:
+    """Whether the model's program has convolutions: looked for once of all that differ in sizes."""
+    words = [
+        (name, value)
+        for record in (model, data)
+        for name, value in to_dict(record).items()
+        if isinstance(value, str | bool)
+    ]
+    key = repr(words)
+    if key not in _CONVOLVES:
+        _CONVOLVES[key] = _forward(model, data)[1].convolution > 0
+    return _CONVOLVES[key]
+
+
+_CONVOLVES: dict[str, bool] = {}
+
+
+def _forward(model: ModelConfig, data: DataConfig) -> tuple[Any, Ledger]:
+    """Shapes of the parameters, boxed, and what the forward pass over one example does."""
     family = choices.family(model)
     module = families.build(family.readable(model))
     shapes = choices.kind(data).shapes(data)
@@ -24,10 +50,7 @@ def counted(model: ModelConfig, data: DataConfig) -> Size:
     }
     boxed = jax.eval_shape(lambda b: module.init(jax.random.key(0), b), batch)["params"]
     params = sharding.unbox(boxed)
-    forward = ledger(lambda p, b: module.apply({"params": p}, b), params, batch)
-    total = sum(leaf.size for leaf in jax.tree.leaves(params))
-    flops = 3 * (forward.matmul + forward.convolution) / data.units_per_example
-    return Size(total, total - _looked_up(boxed), total, flops)
+    return boxed, ledger(lambda p, b: module.apply({"params": p}, b), params, batch)
 
 
 def _looked_up(boxed: Any) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from scaling.check import memory
 from scaling.config import RunConfig, run_name, to_dict
 from scaling.costs import sizes
+from scaling.costs.counted import convolves
 from scaling.errors import ConfigError
 from scaling.executors.admission import device_bytes
 from scaling.executors.jobs import Job
@@ -99,6 +100,8 @@ def largest(config: RunConfig, devices: Sequence[Any], processes: int = 1) -> in
     form = trials.form_of(devices[0].platform)
     mesh = trials.mesh_of(config.mesh, devices, members=len(devices))
     ways, enough = mesh.trial, _ENOUGH[form]
+    if form == "loop" and convolves(config.model, config.data):
+        return ways  # in the body of a loop XLA's convolutions on a CPU take many times as long
     limit = device_bytes(devices[0], len(devices) * processes)
     try:
         one = memory.estimate_bytes(config, max(1, len(devices) // ways), devices[0].platform)

@@ -3,14 +3,16 @@
 import jax
 import pytest
 
+from configs import vision
 from scaling.check import memory
-from scaling.config import override
+from scaling.config import from_dict, override
 from scaling.errors import UserError
 from scaling.executors import packing
 from scaling.executors.jobs import Branch, Job, each
 from scaling.executors.local import run_local
 from scaling.executors.plan import plan
 from scaling.records import RunDirectory, timing
+from scaling.studies import study
 
 ONE = jax.devices("cpu")[:1]
 
@@ -62,6 +64,17 @@ def test_the_group_is_as_large_as_memory_allows(runs, monkeypatch, tmp_path):
     assert packing.largest(runs[0], jax.devices("cpu")[:4]) == 4 * packing.largest(runs[0], ONE)
     fixed = override(runs[0], {"mesh.data": 4})
     assert packing.largest(fixed, jax.devices("cpu")[:4]) < 4 * packing.largest(runs[0], ONE)
+
+
+def test_convolutions_are_alone_in_a_loop_and_no_others(monkeypatch):
+    """In the body of a loop on a CPU they take many times as long."""
+    monkeypatch.setattr(packing, "device_bytes", lambda device, count: None)
+    convolved = study.resolve(vision.get_config("debug"))
+    dense = study.resolve(override(from_dict(vision.get_config("debug")), {"model.family": "mlp"}))
+    assert (packing.largest(convolved, ONE), packing.largest(dense, ONE)) == (1, 16)
+    assert packing.largest(convolved, jax.devices("cpu")[:4]) == 4  # a device each
+    monkeypatch.setattr(packing.trials, "form_of", lambda platform: "vmap")
+    assert packing.largest(convolved, ONE) == 64
 
 
 def test_what_was_measured_counts_before_what_is_estimated(runs, monkeypatch, tmp_path):
