@@ -39,7 +39,7 @@ class Method:
     x: str  # column of the law that the study is about
     label: str
     columns: Callable[[pd.DataFrame], pd.DataFrame]  # of the law, from those of the table
-    scale: str = "linear"
+    ticks: tuple[float, ...] = ()  # of a logarithmic axis; none: a linear one
 
 
 def _whole(runs: pd.DataFrame) -> pd.DataFrame:
@@ -58,9 +58,9 @@ def _taught(runs: pd.DataFrame) -> pd.DataFrame:
 
 METHODS = (
     Method("experiments/pruning.py:law", "sparsity", "density", "share of weights left", _left,
-           "log"),
+           (0.25, 0.35, 0.5, 0.7, 1.0)),
     Method("experiments/quantization.py:law", "precision", "bits", "bits of a weight", _whole,
-           "log"),
+           (2, 3, 4, 6, 32)),
     Method("experiments/distillation.py:law", "distillation", "teacher_loss", "loss of the teacher",
            _taught),
 )  # fmt: skip
@@ -113,14 +113,13 @@ def draw(found: list[tuple[Method, Fit, pd.DataFrame]]) -> Figure:
             for colour, (width, own) in zip(style.COLOURS, runs.groupby("width"), strict=False):
                 rows = own[own["tokens"] == own["tokens"].max()].sort_values(method.x)
                 axes.plot(rows[method.x], rows["loss"], "o", color=colour, label=f"width {width}")
-                space = np.geomspace if method.scale == "log" else np.linspace
+                space = np.geomspace if method.ticks else np.linspace
                 x = space(rows[method.x].min(), rows[method.x].max(), 100)
                 axes.plot(x, fit.draws(_along(method, rows, x))[0], color=colour)
-            axes.set(xscale=method.scale, xlabel=method.label, title=method.law)
-            axes.set_ylabel("validation loss")
-            if method.scale == "log":
-                ticks = sorted(runs[method.x].round(2).unique())
-                axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.set(xlabel=method.label, title=method.law, ylabel="validation loss")
+            if method.ticks:
+                axes.set_xscale("log")
+                axes.set_xticks(method.ticks, [f"{tick:g}" for tick in method.ticks])
                 axes.minorticks_off()
             axes.legend()
         style.finish(figure)
