@@ -145,7 +145,7 @@ def draw(done: pd.DataFrame, found: dict[tuple[float, float], Fit], path: Path) 
             at = {"params": np.ones(len(line)), "total_bits": line}
             label = f"told {times:.0f} times"
             label += "" if np.isnan(misses) else f", {100 * misses:.0f} % missed"
-            axes.plot(line, one.predict(at).mean, color=colour, label=label)
+            axes.plot(line, one.draws(at)[0], color=colour, label=label)
         axes.plot(line, line, color="0.6", linestyle=":", label="all that there is")
         axes.axhline(PUBLISHED[1000], color="0.6", linestyle="--", label="published, 1,000 times")
         axes.set(xscale="log", xlabel="bits told / parameter", ylabel="bits known / parameter")
