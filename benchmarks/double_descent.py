@@ -68,6 +68,10 @@ def draw(found: dict[float, pd.DataFrame]) -> Figure:
             mean = errors.mean(axis=1)
             axes.plot(errors.index, mean, color=colour, lw=1.8, label=f"{noise:.0%} wrong labels")
         axes.set(xscale="log", xlabel="step", ylabel="held-out error", ylim=(0, None))
+        last = max(errors.index.max() for errors in found.values())
+        ticks = [last // 2**k for k in range(5, -1, -1)]
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.minorticks_off()
         axes.legend()
         style.finish(figure)
     return figure
