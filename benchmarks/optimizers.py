@@ -104,7 +104,7 @@ def main() -> None:
     asked = get_study("schedules" if given.schedules else "")
     directories = [RunDirectory.open(config, given.workdir) for config in study.runs(asked)]
     frame = table([run for run in directories if run.status().get("state") == "done"])
-    found = best(frame, field)
+    found = best(frame.rename(columns={"train.steps": "steps"}), field)
     reference = found["name"].iloc[0]
     pd.set_option("display.width", 120)
     print(found.to_string(index=False, float_format=lambda x: f"{x:.4g}"))

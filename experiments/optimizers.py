@@ -16,11 +16,11 @@ from scaling.studies import transfer
 # decay linearly to 0 but schedule-free, which has no schedule.
 OPTIMIZERS: dict[str, tuple[dict[str, Any], float]] = {
     "adamw": ({}, -6.25),
-    "muon": ({}, -6.25),
-    "lion": ({"optim.b1": 0.9, "optim.b2": 0.99}, -9.0),
+    "muon": ({}, -5.25),
+    "lion": ({"optim.b1": 0.9, "optim.b2": 0.99}, -8.0),
     "adafactor": ({}, -6.25),
     "adagrad": ({}, -5.0),
-    "sgd": ({}, -0.5),
+    "sgd": ({}, -2.5),
     "schedule_free": ({"optim.schedule": "constant", "optim.final_lr_fraction": 0.1}, -5.5),
 }
 SCHEDULES: dict[str, tuple[dict[str, Any], float]] = {
