@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
+from benchmarks import of_study
 from experiments.optimizers import get_study
 from scaling.laws.optimum import optima
 from scaling.records import RunDirectory
@@ -26,6 +27,7 @@ from scaling.report import style
 from scaling.studies import study
 
 LEVEL = 0.9
+_TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
 
 
 def best(frame: pd.DataFrame, field: str) -> pd.DataFrame:
@@ -85,7 +87,11 @@ def draw(rows: pd.DataFrame, reference: str) -> Figure:
             axes.errorbar(own["width"], ratio, ends, marker=marker, color=colour, label=str(name))
         axes.axhline(1, color=style.INK, lw=1, ls=(0, (2, 2)))
         axes.set(xscale="log", yscale="log", xlabel="width (channels)")
-        axes.set_ylabel(f"steps of {reference} to the same loss, over its own")
+        axes.set_ylabel(f"worth of a step, in steps of {reference}")
+        ends = np.exp(rows["log"].min()), np.exp(rows["log"].max())
+        ticks = [t for t in _TICKS if ends[0] / 1.3 < t < ends[1] * 1.3]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_yticks([], minor=True)
         axes.set_xticks(sorted(set(rows["width"])), [str(w) for w in sorted(set(rows["width"]))])
         axes.set_xticks([], minor=True)
         style.legend_below(figure, axes)
@@ -116,7 +122,7 @@ def main() -> None:
         )
         print(f"{name}: {ratios}; ~ width^{slope:.2f} ({slope - half:.2f} to {slope + half:.2f})")
     if given.figure is not None:
-        draw(rows, reference).savefig(given.figure)
+        of_study.write(draw(rows, reference), given.figure)
 
 
 if __name__ == "__main__":
