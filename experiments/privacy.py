@@ -1,9 +1,10 @@
 """What does privacy cost, over epsilon and width, and what does it hide?
 
 Perceptrons on the digits, trained with each example's gradient clipped and the sum noised, at
-several noises and widths, and without; or, `:secrets`, byte models on code in which secrets are
-planted, whose exposure says what privacy is worth to one who is attacked; or, `:attack`, many
-perceptrons on halves of the digits, of which `benchmarks/membership.py` guesses who was trained on.
+several noises and widths, and without. `:batch`: in batches of several sizes. `:secrets`: byte
+models on code in which secrets are planted, whose exposure says what privacy is worth to one who is
+attacked. `:attack`: many perceptrons on halves of the digits, of which `benchmarks/membership.py`
+guesses who was trained on.
 """
 
 from configs import tiny, vision
@@ -14,8 +15,8 @@ NOISES = (0.5, 1.0, 2.0, 4.0)
 
 
 def get_study(arg: str = "") -> Study:
-    """Three widths by four noises and none, three seeds; `:secrets`, `:attack`: one width; "debug":
-    short.
+    """Three widths (or batches) by four noises and none, three seeds; `:secrets`, `:attack`: one
+    width; "debug": short.
     """
     form = next((name for name in _FORMS if arg.startswith(name)), "")
     debug = is_debug(arg.removeprefix(form).removeprefix("_"))
@@ -45,6 +46,26 @@ def _digits(debug: bool) -> Study:
         base=base,
         runs=with_seeds([*grid(widths), *grid(widths | private)], 1 if debug else 3),
         x="params",
+        group=("privacy.noise", "privacy.clip_norm"),
+        holdout=False,
+    )
+
+
+def _batch(debug: bool) -> Study:
+    """As many images for every batch: larger ones make fewer updates, each with less noise."""
+    base = override(_perceptron(debug), {"model.width": 4 if debug else 64})
+    images = base.train.batch_size * 600
+    batches = [
+        {"train.batch_size": batch, "train.steps": 4 if debug else images // batch}
+        for batch in ((8, 16) if debug else (32, 128, 512))
+    ]
+    private = {"privacy.clip_norm": (1.0,), "privacy.noise": NOISES[:2] if debug else NOISES}
+    return Study(
+        name="privacy_batch",
+        question="What does privacy cost in small batches, and in large ones?",
+        base=base,
+        runs=with_seeds([*batches, *product(batches, grid(private))], 1 if debug else 3),
+        x="train.batch_size",
         group=("privacy.noise", "privacy.clip_norm"),
         holdout=False,
     )
@@ -102,4 +123,4 @@ def _attack(debug: bool) -> Study:
     )
 
 
-_FORMS = {"secrets": _secrets, "attack": _attack}
+_FORMS = {"batch": _batch, "secrets": _secrets, "attack": _attack}
