@@ -105,3 +105,10 @@ def test_importing_everything_touches_no_device_and_no_tensorflow():
 def test_tensorflow_is_not_installed():
     """Everything must work without it: were it there, its absence would go untested."""
     assert run("import tensorflow").returncode != 0
+
+
+def test_files_of_tests_that_are_in_no_package_have_names_of_their_own():
+    """pytest cannot collect two of one name together."""
+    files = (REPOSITORY / "tests").rglob("test_*.py")
+    names = [file.name for file in files if not (file.parent / "__init__.py").exists()]
+    assert sorted(set(names)) == sorted(names)
