@@ -27,6 +27,13 @@ def workdir(tmp_path_factory):
 
 
 FAST = ("tiny",)  # configs that are trained at each change
+LONG = ("multitask",)  # whose tasks others train one by one
+
+
+def _marks(config):
+    if config in FAST:
+        return ()
+    return pytest.mark.exhaustive if config in LONG else pytest.mark.slow
 
 
 def test_resolved_configs_are_as_stored():
@@ -39,10 +46,7 @@ def test_resolved_configs_are_as_stored():
 
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.slow)
-        for path in files("configs")
-    ],
+    [pytest.param(path, id=path.stem, marks=_marks(path.stem)) for path in files("configs")],
 )
 def test_every_config_trains_in_its_debug_form(path, workdir):
     config = study.resolve(study.load_config(f"{path}:debug"))

@@ -166,7 +166,7 @@ def test_the_command_writes_the_page_of_a_run(tiny, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["mlp", "vit"])
+@pytest.mark.parametrize("family", ["mlp", pytest.param("vit", marks=pytest.mark.exhaustive)])
 def test_an_image_is_explained_by_its_pixels(family):
     blocks = family == "vit"
     one = digits("vit" if blocks else "", {"model.family": family, "model.depth": 1})
