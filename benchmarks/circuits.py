@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from benchmarks import of_study
 from experiments.circuits import get_study
 from scaling.config import choices
-from scaling.records import RunDirectory
 from scaling.report import style
 from scaling.studies import study
 
@@ -25,10 +24,7 @@ SETS = ("val", "twice", "lens0", "lens1")
 def along(workdir: str) -> pd.DataFrame:
     """A row a run and an evaluation: width, depth, seed, step, loss, induction, copy_gain."""
     rows = []
-    for config in study.runs(get_study()):
-        run = RunDirectory.open(config, workdir)
-        if run.status().get("state") != "done":
-            continue
+    for config, run in of_study.finished(get_study(), workdir):
         at: dict[int, dict[str, dict]] = {}
         for line in run.metrics():
             if line["split"] in SETS:

@@ -16,9 +16,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import of_study
 from experiments.double_descent import get_study
-from scaling.records import RunDirectory
 from scaling.report import style
-from scaling.studies import study
 
 SHARE = 0.1  # of the evaluations, which a mean is taken over: one by itself is noise
 
@@ -26,10 +24,7 @@ SHARE = 0.1  # of the evaluations, which a mean is taken over: one by itself is 
 def curves(workdir: str) -> dict[float, pd.DataFrame]:
     """Share of wrong labels -> the held-out error by step, a column a seed."""
     found = dict[float, dict[int, pd.Series]]()
-    for config in study.runs(get_study("epochs")):
-        run = RunDirectory.open(config, workdir)
-        if run.status().get("state") != "done":
-            continue
+    for config, run in of_study.finished(get_study("epochs"), workdir):
         lines = pd.DataFrame(run.metrics())
         lines = lines[lines["split"] == "val"].set_index("step")
         data: Any = config.data

@@ -12,9 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import of_study
 from experiments.grokking import get_study
-from scaling.records import RunDirectory
 from scaling.report import style
-from scaling.studies import study
 
 RIGHT = 0.95
 
@@ -22,10 +20,7 @@ RIGHT = 0.95
 def curves(workdir: str) -> dict[tuple[float, float, int], pd.DataFrame]:
     """(weight decay, share, seed) -> the accuracies `seen` and `val` by step."""
     found = {}
-    for config in study.runs(get_study()):
-        run = RunDirectory.open(config, workdir)
-        if run.status().get("state") != "done":
-            continue
+    for config, run in of_study.finished(get_study(), workdir):
         lines = pd.DataFrame(run.metrics())
         lines = lines[lines["split"].isin(["seen", "val"])]
         key = (config.optim.weight_decay, config.data.train_share, config.seed)

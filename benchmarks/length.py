@@ -17,9 +17,7 @@ from matplotlib.figure import Figure
 from benchmarks import of_study
 from experiments.length import TIMES, get_study
 from scaling.config import choices
-from scaling.records import RunDirectory
 from scaling.report import style
-from scaling.studies import study
 
 TASKS = {"": "copies: right symbols", "markov": "chain: nats above the entropy"}
 
@@ -27,10 +25,7 @@ TASKS = {"": "copies: right symbols", "markov": "chain: nats above the entropy"}
 def measured(workdir: str, task: str) -> pd.DataFrame:
     """A row a run and a length: `positions`, `times` as long, `value`."""
     rows = []
-    for config in study.runs(get_study(task)):
-        run = RunDirectory.open(config, workdir)
-        if run.status().get("state") != "done":
-            continue
+    for config, run in of_study.finished(get_study(task), workdir):
         found = run.latest([f"x{times}" for times in TIMES])
         kind = "interpolated" if config.model.rope_length else config.model.positions
         for times in TIMES:

@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from benchmarks import of_study
 from scaling import laws
 from scaling.laws import Fit
-from scaling.records import RunDirectory
 from scaling.records.tables import table
 from scaling.report import style
 from scaling.studies import study
@@ -68,13 +67,10 @@ METHODS = (
 
 def of(method: Method, workdir: str) -> pd.DataFrame:
     """The runs of a study that have ended, with the law's columns; no rows: there are none."""
-    configs = study.runs(study.load_study(method.experiment))
-    there = [RunDirectory.open(config, workdir) for config in configs]
-    there = [run for run in there if (run.path / "config.json").exists()]
-    if not there:
+    done = of_study.finished(study.load_study(method.experiment), workdir)
+    if not done:
         return pd.DataFrame()
-    runs = table(there)
-    return method.columns(runs[runs["status"] == "done"]).reset_index(drop=True)
+    return method.columns(table([run for _, run in done])).reset_index(drop=True)
 
 
 def held_out(method: Method, runs: pd.DataFrame) -> pd.DataFrame:

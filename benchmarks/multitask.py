@@ -14,9 +14,7 @@ from matplotlib.figure import Figure
 from benchmarks import of_study
 from configs.multitask import TASKS
 from experiments.multitask import get_study
-from scaling.records import RunDirectory
 from scaling.report import style
-from scaling.studies import study
 
 ALL = "all four"
 
@@ -24,10 +22,7 @@ ALL = "all four"
 def measured(workdir: str) -> pd.DataFrame:
     """A row a finished run and a task: `width`, `learned`, `task`, `loss`, `accuracy`."""
     rows = []
-    for config in study.runs(get_study()):
-        run = RunDirectory.open(config, workdir)
-        if run.status().get("state") != "done":
-            continue
+    for config, run in of_study.finished(get_study(), workdir):
         shares = (config.data.weights or "1,1,1,1").split(",")
         learned = "+".join(t for t, share in zip(TASKS, shares, strict=True) if float(share))
         if config.model.uncertainty:

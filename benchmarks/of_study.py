@@ -8,7 +8,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from scaling.config import RunConfig
+from scaling.config.sweep import Study
+from scaling.records import RunDirectory
 from scaling.report import style
+from scaling.studies import study
 
 
 def flags(docstring: str) -> argparse.ArgumentParser:
@@ -17,6 +21,12 @@ def flags(docstring: str) -> argparse.ArgumentParser:
     parser.add_argument("--workdir", default="out", help="of the study")
     parser.add_argument("--figure", type=Path, help="a PNG or SVG to write")
     return parser
+
+
+def finished(asked: Study, workdir: str) -> list[tuple[RunConfig, RunDirectory]]:
+    """The runs of a study that have ended, in its order."""
+    opened = [(config, RunDirectory.open(config, workdir)) for config in study.runs(asked)]
+    return [(config, run) for config, run in opened if run.is_done]
 
 
 def nothing(workdir: str, study: str) -> SystemExit:

@@ -21,10 +21,8 @@ from scipy import stats
 from benchmarks import of_study
 from experiments.optimizers import get_study
 from scaling.laws.optimum import optima
-from scaling.records import RunDirectory
 from scaling.records.tables import table
 from scaling.report import style
-from scaling.studies import study
 
 LEVEL = 0.9
 _TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
@@ -108,8 +106,7 @@ def main() -> None:
     given = parser.parse_args()
     field = "optim.schedule" if given.schedules else "optim.name"
     asked = get_study("schedules" if given.schedules else "")
-    directories = [RunDirectory.open(config, given.workdir) for config in study.runs(asked)]
-    frame = table([run for run in directories if run.status().get("state") == "done"])
+    frame = table([run for _, run in of_study.finished(asked, given.workdir)])
     found = best(frame.rename(columns={"train.steps": "steps"}), field)
     reference = found["name"].iloc[0]
     pd.set_option("display.width", 120)

@@ -14,9 +14,7 @@ import pandas as pd
 
 from benchmarks import of_study
 from experiments.baselines import get_study
-from scaling.records import RunDirectory
 from scaling.records.tables import table
-from scaling.studies import study
 
 BOTH = ("image_to_text", "text_to_image")
 LESSER = "lesser of both ways"
@@ -65,8 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", default="out", help="of the study")
     given = parser.parse_args()
-    runs = [RunDirectory.open(config, given.workdir) for config in study.runs(get_study("tasks"))]
-    done = [run for run in runs if run.status().get("state") == "done"]
+    done = [run for _, run in of_study.finished(get_study("tasks"), given.workdir)]
     found = judged(table(done)) if done else pd.DataFrame()
     if found.empty:
         raise of_study.nothing(given.workdir, "baselines.py:tasks")

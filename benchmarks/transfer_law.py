@@ -16,7 +16,6 @@ from matplotlib.ticker import NullLocator
 
 from benchmarks import of_study
 from scaling.laws.transferred import transferred
-from scaling.records import RunDirectory
 from scaling.records.tables import table
 from scaling.report import style
 from scaling.studies import study
@@ -52,9 +51,8 @@ def main() -> None:
     parser.add_argument("--table", help="a CSV to write")
     given = parser.parse_args()
     # Runs that others begin with are no part of a study.
-    runs = study.runs(study.load_study(given.experiment))
-    opened = [RunDirectory.open(config, given.workdir) for config in runs]
-    done = [run for run in opened if run.status().get("state") == "done"]
+    asked = study.load_study(given.experiment)
+    done = [run for _, run in of_study.finished(asked, given.workdir)]
     if not done:
         raise of_study.nothing(given.workdir, given.experiment)
     found = transferred(table(done).rename(columns={given.amount: "tuned_tokens"}))

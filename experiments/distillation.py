@@ -9,7 +9,7 @@ loss. `:on_policy`: by three divergences, on the data and on what the student wr
 """
 
 from configs import tiny
-from scaling.config import is_debug
+from scaling.config import form_of
 from scaling.config.sweep import Override, Study, grid, product
 
 # Width of the teacher, and tokens a parameter that it has read.
@@ -25,17 +25,11 @@ def get_study(arg: str = "") -> Study:
     """The study; a form's name and "debug" are joined by "_"; "debug" trains one student of one
     teacher for a few steps, and of a form each way of teaching.
     """
-    form, debug = arg, False
-    if arg == "debug" or arg.endswith("_debug"):
-        form, debug = arg.removesuffix("debug").removesuffix("_"), True
     forms = {"": _teachers, "features": _features, "on_policy": _on_policy, "law": _law}
-    of_form = forms.get(form)
-    if of_form is None:
-        is_debug(form)  # names what is no form
-        raise AssertionError
+    form, debug = form_of(arg, forms)
     base = tiny.get_config("debug" if debug else "")
     tiny.strip(base)
-    runs, group = of_form(debug)
+    runs, group = forms[form](debug)
     return Study(
         name="-".join(filter(None, ("distillation", form))),
         question="When is a teacher worth its price?",

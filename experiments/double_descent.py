@@ -11,7 +11,7 @@ the 96 examples as soon as it has 96 features; there its norm, and with it the t
 """
 
 from configs import mnist1d, vectors
-from scaling.config import is_debug
+from scaling.config import form_of
 from scaling.config.sweep import Study, grid, product, with_seeds
 
 EXAMPLES = 96
@@ -23,10 +23,10 @@ def get_study(arg: str = "") -> Study:
     """Eight widths around the number of examples (or "data": the other way round), with two amounts
     of noise, three seeds.
     """
-    if arg.startswith("epochs"):
-        return _epochs(is_debug(arg.removeprefix("epochs").removeprefix("_")))
-    of_data = arg.startswith("data")
-    debug = is_debug(arg.removeprefix("data").removeprefix("_"))
+    form, debug = form_of(arg, ("", "data", "epochs"))
+    if form == "epochs":
+        return _epochs(debug)
+    of_data = form == "data"
     base = vectors.get_config("debug" if debug else "")
     base.model.activation = "relu"
     if not debug:

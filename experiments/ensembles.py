@@ -7,7 +7,7 @@ asks them together.
 """
 
 from configs import tiny, vision
-from scaling.config import is_debug
+from scaling.config import form_of
 from scaling.config.sweep import Override, Study, grid, product, with_seeds
 
 SHARED = (0.0, 0.25, 0.5, 0.75)  # of the training
@@ -15,15 +15,9 @@ SHARED = (0.0, 0.25, 0.5, 0.75)  # of the training
 
 def get_study(arg: str = "") -> Study:
     """The study; a form's name and "debug" are joined by "_"."""
-    form, debug = arg, False
-    if arg == "debug" or arg.endswith("_debug"):
-        form, debug = arg.removesuffix("debug").removesuffix("_"), True
     forms = {"": _text, "digits": _digits, "soup": _soup}
-    of_form = forms.get(form)
-    if of_form is None:
-        is_debug(form)  # names what is no form
-        raise AssertionError
-    return of_form("_".join(filter(None, ("ensembles", form))), debug)
+    form, debug = form_of(arg, forms)
+    return forms[form]("_".join(filter(None, ("ensembles", form))), debug)
 
 
 def _study(name: str, base: object, runs: list[Override], group: str) -> Study:

@@ -3,7 +3,7 @@
 """
 
 from configs import tiny
-from scaling.config import is_debug
+from scaling.config import form_of
 from scaling.config.sweep import Study, with_seeds
 
 WIDTHS = {"": (20, 24, 32, 40, 56), "mup": (28, 40, 56, 80)}
@@ -11,10 +11,7 @@ WIDTHS = {"": (20, 24, 32, 40, 56), "mup": (28, 40, 56, 80)}
 
 def get_study(arg: str = "") -> Study:
     """Half to two times the recipe's learning rate at each width; two seeds but for the largest."""
-    debug = arg.endswith("debug")
-    form = arg.removesuffix("debug").removesuffix("_") if debug else arg
-    if form not in WIDTHS:
-        is_debug(form)  # names what is no form
+    form, debug = form_of(arg, WIDTHS)
     recipe = tiny.MUP if form else tiny.RECIPE
     base = tiny.get_config("debug" if debug else "")
     widths = (8, 16) if debug else WIDTHS[form]

@@ -11,7 +11,7 @@ seed), and on other ones (other seeds), each trained for the whole length.
 from typing import Any
 
 from configs import tiny
-from scaling.config import is_debug
+from scaling.config import form_of
 from scaling.config.sweep import Override, Study, grid, product
 
 RETRAINED = 0.25  # of the length before
@@ -25,20 +25,14 @@ EARLY = 0.05  # of the length, to which tickets are rewound
 
 def get_study(arg: str = "") -> Study:
     """The study; a form's name and "debug" are joined by "_"."""
-    form, debug = arg, False
-    if arg == "debug" or arg.endswith("_debug"):
-        form, debug = arg.removesuffix("debug").removesuffix("_"), True
     forms = {
         **{"": _curves, "patterns": _patterns, "low_rank": _low_rank, "tickets": _tickets},
         "law": _law,
     }
-    of_form = forms.get(form)
-    if of_form is None:
-        is_debug(form)  # names what is no form
-        raise AssertionError
+    form, debug = form_of(arg, forms)
     base = tiny.get_config("debug" if debug else "")
     tiny.strip(base)
-    runs, group = of_form(debug)
+    runs, group = forms[form](debug)
     return Study(
         name="-".join(filter(None, ("pruning", form))),
         question="What does a smaller share of weights cost?",

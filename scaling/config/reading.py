@@ -5,7 +5,7 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ml_collections
@@ -80,6 +80,22 @@ def is_debug(arg: str) -> bool:
             f":{arg} is no form of this config{nearest(arg, ['debug'])}; leave it out for full size"
         )
     return arg == "debug"
+
+
+def form_of(arg: str, forms: Iterable[str]) -> tuple[str, bool]:
+    """The form that the argument of a study names, "form", "form_debug", "debug" or nothing, and
+    whether it asks for its debug form. Nothing is the form "".
+
+    Raises ConfigError for a form that is none of `forms`.
+    """
+    debug = arg == "debug" or arg.endswith("_debug")
+    form = arg.removesuffix("debug").removesuffix("_") if debug else arg
+    if form not in (known := list(forms)):
+        raise ConfigError(
+            f":{form} is no form of this config{nearest(form, ['debug', *filter(None, known)])}; "
+            "leave it out for full size"
+        )
+    return form, debug
 
 
 # Groups of which a person gives the names.
