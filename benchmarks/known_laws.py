@@ -34,6 +34,7 @@ NAMES = {
     "seen_once": "linear teacher, data seen once",
     "markov": "Markov chain",
     "associations": "associations: wrong answers",
+    "parity": "parities, learned one by one",
 }
 
 

@@ -4,6 +4,7 @@
     seen_once      the same linear teacher, noisy, and data that are seen once (Lin et al. 2024)
     markov         a Markov chain and a transformer, over symbols that are seen once (Rissanen 1986)
     associations   a transformer that learns Zipf's questions by heart (Hutter 2021)
+    parity         a perceptron and many parities of two bits, over examples (Michaud et al. 2023)
 
 `:markov` is one of them, `:markov1` and `:markov2` the whole of it with other seeds,
 `:markov_debug` a few steps of it. `benchmarks/known_laws.py` sets all that a workdir has beside the
@@ -17,8 +18,10 @@ from scaling.config import base_config
 from scaling.config.sweep import Override, Study, grid
 from scaling.errors import ConfigError, nearest
 
-TASKS = ("features", "seen_once", "markov", "associations")
+TASKS = ("features", "seen_once", "markov", "associations", "parity")
 SEEDS = 3  # runs of a size, in each repetition
+# Of the associations: which questions are drawn is nearly all that runs of a size differ by.
+DRAWS = 9
 
 
 def get_study(arg: str = "") -> Study:
@@ -40,8 +43,8 @@ def _study(name: str, base: ml_collections.ConfigDict, runs: list[Override], x: 
     return Study(name=name, question=question, base=base, runs=runs, x=x, holdout=False)
 
 
-def _seeds(small: bool, first: int) -> range:
-    return range(first, first + (1 if small else SEEDS))
+def _seeds(small: bool, first: int, count: int = SEEDS) -> range:
+    return range(first, first + (1 if small else count))
 
 
 def _features(small: bool, name: str, first: int) -> Study:
@@ -149,9 +152,43 @@ def _associations(small: bool, name: str, first: int) -> Study:
             "data.unique_symbols": (16 if small else 32) * count,
         }
         for count in rows
-        for seed in _seeds(small, first)
+        for seed in _seeds(small, first, DRAWS)
     ]
     return _study(name, base, runs, "unique_symbols")
+
+
+def _parity(small: bool, name: str, first: int) -> Study:
+    """So many tasks and so many steps that neither ends the law: of 128 tasks those that are left
+    out are a seventh of what is still to learn at the largest size, and half of the steps leave the
+    largest sizes half learned.
+    """
+    base = base_config(family="mlp", data="vectors", objective="regression")
+    base.model.width, base.model.depth = (16, 1) if small else (128, 2)
+    base.data.source = "sparse_parity"
+    base.data.tasks = 16 if small else 512
+    base.data.bits = 2
+    base.data.features = base.data.tasks + 12
+    base.data.targets = 1
+    base.data.noise = 0.0
+    base.data.examples = 2**16
+    base.data.validation_examples = 64 if small else 2**14
+    base.optim.peak_lr = 3e-3
+    base.optim.schedule = "linear"
+    base.optim.final_lr_fraction = 0.0
+    base.train.batch_size = 16 if small else 256
+    base.train.tokens_per_param = None
+    base.train.steps = 4 if small else 4000
+    base.train.log_every = 2 if small else 200
+    base.train.steps_per_call = 1 if small else 10
+    base.evals.batches = 1 if small else 64
+    base.evals.batch_size = 64 if small else 256
+    base.evals.every = None
+    runs = [
+        {"seed": seed, "data.task_seed": 100_000 * seed + count, "data.unique_examples": count}
+        for count in ((32, 64) if small else [2**k for k in range(10, 16)])
+        for seed in _seeds(small, first)
+    ]
+    return _study(name, base, runs, "unique_examples")
 
 
 _STUDIES = {
@@ -159,4 +196,5 @@ _STUDIES = {
     "seen_once": _seen_once,
     "markov": _markov,
     "associations": _associations,
+    "parity": _parity,
 }
