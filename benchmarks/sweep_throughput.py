@@ -49,7 +49,7 @@ def configs(runs: int, steps: int, debug: bool) -> list:
     out = []
     for number in range(runs):
         width, k = WIDTHS[number % 2], number // 2
-        rung = tiny.RECIPE.rung(width)
+        rung = tiny.SWEPT.rung(width)
         fields = rung | {
             "optim.peak_lr": rung["optim.peak_lr"] * 2.0 ** (k % 4 - 2),
             "seed": k // 4,

@@ -12,21 +12,23 @@ from scaling.config import base_config, eval_set, is_debug
 from scaling.studies.ladder import Recipe
 
 # How a member of the family grows with its width: two blocks at any width, 15 training bytes a
-# parameter, peak learning rate 0.43 / width. `experiments/learning_rate.py` swept the learning rate
-# at five widths; the best of each follows 1 / width, and the loss is flat around it.
+# parameter, and under muP one peak learning rate for every width, that of width 32. What says so is
+# `certify` and `experiments/learning_rate.py:mup` (docs/parametrizations.md).
 RECIPE = Recipe(
     model={"head_dim": 16},
     aspect=float("inf"),
     min_depth=2,
+    parametrization="mup",
     base_width=32,
-    lr=0.43 / 32,
-    lr_exponent=-1.0,
+    lr=2**-6.25,
+    lr_exponent=0.0,
     batch_size=4,
     units_per_param=15.0,
 )
-# The same under muP: one learning rate, that of width 32, for every width. What says so is
-# `certify` and `experiments/learning_rate.py:mup` (docs/parametrizations.md).
-MUP = replace(RECIPE, parametrization="mup", lr=2**-6.25, lr_exponent=0.0)
+# The same without a parametrization, peak learning rate 0.43 / width, which is what
+# `experiments/learning_rate.py` found at five widths; it costs one percent of the loss at width 80.
+# Studies that were run before there was a certificate have it.
+SWEPT = replace(RECIPE, parametrization="standard", lr=0.43 / 32, lr_exponent=-1.0)
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -41,7 +43,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     # between seeds is which windows were drawn (docs/studies.md), and sizes are compared on equal
     # terms. `seed` draws the initial parameters.
     config.data.seed = 0
-    config.optim.peak_lr = RECIPE.lr
+    config.optim.peak_lr = SWEPT.lr
     config.optim.schedule = "linear"
     config.optim.final_lr_fraction = 0.0
     config.train.batch_size = RECIPE.batch_size

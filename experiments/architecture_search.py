@@ -28,7 +28,7 @@ def shape(values: Mapping[str, Any]) -> Override:
         "model.heads": heads,
         "model.head_dim": values["head_dim"],
         "model.mlp_width": STEP * max(1, round(values["mlp_ratio"] * width / STEP)),
-        "optim.peak_lr": tiny.RECIPE.lr * tiny.RECIPE.base_width / width,
+        "optim.peak_lr": tiny.SWEPT.lr * tiny.SWEPT.base_width / width,
     }
 
 
@@ -38,7 +38,7 @@ def get_study(arg: str = "") -> Study:
     base = tiny.bare(arg)
     base.train.flops = 4e8 if debug else BUDGET
     given = from_dict(base)
-    hand = [tiny.RECIPE.shape(width, given) for width in ((8, 16) if debug else HAND)]
+    hand = [tiny.SWEPT.shape(width, given) for width in ((8, 16) if debug else HAND)]
     return Study(
         name="architecture_search",
         question="Which shape of a transformer is best for its training FLOPs?",

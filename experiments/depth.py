@@ -8,7 +8,7 @@ def get_study(arg: str = "") -> Study:
     """Six depths of width 32, a million bytes each, two seeds; the deepest once."""
     debug = arg == "debug"
     depths = (1, 2, 3) if debug else (1, 2, 3, 4, 6, 10)
-    shape = tiny.RECIPE.rung(16 if debug else 32) | {
+    shape = tiny.SWEPT.rung(16 if debug else 32) | {
         "train.tokens_per_param": None,
         "train.tokens": 512.0 if debug else 1e6,
     }

@@ -1,5 +1,5 @@
 """Which peak learning rate does each width want? The recipes of `configs/tiny.py` are its answer:
-`RECIPE` of all widths trained alike, `MUP` (`:mup`) of widths parametrized by muP.
+`SWEPT` of all widths trained alike, `RECIPE` (`:mup`) of widths parametrized by muP.
 """
 
 from configs import tiny
@@ -12,7 +12,7 @@ WIDTHS = {"": (20, 24, 32, 40, 56), "mup": (28, 40, 56, 80)}
 def get_study(arg: str = "") -> Study:
     """Half to two times the recipe's learning rate at each width; two seeds but for the largest."""
     form, debug = form_of(arg, WIDTHS)
-    recipe = tiny.MUP if form else tiny.RECIPE
+    recipe = tiny.RECIPE if form else tiny.SWEPT
     base = tiny.get_config("debug" if debug else "")
     widths = (8, 16) if debug else WIDTHS[form]
     length = {"train.tokens_per_param": base.train.tokens_per_param}

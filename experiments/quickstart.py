@@ -35,7 +35,7 @@ def get_study(arg: str = "") -> Study:
         base=base,
         runs=chain(
             *(
-                with_seeds([tiny.MUP.rung(width) | length], range(first, first + count))
+                with_seeds([tiny.RECIPE.rung(width) | length], range(first, first + count))
                 for width, count in seeds.items()
             )
         ),
