@@ -90,6 +90,20 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "tagged": ("configs/bert.py:tokens_debug", {}),
+    "labelled by others' tokens": (
+        "configs/bert.py:names_debug",
+        {
+            **{"data.tokenizer": "imported", "data.tokenizer_file": "json-0123456789ab"},
+            **{"model.vocab": 512},
+        },
+    ),
+    "pairs of others' tokens": (
+        "configs/pairs.py:debug",
+        {
+            **{"data.tokenizer": "imported", "data.tokenizer_file": "json-0123456789ab"},
+            **{"model.vocab": 512},
+        },
+    ),
     "names of languages": ("configs/bert.py:names_debug", {"data.unique_examples": 64}),
     "questions": ("configs/bert.py:spans_debug", {"data.seq_len": 256}),
     "tasks by their sizes": (

@@ -173,7 +173,8 @@ def adopted(data: Any, given: Mapping[str, Any], tokenizer: Mapping[str, bytes],
     if adopt is None:
         raise UserError(
             f"data.kind={data.kind} has a tokenizer of its own and cannot take tokenizer.json; "
-            "leave it out with --notokenizer, or give data of text"
+            "leave it out with --notokenizer, or give data of text, labelled, tagged, questions or "
+            "pairs"
         )
     return adopt(data, tokenizer, exchanged.tokens_before(given), root)
 

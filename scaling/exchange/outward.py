@@ -93,13 +93,19 @@ def write(
 ) -> None:
     """Writes their tensors, config.json and the tokenizer of a resolved run to a folder."""
     tensors.write(folder, theirs, dict.fromkeys(theirs, dtype))
-    length = config.data.units_per_example
-    said = exchanged.written(architecture, config.model, length)
+    said = exchanged.written(architecture, config.model, _length(config.data))
     said |= {"dtype": dtype, "torch_dtype": dtype}
     own = _tokenizer(config, folder)
     begins = {key: own["_begins"] for key in _BEGINS if key in said}
     own = {key: value for key, value in own.items() if not key.startswith("_")}
     _write_config(folder, said | own | begins)
+
+
+def _length(data: Any) -> int:
+    """Units of a row that is read."""
+    shapes = choices.kind(data).shapes(data)
+    rows = [shapes[name][0] for name in ("source", "tokens") if name in shapes]
+    return rows[0][0] if rows else int(data.units_per_example)
 
 
 def _write_config(folder: Path, said: dict[str, Any]) -> None:
@@ -126,7 +132,7 @@ def _tokenizer(config: RunConfig, folder: Path) -> dict[str, Any]:
         content = library.to_str(pretty=True).encode()
     (folder / "tokenizer.json").write_bytes(content)
     said = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.separator)
-    said["_begins"] = getattr(tokenizer, "begins", tokenizer.separator)
+    said["_begins"] = tokenizer.begins
     if others := tokenizer.beside() if hasattr(tokenizer, "beside") else {}:
         for name, content in others.items():
             (folder / name).write_bytes(content)
@@ -136,7 +142,7 @@ def _tokenizer(config: RunConfig, folder: Path) -> dict[str, Any]:
         "bos_token": separator,
         "eos_token": separator,
         "clean_up_tokenization_spaces": False,
-        "model_max_length": config.data.units_per_example,
+        "model_max_length": _length(config.data),
     }
     if masks:
         about["mask_token"] = _MASK

@@ -124,7 +124,7 @@ def _translated(
     ((room,), _), ((most,), _) = shapes["source"], shapes["targets"]
     source_BxS, there_BxS = np.zeros((2, len(sources), room), np.int32)
     for i, source in enumerate(sources):
-        tokens = tokenizer.encode(source)
+        tokens = tokenizer.source(source)
         if not 1 <= len(tokens) <= room:
             raise UserError(
                 f"--prompt has {len(tokens)} tokens; the run reads 1 to {room} (data.source_len)"
@@ -138,7 +138,7 @@ def _translated(
         most,
         tokenizer.separator,
         beams,
-        getattr(tokenizer, "begins", None),
+        tokenizer.begins,
     )
     texts = [tokenizer.decode(row) for row in np.asarray(found_BxN).tolist()]
     return [text.decode("utf-8", errors="replace") for text in texts]

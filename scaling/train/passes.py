@@ -93,7 +93,7 @@ def program_of(config: RunConfig, name: str) -> Program:
         program, field = written
         (length,), _ = choices.kind(config.data).shapes(config.data)[field]
         words = tokenizer(config)
-        ends = {"separator": words.separator, "begins": getattr(words, "begins", None)}
+        ends = {"separator": words.separator, "begins": words.begins}
         return Program(program, 0, 0, length, beams=one.beams, **ends)
     if one.by == "generate":
         lengths = amounts.resolved(one.prompt), amounts.resolved(one.continuation)

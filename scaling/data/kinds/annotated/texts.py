@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scaling.data.kinds.text.rows import Rows
 from scaling.data.store import build_once, key_of
 from scaling.errors import SourceError
 
@@ -88,15 +89,16 @@ def kept(folder: Path, find: Callable[[], Found]) -> Found:
     return Found(**arrays | {"names": tuple(str(name) for name in arrays["names"])})
 
 
-def passages(text: bytes, room: int) -> Iterator[tuple[int, int]]:
-    """A text cut into pieces of at most `room` bytes: after the last line end that leaves a piece
+def passages(text: bytes, rows: Rows) -> Iterator[tuple[int, int]]:
+    """A text cut into pieces that rows have room for: after the last line end that leaves a piece
     at least half of that, where there is one. What is white space alone is passed over.
     """
-    start = 0
+    start, room, ends = 0, max(1, rows.room()), rows.ends(text)
     while start < len(text):
-        end = min(start + room, len(text))
+        behind = int(np.searchsorted(ends, start, "right")) + room
+        end = int(ends[behind - 1]) if behind < len(ends) else len(text)
         if end < len(text):
-            line_end = text.rfind(b"\n", start + room // 2, end) + 1
+            line_end = text.rfind(b"\n", start + (end - start) // 2, end) + 1
             end = line_end or end
         if text[start:end].strip():
             yield start, end

@@ -131,7 +131,7 @@ class MarkedText:
         """
         self.words, self.separator, self.vocab = words, words.separator, words.vocab
         self.marks: list[int] = getattr(words, "marks", [])
-        self.begins: int = getattr(words, "begins", words.separator)
+        self.begins: int = words.begins
         self._is_own = bool(self.marks)
         if not self.marks:
             self.marks = list(range(words.vocab, words.vocab + spans + 1))
@@ -165,6 +165,8 @@ class MarkedText:
             else:
                 found += self.words.encode(b"<%b>" % part if i % 2 else part)
         return found
+
+    source = encode
 
     def exported(self) -> tuple[bytes, str]:
         """As that of the words, with the marks behind its tokens where it has none."""

@@ -1,5 +1,6 @@
 """Texts with one label each: which package of the standard library a passage is from, which
-language a name is in, a person's own JSON lines. The unit is the example, the tokens are bytes.
+language a name is in, a person's own JSON lines. The unit is the example, the tokens are bytes or
+those of a tokenizer of others.
 """
 
 import json
@@ -16,6 +17,7 @@ from scaling.data.kinds.annotated.texts import Found, Names, Row
 from scaling.data.kinds.pairs import sources as pairs
 from scaling.data.kinds.pairs import written
 from scaling.data.kinds.text.reading import matching
+from scaling.data.kinds.text.rows import Rows, TokenRow
 from scaling.data.kinds.text.stdlib import StdlibFiles
 from scaling.data.kinds.text.text_files import objects, text_of, wrong
 from scaling.data.store import key_of
@@ -32,7 +34,7 @@ class LabelledConfig(AnnotatedConfig):
     source: str = "packages"
 
 
-def _packages(rest: str, room: int, known: Names | None, root: Path) -> Found:
+def _packages(rest: str, cut: Rows, known: Names | None, root: Path) -> Found:
     """Passages of the packages of the standard library with many files; a file is of one split."""
     if rest:
         raise SourceError(f'source "packages:{rest}": packages take no argument')
@@ -47,15 +49,15 @@ def _packages(rest: str, room: int, known: Names | None, root: Path) -> Found:
             if inner and top in names:
                 text = (files.home / name).read_bytes()
                 mark = [names.index(top)]
-                for start, end in texts.passages(text, room - 1):
+                for start, end in texts.passages(text, cut):
                     rows.append(Row(text, text[start:end], mark))
         return texts.gathered(rows, names)
 
-    folder = root / "annotated" / key_of(["packages", files.signature, room, _FILES, "v1"])
+    folder = root / "annotated" / key_of(["packages", files.signature, cut.key, _FILES, "v1"])
     return _known(texts.kept(folder, find), "packages", known)
 
 
-def _names(rest: str, room: int, known: Names | None, root: Path) -> Found:
+def _names(rest: str, cut: Rows, known: Names | None, root: Path) -> Found:
     """What languages and countries are called in several languages; all that one is called is of
     one split, and a name that several languages have is of none.
     """
@@ -68,7 +70,7 @@ def _names(rest: str, room: int, known: Names | None, root: Path) -> Found:
         found = written.locale(locale)
         for part in pairs.NAMES:
             for thing, name in pairs.called(part, found).items():
-                called.setdefault(name.encode()[: room - 1], []).append((locale, f"{part}/{thing}"))
+                called.setdefault(cut.cut(name.encode()), []).append((locale, f"{part}/{thing}"))
     names, number = texts.numbers(known, ((one, f'source "names:{rest}"') for one in locales))
     rows = [
         Row(where[0][1].encode(), text, [number[where[0][0]]])
@@ -78,7 +80,7 @@ def _names(rest: str, room: int, known: Names | None, root: Path) -> Found:
     return texts.gathered(rows, names)
 
 
-def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
+def _lines(rest: str, cut: Rows, known: Names | None, root: Path) -> Found:
     """Own files: {"text": ..., "label": ...} a line."""
     del root
     source, read = f"lines:{rest}", []
@@ -91,7 +93,7 @@ def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
             label = label if isinstance(label, str) else json.dumps(label)
             read.append((text_of(value, "text", source, place), label, place))
     names, number_of = texts.numbers(known, [(label, place) for _, label, place in read])
-    rows = [Row(text, text[: room - 1], [number_of[label]]) for text, label, _ in read]
+    rows = [Row(text, cut.cut(text), [number_of[label]]) for text, label, _ in read]
     return texts.gathered(rows, names)
 
 
@@ -102,7 +104,7 @@ def _known(found: Found, source: str, known: Names | None) -> Found:
     return found
 
 
-def _fill(found: Found, row: int, own: dict[str, np.ndarray]) -> None:
+def _fill(found: Found, row: int, tokens: TokenRow, own: dict[str, np.ndarray]) -> None:
     own["label"][0] = found.marks[row, 0]
     own["weight"][0] = 1
 
@@ -123,7 +125,7 @@ KIND = annotated.record(
         weights=("weight",),
         counted="classes",
         count=lambda found: len(found.names),
-        tokens=annotated.behind_separator,
+        texts=annotated.alone,
         fill=_fill,
         shown=_shown,
     )

@@ -12,15 +12,17 @@ from typing import Any, Literal
 from scaling.config.amounts import check_subset
 from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
 from scaling.data.kinds.pairs import sources
-from scaling.data.kinds.pairs.aligned import AlignedExamples, Split
-from scaling.data.kinds.text.tokenizers import ByteTokenizer
+from scaling.data.kinds.pairs.aligned import AlignedExamples, Split, longest, tokenizer
+from scaling.data.kinds.text import exchanged
+from scaling.data.kinds.text.fields import IDLE, Tokenized
+from scaling.data.kinds.text.tokenizers import ByteTokenizer, Tokenizer
 from scaling.data.kinds.whole import WholeExamples
 from scaling.data.store import key_of
 from scaling.errors import ConfigError, SourceError
 
 
 @dataclass(frozen=True)
-class PairsConfig(WholeExamples):
+class PairsConfig(WholeExamples, Tokenized):
     """Where pairs of texts come from, and how many tokens of each side there is room for."""
 
     unit = "pair"
@@ -39,7 +41,8 @@ class PairsConfig(WholeExamples):
     corpus: str | None = None  # hash of all that decides the examples; filled by resolve
 
 
-# Part of every content hash: how a pair is assigned to a split and written as tokens.
+# Part of every content hash: how a pair is assigned to a split and written as tokens, those of
+# others by what is told of them beside it.
 _RULE = "bytes, a separator before and behind the target; sha256 of the meaning < fraction; v1"
 
 
@@ -47,14 +50,15 @@ def _split(data: PairsConfig, split: str) -> Split:
     return Split(sources.find(data.source, data.part), split, data.validation_fraction)
 
 
-def _content(data: PairsConfig) -> str:
-    content = sources.find(data.source, data.part).content
-    return key_of([content, data.validation_fraction, _RULE])
+def _content(data: PairsConfig, cutter: Tokenizer) -> str:
+    told = [sources.find(data.source, data.part).content, data.validation_fraction, _RULE]
+    if not isinstance(cutter, ByteTokenizer):
+        told += [cutter.identity, cutter.begins]
+    return key_of(told)
 
 
 def facts(data: PairsConfig, train: PairsConfig, root: Path) -> Facts:
     """See `Kind.facts`. Raises SourceError: see `sources.find`; or a split without a pair."""
-    del root
     counts = {split: len(_split(data, split)) for split in ("train", "validation")}
     if (data.source, data.part) == (train.source, train.part):
         for split, count in counts.items():
@@ -63,9 +67,10 @@ def facts(data: PairsConfig, train: PairsConfig, root: Path) -> Facts:
                     f'source "{data.source}": no pair is in its {split} split; give more pairs, or '
                     "change data.validation_fraction"
                 )
-    longest = sources.find(data.source, data.part).longest
-    sizes = {"vocab": ByteTokenizer.vocab, "source_len": longest[0], "target_len": longest[1] + 1}
-    return Facts(_content(data), counts["train"], counts["validation"], sizes)
+    cutter = tokenizer(train, root)
+    source, target = longest(sources.find(data.source, data.part), cutter)
+    sizes = {"vocab": cutter.vocab, "source_len": source, "target_len": target}
+    return Facts(_content(data, cutter), counts["train"], counts["validation"], sizes)
 
 
 def resolve(data: PairsConfig, facts: Facts) -> PairsConfig:
@@ -94,8 +99,8 @@ def examples(data: PairsConfig, train: PairsConfig, split: str, root: Path) -> A
     """See `Kind.examples`. Raises SourceError where the pairs are not those of `data.corpus`, or
     longer than the run has room for.
     """
-    del root
-    if data.corpus not in (None, found := _content(data)):
+    cutter = tokenizer(train, root)
+    if data.corpus not in (None, found := _content(data, cutter)):
         raise SourceError(
             f"{data.corpus} is wanted, but {data.source} is now {found}: its files changed, or "
             "this is another version of babel. Bring them back, or start a new run",
@@ -103,17 +108,17 @@ def examples(data: PairsConfig, train: PairsConfig, split: str, root: Path) -> A
         )
     if train.source_len is None or train.target_len is None:
         raise ConfigError("data.source_len is not set: the config is not resolved")
-    longest = sources.find(data.source, data.part).longest
+    source, target = longest(sources.find(data.source, data.part), cutter)
     for name, needed, room in (
-        ("source_len", longest[0], train.source_len),
-        ("target_len", longest[1] + 1, train.target_len),
+        ("source_len", source, train.source_len),
+        ("target_len", target, train.target_len),
     ):
         if needed > room:  # of an evaluation set; `resolve` has seen to the training pairs
             raise SourceError(
                 f'source "{data.source}" has texts of {needed} tokens; raise data.{name} from '
                 f"{room}"
             )
-    return AlignedExamples(_split(data, split), train.source_len, train.target_len)
+    return AlignedExamples(_split(data, split), cutter, train.source_len, train.target_len)
 
 
 def shapes(data: PairsConfig) -> dict[str, Shape]:
@@ -168,7 +173,9 @@ KIND = Kind(
     shapes=shapes,
     shared=shared,
     about=lambda data, root: {"unique": len(_split(data, "train"))},
-    tokenizer=lambda data, root: ByteTokenizer(),
+    tokenizer=tokenizer,
+    adopt=exchanged.adopt,
+    idle=IDLE,
     inspect=_inspect,
     ranges=(
         (("source_len", "target_len", "unique_pairs"), AT_LEAST_ONE),

@@ -1,10 +1,13 @@
 """Questions whose answer is a span of the text: the default, the annotation or the documentation of
 a function's parameter, exactly as `ast` has them, or a person's own JSON lines. The unit is the
-example, the tokens are bytes: a question and a text, a separator before each.
+example, a question and a text; the tokens are bytes, a separator before each, or those of a
+tokenizer of others, with what it puts around two texts.
 """
 
 import ast
+import dataclasses
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +21,11 @@ from scaling.data.kinds.annotated import AnnotatedConfig, Task, texts
 from scaling.data.kinds.annotated.texts import Found, Names, Row
 from scaling.data.kinds.python_files import python_files
 from scaling.data.kinds.text.reading import matching
+from scaling.data.kinds.text.rows import Rows, TokenRow
 from scaling.data.kinds.text.text_files import objects, text_of, wrong
-from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.data.store import key_of
 
-_SEPARATORS = 2  # of a row
+_TEXT = 1  # that of two in a row
 
 
 @dataclass(frozen=True)
@@ -43,26 +46,30 @@ class Question(NamedTuple):
     end: int  # the one behind its last
 
 
-def _parameters(rest: str, room: int, known: Names | None, root: Path) -> Found:
+def _parameters(rest: str, cut: Rows, known: Names | None, root: Path) -> Found:
     """Functions of Python files, the standard library's or a person's; a file is of one split."""
     del known
     source = f"parameters:{rest}" if rest else "parameters"
     files = python_files(rest, source)
 
     def find() -> Found:
-        rows = [_row(text, one, room) for text in files.texts() for one in questions(text)]
+        rows = [_row(text, one, cut) for text in files.texts() for one in questions(text)]
         return texts.gathered((row for row in rows if row is not None), ())
 
-    key = key_of(["parameters", files.signature, room, "v1"])
+    key = key_of(["parameters", files.signature, cut.key, "v1"])
     return texts.kept(root / "annotated" / key, find)
 
 
-def _row(whole: bytes, one: Question, room: int) -> Row | None:
-    """None where the answer is beyond the room."""
-    here = one.text[: max(0, room - _SEPARATORS - len(one.question))]
-    if one.end > len(here):
+def _row(whole: bytes, one: Question, cut: Rows) -> Row | None:
+    """None where the answer is beyond the room, or has no tokens."""
+    here = cut.cut(one.text, one.question)
+    if one.end > len(here) or _answer(cut, one, here) is None:
         return None
     return Row(whole, one.question + here, [len(one.question), one.start, one.end - 1])
+
+
+def _answer(cut: Rows, one: Question, text: bytes) -> tuple[int, int] | None:
+    return cut.row(one.question, text).found(_TEXT, one.start, one.end - 1)
 
 
 def questions(source: bytes) -> Iterator[Question]:
@@ -110,7 +117,7 @@ def _answers(node: Any, span: Any, source: bytes) -> Iterator[tuple[str, str, tu
                 yield "documentation", name, (start + found.start(1), start + found.end(1))
 
 
-def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
+def _lines(rest: str, cut: Rows, known: Names | None, root: Path) -> Found:
     """Own files: {"text": ..., "question": ..., "answer": [start, end]} a line, in characters."""
     del known, root
     source, rows = f"lines:{rest}", []
@@ -128,32 +135,39 @@ def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
                     f"{length}; it must lie in the text, and have a character at least",
                 )
             start, end = (len(value["text"][:at].encode("utf-8", "surrogatepass")) for at in span)
-            row = _row(text, Question(question, text, start, end), room)
+            one = Question(question, text, start, end)
+            row = _row(text, one, cut)
             if row is None:
-                needed = _SEPARATORS + len(question) + end
-                raise wrong(
-                    source,
-                    f"{place}: the answer ends at token {needed} of a row of {room}; raise "
-                    "data.seq_len",
-                )
+                raise wrong(source, f"{place}: {_missing(cut, one)}")
             rows.append(row)
     return texts.gathered(rows, ())
 
 
-def _tokens(found: Found, row: int) -> np.ndarray:
+def _missing(cut: Rows, one: Question) -> str:
+    """Why a row has no answer."""
+    longer = dataclasses.replace(cut, length=sys.maxsize)
+    answer = _answer(longer, one, one.text)
+    if answer is None:
+        return (
+            "no token of data.tokenizer stands for the answer or for its end; leave white space "
+            "around it out"
+        )
+    return f"the answer ends at token {answer[1] + 1} of a row of {cut.length}; raise data.seq_len"
+
+
+def _texts(found: Found, row: int) -> tuple[bytes, ...]:
     start, end = found.bounds(row)
     asked = start + int(found.marks[row, 0])
-    separator = np.array([ByteTokenizer.separator])
-    parts = [separator, found.text[start:asked], separator, found.text[asked:end]]
-    return np.concatenate(parts).astype(np.int32)
+    return found.text[start:asked].tobytes(), found.text[asked:end].tobytes()
 
 
-def _fill(found: Found, row: int, own: dict[str, np.ndarray]) -> None:
-    (asked, first, last), (start, end) = found.marks[row], found.bounds(row)
-    begins, ends = _SEPARATORS + asked, _SEPARATORS + end - start
-    own["token_types"][0, begins - 1 : ends] = 1
-    own["answerable"][0, begins:ends] = 1
-    own["start"][0], own["end"][0], own["weight"][0] = begins + first, begins + last, 1
+def _fill(found: Found, row: int, tokens: TokenRow, own: dict[str, np.ndarray]) -> None:
+    _, first, last = found.marks[row].tolist()
+    answer = tokens.found(_TEXT, first, last)
+    assert answer is not None  # or the text would not be among those that were found
+    own["token_types"][0, : len(tokens.types)] = tokens.types
+    own["answerable"][0, : len(tokens.texts)] = tokens.texts == _TEXT
+    (own["start"][0], own["end"][0]), own["weight"][0] = answer, 1
 
 
 def _shown(found: Found, row: int) -> str:
@@ -181,7 +195,7 @@ KIND = annotated.record(
         weights=("weight",),
         counted="spans",
         count=lambda found: 1,
-        tokens=_tokens,
+        texts=_texts,
         fill=_fill,
         shown=_shown,
     )

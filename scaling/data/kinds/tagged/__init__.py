@@ -1,6 +1,6 @@
 """Texts with tags on their words: the token classes of Python, exactly as `tokenize` has them, or a
-person's own JSON lines. The unit is the example, the tokens are bytes; the first of a word has its
-tag (as in Devlin et al. 2019, section 5.3).
+person's own JSON lines. The unit is the example, the tokens are bytes or those of a tokenizer of
+others; the first of a word has its tag (as in Devlin et al. 2019, section 5.3).
 """
 
 import io
@@ -18,6 +18,7 @@ from scaling.data.kinds.annotated import AnnotatedConfig, Task, texts
 from scaling.data.kinds.annotated.texts import Found, Names, Row
 from scaling.data.kinds.python_files import python_files
 from scaling.data.kinds.text.reading import matching
+from scaling.data.kinds.text.rows import Rows, TokenRow
 from scaling.data.kinds.text.text_files import objects, wrong
 from scaling.data.store import key_of
 
@@ -34,7 +35,7 @@ class TaggedConfig(AnnotatedConfig):
     source: str = "tokens"
 
 
-def _tokens(rest: str, room: int, known: Names | None, root: Path) -> Found:
+def _tokens(rest: str, cut: Rows, known: Names | None, root: Path) -> Found:
     """Passages of Python files, the standard library's or a person's, with each token's class."""
     source = f"tokens:{rest}" if rest else "tokens"
     files = python_files(rest, source)
@@ -48,12 +49,12 @@ def _tokens(rest: str, room: int, known: Names | None, root: Path) -> Found:
             marks = np.full(len(text), _NONE, np.int32)
             for place, tag in tags:
                 marks[place] = number[tag]
-            for start, end in texts.passages(text, room - 1):
+            for start, end in texts.passages(text, cut):
                 if (marks[start:end] != _NONE).any():
                     rows.append(Row(text, text[start:end], marks[start:end]))
         return texts.gathered(rows, names)
 
-    key = key_of(["tokens", files.signature, room, list(known or ()), "v1"])
+    key = key_of(["tokens", files.signature, cut.key, list(known or ()), "v1"])
     return texts.kept(root / "annotated" / key, find)
 
 
@@ -78,7 +79,7 @@ def classes(text: bytes) -> Iterator[tuple[int, str]]:
         yield int(starts[line - 1]) + before, "KEYWORD" if reserved else name
 
 
-def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
+def _lines(rest: str, cut: Rows, known: Names | None, root: Path) -> Found:
     """Own files: {"words": [...], "tags": [...]} a line; words are joined by spaces."""
     del root
     source, read, places = f"lines:{rest}", [], []
@@ -98,7 +99,8 @@ def _lines(rest: str, room: int, known: Names | None, root: Path) -> Found:
         for word, tag in zip(words, tags, strict=True):
             marks[at] = number_of[tag]
             at += len(word.encode("utf-8", "surrogatepass")) + 1
-        rows.append(Row(text, text[: room - 1], marks[: room - 1]))
+        here = cut.cut(text)
+        rows.append(Row(text, here, marks[: len(here)]))
     return texts.gathered(rows, names)
 
 
@@ -111,11 +113,19 @@ def _words(value: dict[str, Any], field: str, source: str, place: str) -> list[s
     return listed
 
 
-def _fill(found: Found, row: int, own: dict[str, np.ndarray]) -> None:
+def _fill(found: Found, row: int, tokens: TokenRow, own: dict[str, np.ndarray]) -> None:
+    """A word without a token has no tag; of words that share one, the first has its tag there."""
     start, end = found.bounds(row)
     marks = found.marks[start:end]
-    own["tags"][0, 1 : len(marks) + 1] = np.maximum(marks, 0)
-    own["tag_mask"][0, 1 : len(marks) + 1] = marks != _NONE
+    (words,) = (marks != _NONE).nonzero()
+    (places,) = (tokens.texts == 0).nonzero()
+    firsts = np.searchsorted(np.maximum.accumulate(tokens.ends[places]), words, "right")
+    behind, there = np.append(words[1:], end - start), firsts < len(places)
+    words, firsts, behind = words[there], firsts[there], behind[there]
+    there = tokens.starts[places[firsts]] < behind
+    firsts, chosen = np.unique(firsts[there], return_index=True)
+    own["tags"][0, places[firsts]] = marks[words[there][chosen]]
+    own["tag_mask"][0, places[firsts]] = 1
 
 
 def _shown(found: Found, row: int) -> str:
@@ -139,7 +149,7 @@ KIND = annotated.record(
         weights=("tag_mask",),
         counted="tags",
         count=lambda found: len(found.names),
-        tokens=annotated.behind_separator,
+        texts=annotated.alone,
         fill=_fill,
         shown=_shown,
     )

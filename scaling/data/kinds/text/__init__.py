@@ -10,7 +10,7 @@ from typing import Any
 from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, WITHIN, Examples, Facts, Kind, Shape
 from scaling.data.kinds.text import canaries, exchanged
 from scaling.data.kinds.text.corpus import Corpus, opened, prepare, tokenizer
-from scaling.data.kinds.text.fields import TextConfig
+from scaling.data.kinds.text.fields import IDLE, TextConfig
 from scaling.data.kinds.text.windows import Windows
 from scaling.errors import ConfigError, DataError, SourceError
 
@@ -143,10 +143,6 @@ def _of_bpe(config: Any) -> bool:
     return bool(config.data.tokenizer == "bpe")
 
 
-def _is_imported(config: Any) -> bool:
-    return bool(config.data.tokenizer == "imported")
-
-
 KIND = Kind(
     config=TextConfig,
     fields=frozenset({"tokens", "targets", "positions", "loss_mask", "target_bytes"}),
@@ -169,10 +165,7 @@ KIND = Kind(
         (("canary_repeats",), AT_LEAST_ONE),
     ),
     adopt=exchanged.adopt,
-    idle=(
-        (("data.bpe_vocab",), _of_bpe, "data.tokenizer=bpe"),
-        (("data.tokenizer_file",), _is_imported, "data.tokenizer=imported"),
-    ),
+    idle=((("data.bpe_vocab",), _of_bpe, "data.tokenizer=bpe"), *IDLE),
 )
 
 __all__ = ["KIND", "TextConfig"]

@@ -20,7 +20,7 @@ from scaling.data.kinds.text import exchanged
 from scaling.data.kinds.text.documents import documents
 from scaling.data.kinds.text.fields import TextConfig
 from scaling.data.kinds.text.split import Pieces, pieces_of
-from scaling.data.kinds.text.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
+from scaling.data.kinds.text.tokenizers import BpeTokenizer, Tokenizer, chosen, train_bpe
 from scaling.data.store import build_once, key_of
 from scaling.errors import ConfigError, DataError
 
@@ -51,10 +51,8 @@ def tokenizer(data: TextConfig, root: Path | None = None) -> Tokenizer:
       DataError: see `documents`; or the train split is empty; or there is no such imported one.
     """
     root = root or files.data_dir()
-    if data.tokenizer == "bytes":
-        return ByteTokenizer()
-    if data.tokenizer == "imported":
-        return exchanged.opened(data.tokenizer_file, root)
+    if data.tokenizer != "bpe":
+        return chosen(data, root)
     if data.bpe_vocab < 257:
         raise ConfigError(
             f"data.bpe_vocab={data.bpe_vocab} must be at least 257: 256 bytes and the separator"

@@ -2,7 +2,7 @@
 
 `exported` writes a vocabulary of this code as a byte-level BPE, in which each byte is a printable
 character (`LETTERS`); `ImportedTokenizer` reads theirs, of whatever kind, and `adopt` keeps one for
-a run. Called by `tokenizers.py` and `corpus.py`.
+a run. Called by `tokenizers.py` and by kinds of data.
 """
 
 import dataclasses
@@ -22,13 +22,20 @@ from scaling.errors import DataError, UserError
 
 SEPARATOR = "<|separator|>"
 _FILE = "tokenizer.json"
+_SAMPLE = "a 1"  # any text of a token or more
+
+# Tokens around texts, in their order, and None in the place of each text; the token type of each.
+Template = tuple[tuple[int | None, int], ...]
 
 
 def exported(
-    pieces: Mapping[str, int], merges: Sequence[tuple[str, str]], words: str | None
+    pieces: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+    words: str | None,
+    before: bool = True,
 ) -> bytes:
     """The tokenizer.json of tokens and merges in Latin-1 (one character a byte), with the separator
-    as the last token, before every text.
+    as the last token, which stands before every text if `before`.
 
     Args:
       words: what merges stay within, a pattern for characters; None: there are none.
@@ -51,10 +58,12 @@ def exported(
     library.pre_tokenizer = pre_tokenizers.Sequence(steps)
     library.decoder = decoders.ByteLevel()
     library.add_special_tokens([SEPARATOR])
-    ends = [(SEPARATOR, library.token_to_id(SEPARATOR))]
-    library.post_processor = processors.TemplateProcessing(
-        single=f"{SEPARATOR} $A", special_tokens=ends
-    )
+    if before:
+        library.post_processor = processors.TemplateProcessing(
+            single=f"{SEPARATOR} $A",
+            pair=f"{SEPARATOR} $A {SEPARATOR}:1 $B:1",
+            special_tokens=[(SEPARATOR, library.token_to_id(SEPARATOR))],
+        )
     return library.to_str(pretty=True).encode()
 
 
@@ -130,10 +139,34 @@ class ImportedTokenizer:
         next token, at the end with the last. int64 of equal lengths; of a text without tokens the
         one number is of its separator.
         """
+        for text, (tokens, _, ends) in zip(texts, self.located(texts), strict=True):
+            yield tokens, pieces.measure(ends, len(text))
+
+    def located(self, texts: Sequence[bytes]) -> Iterator[np.ndarray]:
         read = [_as_text(text) for text in texts]
         encoded = self._cutter.encode_batch(read, add_special_tokens=False)
         for text, found in zip(texts, encoded, strict=True):
-            yield np.array(found.ids, np.int64), pieces.measure(text, found.offsets)
+            yield np.stack([np.array(found.ids, np.int64), *pieces.places(text, found.offsets)])
+
+    def template(self, texts: int) -> Template | None:
+        return self._templates[texts - 1]
+
+    @functools.cached_property
+    def _templates(self) -> tuple[Template | None, Template | None]:
+        """Of one text and of two: None where the file puts nothing around them."""
+        import tokenizers
+
+        library = tokenizers.Tokenizer.from_str(self._library.to_str())
+        library.no_truncation()
+        library.no_padding()
+        one, two = library.encode(_SAMPLE), library.encode(_SAMPLE, _SAMPLE)
+        return _template(one, 1), _template(two, 2)
+
+    def source(self, text: bytes | str) -> list[int]:
+        found = list[int]()
+        for token, _ in self.template(1) or ((None, 0),):
+            found += self.encode(text) if token is None else [token]
+        return found
 
     def decode(self, ids: Iterable[int]) -> bytes:
         return b"".join(self._pieces[i] for i in ids if i < self.vocab)
@@ -199,10 +232,10 @@ def adopt(
         (folder / "facts.json").write_text(json.dumps({"identity": identity} | facts))
 
     build_once(root / "tokenizers" / name, build)
-    plain = type(data)()  # a vocabulary that was to be trained is not
-    return dataclasses.replace(
-        data, tokenizer="imported", tokenizer_file=name, bpe_vocab=plain.bpe_vocab
-    )
+    data = dataclasses.replace(data, tokenizer="imported", tokenizer_file=name)
+    if hasattr(data, "bpe_vocab"):  # a vocabulary that was to be trained is not
+        data = dataclasses.replace(data, bpe_vocab=type(data)().bpe_vocab)
+    return data
 
 
 def opened(name: str | None, root: Path) -> ImportedTokenizer:
@@ -213,7 +246,24 @@ def opened(name: str | None, root: Path) -> ImportedTokenizer:
             f"data.tokenizer_file={name}: no such tokenizer is in {root}; bring its model here: "
             "launch.py import"
         )
+    return _opened(folder)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(folder: Path) -> ImportedTokenizer:
     return ImportedTokenizer(folder)
+
+
+def _template(row: Any, texts: int) -> Template | None:
+    """Of a row that the library has made of `_SAMPLE`, once or twice."""
+    found, met = list[tuple[int | None, int]](), set[int]()
+    for token, text, kind in zip(row.ids, row.sequence_ids, row.type_ids, strict=True):
+        if text is None:
+            found.append((token, kind))
+        elif text not in met:
+            met.add(text)
+            found.append((None, kind))
+    return tuple(found) if len(met) == texts < len(found) else None
 
 
 def _as_text(text: bytes | str) -> str:

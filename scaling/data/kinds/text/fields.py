@@ -1,9 +1,25 @@
-"""The config of text. No jax in this file."""
+"""The config of text, and of whose tokens others have. No jax in this file."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from scaling.config.marks import added
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Of texts of one's own, what cuts them."""
+
+    tokenizer: Literal["bytes", "imported"] = added("bytes")
+    tokenizer_file: str | None = added(None)  # the imported one, by the hash of its file
+
+
+def _is_imported(config: Any) -> bool:
+    return bool(config.data.tokenizer == "imported")
+
+
+# Of every kind that takes a tokenizer of others (`Kind.idle`).
+IDLE = ((("data.tokenizer_file",), _is_imported, "data.tokenizer=imported"),)
 
 
 @dataclass(frozen=True)

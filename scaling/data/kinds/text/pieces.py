@@ -81,24 +81,34 @@ def is_exact(said: Mapping[str, Any]) -> bool:
     return _is_byte_level(said) and not said["normalizer"] and not added and not spaced
 
 
-def measure(text: bytes, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Bytes of each token of a text: int64, those up to its end that no token before it has; the
-    last has the rest. Of no tokens [all].
+def measure(ends: np.ndarray, length: int) -> np.ndarray:
+    """Bytes of each token of a text of `length` bytes: int64, those up to its end that no token
+    before it has; the last has the rest. Of no tokens [all].
 
     Args:
-      offsets: of each token, the characters of the text that it begins and ends at.
+      ends: the byte behind each token.
     """
-    if not offsets:
-        return np.array([len(text)], np.int64)
-    ends = np.maximum.accumulate(np.array([end for _, end in offsets], np.int64))
+    if not len(ends):
+        return np.array([length], np.int64)
+    reached = np.maximum.accumulate(ends)
+    reached[-1] = length
+    return np.diff(reached, prepend=0)
+
+
+def places(text: bytes, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """First byte of each token of a text, and the one behind its last: int64 [2, N].
+
+    Args:
+      offsets: the same in characters.
+    """
+    found = np.array(offsets, np.int64).reshape(-1, 2).T
     if not text.isascii():
         codes = text.decode(errors="surrogateescape").encode("utf-32-le", "surrogatepass")
         code = np.frombuffer(codes, "<u4")
         sizes = 1 + (code >= 0x80) + (code >= 0x800).astype(np.int64) + (code >= 0x10000)
         sizes[(code >= 0xDC80) & (code <= 0xDCFF)] = 1  # a byte that is no UTF-8, as `read` has it
-        ends = np.concatenate([[0], np.cumsum(sizes)])[ends]
-    ends[-1] = len(text)
-    return np.diff(ends, prepend=0)
+        found = np.concatenate([[0], np.cumsum(sizes)])[found]
+    return found
 
 
 def read(text: bytes) -> str:

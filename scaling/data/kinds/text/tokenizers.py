@@ -2,18 +2,20 @@
 
 Two vocabularies: the 256 bytes, and a byte-pair encoding trained on a train split. Both add one
 separator token, which stands before every document and which no text can produce. Called by
-`corpus.py`, which stores the tokens, and by whoever prints what a model writes.
+`corpus.py`, which stores the tokens, by `rows.py`, and by whoever prints what a model writes.
 """
 
 import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from scaling.data.kinds.text import exchanged
+from scaling.data.kinds.text.exchanged import Template
 from scaling.data.store import key_of
 
 # What BPE may not merge across: words with the space before them (any byte of a multi-byte letter
@@ -34,9 +36,16 @@ class Tokenizer(Protocol):
     def __len__(self) -> int:
         """The same."""
 
+    def __hash__(self) -> int:
+        """`chosen` gives an equal one for the same data."""
+
     @property
     def separator(self) -> int:
         """The token before each document."""
+
+    @property
+    def begins(self) -> int:
+        """The token before a text that is written of another; as a rule the separator."""
 
     @property
     def identity(self) -> str:
@@ -54,6 +63,17 @@ class Tokenizer(Protocol):
     def encode_many(self, texts: Sequence[bytes]) -> Iterator[np.ndarray]:
         """The tokens of each text, as `encode`."""
 
+    def located(self, texts: Sequence[bytes]) -> Iterator[np.ndarray]:
+        """Of each text its tokens, the first byte that each of them stands for and the one behind
+        the last: int64 [3, N].
+        """
+
+    def template(self, texts: int) -> Template | None:
+        """What stands around so many texts, one or two, in a row; None: it does not say it."""
+
+    def source(self, text: bytes | str) -> list[int]:
+        """A text as it is read to write another, with what stands around it there."""
+
     def decode(self, ids: Iterable[int]) -> bytes:
         """The text of some tokens; a separator adds nothing, nor do numbers without a token."""
 
@@ -61,11 +81,12 @@ class Tokenizer(Protocol):
         """The file that other programs read it from (`exchanged.py`), and its separator there."""
 
 
+@dataclass(frozen=True)
 class ByteTokenizer:
     """Token i is byte i; 256 is the separator."""
 
     vocab = 257
-    separator = 256
+    separator = begins = 256
     identity = "bytes"
 
     def __len__(self) -> int:
@@ -80,6 +101,16 @@ class ByteTokenizer:
 
     def encode_many(self, texts: Sequence[bytes]) -> Iterator[np.ndarray]:
         return (np.frombuffer(text, np.uint8) for text in texts)
+
+    def located(self, texts: Sequence[bytes]) -> Iterator[np.ndarray]:
+        for text in texts:
+            places = np.arange(len(text))
+            yield np.stack([np.frombuffer(text, np.uint8).astype(np.int64), places, places + 1])
+
+    def template(self, texts: int) -> Template | None:
+        return None
+
+    source = encode
 
     def decode(self, ids: Iterable[int]) -> bytes:
         return bytes(i for i in ids if i < self.separator)
@@ -102,6 +133,7 @@ class BpeTokenizer:
         self.identity: str = facts["identity"]
         self.vocab: int = facts["vocab"]
         self.separator: int = self.vocab - 1
+        self.begins: int = self.separator
 
     def __len__(self) -> int:
         return self.vocab
@@ -128,6 +160,16 @@ class BpeTokenizer:
         encoded = self._library.encode_batch_fast([text.decode("latin-1") for text in texts])
         return (np.array(e.ids, np.uint32) for e in encoded)
 
+    def located(self, texts: Sequence[bytes]) -> Iterator[np.ndarray]:
+        for tokens in self.encode_many(texts):
+            ends = np.cumsum(self.token_bytes[tokens], dtype=np.int64)
+            yield np.stack([tokens.astype(np.int64), ends - self.token_bytes[tokens], ends])
+
+    def template(self, texts: int) -> Template | None:
+        return None
+
+    source = encode
+
     def decode(self, ids: Iterable[int]) -> bytes:
         return b"".join(self._pieces[i] for i in ids if i < self.vocab)
 
@@ -137,6 +179,15 @@ class BpeTokenizer:
         # Bytes from 0x80 on are those of characters from U+0080 on.
         words = _WORDS.replace(r"\x{FF}", r"\x{10FFFF}")
         return exchanged.exported(model["vocab"], merges, words), exchanged.SEPARATOR
+
+
+def chosen(data: Any, root: Path) -> Tokenizer:
+    """That which data choose that train none: bytes, or one of others. Raises DataError where it is
+    not there.
+    """
+    if data.tokenizer == "imported":
+        return exchanged.opened(data.tokenizer_file, root)
+    return ByteTokenizer()
 
 
 def train_bpe(texts: Iterable[bytes], vocab: int, folder: Path) -> None:
