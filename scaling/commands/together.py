@@ -1,4 +1,6 @@
-"""`launch.py ensemble`: what runs that differ in their seeds alone predict together."""
+"""`launch.py ensemble`: what runs that differ in their seeds alone predict together, and the
+snapshots of one training.
+"""
 
 from absl import flags
 from etils import epath
@@ -25,15 +27,21 @@ def _ensemble() -> int:
     from scaling.records import find_runs
     from scaling.train import ensemble
 
-    groups = ensemble.alike(find_runs(FLAGS.workdir))
-    if not groups:
+    runs = find_runs(FLAGS.workdir)
+    groups, chains = ensemble.alike(runs), ensemble.chains(runs)
+    if not groups + chains:
         raise UserError(
             f"{FLAGS.workdir} has no two finished runs that differ in their seeds alone; train "
             "some, such as with --config.seed, or with_seeds in a study"
         )
     rows = [row for group in groups for row in ensemble.judge(group)]
+    for chain in chains:
+        rows += [row | {"how": "snapshots"} for row in ensemble.judge(chain)]
     if FLAGS.weights:
         rows += [row for group in groups for row in ensemble.judge(group, "weights")]
+        for chain in chains:
+            named = {"how": "weights of snapshots"}
+            rows += [row | named for row in ensemble.judge(chain, "weights")]
     frame = pd.DataFrame(rows).sort_values(["how", "params", "members"], ignore_index=True)
     shown = [c for c in ("accuracy", "calibration_error") if c in frame]
     columns = ["how", "width", "depth", "members", "flops", "loss", "loss_se", *shown]
@@ -48,7 +56,8 @@ COMMANDS = {
     "ensemble": Command(
         "average the predictions of runs that differ in their seeds alone",
         """The numbers of the validation set, of the mean prediction of one, two, ... runs of a
-model, with the parameters and FLOPs of all of them: one large model, or several small ones?
+model, with the parameters and FLOPs of all of them: one large model, or several small ones? Runs
+that began each with the one before it, and are alike otherwise, are the snapshots of one training.
 
   python launch.py ensemble --workdir=out
   python launch.py fit --table=out/ensembles.csv --law=power_floor --x=flops --by=members""",

@@ -197,10 +197,10 @@ def check_parametrization(config: RunConfig) -> None:
             f"{given} scales parameters as they are used, and transform.name="
             f"{config.transform.name} stores others; leave either at its default"
         )
-    if config.begins.run is not None:
+    if config.ewc.weight:
         raise ConfigError(
-            f"{given} stores parameters in another scale than begins.run gives them; train the run "
-            "with optim.parametrization=standard"
+            f"{given} stores parameters in another scale than what ewc.weight holds them to; train "
+            "the run with optim.parametrization=standard"
         )
     try:
         choices.family(model).scaled(model, optim.base_width, model.depth)

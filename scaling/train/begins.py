@@ -188,4 +188,7 @@ def _matching(config: RunConfig, params: Any, theirs: Any, found: RunDirectory) 
             f"begins.new={config.begins.new!r} leaves nothing to take from begins.run="
             f"{config.begins.run}; list less, or leave begins.run unset"
         )
-    return subtree.nested({path: there[path] for path in wanted if path in there})
+    taken = subtree.nested({path: there[path] for path in wanted if path in there})
+    # Those as used; a parametrization that multiplies where they are used stores others.
+    scale = transform.parametrization(config)
+    return taken if scale is None else scale.applied("forward", taken, power=-1)

@@ -1,8 +1,9 @@
 """Runs that differ in their seeds alone, asked together: the mean of what they predict.
 
-Takes finished runs; gives for one, two, ... of them the numbers of their validation set, of the
-averaged predictions (Lakshminarayanan et al. 2017, arXiv 1612.01474) and, where asked, of the
-averaged weights (Wortsman et al. 2022, arXiv 2203.05482). Called by `launch.py ensemble`. Nothing
+Takes finished runs, those of one model by their seeds or the snapshots of one training; gives for
+one, two, ... of them the numbers of their validation set, of the averaged predictions
+(Lakshminarayanan et al. 2017, arXiv 1612.01474) and, where asked, of the averaged weights (Wortsman
+et al. 2022, arXiv 2203.05482). Called by `launch.py ensemble`. Nothing
 is trained, and the runs are ordinary ones: a packed group of seeds is an ensemble for free.
 """
 
@@ -19,7 +20,7 @@ from scaling.devices import sharding
 from scaling.errors import UserError
 from scaling.families import predictions
 from scaling.metrics.finish import finish
-from scaling.records import RunDirectory
+from scaling.records import RunDirectory, parents
 from scaling.train.evaluate import join
 from scaling.train.opened import Opened, newest
 
@@ -43,6 +44,32 @@ def alike(
         found.setdefault(fingerprint(same), []).append((config.seed, run))
     groups = [sorted(group, key=lambda one: one[0]) for group in found.values()]
     return [[run for _, run in group] for group in groups if len(group) > 1]
+
+
+def chains(runs: Iterable[RunDirectory]) -> list[list[RunDirectory]]:
+    """Finished runs of which each began with the one before it and differs in seeds alone, first to
+    last: the snapshots of one training, as of a schedule that starts again (Huang et al. 2017,
+    arXiv 1704.00109). A run is in the longest of its chains only.
+    """
+    found = list[list[RunDirectory]]()
+    for run in runs:
+        if not run.is_done or run.config().begins.run is None:
+            continue
+        same, chain = _cycle(run.config()), [run]
+        for one in parents.before(run.config(), run.path.parent) or []:
+            if _cycle(one.config()) != same or not one.is_done:
+                break
+            chain.insert(0, one)
+        if len(chain) > 1:
+            found.append(chain)
+    begun = {run.path for chain in found for run in chain[:-1]}
+    return [chain for chain in found if chain[-1].path not in begun]
+
+
+def _cycle(config: RunConfig) -> str:
+    """The same for runs that differ in seeds and in what they began with."""
+    nothing = {"begins.run": None, "begins.folder": None}
+    return fingerprint(override(config, {"seed": 0, "data.seed": 0, **nothing}))
 
 
 def judge(runs: Sequence[RunDirectory], how: How = "predictions") -> list[dict[str, Any]]:

@@ -68,6 +68,21 @@ def test_a_child_of_a_low_rank_run_begins_with_what_that_used(tiny, parents):
     ]
 
 
+def test_a_parametrized_run_begins_with_what_another_used(tiny, parents):
+    """Factors on outputs and logits are divided out of what is stored, of either parent's."""
+    workdir, configs = parents
+    mup = {"optim.parametrization": "mup", "optim.base_width": 8}
+    middle = tiny(mup | STILL | {"begins.run": fingerprint(configs[0])})
+    further = tiny(mup | {"train.steps": 3, "begins.run": fingerprint(configs[0])})
+    last = tiny(mup | STILL | {"begins.run": fingerprint(further)})
+    assert middle.model.width > 8
+    for config in (middle, further, last):
+        assert train(config, workdir, quiet=True).status == "done"
+    for child, parent in ((middle, configs[0]), (last, further)):
+        np.testing.assert_allclose(loss_of(child, workdir), loss_of(parent, workdir), rtol=1e-6)
+    assert loss_of(further, workdir) != loss_of(configs[0], workdir)
+
+
 @pytest.mark.exhaustive
 def test_killed_and_gone_on_with_it_is_as_if_it_had_not_been(tiny, parents, tmp_path):
     workdir, configs = parents

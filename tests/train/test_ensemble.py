@@ -7,7 +7,7 @@ import pytest
 from reading import lines
 
 from configs import gan, vision
-from scaling.config import from_dict, override
+from scaling.config import fingerprint, from_dict, override
 from scaling.errors import UserError
 from scaling.records import RunDirectory
 from scaling.studies import study
@@ -46,6 +46,9 @@ def workdir(tmp_path_factory):
     for seed, width in ((0, 8), (1, 8), (2, 8), (0, 12)):
         config = study.resolve(override(base, {"seed": seed, "model.width": width}))
         assert train(config, folder, devices=jax.devices()[:1], quiet=True).status == "done"
+        if (seed, width) == (1, 8):
+            again = study.resolve(override(config, {"seed": 3, "begins.run": fingerprint(config)}))
+    assert train(again, folder, devices=jax.devices()[:1], quiet=True).status == "done"
     return folder
 
 
@@ -69,6 +72,18 @@ def test_of_one_run_they_are_its_own_numbers_and_together_they_do_better(workdir
     (first, *_, last) = ensemble.judge(group, "weights")
     assert first["loss"] == pytest.approx(own["loss"], rel=1e-4)
     assert last["loss"] > rows[0]["loss"]  # they share no beginning
+
+
+@pytest.mark.slow
+def test_a_run_that_went_on_from_another_is_a_snapshot_behind_it(workdir):
+    (chain,) = ensemble.chains(runs(workdir))
+    assert [run.config().seed for run in chain] == [1, 3]
+    one, both = ensemble.judge(chain)
+    assert both["flops"] == 2 * one["flops"]
+    own = [next(x for x in lines(run) if x["split"] == "val")["loss"] for run in chain]
+    assert one["loss"] == pytest.approx(own[0], rel=1e-4)
+    assert own[1] < own[0]
+    assert both["loss"] < np.mean(own)  # by Jensen
 
 
 def test_what_has_no_mean_is_refused():
