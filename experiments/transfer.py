@@ -14,10 +14,10 @@ AXES = {
     "width": (("standard", 1.0, (32, 64, 128)), ("mup", 0.0, (32, 64, 128, 256))),
     "depth": (("completep", 0.0, (2, 4, 8, 16)),),
 }
-STEPS = {"width": 500, "depth": 300}  # sixteen blocks cost as much as a width of 128
+STEPS = 500
 OCTAVES = {
     "width": (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5),
-    "depth": (-1.5, -0.75, 0.0, 0.75, 1.5),
+    "depth": (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5),
 }
 
 
@@ -26,7 +26,7 @@ def _base(axis: transfer.Axis, debug: bool) -> ml_collections.ConfigDict:
     make = tiny.bare if axis == "depth" else tiny.get_config
     base = make("debug" if debug else "")
     base.train.tokens_per_param = None
-    base.train.steps = 4 if debug else STEPS[axis]
+    base.train.steps = 4 if debug else STEPS
     base.model.scan_layers = axis == "depth"  # sixteen blocks take minutes to compile
     base.optim.peak_lr = 2**-6.25
     if debug:
@@ -38,7 +38,7 @@ def _base(axis: transfer.Axis, debug: bool) -> ml_collections.ConfigDict:
 def _seeds(size: int, axis: transfer.Axis, debug: bool) -> range:
     if debug:
         return range(1)
-    few = {"width": {32: 3, 64: 3}, "depth": {2: 2}}[axis]
+    few = {"width": {32: 3, 64: 3}, "depth": {2: 3, 4: 3, 8: 3, 16: 3}}[axis]
     return range(few.get(size, 1))
 
 
