@@ -16,8 +16,7 @@ from typing import Any
 
 import ml_collections
 
-from scaling.config import base_config
-from scaling.errors import ConfigError, nearest
+from scaling.config import base_config, form_of
 from scaling.studies.ladder import Recipe
 
 # Two blocks at any width, heads of 16 channels. The rate was tried at width 64 alone.
@@ -60,12 +59,8 @@ _DEBUG = {
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """The base run of a form, "masked" where none is said; "debug" behind it shrinks it."""
-    debug = arg.endswith("debug")
-    form = arg.removesuffix("debug").removesuffix("_") or "masked"
-    if form not in (*FORMS, "base"):
-        raise ConfigError(
-            f":{arg} is no form of this config{nearest(form, (*FORMS, 'base', 'debug'))}"
-        )
+    given, debug = form_of(arg, ("", *FORMS, "base"))
+    form = given or "masked"
     kind = _KINDS.get(form, "text")
     config = base_config("bert", kind, _LOSSES.get(kind, "masked_tokens"))
     config.model.width = 64

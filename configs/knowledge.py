@@ -8,8 +8,7 @@ laptop; `:debug` or `:<form>_debug` for less.
 
 import ml_collections
 
-from scaling.config import base_config, eval_set
-from scaling.errors import ConfigError, nearest
+from scaling.config import base_config, eval_set, form_of
 
 FORMS = ("people", "retrieval", "territories", "transe", "distmult")
 GRAPHS = FORMS[3:]
@@ -17,13 +16,8 @@ GRAPHS = FORMS[3:]
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """The base run of a form, "_debug" behind it, or "debug" for the first."""
-    debug = arg.endswith("debug")
-    form = arg.removesuffix("debug").removesuffix("_") or FORMS[0]
-    if form not in FORMS:
-        raise ConfigError(
-            f":{arg} is no form of this config{nearest(arg, ['debug', *FORMS])}; give one of "
-            f"{', '.join(FORMS)}, with _debug if you like"
-        )
+    given, debug = form_of(arg, ("", *FORMS))
+    form = given or FORMS[0]
     config = _graph(form) if form in GRAPHS else _told(form)
     config.optim.schedule = "cosine"
     config.optim.final_lr_fraction = 0.1

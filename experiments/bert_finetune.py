@@ -11,9 +11,8 @@ a low-rank update, biases and gains, or the new head alone.
 from typing import Any
 
 from configs import bert
-from scaling.config import from_dict
+from scaling.config import form_of, from_dict
 from scaling.config.sweep import Override, Study
-from scaling.errors import ConfigError, nearest
 
 WIDTHS = (32, 64)
 LABELLED = {
@@ -40,13 +39,8 @@ ADAPTERS: tuple[Override, ...] = (
 
 def get_study(arg: str = "") -> Study:
     """A task, "_debug" behind it; "debug" is a small form of names of languages."""
-    small = arg.endswith("debug")
-    task = arg.removesuffix("debug").removesuffix("_") or ("names" if small else "tokens")
-    if task not in LABELLED:
-        raise ConfigError(
-            f":{arg} is no form of this study{nearest(task, [*LABELLED, 'debug'])}; give one of "
-            f"{', '.join(LABELLED)}, with _debug if you like"
-        )
+    form, small = form_of(arg, ("", *LABELLED))
+    task = form or ("names" if small else "tokens")
     of_parts = task == "adapters"
     form = "tokens" if of_parts else task
     base = bert.get_config(f"{form}_debug" if small else form)

@@ -11,9 +11,8 @@ row is worth.
 
 from typing import Any
 
-from scaling.config import base_config, eval_set
+from scaling.config import base_config, eval_set, form_of
 from scaling.config.sweep import Override, Study, grid, product
-from scaling.errors import ConfigError, nearest
 
 WIDTHS = (16, 64, 256)
 SEEDS = (1, 2, 3)  # the weights below were chosen with seed 0
@@ -25,13 +24,7 @@ SPLIT: tuple[Override, ...] = tuple({"data.labels": f"{i},{i + 1}"} for i in ran
 
 def get_study(arg: str = "") -> Study:
     """The study; arg "split", "debug" (two tasks, one width, few steps), "split_debug"."""
-    debug = arg.endswith("debug")
-    form = arg.removesuffix("debug").removesuffix("_")
-    if form not in ("", "split"):
-        raise ConfigError(
-            f":{arg} is no form of this study{nearest(form, ['split', 'debug'])}; give split, "
-            "debug, split_debug or none"
-        )
+    form, debug = form_of(arg, ("", "split"))
     tasks = (SPLIT if form else PERMUTED)[: 2 if debug else None]
     base = _base(tasks, debug)
     runs = list[Override]()

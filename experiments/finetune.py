@@ -11,9 +11,8 @@ way, from prose to more and more code, at four widths: what the law of transfer 
 from typing import Any
 
 from configs import tiny
-from scaling.config import eval_set
+from scaling.config import eval_set, form_of
 from scaling.config.sweep import Override, Study
-from scaling.errors import ConfigError, nearest
 
 # Of the recipe's peak learning rate, which is that of a model from scratch: weights that are good
 # already are moved less, factors that begin at zero more.
@@ -41,13 +40,7 @@ def get_study(arg: str = "") -> Study:
     """The study; arg "debug" trains two lengths of two small models, and one rank; "parts",
     "parts_debug", "law", "law_debug".
     """
-    debug = arg.endswith("debug")
-    form = arg.removesuffix("debug").removesuffix("_")
-    if form not in ("", "parts", "law"):
-        raise ConfigError(
-            f":{arg} is no form of this study{nearest(form, ['parts', 'law', 'debug'])}; give "
-            "parts, law, debug, parts_debug, law_debug or none"
-        )
+    form, debug = form_of(arg, ("", "parts", "law"))
     if form == "law":
         return _law(debug)
     base = _base(debug)

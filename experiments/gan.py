@@ -8,26 +8,18 @@ After the sweep, `launch.py samples` measures distances.
 from typing import Any
 
 from configs import gan, vision
-from scaling.config import flat, from_dict
+from scaling.config import flat, form_of, from_dict
 from scaling.config.sweep import Override, Study, grid
-from scaling.errors import ConfigError, nearest
 
 _GROUPS = ("model", "data", "objective", "optim", "train")
 _HINGE: Override = {"model.conditional": True, "objective.form": "hinge"}
 _SPECTRAL: Override = {"model.spectral": 2, "objective.r1": 0.0}
 _UPDATES = 900
-_KNOWN = ["debug", "images", "forms"]
 
 
 def get_study(arg: str = "") -> Study:
     """Three widths, the same data; "images", "forms", "_debug" behind them."""
-    debug = arg.endswith("debug")
-    form = arg.removesuffix("debug").removesuffix("_")
-    if form not in ("", "images", "forms"):
-        raise ConfigError(
-            f":{arg} is no form of this study{nearest(form, _KNOWN)}; give images, "
-            "forms or none, with _debug if you like"
-        )
+    form, debug = form_of(arg, ("", "images", "forms"))
     base = gan.get_config("debug" if debug else "")
     fields = flat(from_dict(vision.get_config("debug" if debug else "")))
     judge = {name: value for name, value in fields.items() if name.split(".")[0] in _GROUPS}

@@ -15,8 +15,8 @@
 import itertools
 
 from configs import knowledge
+from scaling.config import form_of
 from scaling.config.sweep import Override, Study, grid, product, with_seeds
-from scaling.errors import ConfigError, nearest
 
 # People over the square of the width, to which the number of parameters is nearly proportional:
 # about 1.5, 3 and 6 bits a parameter.
@@ -29,14 +29,8 @@ RATES = {8: 1e-2, 16: 1e-2, 24: 7e-3, 32: 5e-3}  # peaks
 
 def get_study(arg: str = "") -> Study:
     """The study named, "_debug" behind it, or "debug" for the first."""
-    debug = arg.endswith("debug")
-    name = arg.removesuffix("debug").removesuffix("_") or "capacity"
-    if name not in _STUDIES:
-        raise ConfigError(
-            f":{arg} is no form of this study{nearest(arg, ['debug', *_STUDIES])}; give one of "
-            f"{', '.join(_STUDIES)}, with _debug if you like"
-        )
-    return _STUDIES[name](debug)
+    form, debug = form_of(arg, ("", *_STUDIES))
+    return _STUDIES[form or "capacity"](debug)
 
 
 def _people(width: int, load: float) -> Override:

@@ -8,7 +8,7 @@ guesses who was trained on.
 """
 
 from configs import tiny, vision
-from scaling.config import RunConfig, eval_set, from_dict, is_debug, override
+from scaling.config import RunConfig, eval_set, form_of, from_dict, override
 from scaling.config.sweep import Study, grid, product, with_seeds
 
 NOISES = (0.5, 1.0, 2.0, 4.0)
@@ -18,8 +18,7 @@ def get_study(arg: str = "") -> Study:
     """Three widths (or batches) by four noises and none, three seeds; `:secrets`, `:attack`: one
     width; "debug": short.
     """
-    form = next((name for name in _FORMS if arg.startswith(name)), "")
-    debug = is_debug(arg.removeprefix(form).removeprefix("_"))
+    form, debug = form_of(arg, ("", *_FORMS))
     return _FORMS.get(form, _digits)(debug)
 
 
