@@ -90,6 +90,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "tagged": ("configs/bert.py:tokens_debug", {}),
+    "labels in an order": ("configs/bert.py:names_debug", {"data.labels": "german,english"}),
     "labelled by others' tokens": (
         "configs/bert.py:names_debug",
         {

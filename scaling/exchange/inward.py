@@ -92,6 +92,9 @@ def bring(
     theirs = exchanged.tokenizer_files(source) if tokenizer and of_text else {}
     data = adopted(base.data, given, theirs, files.data_dir()) if theirs else base.data
     masks = exchanged.mask_token(theirs) if theirs else None
+    labels = exchanged.label_names(given)
+    if labels is not None and getattr(data, "labels", labels) is None:
+        data = dataclasses.replace(data, labels=labels)
     model, architecture = described(given | {"_mask_token": masks}, read)
     weights = architecture.named(read)
     config = dataclasses.replace(

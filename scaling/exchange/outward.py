@@ -95,6 +95,8 @@ def write(
     tensors.write(folder, theirs, dict.fromkeys(theirs, dtype))
     said = exchanged.written(architecture, config.model, _length(config.data))
     said |= {"dtype": dtype, "torch_dtype": dtype}
+    if names := getattr(config.data, "labels", None):
+        said |= exchanged.labels(names.split(","))
     own = _tokenizer(config, folder)
     begins = {key: own["_begins"] for key in _BEGINS if key in said}
     own = {key: value for key, value in own.items() if not key.startswith("_")}

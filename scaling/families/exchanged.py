@@ -149,10 +149,26 @@ def linear(theirs: str, ours: str, inputs: int = 1, name: str = "w") -> tuple[Te
     )
 
 
-def labels(count: int) -> dict[str, Any]:
-    """What a config.json says of classes without names."""
-    names = {str(i): f"LABEL_{i}" for i in range(count)}
-    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+def labels(names: Sequence[str]) -> dict[str, Any]:
+    """What a config.json says of classes with these names."""
+    numbered = {str(i): name for i, name in enumerate(names)}
+    return {"id2label": numbered, "label2id": {name: int(i) for i, name in numbered.items()}}
+
+
+def unnamed(count: int) -> list[str]:
+    """The names that stand there for classes without."""
+    return [f"LABEL_{i}" for i in range(count)]
+
+
+def label_names(given: Mapping[str, Any]) -> str | None:
+    """The names of classes by a config.json, with commas; None where it has none, or one that has
+    a comma.
+    """
+    said = {str(number): str(name) for number, name in (given.get("id2label") or {}).items()}
+    names = [said.get(str(i), "") for i in range(len(said))]
+    if not names or names == unnamed(len(names)) or not all(names) or "," in "".join(names):
+        return None
+    return ",".join(names)
 
 
 def layer_norm(theirs: str, ours: str) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import vocabularies
 
+from scaling.data.kinds.tagged import KIND as TAGGED
+from scaling.data.kinds.tagged import TaggedConfig
 from scaling.data.kinds.text import TextConfig
 from scaling.data.kinds.text.exchanged import opened
+from scaling.data.kinds.text.rows import Rows
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.exchange import inward, outward, tensors
 from scaling.families import exchanged
@@ -117,6 +120,33 @@ def test_their_tokenizer_here(name, made, tmp_path):
     assert own.exported()[0] == files["tokenizer.json"]
     found = own.separator, own.begins, exchanged.mask_token(files)
     assert found == {"bert_tokens": (2, 2, 4), "t5": (1, 0, None)}[name]
+
+
+@pytest.mark.parametrize("name", vocabularies.MADE)
+def test_rows_of_texts_are_theirs(name, made, tmp_path):
+    """What stands around a text or two, what is cut off, and the first token of each word."""
+    given = json.loads((made / name / "config.json").read_text()) | vocabularies.SAID[name]
+    files = exchanged.tokenizer_files(made / name)
+    source = tmp_path / "words.jsonl"
+    said, texts = json.loads((made / name / "rows.json").read_text()), vocabularies.texts()
+    distinct = dict.fromkeys(map(tuple, said["words"]))
+    lines = [json.dumps({"words": list(row), "tags": ["x"] * len(row)}) for row in distinct]
+    source.write_text("\n".join(lines))
+    data = TaggedConfig(source=f"lines:{source}", seq_len=256)  # all of each
+    data = inward.adopted(data, given, files, tmp_path)
+    own = opened(data.tokenizer_file, tmp_path)
+    whole, cut = Rows(own, 10**6), Rows(own, vocabularies.ROOM)
+    assert [whole.row(text.encode()).tokens.tolist() for text in texts] == said["alone"]
+    both = zip(texts[::7], texts[1::7], strict=False)
+    rows = [cut.row(one[:8].encode(), two.encode()) for one, two in both]
+    assert [row.tokens.tolist() for row in rows] == said["pairs"]
+    assert [row.types.tolist() for row in rows] == said["types"]
+    examples = TAGGED.examples(data, data, "all", tmp_path)
+    batch = examples.take(np.arange(len(examples)))
+    numbers = {tuple(row): ids for row, ids in zip(said["words"], said["word_ids"], strict=True)}
+    for i, ids in enumerate(map(numbers.get, distinct)):
+        firsts = [at for at, n in enumerate(ids) if n is not None and n not in ids[:at]]
+        assert batch["tag_mask"][i].nonzero()[0].tolist() == firsts
 
 
 def test_our_bytes_there(read):

@@ -26,15 +26,22 @@ DIGITS = {"height": 8, "image_width": 8, "channels": 1, "classes": 10}
 # Of those of `models.py`, what the data here have otherwise.
 FIELDS = {
     **{"bert_tokens": {"depth": 1}, "t5": {"depth": 1, "encoder_depth": 1}},
+    "bert_label": {"depth": 1, "classes": 2, "places": 64},
     **{"vit": DIGITS | {"depth": 1}, "resnet": DIGITS | {"stages": "2"}},
 }
+# Whose tokenizer a model has, and the names of its labels, in another order than sorted.
+CUTTERS = {"bert_tokens": "bert_tokens", "bert_label": "bert_tokens", "t5": "t5"}
+LABELS = {"bert_label": ["en", "de"]}
 COUNTER = "resnet.embedder.embedder.normalization.num_batches_tracked"
 
 
 def base(name: str) -> RunConfig:
     """A run of its family, on this file or on digits."""
     config = base_config(*models.base_of(name))
-    if "source" in config.data and config.data.kind != "images":
+    if name in LABELS:
+        config.data.source = "names:de-en"
+        config.data.seq_len = 48
+    elif "source" in config.data and config.data.kind != "images":
         config.data.source = f"text:{HERE.parent}/*.py"
         config.data.seq_len = models.LENGTH
     config.train.batch_size = 8
@@ -50,10 +57,12 @@ def folder_of(path: pathlib.Path, name: str) -> pathlib.Path:
     table = exchanged.nearest(models.tables(name), config.model).of(config.model)
     theirs = exchanged.to_theirs(table, models.random_leaves(config))
     outward.write(config, table, theirs, path, "float32")
-    if name in vocabularies.MADE:
-        said = json.loads((path / "config.json").read_text()) | vocabularies.SAID[name]
+    if name in CUTTERS:
+        cutter = CUTTERS[name]
+        said = json.loads((path / "config.json").read_text()) | vocabularies.SAID[cutter]
+        said |= exchanged.labels(LABELS[name]) if name in LABELS else {}
         (path / "config.json").write_text(json.dumps(said))
-        (path / "tokenizer.json").write_text(vocabularies.made(name).to_str())
+        (path / "tokenizer.json").write_text(vocabularies.made(cutter).to_str())
         (path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 512}))
     if name == "resnet":
         dtypes = dict.fromkeys(theirs, "float32") | {COUNTER: "int64"}
@@ -91,12 +100,12 @@ def test_a_model_of_theirs_is_a_run(name, tmp_path):
     )
     same = {path for path, leaf in before.items() if np.array_equal(leaf, after[path])}
     assert same == {path for path in before if path.endswith(("/mean", "/variance"))}
-    if name in vocabularies.MADE:
+    if name in CUTTERS:
         there = RunDirectory.open(resolved, tmp_path / "out")
         out = outward.transformers(there, tmp_path / "tuned")
         for file in ("tokenizer.json", "tokenizer_config.json"):
             assert (out / file).read_bytes() == (source / file).read_bytes()
-        ends = ("bos_token_id", "eos_token_id", "decoder_start_token_id", "vocab_size")
+        ends = ("bos_token_id", "eos_token_id", "decoder_start_token_id", "vocab_size", "id2label")
         given, said = (json.loads((at / "config.json").read_text()) for at in (source, out))
         assert all(said[key] == given[key] for key in ends if given.get(key) is not None)
     again = tensors.read(outward.transformers(run, tmp_path / "again"))

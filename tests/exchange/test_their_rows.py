@@ -91,6 +91,26 @@ def test_a_text_is_cut_to_what_there_is_room_for(cutter, text, question, length)
         assert len(cutter.encode(whole)) > rows.room(question.encode())
 
 
+def test_labels_have_the_numbers_that_their_names_have_in_a_model(tmp_path):
+    said = tables.labels(["POS", "NEG", "b"])
+    names = tables.label_names(json.loads(json.dumps(said)))
+    assert names == "POS,NEG,b"
+    rows = [{"text": x, "label": ("NEG", "POS")[i % 2]} for i, x in enumerate(LINES)]
+    data = LabelledConfig(source=lines(rows, tmp_path / "l"), labels=names)
+    facts, examples = opened(data, tmp_path)
+    assert facts.sizes["classes"] == 3
+    assert examples.take(np.arange(4))["label"].tolist() == [1, 0, 1, 0]
+    other = dataclasses.replace(data, source=lines([rows[0]], tmp_path / "other"))
+    found = choices.kind(data).examples(other, data, "all", tmp_path)
+    assert found.take(np.arange(1))["label"].tolist() == [1]
+    few = dataclasses.replace(data, labels="POS,b")
+    with pytest.raises(SourceError, match='line 1: "NEG" is not among the 2 that are'):
+        opened(few, tmp_path)
+    for none in (tables.unnamed(2), ["a,b", "c"], []):
+        assert tables.label_names(tables.labels(none)) is None
+    assert tables.label_names({"id2label": {"1": "a"}}) is None
+
+
 def test_labels_of_whole_texts(tmp_path):
     source = lines([{"text": x, "label": str(i % 3)} for i, x in enumerate(LINES)], tmp_path / "l")
     data = adopted("bert_tokens", LabelledConfig(source=source, seq_len=12), tmp_path)

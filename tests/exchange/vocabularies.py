@@ -9,6 +9,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 MARKS = 10  # of spans, in T5's
+ROOM = 32  # tokens of a row of two texts
 # What tokenizers do to them differs: capitals, accents, kinds of white space, letters that are
 # spelled as several, signs that no vocabulary has.
 LINES = [

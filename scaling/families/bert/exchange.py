@@ -16,6 +16,7 @@ from scaling.families.exchanged import (
     labels,
     layer_norm,
     linear,
+    unnamed,
 )
 
 _LAYER = "bert.encoder.layer.{layer}."
@@ -70,7 +71,7 @@ def _also(said: Mapping[str, Any], length: int) -> dict[str, Any]:
 
 
 def _labels(said: Mapping[str, Any], length: int) -> dict[str, Any]:
-    return _also(said, length) | labels(said["_labels"])
+    return _also(said, length) | labels(unnamed(said["_labels"]))
 
 
 MASKED = Architecture(

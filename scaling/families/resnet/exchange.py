@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scaling.errors import ConfigError
-from scaling.families.exchanged import Architecture, Kernel, Tensor, labels, linear
+from scaling.families.exchanged import Architecture, Kernel, Tensor, labels, linear, unnamed
 from scaling.families.resnet import blocks, convolutions
 
 _STEM = "resnet.embedder.embedder"
@@ -40,7 +40,7 @@ def _widths(kind: str, first: int, stages: int) -> list[int]:
 def _also(said: Mapping[str, Any], length: int) -> dict[str, Any]:
     depths = [said["_blocks"] * int(part) for part in said["_stages"].split("-")]
     widths = _widths(said["layer_type"], said["embedding_size"], len(depths))
-    return {"depths": depths, "hidden_sizes": widths} | labels(said["_labels"])
+    return {"depths": depths, "hidden_sizes": widths} | labels(unnamed(said["_labels"]))
 
 
 def _sized(model: Any) -> tuple[Tensor, ...]:

@@ -17,6 +17,7 @@ from scaling.families.exchanged import (
     labels,
     layer_norm,
     linear,
+    unnamed,
 )
 
 _LAYER = "vit.encoder.layer.{layer}."
@@ -45,7 +46,7 @@ def _sides(said: Any) -> tuple[int, int]:
 def _also(said: Mapping[str, Any], length: int) -> dict[str, Any]:
     height, width = said["image_size"], said["_image_width"]
     image = {"image_size": height if height == width else [height, width]}
-    return image | labels(said["_labels"]) | {"attention_probs_dropout_prob": 0.0}
+    return image | labels(unnamed(said["_labels"])) | {"attention_probs_dropout_prob": 0.0}
 
 
 def _sized(model: Any) -> tuple[Tensor, ...]:

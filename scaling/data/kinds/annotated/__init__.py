@@ -129,7 +129,9 @@ def record(task: Task) -> Kind:
         stamps = ""
         if rest and form in task.files:
             stamps = key_of([stat(path) for path in matching(rest, data.source)])
-        known = None if data.source == train.source else find(train, train, root).names
+        known = tuple(train.labels.split(",")) if getattr(train, "labels", None) else None
+        if known is None and data.source != train.source:
+            known = find(train, train, root).names
         return read(data.source, rows(train, root), known, stamps, root)
 
     def rows_of(found: Found, fraction: float, split: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from scaling.config.marks import added
 from scaling.data.kinds import annotated
 from scaling.data.kinds.annotated import AnnotatedConfig, Task, texts
 from scaling.data.kinds.annotated.texts import Found, Names, Row
@@ -32,6 +33,8 @@ class LabelledConfig(AnnotatedConfig):
 
     kind: Literal["labelled"] = "labelled"
     source: str = "packages"
+    # Of labels their names in the order of their numbers, with commas; None: those met, sorted
+    labels: str | None = added(None)
 
 
 def _packages(rest: str, cut: Rows, known: Names | None, root: Path) -> Found:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from scaling.config.marks import added
 from scaling.data.kinds import annotated
 from scaling.data.kinds.annotated import AnnotatedConfig, Task, texts
 from scaling.data.kinds.annotated.texts import Found, Names, Row
@@ -33,6 +34,8 @@ class TaggedConfig(AnnotatedConfig):
 
     kind: Literal["tagged"] = "tagged"
     source: str = "tokens"
+    # Of tags their names in the order of their numbers, with commas; None: those met, sorted
+    labels: str | None = added(None)
 
 
 def _tokens(rest: str, cut: Rows, known: Names | None, root: Path) -> Found:
