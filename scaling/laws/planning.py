@@ -58,6 +58,12 @@ def check(fitted: Fit) -> None:
             f"{fitted.law} reads "
             f"{', '.join(fitted.x.values())}"
         )
+    if fitted.tied:
+        raise UserError(
+            f"in all rows of this fit the {fitted.unit or TOKEN}s follow from the parameters, so "
+            "that nothing says how the two share a budget: fit runs of several amounts at each "
+            "size, such as those of scaling.studies.ladder.isoflop"
+        )
     if fitted.status == "not converged":
         raise UserError(f"{fitted.law}: the fit did not converge, so nothing is planned on it")
 

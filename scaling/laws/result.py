@@ -57,6 +57,7 @@ class Fit:
     unit: str | None = None  # what the table counts its data in; None: it does not say
     flops_per_joule: float | None = None  # of its larger runs; None: it does not say
     known: Known = field(default_factory=Known)  # what theory says of the parameters
+    tied: bool = False  # the units of data of all rows follow from their parameters
     free: tuple[str, ...] = ()  # names of the columns of `samples`
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), compare=False, repr=False)
     forecast: "Forecast | None" = field(default=None, compare=False, repr=False)

@@ -20,6 +20,7 @@ from scaling.laws.measures import amounts_of
 from scaling.laws.options import Options
 from scaling.laws.table import floats
 
+TIED = 0.05  # share by which units of data may be off a power of the parameters and count as tied
 RUN_COLUMNS = ("run", "run_id", "run_name", "fingerprint")  # that tell runs apart
 
 
@@ -173,6 +174,14 @@ def read_rows(
     if not keep.any():
         raise UserError(f"no row of the table has a finite {loss} and all of {', '.join(needed)}")
     raw = {k: v[keep] for k, v in columns.items()}
+    if (found := tied(raw)) is not None:
+        params, amount = (x.get(name, name) for name in ("params", "tokens"))
+        flags.append(
+            f"{amount} follow {params} in all rows (as {params}^{found[0]:.3g}, within "
+            f"{found[1]:.1%}), so that nothing tells what each of them does: a law of {params} "
+            f"alone (--law=power_floor) says as much, and runs of other {amount} a parameter "
+            "would tell (scaling.studies.ladder.isoflop)"
+        )
     noise = numbers(table, sd)[keep] if sd else None
     if noise is not None and not (np.isfinite(noise) & (noise > 0)).all():
         raise UserError(f"column {sd} must hold positive standard deviations of {loss}")
@@ -180,6 +189,20 @@ def read_rows(
     prepared = law.prepare(raw) if law.prepare else raw
     kept = np.flatnonzero(keep)
     return Rows(prepared, raw, losses[keep], noise, label, kept, counts[keep], tuple(flags))
+
+
+def tied(raw: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
+    """Where the units of data of all rows follow from their parameters: the power p of tokens ~
+    params^p, positive, and by what share a row is off it at most. None: rows differ in both.
+    """
+    if not {"params", "tokens"} <= set(raw):
+        return None
+    n, d = (np.log(np.asarray(raw[name], float)) for name in ("params", "tokens"))
+    if len(np.unique(n)) < 2:
+        return None
+    power, at_one = np.polyfit(n, d, 1)
+    off = float(np.expm1(np.abs(d - at_one - power * n).max()))
+    return (float(power), off) if power > 0 and off < TIED else None
 
 
 def pooled(table: pd.DataFrame, x: Sequence[str], cluster: str | None) -> tuple[str, ...]:

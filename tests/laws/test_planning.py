@@ -160,3 +160,26 @@ def test_three_approaches_side_by_side() -> None:
     params = found[found.quantity == "params"]
     np.testing.assert_allclose(params.exponent, 0.38 / 0.72, atol=0.06)
     assert ((params.low < 0.38 / 0.72) & (params.high > 0.38 / 0.72)).sum() >= 2
+
+
+def rows_at(ratios, exact=1.0):
+    """Twelve sizes by Chinchilla's own law, each at these numbers of tokens a parameter."""
+    params = np.repeat(np.geomspace(1e7, 1e9, 12), len(ratios))
+    tokens = params * np.tile(ratios, 12) * exact ** np.resize([1, -1, 1], len(params))
+    loss = 1.7 + 406.4 / params**0.34 + 410.7 / tokens**0.28
+    return pd.DataFrame({"params": params, "tokens": tokens, "loss": loss})
+
+
+@pytest.mark.parametrize("exact", [1.0, 1.02])
+def test_where_tokens_follow_parameters_the_fit_says_so_and_plans_nothing(exact):
+    found = fit(rows_at([20.0], exact), "chinchilla", Options(bootstrap=20))
+    assert any(flag.startswith("tokens follow params in all rows") for flag in found.flags)
+    with pytest.raises(UserError, match="nothing says how the two share a budget"):
+        plan(Fit.from_json(found.to_json()), 1e21)
+
+
+@pytest.mark.parametrize("ratios", [[20.0, 40.0], [20.0, 23.0]])
+def test_other_ratios_tell_them_apart(ratios):
+    found = fit(rows_at(ratios), "chinchilla", Options(bootstrap=20))
+    assert not any("follow params" in flag for flag in found.flags)
+    assert plan(found, 1e21).params.value > 0
