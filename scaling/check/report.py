@@ -17,6 +17,7 @@ from scaling.check.compiled import Compiled
 from scaling.check.target import Target
 from scaling.config import RunConfig, amounts, choices, run_name
 from scaling.costs import counts, sizes
+from scaling.costs.counted import slow_loops
 from scaling.costs.ledger import Ledger, total
 from scaling.devices import meshes, peaks, sharding
 
@@ -74,6 +75,8 @@ class Report:
     def warnings(self) -> list[str]:
         """What should be read although the step fits."""
         found = [row.warning for row in self.table if row.warning]
+        if slow := slow_loops(self.config, self.target.devices[0].platform):
+            found.append(slow)
         program = self.compiled.program
         if program is not None and program.open_loops:
             found.append(f"{program.open_loops} loops of unknown length: their body counts once")

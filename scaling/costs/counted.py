@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from scaling import families
-from scaling.config import choices, to_dict
+from scaling.config import RunConfig, choices, to_dict
 from scaling.config.choices import DataConfig, ModelConfig, Size
 from scaling.costs.ledger import Ledger, ledger
 from scaling.devices import sharding
@@ -38,6 +38,21 @@ def convolves(model: ModelConfig, data: DataConfig) -> bool:
 
 
 _CONVOLVES: dict[str, bool] = {}
+
+
+def slow_loops(config: RunConfig, platform: str) -> str | None:
+    """A sentence about fields that put convolutions into the body of a loop, where XLA's CPU takes
+    many times as long for them (jax-ml/jax issue 12868); None where none does.
+    """
+    train = config.train
+    looped = {"steps_per_call": train.steps_per_call, "microbatches": train.microbatches}
+    given = [f"train.{name}={count}" for name, count in looped.items() if count > 1]
+    if platform != "cpu" or not given or not convolves(config.model, config.data):
+        return None
+    return (
+        f"{' and '.join(given)}: convolutions in the body of a loop take a CPU many times as long; "
+        "leave it at 1 here"
+    )
 
 
 def _forward(model: ModelConfig, data: DataConfig) -> tuple[Any, Ledger]:

@@ -23,6 +23,7 @@ from scaling import data, files
 from scaling.config import RunConfig, amounts, programs, run_name
 from scaling.config.provenance import provenance
 from scaling.costs import counts
+from scaling.costs.counted import slow_loops
 from scaling.devices import distributed, meshes, sharding, xla_flags
 from scaling.errors import StorageError, UserError
 from scaling.records import RunDirectory, State
@@ -259,6 +260,8 @@ class _Run:
         preset = self.config.train.xla_flags
         if preset != "none":
             recorder.say(xla_flags.text(preset, self.mesh.devices.flat[0].platform))
+        if slow := slow_loops(self.config, self.mesh.devices.flat[0].platform):
+            recorder.say(f"WARNING: {slow}")
         for row in sharding.check(self.plan.boxed, self.plan.shardings, self.mesh):
             if row.warning:
                 recorder.say(f"WARNING: {row.warning}")
