@@ -16,7 +16,7 @@ def get_study(arg: str = "") -> Study:
         question="How does the loss fall with width when the data stay the same?",
         base=tiny.get_config(arg),
         runs=with_seeds(
-            [tiny.SWEPT.rung(width) | length for width in widths],
+            [tiny.RECIPE.rung(width) | length for width in widths],
             2,
             where=lambda run: run["model.width"] < max(widths),
         ),
