@@ -154,9 +154,10 @@ def _check_federated(config: RunConfig, clients: int) -> None:
 
 def check_attacked(what: str, config: RunConfig) -> None:
     """Raises ConfigError where there is nothing to move, or no one loss to raise."""
-    if not {"image", "features"} & choices.kind(config.data).fields:
+    if not {"image", "features", "tokens"} & choices.kind(config.data).fields:
         raise ConfigError(
-            f"{what} moves images or vectors, not given by data.kind={config.data.kind}"
+            f"{what} moves images, vectors or what tokens are looked up as, not given by "
+            f"data.kind={config.data.kind}"
         )
     record = choices.objective(config.objective)
     if record.players or record.couples_rows:

@@ -206,7 +206,9 @@ class AugmentConfig:
 class AttackConfig:
     """Training on examples that are moved to where the loss is larger (`train/attack.py`)."""
 
-    epsilon: float = 0.0  # by how much each number of an image or vector may be moved; 0: off
+    # By how much each number of an image or vector may be moved, in the data's units; of tokens, of
+    # what they are looked up as, in units of its root mean square over the row; 0: off
+    epsilon: float = 0.0
     steps: int = 1  # 1: along the gradient's sign; more: projected gradient ascent
 
 

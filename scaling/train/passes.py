@@ -22,7 +22,7 @@ from scaling.metrics import linear_probe, statistics
 from scaling.objectives import objective
 from scaling.objectives.objective import Sum
 from scaling.train import circuits, inside
-from scaling.train.attack import attacked
+from scaling.train.attack import attacked, moved
 from scaling.train.state import Parts
 from scaling.train.step import Batch
 from scaling.transforms import transform
@@ -127,7 +127,8 @@ def function(pieces: Parts, config: RunConfig, program: Program) -> Function:
     alone = objective.build(config.objective)  # without a teacher's predictions
 
     def rows(params: Any, batch: Batch) -> Any:
-        return pieces.objective.rows(model, params, batch)
+        with moved(batch) as batch:
+            return pieces.objective.rows(model, params, batch)
 
     def attack(params: Any, batch: Batch) -> Any:
         def loss(batch: Batch) -> jax.Array:

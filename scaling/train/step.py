@@ -21,6 +21,7 @@ from scaling.models.pipeline import stages_here
 from scaling.objectives.objective import Sum
 from scaling.optim import subtree
 from scaling.train import federated, fingerprints, noise, private
+from scaling.train.attack import moved
 from scaling.train.state import Layout, Parts, TrainState
 from scaling.transforms.beside import pulled
 
@@ -58,7 +59,8 @@ def gradients(
         rng_of = rng if pieces.objective.draws else key
 
         def loss_of(params: Any, piece: Batch) -> Any:
-            return pieces.objective.loss(pieces.model, params, piece, rng_of, hparams)
+            with moved(piece) as piece:
+                return pieces.objective.loss(pieces.model, params, piece, rng_of, hparams)
 
         if pieces.attack is not None:
             piece = pieces.attack(lambda moved: loss_of(params, moved)[0], piece)
