@@ -74,7 +74,7 @@ def test_a_command_of_launch_is_one(line, monkeypatch):
             load(value)
     if "config" in FLAGS and isinstance(value := FLAGS["config"].value, str):
         if value.startswith("out/runs/"):  # of a run that is there by then
-            FLAGS["config"].value = "configs/lm.py"
+            FLAGS["config"].value = "configs/bert.py" if "bert" in value else "configs/lm.py"
         if config_flag.fields():
             config_flag.given()
 
