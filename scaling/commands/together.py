@@ -2,6 +2,8 @@
 snapshots of one training.
 """
 
+from typing import Any
+
 from absl import flags
 from etils import epath
 
@@ -27,21 +29,24 @@ def _ensemble() -> int:
     from scaling.records import find_runs
     from scaling.train import ensemble
 
-    runs = find_runs(FLAGS.workdir)
-    groups, chains = ensemble.alike(runs), ensemble.chains(runs)
+    found = find_runs(FLAGS.workdir)
+    groups, chains = ensemble.alike(found), ensemble.chains(found)
     if not groups + chains:
         raise UserError(
             f"{FLAGS.workdir} has no two finished runs that differ in their seeds alone; train "
             "some, such as with --config.seed, or with_seeds in a study"
         )
-    rows = [row for group in groups for row in ensemble.judge(group)]
-    for chain in chains:
-        rows += [row | {"how": "snapshots"} for row in ensemble.judge(chain)]
+    asked: list[tuple[Any, ensemble.How, str]] = [
+        (group, "predictions", "predictions") for group in groups
+    ]
+    asked += [(chain, "predictions", "snapshots") for chain in chains]
     if FLAGS.weights:
-        rows += [row for group in groups for row in ensemble.judge(group, "weights")]
-        for chain in chains:
-            named = {"how": "weights of snapshots"}
-            rows += [row | named for row in ensemble.judge(chain, "weights")]
+        asked += [(group, "weights", "weights") for group in groups]
+        asked += [(chain, "weights", "weights of snapshots") for chain in chains]
+    rows = list[dict[str, Any]]()
+    for number, (runs, how, called) in enumerate(asked, start=1):
+        print(f"[{number}/{len(asked)}] {called} of {len(runs)} like {runs[0].path.name}")
+        rows += [row | {"how": called} for row in ensemble.judge(runs, how)]
     frame = pd.DataFrame(rows).sort_values(["how", "params", "members"], ignore_index=True)
     shown = [c for c in ("accuracy", "calibration_error") if c in frame]
     columns = ["how", "width", "depth", "members", "flops", "loss", "loss_se", *shown]
