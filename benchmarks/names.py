@@ -75,6 +75,8 @@ def main() -> None:
         done = run.status().get("state") == "done"
         if not done or not isinstance(data, PairsConfig) or not data.source.startswith("names:"):
             continue
+        if data.longest is not None:
+            continue
         if data.validation_fraction != held_out:
             raise UserError(f"{run.path.name} was trained on some of the names that are asked for")
         rows[run.path.name] = judged(pairs, continue_texts(run.path, asked, 0))

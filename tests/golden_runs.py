@@ -330,6 +330,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "a set attacked in steps": (_VISION, {"evals.sets.moved": {"by": "attack"}}),
     "dropped features": (_VISION, {"model.dropout": 0.1}),
     "patches": (_VISION, {"model.family": "vit"}),
+    "short pairs": ("configs/pairs.py:debug", {"data.source": "names:en-de", "data.longest": 24}),
+    "reading by place": ("configs/pairs.py:debug", {"model.reading_positions": True}),
     "relative positions": ("configs/pairs.py:debug", {"model.positions": "relative"}),
     "fewer distances": (
         "configs/pairs.py:debug",

@@ -63,10 +63,16 @@ FORMS = [
         **{"positions": "relative", "buckets": 4, "distance": 3, "scale_scores": False},
         **{"scale_head": True, "activation": "relu"},
     },
+    {"reading_positions": True},
 ]
+SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("fields", [pytest.param(FORMS[0], marks=pytest.mark.slow), FORMS[1]])
+@pytest.mark.parametrize(
+    "fields",
+    # Sources are turned by their own places once, targets by theirs at each step.
+    [pytest.param(FORMS[0], marks=SLOW), FORMS[1], pytest.param(FORMS[3], marks=SLOW)],
+)
 def test_a_token_at_a_time_is_all_at_once(fields):
     one = config(**fields)
     model, params = Network(one), {"params": params_of(one)}
@@ -89,6 +95,16 @@ def test_what_is_behind_a_source_s_end_changes_nothing_and_the_rest_does():
         changed = apply(batch() | {"source": source})
         np.testing.assert_array_equal(changed[jnp.array([0, 2])], whole[jnp.array([0, 2])])
         assert bool((changed[1] != whole[1]).any()) == matters
+
+
+@pytest.mark.slow
+def test_where_a_text_stands_matters_to_reading_that_has_positions_alone():
+    """A source and its positions moved by two places, with nothing before it."""
+    moved = {name: jnp.pad(x, ((0, 0), (2, 0))) for name, x in batch().items() if "source" in name}
+    for positions, same in ((False, True), (True, False)):
+        apply = apply_of(config(reading_positions=positions))
+        there, here = apply(batch() | moved), apply(batch())
+        assert bool(np.allclose(there, here, **CLOSE)) == same
 
 
 def test_no_place_looks_ahead_in_the_target():

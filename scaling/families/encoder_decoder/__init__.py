@@ -34,6 +34,9 @@ class EncoderDecoderConfig:
     )
     buckets: int = added(32)  # of relative positions: how many numbers a head has
     distance: int = added(128)  # of relative positions: the farthest that is told from others
+    reading_positions: bool = added(
+        False
+    )  # of rotary ones: where the target reads the source, queries and keys are turned too
     activation: Literal["usual", "relu", "silu", "gelu", "gelu_exact"] = added(
         "usual"
     )  # of MLPs; usual: silu of gated ones, else gelu, which is its approximation by tanh
@@ -93,6 +96,10 @@ def _relative(config: Any) -> bool:
     return bool(config.model.positions == "relative")
 
 
+def _rotary(config: Any) -> bool:
+    return bool(config.model.positions == "rotary")
+
+
 FAMILY = Family(
     config=EncoderDecoderConfig,
     module="scaling.families.encoder_decoder.network:Network",
@@ -115,7 +122,10 @@ FAMILY = Family(
         (("buckets", "distance"), AT_LEAST_ONE),
         (("norm_eps", "rope_theta"), POSITIVE),
     ),
-    idle=((("model.buckets", "model.distance"), _relative, "model.positions=relative"),),
+    idle=(
+        (("model.buckets", "model.distance"), _relative, "model.positions=relative"),
+        (("model.reading_positions",), _rotary, "model.positions=rotary"),
+    ),
 )
 
 __all__ = ["FAMILY", "EncoderDecoderConfig"]

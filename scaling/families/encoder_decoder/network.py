@@ -34,6 +34,8 @@ from scaling.models.stack import layers_of, run_stack
 class DecoderBlock(ReadingBlock):
     """Attention to what is written so far, reading of the source, and an MLP."""
 
+    turned: bool = False  # queries and keys of the reading too
+
     def setup(self) -> None:
         """The three branches."""
         self.attention_norm, self.attention = self._norm(), self._reading()
@@ -49,18 +51,20 @@ class DecoderBlock(ReadingBlock):
         cos: Array | None,
         sin: Array | None,
         bias_HxTxT: Array | None = None,
+        source_cos: Array | None = None,
+        source_sin: Array | None = None,
     ) -> Array:
         """The stream behind the block, of a whole target; `bias`: of the scores of what is
-        written.
+        written; `source_cos`, `source_sin`: of the source's places, where reading has positions.
         """
-        table = None if cos is None or sin is None else (cos, sin)
+        table = _table(cos, sin)
         keys = self.attention.keys(self.attention_norm(x_BxTxD), table)
-        source = self.read(memory_BxSxD)
+        source = self.read(memory_BxSxD, _table(source_cos, source_sin))
         return self._run(x_BxTxD, keys, past_BxTxT, source, seen_BxTxS, table, bias_HxTxT)
 
-    def read(self, memory_BxSxD: Array) -> Table:
-        """Keys and values of the source."""
-        return self.reading.keys(memory_BxSxD)
+    def read(self, memory_BxSxD: Array, table: Table | None = None) -> Table:
+        """Keys and values of the source; keys turned by the positions of `table`."""
+        return self.reading.keys(memory_BxSxD, table)
 
     def write(
         self,
@@ -95,7 +99,8 @@ class DecoderBlock(ReadingBlock):
     ) -> Array:
         h = self.attention_norm(x)
         x = constrain(x + self.attention(h, past, past_seen, table, bias))
-        x = constrain(x + self.reading(self.reading_norm(x), source, seen))
+        read = self.reading(self.reading_norm(x), source, seen, table if self.turned else None)
+        x = constrain(x + read)
         return constrain(x + self.mlp(self.mlp_norm(x)))
 
 
@@ -174,13 +179,14 @@ class Network(nn.Module):
             "decoder",
             c.depth,
             DecoderBlock,
-            (c, 3 * c.depth, c.activation, c.scale_scores),
+            (c, 3 * c.depth, c.activation, c.scale_scores, c.reading_positions),
             _embedded(c, table_VxD, batch["tokens"], places),
             memory_BxSxD,
             seen,
             places[:, :, None] >= places[:, None, :],
             *_turns(c, places),
             self._bias("decoder_bias", places.shape[1], causal=True),
+            *_source_turns(c, is_source),
             scan_layers=c.scan_layers,
             remat=c.remat,
         )
@@ -201,10 +207,11 @@ class Network(nn.Module):
         c, block = self.config, self._block()
         shape = (len(memory_BxSxD), c.heads, slots, resolved(c.head_dim))
         empty = jnp.zeros(shape, jnp.dtype(c.dtype))
+        table = _table(*_source_turns(c, is_source))
         layers = [
             {
                 "past": (empty, empty),
-                "source": block.apply({"params": params}, memory_BxSxD, method="read"),
+                "source": block.apply({"params": params}, memory_BxSxD, table, method="read"),
             }
             for params in layers_of(self.variables["params"]["decoder"])
         ]
@@ -217,8 +224,7 @@ class Network(nn.Module):
         c, at, block = self.config, cache["length"], self._block()
         places = jnp.full_like(tokens_Bx1, at)
         x_Bx1xD = _embedded(c, table_VxD, tokens_Bx1, places)
-        cos, sin = _turns(c, places)
-        table = None if cos is None or sin is None else (cos, sin)
+        table = _table(*_turns(c, places))
         slots = cache["layers"][0]["past"][0].shape[2]
         past = jnp.broadcast_to(jnp.arange(slots) <= at, (len(tokens_Bx1), 1, slots))
         bias = self._bias("decoder_bias", slots, causal=True, at=at)
@@ -235,7 +241,8 @@ class Network(nn.Module):
 
     def _block(self) -> Any:
         c = self.config
-        return DecoderBlock(c, 3 * c.depth, c.activation, c.scale_scores, parent=None)
+        fields = (c, 3 * c.depth, c.activation, c.scale_scores, c.reading_positions)
+        return DecoderBlock(*fields, parent=None)
 
 
 def _embedded(
@@ -258,3 +265,17 @@ def _turns(config: EncoderDecoderConfig, places_BxL: Array) -> tuple[Array | Non
     if config.positions != "rotary":
         return None, None
     return rope_table(places_BxL, resolved(config.head_dim), config.rope_theta)
+
+
+def _source_turns(
+    config: EncoderDecoderConfig, is_source_BxS: Array
+) -> tuple[Array | None, Array | None]:
+    """What keys of the source turn by where it is read; nothing unless reading has positions."""
+    if not config.reading_positions:
+        return None, None
+    places_BxS = jnp.arange(is_source_BxS.shape[1])[None]
+    return _turns(config, jnp.broadcast_to(places_BxS, is_source_BxS.shape))
+
+
+def _table(cos: Array | None, sin: Array | None) -> Table | None:
+    return None if cos is None or sin is None else (cos, sin)

@@ -11,7 +11,7 @@ from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.errors import ConfigError, DataError
 
 NOWHERE = Path("/nowhere")  # nothing is kept
-MADE = ("names:en-de", "names:en+nl-de+sv", "dates:de", "weekdays:fr", "amounts:de")
+MADE = ("names:en-de", "names:en+nl-de+sv", "copies:en+de", "dates:de", "weekdays:fr", "amounts:de")
 
 
 def opened(source: str, split: str, **fields: object):
@@ -97,6 +97,36 @@ def test_names_of_several_languages_are_asked_for_and_held_out_with_those_of_two
     more = PairsConfig(source="names:en+de-de+sv")
     assert KIND.shared(two, "validation", more, NOWHERE) == 0
     assert KIND.shared(two, "train", more, NOWHERE) == facts(two).train_examples
+
+
+def test_what_is_held_out_of_two_languages_is_not_copied_in_training():
+    copies, asked = PairsConfig(source="copies:en+de+sv"), PairsConfig(source="names:en-de")
+    train = opened(copies.source, "train")[1].of
+    texts = train.pairs.take(train.rows)
+    assert all(source == target for source, target in texts)
+    held_out = opened(asked.source, "validation")[1].of
+    names = dict(held_out.pairs.take(held_out.rows))
+    assert not {source for source, _ in texts} & set(names)
+    assert {b"Bulgarisch", b"bulgariska"} <= {source for source, _ in texts}
+    with pytest.raises(DataError, match="is no part of names"):
+        sources.find("copies:en", "language")
+
+
+def test_pairs_of_longer_texts_are_left_out_and_the_others_stay_where_they_were():
+    whole, short = (PairsConfig(source="names:en+de-de+sv", longest=n) for n in (None, 12))
+    for split in ("train", "validation"):
+        of = [opened(data.source, split, longest=data.longest)[1].of for data in (whole, short)]
+        pairs = [one.pairs.take(one.rows) for one in of]
+        assert pairs[1] == [pair for pair in pairs[0] if max(map(len, pair)) <= 12]
+        assert 0 < len(pairs[1]) < len(pairs[0])
+    assert facts(short).sizes["source_len"] == 12
+    assert facts(short).content_hash != facts(whole).content_hash
+
+
+def test_the_length_of_what_is_made_is_not_asked_for():
+    with pytest.raises(DataError, match="about as long") as raised:
+        sources.find("dates:de", longest=12)
+    assert raised.value.member == "longest"
 
 
 # ---- own files

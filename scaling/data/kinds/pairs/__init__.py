@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from scaling.config.amounts import check_subset
 from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
+from scaling.config.marks import added
 from scaling.data.kinds.pairs import sources
 from scaling.data.kinds.pairs.aligned import AlignedExamples, Split, longest, tokenizer
+from scaling.data.kinds.pairs.sources import Pairs
 from scaling.data.kinds.text import exchanged
 from scaling.data.kinds.text.fields import IDLE, Tokenized
 from scaling.data.kinds.text.tokenizers import ByteTokenizer, Tokenizer
@@ -31,6 +33,9 @@ class PairsConfig(WholeExamples, Tokenized):
     kind: Literal["pairs"] = "pairs"
     source: str = "names:en-de"  # where the pairs are; the forms are in `docs/data.md`
     part: str | None = None  # of names: languages, territories, ...; None: all
+    longest: int | None = added(
+        None
+    )  # bytes of a text; pairs with a longer one are left out, whatever their split. None: none
     source_len: int | None = None  # tokens of the text to be read; None: of the longest
     target_len: int | None = None  # of the text to be written and its end; None: of the longest
     validation_fraction: float = 0.1  # share held out, by the hash of what both texts mean
@@ -46,12 +51,16 @@ class PairsConfig(WholeExamples, Tokenized):
 _RULE = "bytes, a separator before and behind the target; sha256 of the meaning < fraction; v1"
 
 
+def _pairs(data: PairsConfig) -> Pairs:
+    return sources.find(data.source, data.part, data.longest)
+
+
 def _split(data: PairsConfig, split: str) -> Split:
-    return Split(sources.find(data.source, data.part), split, data.validation_fraction)
+    return Split(_pairs(data), split, data.validation_fraction)
 
 
 def _content(data: PairsConfig, cutter: Tokenizer) -> str:
-    told = [sources.find(data.source, data.part).content, data.validation_fraction, _RULE]
+    told = [_pairs(data).content, data.validation_fraction, _RULE]
     if not isinstance(cutter, ByteTokenizer):
         told += [cutter.identity, cutter.begins]
     return key_of(told)
@@ -68,7 +77,7 @@ def facts(data: PairsConfig, train: PairsConfig, root: Path) -> Facts:
                     "change data.validation_fraction"
                 )
     cutter = tokenizer(train, root)
-    source, target = longest(sources.find(data.source, data.part), cutter)
+    source, target = longest(_pairs(data), cutter)
     sizes = {"vocab": cutter.vocab, "source_len": source, "target_len": target}
     return Facts(_content(data, cutter), counts["train"], counts["validation"], sizes)
 
@@ -108,7 +117,7 @@ def examples(data: PairsConfig, train: PairsConfig, split: str, root: Path) -> A
         )
     if train.source_len is None or train.target_len is None:
         raise ConfigError("data.source_len is not set: the config is not resolved")
-    source, target = longest(sources.find(data.source, data.part), cutter)
+    source, target = longest(_pairs(data), cutter)
     for name, needed, room in (
         ("source_len", source, train.source_len),
         ("target_len", target, train.target_len),
@@ -146,7 +155,7 @@ def shared(data: PairsConfig, split: str, train: PairsConfig, root: Path) -> int
 def _inspect(data: PairsConfig, lines: int, root: Path) -> tuple[str, dict[str, Any]]:
     """How many pairs there are, and the first of each split. Raises SourceError."""
     found: dict[str, Any] = {"source": data.source, "part": data.part}
-    pairs = sources.find(data.source, data.part)
+    pairs = _pairs(data)
     text = [f"{data.source}: {len(pairs):,} pairs, {pairs.dropped} of them dropped as copies"]
     for split in ("train", "validation"):
         of_split = _split(data, split)
@@ -178,7 +187,7 @@ KIND = Kind(
     idle=IDLE,
     inspect=_inspect,
     ranges=(
-        (("source_len", "target_len", "unique_pairs"), AT_LEAST_ONE),
+        (("source_len", "target_len", "unique_pairs", "longest"), AT_LEAST_ONE),
         (("validation_fraction",), WITHIN),
     ),
 )

@@ -7,7 +7,7 @@ from a number (dates, amounts), `aligned_files.py` reads a person's own. Called 
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,8 +77,11 @@ class Listed:
         return len(set(self.take(rows)) & set(other.take(of_other)))
 
 
-def find(source: str, part: str | None = None) -> Pairs:
+def find(source: str, part: str | None = None, longest: int | None = None) -> Pairs:
     """The pairs of a source; read once a process, and again when its files change.
+
+    Args:
+      longest: bytes of a text; pairs with a longer one are left out. None: none are.
 
     Raises:
       SourceError: there is no such source, locale or part; babel is not installed; a file is not
@@ -88,21 +91,31 @@ def find(source: str, part: str | None = None) -> Pairs:
     if form not in _FORMS or not rest:
         raise SourceError(
             f'source "{source}" is no source of pairs{nearest(form, _FORMS)}; write names:en-de, '
-            "dates:de, weekdays:de, amounts:de, lines:<file of sources>=<file of targets> or "
-            "table:<file>#<column>,<column>"
+            "copies:en+de, dates:de, weekdays:de, amounts:de, lines:<file of sources>=<file of "
+            "targets> or table:<file>#<column>,<column>"
         )
-    if part is not None and form != "names":
+    if part is not None and form not in _NAMED:
         raise SourceError(f'source "{source}" has no parts; leave it unset', "part")
-    return _found(form, rest, part, aligned_files.stamps(form, rest))
+    if longest is not None and form in _MADE:
+        raise SourceError(
+            f'source "{source}" is made, and its texts are all about as long; leave it unset',
+            "longest",
+        )
+    return _found(form, rest, part, longest, aligned_files.stamps(form, rest))
 
 
 @functools.lru_cache(maxsize=16)
-def _found(form: str, rest: str, part: str | None, stamps: object) -> Pairs:
+def _found(form: str, rest: str, part: str | None, longest: int | None, stamps: object) -> Pairs:
     del stamps
-    return _FORMS[form](rest, part)
+    if form in _MADE:
+        return _MADE[form](rest)
+    rows = _NAMED[form](rest, part) if form in _NAMED else _OWN[form](rest)
+    if longest is not None:
+        rows = (row for row in rows if all(len(text.encode()) <= longest for text in row[1:]))
+    return Listed(rows)
 
 
-def _names(locales: str, part: str | None) -> Listed:
+def _names(locales: str, part: str | None) -> Iterator[aligned_files.Row]:
     """What languages, countries, scripts, currencies and units are called in two languages (the
     Unicode CLDR, as the package babel has it), or in each of several and each of several others:
     `en+nl-de+sv`. Of the targets the first is what is meant where nothing is said; for each other
@@ -112,19 +125,31 @@ def _names(locales: str, part: str | None) -> Listed:
     ours, _, theirs = locales.partition("-")
     sources = [written.locale(name) for name in ours.split("+")]
     targets = {name: written.locale(name) for name in theirs.split("+")}
-    if part not in (None, *NAMES):
-        raise SourceError(f'"{part}" is no part of names{nearest(str(part), NAMES)}', "part")
-    rows = []
     # Those of the first two languages come first: of pairs that are word for word the same the
     # first one's meaning counts, and so the same are held out as of two languages alone.
     for number, (target, locale) in enumerate(targets.items()):
         asked = f"<{target}> " if number else ""
         for source in sources:
-            for name in NAMES if part is None else (part,):
+            for name in NAMES if part is None else (_part(part),):
                 here, there = called(name, source), called(name, locale)
                 both = (key for key in here if key in there)
-                rows += [(f"{name}/{key}", asked + here[key], there[key]) for key in both]
-    return Listed(rows)
+                yield from ((f"{name}/{key}", asked + here[key], there[key]) for key in both)
+
+
+def _copies(locales: str, part: str | None) -> Iterator[aligned_files.Row]:
+    """The names that things have in any of several languages, each to be written as it is."""
+    for given in locales.split("+"):
+        locale = written.locale(given)
+        for name in NAMES if part is None else (_part(part),):
+            for key, text in called(name, locale).items():
+                yield f"{name}/{key}", text, text
+
+
+def _part(part: str) -> str:
+    """It, a part of names. Raises SourceError."""
+    if part not in NAMES:
+        raise SourceError(f'"{part}" is no part of names{nearest(part, NAMES)}', "part")
+    return part
 
 
 def called(name: str, locale: Any) -> dict[str, str]:
@@ -137,11 +162,14 @@ def called(name: str, locale: Any) -> dict[str, str]:
     return {unit: said for unit, said in found.items() if said}
 
 
-_FORMS: dict[str, Callable[[str, str | None], Pairs]] = {
-    "names": _names,
-    "dates": lambda rest, part: written.dates(rest),
-    "weekdays": lambda rest, part: written.weekdays(rest),
-    "amounts": lambda rest, part: written.amounts(rest),
-    "lines": lambda rest, part: Listed(aligned_files.lines(rest)),
-    "table": lambda rest, part: Listed(aligned_files.table(rest)),
+_NAMED = {"names": _names, "copies": _copies}
+_MADE: dict[str, Callable[[str], Pairs]] = {
+    "dates": written.dates,
+    "weekdays": written.weekdays,
+    "amounts": written.amounts,
 }
+_OWN: dict[str, Callable[[str], Iterator[aligned_files.Row]]] = {
+    "lines": aligned_files.lines,
+    "table": aligned_files.table,
+}
+_FORMS = (*_NAMED, *_MADE, *_OWN)
