@@ -16,8 +16,8 @@ SLURM ?= slurm
 
 GALLERY := quickstart.py:debug data.py:debug repeats.py:debug cooldown.py:debug transfer.py:debug \
 	double_descent.py:debug grokking.py:debug power_law.py:debug power_law.py:examples_debug \
-	known_laws.py:associations_debug known_laws.py:seen_once_debug entropy_floor.py:debug \
-	length.py:debug emergence.py:debug memorization.py:debug finetune.py:debug \
+	known_laws.py:associations_debug known_laws.py:seen_once_debug known_laws.py:parity_debug \
+	entropy_floor.py:debug length.py:debug emergence.py:debug memorization.py:debug finetune.py:debug \
 	shift.py:text_debug generalization_gap.py:debug recurrence.py:debug families.py:debug \
 	pruning.py:debug quantization.py:debug distillation.py:debug lr_batch.py:debug \
 	knowledge.py:debug continual.py:split_debug robustness.py:debug

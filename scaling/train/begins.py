@@ -191,4 +191,6 @@ def _matching(config: RunConfig, params: Any, theirs: Any, found: RunDirectory) 
     taken = subtree.nested({path: there[path] for path in wanted if path in there})
     # Those as used; a parametrization that multiplies where they are used stores others.
     scale = transform.parametrization(config)
-    return taken if scale is None else scale.applied("forward", taken, power=-1)
+    if scale is None or not scale.varies("forward"):
+        return taken
+    return scale.applied("forward", taken, power=-1)

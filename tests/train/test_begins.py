@@ -37,7 +37,9 @@ def loss_of(config, workdir):
 
 
 @pytest.mark.parametrize("which", [0, 1])
-@pytest.mark.parametrize("fields", [{}, LORA, {"optim.ema_decay": 0.9}])
+@pytest.mark.parametrize(
+    "fields", [{}, LORA, LORA | {"optim.name": "muon"}, {"optim.ema_decay": 0.9}]
+)
 def test_it_begins_with_the_parents_loss(tiny, parents, which, fields):
     """Bit for bit, with the averaged weights where those were evaluated."""
     workdir, configs = parents
