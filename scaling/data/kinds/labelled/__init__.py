@@ -102,8 +102,11 @@ def _lines(rest: str, cut: Rows, known: Names | None, root: Path) -> Found:
 
 def _known(found: Found, source: str, known: Names | None) -> Found:
     """Raises SourceError where the labels are not those that are trained on."""
-    if known not in (None, found.names):
-        raise SourceError(f'source "{source}": its labels are not those that are trained on')
+    if known is not None and known != found.names:
+        raise SourceError(
+            f'source "{source}": its labels are not those that are trained on '
+            f"({', '.join(known[:5])}{', ...' * (len(known) > 5)}); give texts that have these"
+        )
     return found
 
 
