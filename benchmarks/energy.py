@@ -103,7 +103,7 @@ def draw(runs: pd.DataFrame, fits: Fits) -> Figure:
     billion FLOPs over parameters.
     """
     with style.styled():
-        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        figure = Figure(figsize=(9, 4.4), layout="constrained")
         left, right = figure.subplots(1, 2)
         for colour, (width, own) in zip(style.COLOURS, runs.groupby("width"), strict=False):
             own = own.sort_values("joules")
@@ -113,7 +113,7 @@ def draw(runs: pd.DataFrame, fits: Fits) -> Figure:
         least = [_losses(fits, fits.joules, float(j))[0].min() for j in budgets]
         left.plot(budgets, least, "--", color=style.INK, label="best size, by the laws")
         left.set(xscale="log", xlabel="energy of training, joules", ylabel="validation loss")
-        left.legend()
+        figure.legend(loc="outside lower center", ncols=4)
         sizes = np.sort(runs["params"].unique())
         largest = runs[runs["flops"] > 0.9 * runs["flops"].max()]
         for data, look in ((runs, {"mfc": "none", "alpha": 0.5}), (largest, {})):
@@ -123,6 +123,8 @@ def draw(runs: pd.DataFrame, fits: Fits) -> Figure:
         ratio = fits.flops.draws(grid)[0] / fits.joules.draws(grid)[0]
         right.plot(grid, 1e9 * ratio, "--", color=style.INK)
         right.set(yscale="log", xlabel="parameters", ylabel="joules of a billion FLOPs")
+        for formatter in (right.yaxis.set_major_formatter, right.yaxis.set_minor_formatter):
+            formatter("{x:.2g}")
         style.count_axis(right, list(sizes))
         style.finish(figure)
     return figure
@@ -139,13 +141,18 @@ def main() -> None:
     if not found:
         raise of_study.nothing(given.workdir, "energy.py")
     runs = table([run for _, run in found])
-    runs = runs.assign(width=[config.model.width for config, _ in found])
     fits = fitted(runs)
     p, i = fits.loss.params, fits.loss.intervals
     print("loss:", ", ".join(f"{n} {p[n]:.4g} ({i[n][0]:.4g} to {i[n][1]:.4g})" for n in p))
     for name, fit in (("FLOPs", fits.flops), ("joules", fits.joules)):
         low, high = fit.intervals["alpha"]
-        print(f"{name} a unit ~ params^{fit.params['alpha']:.3f} ({low:.3f} to {high:.3f})")
+        grows = fit.params["alpha"]
+        # Where both terms of the loss fall at one rate, as they do at the best size.
+        falls = p["alpha"] * p["beta"] / (p["alpha"] + grows * p["beta"])
+        print(
+            f"{name} a unit ~ params^{grows:.3f} ({low:.3f} to {high:.3f}), the best loss above "
+            f"its floor ~ {name}^-{falls:.2f}"
+        )
     for budget in sorted({float(f"{flops:.1e}") for flops in runs["flops"]}):
         at = best_sizes(fits, budget)
         print(
