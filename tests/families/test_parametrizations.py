@@ -399,12 +399,13 @@ WRONG = {
         "mlp",
         {"optim__parametrization": "mup", "optim__base_width": 8, "optim__base_depth": 1},
     ),
-    "begins.run": (
+    "another scale than what ewc.weight": (
         "mlp",
         {
             "optim__parametrization": "mup",
             "optim__base_width": 8,
             "begins__run": "0123456789ab",
+            "ewc__weight": 1.0,
         },
     ),
 }
