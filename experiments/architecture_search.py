@@ -16,6 +16,7 @@ from scaling.config.sweep import Override, Study, with_seeds
 STEP = 8  # widths and MLP widths are multiples
 BUDGET = 6e10  # training FLOPs: width 32 reads 200 thousand bytes
 HAND = (24, 32, 48)  # widths of the recipe
+SEEDS = 4
 
 
 def shape(values: Mapping[str, Any]) -> Override:
@@ -33,7 +34,9 @@ def shape(values: Mapping[str, Any]) -> Override:
 
 
 def get_study(arg: str = "") -> Study:
-    """16 shapes, eight at a time; two seeds of the recipe's; "debug": six of a few steps."""
+    """16 shapes, eight at a time; four seeds of the best and of the recipe's; "debug": six of a
+    few steps.
+    """
     debug = is_debug(arg)
     base = tiny.bare(arg)
     base.train.flops = 4e8 if debug else BUDGET
@@ -43,7 +46,7 @@ def get_study(arg: str = "") -> Study:
         name="architecture_search",
         question="Which shape of a transformer is best for its training FLOPs?",
         base=base,
-        runs=with_seeds(hand, 1 if debug else 2),
+        runs=with_seeds(hand, 1 if debug else SEEDS),
         x="params",
         holdout=False,
         search=Search(
@@ -57,6 +60,6 @@ def get_study(arg: str = "") -> Study:
             trials=6 if debug else 16,
             at_once=3 if debug else 8,
             rungs=(1 / 3,) if debug else (1 / 9, 1 / 3),
-            confirm=1 if debug else 2,
+            confirm=1 if debug else SEEDS,
         ),
     )
