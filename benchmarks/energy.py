@@ -41,7 +41,7 @@ def fitted(runs: pd.DataFrame) -> Fits:
     """`runs` is a table with the columns loss, params, flops, joules and the amount of data."""
     unit = f"{runs['unit'].iloc[0]}s"
     each = runs.assign(per_flops=runs["flops"] / runs[unit], per_joules=runs["joules"] / runs[unit])
-    largest = each[each["flops"] > 0.9 * each["flops"].max()]
+    largest = _largest(each)
     return Fits(
         laws.fit(runs, "chinchilla", laws.Options(delta=0.01)),
         *(
@@ -54,6 +54,11 @@ def fitted(runs: pd.DataFrame) -> Fits:
             for name in ("per_flops", "per_joules")
         ),
     )
+
+
+def _largest(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of the largest budget."""
+    return runs[runs["flops"] > 0.9 * runs["flops"].max()]
 
 
 def _losses(fits: Fits, cost: Fit, budget: float) -> tuple[np.ndarray, np.ndarray]:
@@ -110,13 +115,13 @@ def draw(runs: pd.DataFrame, fits: Fits) -> Figure:
             label = f"width {width}"
             left.plot(own["joules"], own["loss"], "o-", color=colour, ms=4, lw=1, label=label)
         budgets = np.geomspace(runs["joules"].min(), runs["joules"].max(), 40)
-        least = [_losses(fits, fits.joules, float(j))[0].min() for j in budgets]
+        units = fits.joules.draws(SIZES)[0]  # of a joule
+        least = [_law(fits.loss, joules * units).min() for joules in budgets]
         left.plot(budgets, least, "--", color=style.INK, label="best size, by the laws")
         left.set(xscale="log", xlabel="energy of training, joules", ylabel="validation loss")
         figure.legend(loc="outside lower center", ncols=4)
         sizes = np.sort(runs["params"].unique())
-        largest = runs[runs["flops"] > 0.9 * runs["flops"].max()]
-        for data, look in ((runs, {"mfc": "none", "alpha": 0.5}), (largest, {})):
+        for data, look in ((runs, {"mfc": "none", "alpha": 0.5}), (_largest(runs), {})):
             each = 1e9 * data["joules"] / data["flops"]
             right.plot(data["params"], each, "o", color=style.BLUE, ms=4, **look)
         grid = np.geomspace(sizes[0], sizes[-1], 50)

@@ -19,7 +19,7 @@ from scaling.laws.minimize import Minima, minimize
 from scaling.laws.options import Options
 from scaling.laws.problem import Problem
 from scaling.laws.result import Fit
-from scaling.laws.rows import check_enough, names_of, read_rows, tied
+from scaling.laws.rows import check_enough, names_of, read_rows
 from scaling.laws.starts import Screen, candidates, thin
 from scaling.laws.truth import truth_of
 from scaling.laws.uncertainty import ITERATIONS
@@ -129,7 +129,7 @@ def fit(
         conventions=dict(conventions or {}), fixed=fixed, noise=draws.noise, starts=compared,
         polished=len(minima.objective), reached=reached,
         condition=found.condition, gradient=found.gradient, free=free, samples=draws.values,
-        forecast=errors_known, tied=tied(rows.raw) is not None,
+        forecast=errors_known, tied=rows.tied,
         known=truth_of(table[table[loss].notna()], law, names, loss),
     )  # fmt: skip
 

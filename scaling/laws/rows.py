@@ -36,6 +36,7 @@ class Rows:
     kept: np.ndarray  # row numbers in the table
     copies: np.ndarray  # [rows]: how many exact copies of each are left out
     flags: tuple[str, ...]
+    tied: bool  # the units of data of all rows follow from their parameters
 
 
 def numbers(table: pd.DataFrame, name: str) -> np.ndarray:
@@ -174,7 +175,7 @@ def read_rows(
     if not keep.any():
         raise UserError(f"no row of the table has a finite {loss} and all of {', '.join(needed)}")
     raw = {k: v[keep] for k, v in columns.items()}
-    if (found := tied(raw)) is not None:
+    if (found := _tied(raw)) is not None:
         params, amount = (x.get(name, name) for name in ("params", "tokens"))
         flags.append(
             f"{amount} follow {params} in all rows (as {params}^{found[0]:.3g}, within "
@@ -188,10 +189,13 @@ def read_rows(
     label = clusters(table[keep], cluster) if cluster else None
     prepared = law.prepare(raw) if law.prepare else raw
     kept = np.flatnonzero(keep)
-    return Rows(prepared, raw, losses[keep], noise, label, kept, counts[keep], tuple(flags))
+    return Rows(
+        prepared, raw, losses[keep], noise, label, kept, counts[keep], tuple(flags),
+        tied=found is not None,
+    )  # fmt: skip
 
 
-def tied(raw: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
+def _tied(raw: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
     """Where the units of data of all rows follow from their parameters: the power p of tokens ~
     params^p, positive, and by what share a row is off it at most. None: rows differ in both.
     """

@@ -51,8 +51,8 @@ def attacked(loss: Callable[[Batch], Array], batch: Batch, epsilon: float, steps
     slope = jax.grad(lambda x: loss(batch | {name: x}))
 
     def step(x: Array, _: None) -> tuple[Array, None]:
-        moved = x + size * jnp.sign(slope(x))
-        return jnp.clip(moved, start - half, start + half), None
+        further = x + size * jnp.sign(slope(x))
+        return jnp.clip(further, start - half, start + half), None
 
     found, _ = jax.lax.scan(step, start, None, length=steps)
     return batch | {name: jax.lax.stop_gradient(found)}

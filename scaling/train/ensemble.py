@@ -28,20 +28,14 @@ Array = jax.Array
 How = Literal["predictions", "weights"]
 
 
-def alike(
-    runs: Iterable[RunDirectory], but: Mapping[str, Any] | None = None
-) -> list[list[RunDirectory]]:
-    """Finished runs in groups that differ in seeds alone, each of two or more, by their seeds.
-
-    but: field -> a value in the place of its own, for others in which they may differ too.
-    """
+def alike(runs: Iterable[RunDirectory]) -> list[list[RunDirectory]]:
+    """Finished runs in groups that differ in seeds alone, each of two or more, by their seeds."""
     found: dict[str, list[tuple[int, RunDirectory]]] = {}
     for run in runs:
         if not run.is_done:
             continue
         config = run.config()
-        same = override(config, {"seed": 0, "data.seed": 0, **(but or {})})
-        found.setdefault(fingerprint(same), []).append((config.seed, run))
+        found.setdefault(_seedless(config), []).append((config.seed, run))
     groups = [sorted(group, key=lambda one: one[0]) for group in found.values()]
     return [[run for _, run in group] for group in groups if len(group) > 1]
 
@@ -53,11 +47,11 @@ def chains(runs: Iterable[RunDirectory]) -> list[list[RunDirectory]]:
     """
     found = list[list[RunDirectory]]()
     for run in runs:
-        if not run.is_done or run.config().begins.run is None:
+        if not run.is_done or (config := run.config()).begins.run is None:
             continue
-        same, chain = _cycle(run.config()), [run]
-        for one in parents.before(run.config(), run.path.parent) or []:
-            if _cycle(one.config()) != same or not one.is_done:
+        same, chain = _seedless(config, _FROM_NOTHING), [run]
+        for one in parents.before(config, run.path.parent) or []:
+            if _seedless(one.config(), _FROM_NOTHING) != same or not one.is_done:
                 break
             chain.insert(0, one)
         if len(chain) > 1:
@@ -66,10 +60,12 @@ def chains(runs: Iterable[RunDirectory]) -> list[list[RunDirectory]]:
     return [chain for chain in found if chain[-1].path not in begun]
 
 
-def _cycle(config: RunConfig) -> str:
-    """The same for runs that differ in seeds and in what they began with."""
-    nothing = {"begins.run": None, "begins.folder": None}
-    return fingerprint(override(config, {"seed": 0, "data.seed": 0, **nothing}))
+_FROM_NOTHING = {"begins.run": None, "begins.folder": None}
+
+
+def _seedless(config: RunConfig, given: Mapping[str, Any] | None = None) -> str:
+    """The same for runs that differ in seeds alone, once both have the fields that are `given`."""
+    return fingerprint(override(config, {"seed": 0, "data.seed": 0, **(given or {})}))
 
 
 def judge(runs: Sequence[RunDirectory], how: How = "predictions") -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ def gradients(
                 return pieces.objective.loss(pieces.model, params, piece, rng_of, hparams)
 
         if pieces.attack is not None:
-            piece = pieces.attack(lambda moved: loss_of(params, moved)[0], piece)
+            piece = pieces.attack(lambda rows: loss_of(params, rows)[0], piece)
 
         def loss(trained: Any, piece: Batch) -> Any:
             return loss_of(subtree.put(params, trained), piece)
