@@ -192,11 +192,6 @@ def check_parametrization(config: RunConfig) -> None:
         raise ConfigError(
             f"{given} needs optim.base_depth, the model.depth at which optim's numbers were tuned"
         )
-    if not choices.transform(config.transform).stored_as_used:
-        raise ConfigError(
-            f"{given} scales parameters as they are used, and transform.name="
-            f"{config.transform.name} stores others; leave either at its default"
-        )
     if config.ewc.weight:
         raise ConfigError(
             f"{given} stores parameters in another scale than what ewc.weight holds them to; train "
