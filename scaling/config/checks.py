@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scaling.config import choices
-from scaling.config.choices import (
+from scaling.config.contracts import (
     AT_LEAST_ONE,
     DECAY,
     NOT_NEGATIVE,

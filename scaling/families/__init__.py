@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scaling.config import choices
-from scaling.config.choices import Family
+from scaling.config.contracts import Family
 
 DEFAULT = "transformer"
 FAMILIES: dict[str, Family | str] = {

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scaling.config.choices import Roles
+from scaling.config.contracts import Roles
 from scaling.devices.sharding import ALONE, FINITE, LOOKED_UP
 from scaling.optim import subtree
 from scaling.optim.subtree import matches

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import jax
 
 from scaling import families
-from scaling.config import RunConfig, choices, override
+from scaling.config import RunConfig, choices, contracts, override
 from scaling.config.amounts import resolved
 from scaling.config.choices import ModelConfig, TransformConfig
 from scaling.config.teacher import teacher
@@ -228,12 +228,12 @@ def _leaves(model: Any, data: Any, transform: Any) -> dict[str, roles.Leaf]:
     return roles.leaves(boxed, _roles(model))
 
 
-def _roles(model: ModelConfig) -> choices.Roles:
+def _roles(model: ModelConfig) -> contracts.Roles:
     """Those that the family says; none where it has none to give."""
     try:
         return choices.family(model).roles(model)
     except ConfigError:
-        return choices.Roles()
+        return contracts.Roles()
 
 
 # ---- which leaves a field means
