@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scaling.config import choices
-from scaling.config.contracts import Family
+from scaling.config.choices import Family
 
 DEFAULT = "transformer"
 FAMILIES: dict[str, Family | str] = {
@@ -55,6 +55,10 @@ _OTHER = ("out", "sample", "score", "tags", "spans")
 
 def predictions(outputs: Mapping[str, Any]) -> dict[str, Any]:
     """What a model predicts, of the outputs of any family: logits, or numbers as they stand."""
+    if "pointed" in outputs:
+        from scaling.objectives.next_token import cross_entropy  # configs are read without jax
+
+        return {"logits": cross_entropy.logits(outputs)}
     for hidden, table in (("hidden", "head"), ("masked", "table")):
         if table in outputs:
             import jax.numpy as jnp  # configs are read without jax

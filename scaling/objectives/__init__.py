@@ -4,7 +4,7 @@ the computation (`rows.py`): model outputs and batch in, sums and counts out (`o
 The rest of the house knows an objective by its record (`scaling/config/choices.py`) only.
 """
 
-from scaling.config.contracts import Objective
+from scaling.config.choices import Objective
 
 DEFAULT = "next_token"
 OBJECTIVES: dict[str, Objective | str] = {

@@ -16,7 +16,7 @@ import pyarrow.parquet
 from etils import epath
 
 from scaling import files
-from scaling.config import RunConfig, amounts, choices, contracts, flat, passes
+from scaling.config import RunConfig, amounts, choices, flat, passes
 from scaling.config.provenance import provenance
 from scaling.costs import energy, privacy
 from scaling.errors import DamagedError
@@ -37,7 +37,7 @@ _LAST = (
     *("members", "attempts", "healed", "spikes"),
     *("corpus", "commit", "device"),
 )
-# Columns of runs on data of a known law (`contracts.Truth`); a word, a word, numbers, and further
+# Columns of runs on data of a known law (`choices.Truth`); a word, a word, numbers, and further
 # ones `true_exponent/<column>`.
 _EPSILON = "epsilon"  # column of runs that train with privacy
 _BITS = "bits"  # of runs whose weights are used at so many
@@ -124,7 +124,7 @@ def _names(configs: Sequence[RunConfig], varying: Sequence[str]) -> list[str]:
         (column, name)
         for config in configs
         for name in config.evals.sets
-        for column in contracts.columns(passes.metrics(config, name))
+        for column in choices.columns(passes.metrics(config, name))
     }
     private = [_EPSILON] * any(config.privacy.clip_norm is not None for config in configs)
     transforms = [(choices.transform(config.transform), config.transform) for config in configs]
@@ -159,7 +159,7 @@ def _truth(config: RunConfig) -> dict[str, Any]:
 
 def _metrics(configs: Iterable[RunConfig]) -> list[str]:
     """The metrics of the objectives of some runs; of none, the loss."""
-    found = [n for c in configs for n in contracts.columns(choices.objective(c.objective).metrics)]
+    found = [n for c in configs for n in choices.columns(choices.objective(c.objective).metrics)]
     return list(dict.fromkeys(found)) or ["loss", "loss_se"]
 
 
@@ -253,7 +253,7 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     row |= {"tags": ",".join(said.tags) or None, "note": said.last}
     for name in config.evals.sets:
         line, suffix = final.get(name, {}), "" if name == "val" else f"/{name}"
-        for column in contracts.columns(passes.metrics(config, name)):
+        for column in choices.columns(passes.metrics(config, name)):
             row[column + suffix] = line.get(column)
     seen = [
         name

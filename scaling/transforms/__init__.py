@@ -8,7 +8,7 @@ The rest of the house knows a transform by its record (`scaling/config/choices.p
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.contracts import Transform
+from scaling.config.choices import Transform
 from scaling.config.marks import added
 
 DEFAULT = "none"

@@ -43,7 +43,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "speech": GENERIC | {"heads": 4, "head_dim": 4, "bands": 8, "filters": 4},
     "bert": GENERIC | {"heads": 4},
     "masked_autoencoder": GENERIC | {"heads": 4},
-    "encoder_decoder": GENERIC | {"heads": 4, "head_dim": 4, "encoder_depth": 1},
+    "encoder_decoder": GENERIC
+    | {"heads": 4, "head_dim": 4, "encoder_depth": 1}
+    | {"pointer": True},
 }
 # Of the data, by kind; "{text}" is a glob of small files. Some hundred examples, of 16 units at
 # most.

@@ -11,12 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.config.contracts import Facts
+from scaling.config.choices import Facts
 from scaling.errors import ConfigError
+from scaling.families import predictions
 from scaling.families.encoder_decoder import FAMILY, EncoderDecoderConfig
 from scaling.families.encoder_decoder.network import Network
 from scaling.families.encoder_decoder.translate import translate
+from scaling.objectives.next_token import NextTokenConfig
 from scaling.objectives.next_token.cross_entropy import logits
+from scaling.objectives.next_token.rows import next_token
 
 VOCAB, SEPARATOR = 7, 6
 FACTS = Facts("", 1, 1, {"vocab": VOCAB})
@@ -64,6 +67,7 @@ FORMS = [
         **{"scale_head": True, "activation": "relu"},
     },
     {"reading_positions": True},
+    {"pointer": True, "reading_positions": True},
 ]
 SLOW = pytest.mark.slow
 
@@ -71,7 +75,7 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     # Sources are turned by their own places once, targets by theirs at each step.
-    [pytest.param(FORMS[0], marks=SLOW), FORMS[1], pytest.param(FORMS[3], marks=SLOW)],
+    [pytest.param(FORMS[0], marks=SLOW), FORMS[1], pytest.param(FORMS[3], marks=SLOW), FORMS[4]],
 )
 def test_a_token_at_a_time_is_all_at_once(fields):
     one = config(**fields)
@@ -114,6 +118,68 @@ def test_no_place_looks_ahead_in_the_target():
     assert bool((changed[:, 2] != whole[:, 2]).any())
 
 
+# ---- the pointer
+
+
+def gated(one: EncoderDecoderConfig, logit: float) -> Any:
+    """Logits of the batch with the gate at so much everywhere, and all outputs behind them."""
+    params = dict(params_of(one))
+    gate = {"w": jnp.zeros((8, 1)), "bias": jnp.full((1,), logit)}
+    params["pointer"] = {**params["pointer"], "gate": gate}
+    outputs = jax.jit(Network(one).apply)({"params": params}, batch())
+    return logits(outputs), outputs
+
+
+def test_a_gate_that_is_open_is_the_model_without_a_pointer():
+    one = config(pointer=True)
+    found, outputs = gated(one, 100.0)
+    without = params_of(one).copy()
+    del without["pointer"]
+    plain = Network(config()).apply({"params": without}, batch())
+    np.testing.assert_allclose(found, logits(plain), **CLOSE)
+    assert outputs["pointed"].weights.shape == (3, 4, 5)
+
+
+def test_a_gate_that_is_shut_writes_what_it_points_to():
+    """Each token as likely as all places of the source are that have it; none beyond its end."""
+    found, outputs = gated(config(pointer=True, reading_positions=True), -100.0)
+    weights, source = np.asarray(outputs["pointed"].weights), np.asarray(batch()["source"])
+    np.testing.assert_array_equal(weights[1, :, 3:], 0)
+    wanted = np.zeros((3, 4, VOCAB))
+    for row, place in itertools.product(range(3), range(5)):
+        wanted[row, :, source[row, place]] += weights[row, :, place]
+    np.testing.assert_allclose(jax.nn.softmax(found), wanted, **CLOSE)
+
+
+def test_a_mixture_is_between_the_two_and_as_large_as_the_logits():
+    """z-loss goes by the size of the logits: their normaliser is that of the vocabulary's."""
+    one = config(pointer=True)
+    own, copied = (jax.nn.softmax(gated(one, logit)[0]) for logit in (100.0, -100.0))
+    found, outputs = gated(one, 1.0)
+    share = jax.nn.sigmoid(1.0)
+    np.testing.assert_allclose(jax.nn.softmax(found), share * own + (1 - share) * copied, **CLOSE)
+    plain = logits({name: outputs[name] for name in ("hidden", "head")})
+    log_z = [jax.nn.logsumexp(x, axis=-1) for x in (found, plain)]
+    np.testing.assert_allclose(*log_z, **CLOSE)
+    np.testing.assert_array_equal(predictions(outputs)["logits"], found)
+
+
+def test_what_a_loss_makes_of_a_mixture():
+    """Smoothed labels are as far from the target's logit as the mean of all logits is."""
+    _, outputs = gated(config(pointer=True), 1.0)
+    given = batch() | {"targets": batch()["tokens"], "loss_mask": jnp.ones((3, 4))}
+    given["target_bytes"] = jnp.ones((3, 4), jnp.int32)
+    rows = next_token(NextTokenConfig(label_smoothing=0.1)).rows_of(outputs, given)
+    found = logits(outputs)
+    target = jnp.take_along_axis(found, given["targets"][..., None], axis=-1)[..., 0]
+    nats = jax.nn.logsumexp(found, axis=-1) - target
+    np.testing.assert_allclose(rows.minimised, nats.sum(axis=1), **CLOSE)
+    smoothed = (target - found.mean(axis=-1)).sum(axis=1)
+    np.testing.assert_allclose(rows.penalties["label_smoothing"], smoothed, **CLOSE)
+    with pytest.raises(ConfigError, match=r"objective\.chunk=2"):
+        next_token(NextTokenConfig(chunk=2)).rows_of(outputs, given)
+
+
 # ---- writing
 
 
@@ -137,11 +203,14 @@ def cut(row: np.ndarray) -> tuple[int, ...]:
     return tuple(text[: text.index(SEPARATOR) + 1] if SEPARATOR in text else text)
 
 
-@pytest.mark.parametrize("beams", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_the_score_of_a_text_is_the_model_s_log_probability(beams):
-    tokens, scores = written(config(), 4, beams)
+@pytest.mark.parametrize(
+    ("beams", "pointer"), [(1, False), (3, True), pytest.param(3, False, marks=pytest.mark.slow)]
+)
+def test_the_score_of_a_text_is_the_model_s_log_probability(beams, pointer):
+    one = config(pointer=pointer)
+    tokens, scores = written(one, 4, beams)
     for row in range(3):
-        assert scores[row] == pytest.approx(log_p_of(config(), row, cut(tokens[row])), rel=1e-4)
+        assert scores[row] == pytest.approx(log_p_of(one, row, cut(tokens[row])), rel=1e-4)
 
 
 def test_one_beam_takes_the_likeliest_token_each_time():

@@ -4,7 +4,7 @@ gives examples by number. NumPy only.
 The rest of the house knows a kind by its record (`scaling/config/choices.py`) only.
 """
 
-from scaling.config.contracts import Kind
+from scaling.config.choices import Kind
 
 DEFAULT = "text"
 KINDS: dict[str, Kind | str] = {

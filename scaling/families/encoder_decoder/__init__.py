@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scaling.config.contracts import AT_LEAST_ONE, POSITIVE, Facts, Family, Roles
+from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Facts, Family, Roles
 from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data
@@ -37,6 +37,10 @@ class EncoderDecoderConfig:
     reading_positions: bool = added(
         False
     )  # of rotary ones: where the target reads the source, queries and keys are turned too
+    pointer: bool = added(
+        False
+    )  # what is written may be a token of the source, where the model points, in the place of one
+    # of the vocabulary (`scaling/families/encoder_decoder/pointer.py`)
     activation: Literal["usual", "relu", "silu", "gelu", "gelu_exact"] = added(
         "usual"
     )  # of MLPs; usual: silu of gated ones, else gelu, which is its approximation by tanh
@@ -92,6 +96,10 @@ def _scaled(config: EncoderDecoderConfig, width: int, depth: int) -> dict[str, A
     }
 
 
+def _queries(config: EncoderDecoderConfig) -> tuple[str, ...]:
+    return "attention/query", "reading/query", *(["pointer/query"] if config.pointer else [])
+
+
 def _relative(config: Any) -> bool:
     return bool(config.model.positions == "relative")
 
@@ -104,14 +112,14 @@ FAMILY = Family(
     config=EncoderDecoderConfig,
     module="scaling.families.encoder_decoder.network:Network",
     reads=frozenset({"source", "source_segments", "tokens", "positions"}),
-    gives=frozenset({"hidden", "head"}),
+    gives=frozenset({"hidden", "head"}),  # and `pointed`, with a pointer
     resolve=_resolve,
     scaled=_scaled,
     width_step=from_data.even_head_dim,
     roles=lambda config: Roles(
         outputs=("head",),
         tied=("final_norm",) if config.tie_embeddings else (),
-        attention=("query_norm",) if config.qk_norm else ("attention/query", "reading/query"),
+        attention=("query_norm",) if config.qk_norm else _queries(config),
     ),
     stated=lambda model: None if model.vocab is None else {"vocab": model.vocab},
     exchange="scaling.families.encoder_decoder.exchange:ARCHITECTURES",

@@ -116,7 +116,7 @@ T5 = Architecture(
         *_branch("decoder", 1, "EncDecAttention", "reading"),
     ),
     sized=_sized,
-    has={"positions": "relative", "qk_norm": False, "scale_scores": False},
+    has={"positions": "relative", "qk_norm": False, "scale_scores": False, "pointer": False},
     fields={
         "vocab": "vocab_size",
         "width": "d_model",

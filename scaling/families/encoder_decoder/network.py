@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
 from scaling.families.encoder_decoder import EncoderDecoderConfig
+from scaling.families.encoder_decoder.pointer import Pointer
 from scaling.models import relative
 from scaling.models.embedding import lookup
 from scaling.models.layers import (
@@ -125,8 +126,8 @@ class Network(nn.Module):
 
         Returns:
           hidden: behind the final norm, [B, T, D] in the compute dtype; head: output matrix,
-          float32 [V, D]; cache: with slots, before the first token; with a cache, that with one
-          more.
+          float32 [V, D]; pointed: with a pointer, what is mixed with the logits; cache: with slots,
+          before the first token; with a cache, that with one more.
         """
         c = self.config
         init = truncated_normal(1 / math.sqrt(c.width))  # as the transformer's
@@ -135,18 +136,36 @@ class Network(nn.Module):
         head_VxD = table_VxD
         if not c.tie_embeddings:
             head_VxD = parameter(self, "head", init, shape, ("vocab", "embed"))
+        pointer = self._pointer()
         if cache is None:
             memory_BxSxD = self._read(batch, table_VxD)
+            read = {} if pointer is None else self._offered(pointer, memory_BxSxD, batch)
             if slots is not None:
-                return {"cache": self._opened(memory_BxSxD, batch["source_segments"] > 0, slots)}
-            y_BxTxD = self._written(batch, table_VxD, memory_BxSxD)
+                opened = self._opened(memory_BxSxD, batch["source_segments"] > 0, slots)
+                return {"cache": {**opened, **read}}
+            places_BxT = batch["positions"]
+            x_BxTxD = self._written(batch, table_VxD, memory_BxSxD)
         else:
-            y_BxTxD, cache = self._continued(batch["tokens"], table_VxD, cache)
-        y_BxTxD = RMSNorm(c.norm_eps, jnp.dtype(c.dtype), name="final_norm")(y_BxTxD)
+            places_BxT = jnp.full_like(batch["tokens"], cache["length"])
+            x_BxTxD, cache = self._continued(batch["tokens"], table_VxD, cache)
+            read = cache
+        y_BxTxD = RMSNorm(c.norm_eps, jnp.dtype(c.dtype), name="final_norm")(x_BxTxD)
         if c.scale_head:
             y_BxTxD *= c.width**-0.5
-        outputs = {"hidden": constrain(y_BxTxD), "head": head_VxD}
+        outputs: dict[str, Any] = {"hidden": constrain(y_BxTxD), "head": head_VxD}
+        if pointer is not None:
+            table = _table(*_turns(c, places_BxT, _channels(c))) if c.reading_positions else None
+            keys_BxSxK, source_BxS, is_source_BxS = read["offered"]
+            outputs["pointed"] = pointer(x_BxTxD, keys_BxSxK, source_BxS, is_source_BxS, table)
         return outputs if cache is None else {**outputs, "cache": cache}
+
+    def _offered(
+        self, pointer: Pointer, memory_BxSxD: Array, batch: Mapping[str, Array]
+    ) -> dict[str, Any]:
+        """What a pointer can point to, as a part of the cache: keys, tokens, and where some are."""
+        is_source_BxS = batch["source_segments"] > 0
+        table = _table(*_source_turns(self.config, is_source_BxS, _channels(self.config)))
+        return {"offered": (pointer.keys(memory_BxSxD, table), batch["source"], is_source_BxS)}
 
     def _read(self, batch: Mapping[str, Array], table_VxD: Array) -> Array:
         """What the encoder makes of the source: [B, S, D]."""
@@ -190,6 +209,11 @@ class Network(nn.Module):
             scan_layers=c.scan_layers,
             remat=c.remat,
         )
+
+    def _pointer(self) -> Pointer | None:
+        c = self.config
+        fields = (c.width, _channels(c), jnp.dtype(c.dtype), c.norm_eps, c.qk_norm)
+        return Pointer(*fields, name="pointer") if c.pointer else None
 
     def _bias(self, name: str, length: int, causal: bool, at: Array | None = None) -> Array | None:
         """Of the scores of a stack, [H, L, L], or [H, 1, L] of the query at a slot alone; None:
@@ -260,21 +284,30 @@ def _embedded(
     return constrain(x_BxLxD)
 
 
-def _turns(config: EncoderDecoderConfig, places_BxL: Array) -> tuple[Array | None, Array | None]:
-    """What queries and keys turn by; nothing without rotary positions."""
+def _turns(
+    config: EncoderDecoderConfig, places_BxL: Array, channels: int | None = None
+) -> tuple[Array | None, Array | None]:
+    """What queries and keys of so many channels (None: a head's) turn by; nothing without rotary
+    positions.
+    """
     if config.positions != "rotary":
         return None, None
-    return rope_table(places_BxL, resolved(config.head_dim), config.rope_theta)
+    return rope_table(places_BxL, channels or resolved(config.head_dim), config.rope_theta)
 
 
 def _source_turns(
-    config: EncoderDecoderConfig, is_source_BxS: Array
+    config: EncoderDecoderConfig, is_source_BxS: Array, channels: int | None = None
 ) -> tuple[Array | None, Array | None]:
     """What keys of the source turn by where it is read; nothing unless reading has positions."""
     if not config.reading_positions:
         return None, None
     places_BxS = jnp.arange(is_source_BxS.shape[1])[None]
-    return _turns(config, jnp.broadcast_to(places_BxS, is_source_BxS.shape))
+    return _turns(config, jnp.broadcast_to(places_BxS, is_source_BxS.shape), channels)
+
+
+def _channels(config: EncoderDecoderConfig) -> int:
+    """Of the pointer's one head: as many as all heads of a reading have."""
+    return config.heads * resolved(config.head_dim)
 
 
 def _table(cos: Array | None, sin: Array | None) -> Table | None:

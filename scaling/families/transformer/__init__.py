@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from scaling.config.amounts import resolved
-from scaling.config.contracts import (
+from scaling.config.choices import (
     AT_LEAST_ONE,
     DECAY,
     NOT_NEGATIVE,

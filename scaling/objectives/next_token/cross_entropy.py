@@ -21,6 +21,8 @@ from scaling.objectives.objective import Array
 # Fewer tokens at a time would leave the matmuls too thin beside the traffic of the head's gradient.
 _CHUNK_LOGITS = 2**27
 _LEAST_TOKENS = 1024
+# In the place of the weight of a token that is not in the source, so that it has a logarithm.
+_LEAST = 1e-30
 
 
 @flax.struct.dataclass
@@ -32,10 +34,37 @@ class Scores:
     correct: Array  # bool: no logit is larger than the target's
 
 
+@flax.struct.dataclass
+class Pointed:
+    """Where a model that also copies points: tokens of a source that may be written as they are."""
+
+    source: Array  # int32 [B, S]
+    weights: Array  # float32 [B, L, S], of the tokens of the source; their sum is 1
+    gate: Array  # float32 [B, L], logit of the share that the vocabulary has
+
+
 def logits(outputs: Mapping[str, Any]) -> Array:
-    """float32 [B, L, V] of a model's outputs `hidden`, `head` and, if it has one, `softcap`."""
+    """float32 [B, L, V] of a model's outputs `hidden`, `head` and, if it has them, `softcap` and
+    `pointed`.
+    """
     logits_BxLxV = _capped(_product(outputs["hidden"], outputs["head"]), outputs.get("softcap"))
+    if "pointed" in outputs:
+        logits_BxLxV = mixed(logits_BxLxV, outputs["pointed"])
     return nn.with_logical_constraint(logits_BxLxV, ("batch", "seq", "act_vocab"))
+
+
+def mixed(logits_BxLxV: Array, pointed: Pointed) -> Array:
+    """[B, L, V], whose softmax is g softmax(logits) + (1 - g) times the weight of all places of the
+    source that have the token (See et al. 2017, arXiv 1704.04368, equation 9), g the gate's share;
+    its normaliser is that of the logits.
+    """
+    log_z_BxLx1 = jax.nn.logsumexp(logits_BxLxV, axis=-1, keepdims=True)
+    one_hot_BxSxV = jax.nn.one_hot(pointed.source, logits_BxLxV.shape[-1])
+    copied_BxLxV = jnp.einsum("BLS,BSV->BLV", pointed.weights, one_hot_BxSxV)
+    gate_BxLx1 = pointed.gate[..., None]
+    own_BxLxV = jax.nn.log_sigmoid(gate_BxLx1) + logits_BxLxV - log_z_BxLx1
+    copied_BxLxV = jax.nn.log_sigmoid(-gate_BxLx1) + jnp.log(jnp.maximum(copied_BxLxV, _LEAST))
+    return log_z_BxLx1 + jnp.logaddexp(own_BxLxV, copied_BxLxV)
 
 
 def cross_entropy(
@@ -64,6 +93,11 @@ def cross_entropy(
     hidden, targets = cut(hidden_BxLxD), cut(targets_BxL)
     scores = _many_pieces(hidden, head_VxD, targets, softcap)
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 3).reshape(batch, length), scores)
+
+
+def of_logits(logits_BxLxV: Array, targets_BxL: Array) -> Scores:
+    """The scores of logits that are there."""
+    return _scores(logits_BxLxV, targets_BxL)
 
 
 def pieces(rows: int, length: int, vocab: int, chunk: int | None) -> int:

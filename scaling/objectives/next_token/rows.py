@@ -13,7 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from scaling.errors import ConfigError
-from scaling.objectives.next_token.cross_entropy import cross_entropy
+from scaling.objectives.next_token.cross_entropy import (
+    Scores,
+    cross_entropy,
+    logits,
+    of_logits,
+)
 from scaling.objectives.next_token.fields import NextTokenConfig
 from scaling.objectives.objective import Array, Batch, Loss, Rows, Sum
 
@@ -31,13 +36,7 @@ def next_token(config: NextTokenConfig) -> Loss:
     def rows_of(outputs: Mapping[str, Any], batch: Batch) -> Rows:
         mask_BxL = batch["loss_mask"].astype(jnp.float32)
         with jax.named_scope("head"):
-            scores = cross_entropy(
-                outputs["hidden"],
-                outputs["head"],
-                batch["targets"],
-                outputs.get("softcap"),
-                config.chunk,
-            )
+            scores = _scored(outputs, batch["targets"], config.chunk)
         nats_BxL = scores.log_z - scores.target
 
         def masked(x_BxL: Array) -> Array:
@@ -63,6 +62,19 @@ def next_token(config: NextTokenConfig) -> Loss:
     return Loss(rows_of, {name: weight for name, weight in weights.items() if weight})
 
 
+def _scored(outputs: Mapping[str, Any], targets_BxL: Array, chunk: int | None) -> Scores:
+    """Raises ConfigError for a chunk of logits that are mixed with others."""
+    if "pointed" not in outputs:
+        hidden, head = outputs["hidden"], outputs["head"]
+        return cross_entropy(hidden, head, targets_BxL, outputs.get("softcap"), chunk)
+    if chunk is not None:
+        raise ConfigError(
+            f"objective.chunk={chunk}: the logits of a model with a pointer exist all at once; "
+            "leave it unset, or set model.pointer to False"
+        )
+    return of_logits(logits(outputs), targets_BxL)
+
+
 def _mean_logits(outputs: Mapping[str, Any]) -> Array:
     """[B, L]: the mean over the vocabulary, without its logits. Raises ConfigError where these are
     capped, and so are not linear in the hidden state.
@@ -72,5 +84,7 @@ def _mean_logits(outputs: Mapping[str, Any]) -> Array:
             "objective.label_smoothing needs logits that are not capped; set model.logit_softcap "
             "to None"
         )
+    if "pointed" in outputs:
+        return logits(outputs).mean(axis=-1)
     mean_D = outputs["head"].mean(axis=0)
     return jnp.einsum("BLD,D->BL", outputs["hidden"].astype(jnp.float32), mean_D)

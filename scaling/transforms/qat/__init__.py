@@ -5,7 +5,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.contracts import Transform
+from scaling.config.choices import Transform
 
 
 @dataclass(frozen=True)
