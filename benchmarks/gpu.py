@@ -59,7 +59,7 @@ def config_of(name: str, debug: bool, batch: int | None, changes: list[str]) -> 
     import ast
 
     from scaling.config import RunConfig, override
-    from scaling.config.choices import Facts
+    from scaling.config.contracts import Facts
     from scaling.config.resolve import resolve
 
     fields = MODELS[name] | SHARED | (DEBUG if debug else {}) | {"train.steps": 1_000_000}

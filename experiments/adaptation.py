@@ -26,7 +26,7 @@ def get_study(arg: str = "") -> Study:
     shares = (0.0, 0.25) if debug else SHARES
     runs = list[Override]()
     for width in (8,) if debug else (16, 32, 48):
-        rung = tiny.SWEPT.rung(width)
+        rung = tiny.RECIPE.rung(width)
         shape = {name: value for name, value in rung.items() if not name.startswith("train.")}
         before = shape | {"data.part": "code", "train.tokens": 1024.0 if debug else 500e3}
         after = {

@@ -13,7 +13,7 @@ from scaling.config.sweep import Override, Study, grid, product, with_seeds
 def get_study(arg: str = "") -> Study:
     """Width 48; subsets of 32 kB to 1 MB; 1, 2, 4 and 8 epochs of those that leave time for it."""
     debug = arg == "debug"
-    shape = tiny.SWEPT.shape(16 if debug else 48) | {"train.tokens_per_param": None}
+    shape = tiny.RECIPE.shape(16 if debug else 48) | {"train.tokens_per_param": None}
     sizes = (512, 1024) if debug else tuple(2**k for k in range(15, 21))
     epochs = (1.0, 2.0) if debug else (1.0, 2.0, 4.0, 8.0)
     runs = reads(sizes, epochs, max(sizes) * (2 if debug else 1))

@@ -1,4 +1,8 @@
-"""Depth alone: one width, one amount of data, one to ten blocks."""
+"""Depth alone: one width, one amount of data, one to ten blocks, whose rates and scales follow the
+depth (CompleteP).
+"""
+
+from dataclasses import replace
 
 from configs import tiny
 from scaling.config.sweep import Study, with_seeds
@@ -8,7 +12,8 @@ def get_study(arg: str = "") -> Study:
     """Six depths of width 32, a million bytes each, two seeds; the deepest once."""
     debug = arg == "debug"
     depths = (1, 2, 3) if debug else (1, 2, 3, 4, 6, 10)
-    shape = tiny.SWEPT.rung(16 if debug else 32) | {
+    recipe = replace(tiny.RECIPE, parametrization="completep")
+    shape = recipe.rung(16 if debug else 32) | {
         "train.tokens_per_param": None,
         "train.tokens": 512.0 if debug else 1e6,
     }

@@ -46,12 +46,12 @@ def students(
 ) -> list[Override]:
     """Each width and length, alone."""
     each = grid({"train.tokens_per_param": (0.1,) if debug else lengths})
-    return product([tiny.SWEPT.shape(width) for width in ((8,) if debug else widths)], each)
+    return product([tiny.RECIPE.shape(width) for width in ((8,) if debug else widths)], each)
 
 
 def taught(width: int, length: float) -> Override:
     """By a model of a width that has read so much."""
-    teacher = tiny.SWEPT.shape(width) | {"train.tokens_per_param": length}
+    teacher = tiny.RECIPE.shape(width) | {"train.tokens_per_param": length}
     return {"begins.run": teacher, "distill.weight": 1.0}
 
 

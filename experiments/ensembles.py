@@ -36,9 +36,9 @@ def _study(name: str, base: object, runs: list[Override], group: str) -> Study:
 def _text(name: str, debug: bool) -> Study:
     base = tiny.get_config("debug" if debug else "")
     tiny.strip(base)
-    length = {"train.tokens_per_param": 0.1 if debug else tiny.SWEPT.units_per_param}
+    length = {"train.tokens_per_param": 0.1 if debug else tiny.RECIPE.units_per_param}
     widths = (8, 16) if debug else (16, 20, 28, 40, 56)
-    runs = [tiny.SWEPT.shape(width) | length for width in widths]
+    runs = [tiny.RECIPE.shape(width) | length for width in widths]
     return _study(name, base, with_seeds(runs, 2 if debug else 4), "width")
 
 
@@ -60,8 +60,8 @@ def _soup(name: str, debug: bool) -> Study:
     base = tiny.get_config("debug" if debug else "")
     tiny.strip(base)
     base.data.seed = None  # the run's own
-    whole = 0.2 if debug else tiny.SWEPT.units_per_param
-    shape = tiny.SWEPT.shape(8 if debug else 28)
+    whole = 0.2 if debug else tiny.RECIPE.units_per_param
+    shape = tiny.RECIPE.shape(8 if debug else 28)
     runs = list[Override]()
     for share in SHARED[:3:2] if debug else SHARED:
         rest = shape | {"train.tokens_per_param": (1 - share) * whole}

@@ -20,7 +20,7 @@ def get_study(arg: str = "") -> Study:
     debug, others = is_debug(arg), recurrence.get_study(arg)
     base = from_dict(tiny.get_config(arg))
     of_family = {"model.family": "feedforward"}
-    recipe = replace(tiny.SWEPT, model={}, units_per_param=0.1 if debug else 15.0)
+    recipe = replace(tiny.RECIPE, model={}, units_per_param=0.1 if debug else 15.0)
     like = override(base, of_family)
     runs = [of_family | recipe.rung(width, like) for width in ((16, 24) if debug else WIDTHS)]
     many = 1 if debug else 2

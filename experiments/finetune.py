@@ -85,7 +85,7 @@ def _base(debug: bool) -> Any:
 
 def _of(width: int, debug: bool) -> tuple[Override, float, Override]:
     """A model, its recipe's rate, and a run of it on prose."""
-    rung = tiny.SWEPT.rung(width)
+    rung = tiny.RECIPE.rung(width)
     model = {name: value for name, value in rung.items() if not name.startswith("train.")}
     prose = model | {
         "data.part": "docs",
@@ -125,7 +125,7 @@ def _law(debug: bool) -> Study:
     base = tiny.bare("debug" if debug else "")
     runs = list[Override]()
     for width in (8, 16) if debug else WIDTHS:
-        shape = tiny.SWEPT.shape(width)
+        shape = tiny.RECIPE.shape(width)
         prose = shape | {"data.part": "docs", "train.tokens": 256.0 if debug else PROSE}
         code = shape | {"data.part": "code", "train.epochs": 1.0 if debug else PASSES}
         rate = {"optim.peak_lr": WHOLE * shape["optim.peak_lr"], "begins.run": prose}

@@ -25,7 +25,7 @@ def get_study(arg: str = "") -> Study:
             base.evals.sets[f"x{times}"] = eval_set(by="exposure", repeats=times)
     epochs = grid({"train.tokens_per_param": [None], "train.epochs": EPOCHS})
     widths = (16, 24) if debug else WIDTHS
-    shapes = [tiny.SWEPT.shape(width, from_dict(base)) for width in widths]
+    shapes = [tiny.RECIPE.shape(width, from_dict(base)) for width in widths]
     return Study(
         name="memorization",
         question="How often must a secret be read to be remembered, by models of which size?",

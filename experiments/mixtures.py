@@ -22,7 +22,7 @@ def get_study(arg: str = "") -> Study:
     base.train.tokens = 1024.0 if debug else 128e3
     with base.unlocked():
         base.evals.sets.docs = eval_set(part="docs")
-    rungs = [tiny.SWEPT.rung(width) for width in ((8, 16) if debug else (16, 32, 48))]
+    rungs = [tiny.RECIPE.rung(width) for width in ((8, 16) if debug else (16, 32, 48))]
     shapes = [{k: v for k, v in rung.items() if not k.startswith("train.")} for rung in rungs]
     shares = grid({"mixture.shares.docs": (0.0, 0.25) if debug else SHARES})
     return Study(

@@ -10,8 +10,8 @@ from scaling.config.sweep import Study, chain, with_seeds
 # chosen so that both families have the same sizes.
 WIDTHS = {"transformer": (28, 36, 48, 64, 80), "lstm": (34, 44, 58, 78, 98)}
 RECIPES = {
-    "transformer": tiny.SWEPT,
-    "lstm": replace(tiny.SWEPT, model={}, lr=1e-2, lr_exponent=-0.5),
+    "transformer": tiny.RECIPE,
+    "lstm": tiny.LSTM,
 }
 
 
@@ -20,7 +20,7 @@ def get_study(arg: str = "") -> Study:
     debug = arg == "debug"
     config = tiny.get_config(arg)
     base = from_dict(config)
-    units = 0.1 if debug else tiny.SWEPT.units_per_param
+    units = 0.1 if debug else tiny.RECIPE.units_per_param
     runs = []
     for family, widths in WIDTHS.items():
         of_family = {"model.family": family}

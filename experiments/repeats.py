@@ -17,7 +17,7 @@ def get_study(arg: str = "") -> Study:
     widths = (16, 32) if debug else (16, 32, 64)
     sizes = (512, 1024) if debug else tuple(2**k for k in range(16, 21))
     epochs = (1.0, 2.0) if debug else (1.0, 2.0, 4.0, 8.0, 16.0)
-    shapes = [tiny.SWEPT.shape(width) for width in widths]
+    shapes = [tiny.RECIPE.shape(width) for width in widths]
     read = reads(sizes, epochs, max(sizes) * (2 if debug else 1))
     return Study(
         name="repeats",

@@ -45,7 +45,7 @@ def _images(debug: bool) -> Study:
 def _text(debug: bool) -> Study:
     base = tiny.get_config("debug" if debug else "")
     widths, lengths = ((16, 24), (512, 1024)) if debug else ((16, 32, 48, 64), (2e5, 5e5, 1e6, 2e6))
-    shapes = [tiny.SWEPT.shape(width, from_dict(base)) for width in widths]
+    shapes = [tiny.RECIPE.shape(width, from_dict(base)) for width in widths]
     of_length = {"train.tokens_per_param": [None], "train.tokens": [int(n) for n in lengths]}
     return Study(
         name="shift_text",

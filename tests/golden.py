@@ -17,7 +17,7 @@ from typing import Any
 from golden_runs import RUNS
 
 from scaling.config import RunConfig, choices, fingerprint, flat, override, run_name
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.config.resolve import resolve
 from scaling.costs import sizes
 from scaling.studies import study

@@ -29,7 +29,7 @@ from scaling.config import (
     run_name,
     to_dict,
 )
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.config.nested import from_text
 from scaling.config.resolve import eval_data, resolve
 from scaling.costs import sizes

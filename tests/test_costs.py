@@ -10,7 +10,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from scaling import data, optim
 from scaling.config import RunConfig, TrainConfig, override
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.costs import counts, sizes
 from scaling.costs.ledger import Ledger, ledger, total
 from scaling.data.kinds.text import TextConfig

@@ -9,7 +9,7 @@ import numpy as np
 
 from scaling import laws
 from scaling.check import report, target
-from scaling.config import RunConfig, choices, override, sweep
+from scaling.config import RunConfig, choices, contracts, override, sweep
 from scaling.executors import jobs, plan
 from scaling.models.layers import Linear
 from scaling.objectives.objective import Loss, Rows, Sum
@@ -48,12 +48,12 @@ def rows(outputs, batch):
 
 FORM = {"sand": ((3,), "float32"), "angle": ((), "float32"), "there": ((), "float32")}
 SAND, OUT, ALL = Sand(range(64)), frozenset({"slope"}), frozenset(FORM)
-FACTS, TILT = choices.Facts("pebbles", 64, 64), choices.Metric("tilt of the heap", "deg")
-METRICS = {"loss": choices.Metric("misfit", "deg²"), "tilt": TILT}
+FACTS, TILT = contracts.Facts("pebbles", 64, 64), contracts.Metric("tilt of the heap", "deg")
+METRICS = {"loss": contracts.Metric("misfit", "deg²"), "tilt": TILT}
 GUESTS = {
-    "model": choices.Family(Heap, Network, frozenset({"sand"}), OUT),
-    "data": choices.Kind(Sea, ALL, ("there",), lambda *_: FACTS, lambda *_: SAND, lambda _: FORM),
-    "objective": choices.Objective(Level, lambda config: Loss(rows), OUT, ALL, METRICS),
+    "model": contracts.Family(Heap, Network, frozenset({"sand"}), OUT),
+    "data": contracts.Kind(Sea, ALL, ("there",), lambda *_: FACTS, lambda *_: SAND, lambda _: FORM),
+    "objective": contracts.Objective(Level, lambda config: Loss(rows), OUT, ALL, METRICS),
 }
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.config import LENGTHS, RunConfig, TrainConfig, override
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.costs import counts, sizes
 from scaling.data.kinds.text import TextConfig
 from scaling.errors import ConfigError

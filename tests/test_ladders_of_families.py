@@ -6,7 +6,7 @@ import pytest
 
 from scaling.config import LENGTHS, RunConfig, base_config, choices, from_dict, override
 from scaling.config.amounts import units, units_per_step
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.config.resolve import resolve
 from scaling.costs import sizes
 from scaling.errors import ConfigError, DataError

@@ -14,7 +14,7 @@ import pytest
 
 from scaling import optim
 from scaling.config import OptimConfig, RunConfig, TrainConfig, programs
-from scaling.config.choices import Roles
+from scaling.config.contracts import Roles
 from scaling.optim import Multipliers, Parametrization, roles, subtree
 
 AXES = {

@@ -4,7 +4,8 @@ A unit is what the data are counted in: tokens of text, images. Takes a RunConfi
 an amount is said. No jax in this file.
 """
 
-from scaling.config.choices import DataConfig, Facts
+from scaling.config.choices import DataConfig
+from scaling.config.contracts import Facts
 from scaling.config.run import RunConfig
 from scaling.errors import ConfigError
 

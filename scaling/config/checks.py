@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scaling.config import choices
-from scaling.config.choices import (
+from scaling.config.contracts import (
     AT_LEAST_ONE,
     DECAY,
     NOT_NEGATIVE,
@@ -191,11 +191,6 @@ def check_parametrization(config: RunConfig) -> None:
     if optim.parametrization in DEEP and optim.base_depth is None:
         raise ConfigError(
             f"{given} needs optim.base_depth, the model.depth at which optim's numbers were tuned"
-        )
-    if not choices.transform(config.transform).stored_as_used:
-        raise ConfigError(
-            f"{given} scales parameters as they are used, and transform.name="
-            f"{config.transform.name} stores others; leave either at its default"
         )
     if config.ewc.weight:
         raise ConfigError(

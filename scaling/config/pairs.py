@@ -7,7 +7,7 @@ sets that are attacked, by `passes.py`. No jax in this file.
 from typing import Any
 
 from scaling.config import choices
-from scaling.config.choices import SHARE
+from scaling.config.contracts import SHARE
 from scaling.config.run import RunConfig
 from scaling.errors import ConfigError, nearest
 

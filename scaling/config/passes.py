@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from scaling.config import choices
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Metric
+from scaling.config.contracts import AT_LEAST_ONE, NOT_NEGATIVE, Metric
 from scaling.config.pairs import check_attacked
 from scaling.config.run import EvalSetConfig, RunConfig
 from scaling.errors import ConfigError

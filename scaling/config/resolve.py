@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from scaling.config import amounts, choices, passes
+from scaling.config import amounts, choices, contracts, passes
 from scaling.config.checks import check_idle, check_parametrization, check_ranges
-from scaling.config.choices import DataConfig, Facts, Size
+from scaling.config.choices import DataConfig
+from scaling.config.contracts import Facts, Size
 from scaling.config.identity import is_fingerprint
 from scaling.config.pairs import check_pairs
 from scaling.config.reading import from_dict, to_dict
@@ -178,7 +179,7 @@ def _resolve_steps(config: RunConfig, facts: Facts, size_of: Callable[[RunConfig
             f"train.{name.replace('tokens', 'units')}"
         )
     if name == "epochs":
-        if facts.train_examples >= choices.ENDLESS and not data.unique_units:
+        if facts.train_examples >= contracts.ENDLESS and not data.unique_units:
             raise ConfigError(
                 f"train.epochs={amount}, but the train split has no end; give train.units, or "
                 f"{amounts.unique_field(data)}"

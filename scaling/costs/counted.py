@@ -9,7 +9,8 @@ import jax
 
 from scaling import families
 from scaling.config import RunConfig, choices, to_dict
-from scaling.config.choices import DataConfig, ModelConfig, Size
+from scaling.config.choices import DataConfig, ModelConfig
+from scaling.config.contracts import Size
 from scaling.costs.ledger import Ledger, ledger
 from scaling.devices import sharding
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scaling.config import RunConfig, amounts, choices
-from scaling.config.choices import Size
+from scaling.config.contracts import Size
 from scaling.config.teacher import teacher
 
 

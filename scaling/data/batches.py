@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import Examples
+from scaling.config.contracts import Examples
 from scaling.data.clients import Rounds
 from scaling.data.mixing import dealt
 from scaling.data.order import endless, keys, permutation

@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 
-from scaling.config.choices import ENDLESS
+from scaling.config.contracts import ENDLESS
 from scaling.data import draws
 from scaling.data.draws import STEP, mixed
 

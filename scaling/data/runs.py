@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from scaling import files
-from scaling.config import RunConfig, choices
+from scaling.config import RunConfig, choices, contracts
 from scaling.config.amounts import resolved, unique_field
-from scaling.config.choices import DataConfig, Examples, Facts, Shape
+from scaling.config.choices import DataConfig
+from scaling.config.contracts import Examples, Facts, Shape
 from scaling.config.resolve import eval_data, source_named
 from scaling.data.batches import Batches
 from scaling.data.clients import Rounds, owned_by
@@ -111,8 +112,8 @@ def _other(config: RunConfig, name: str, root: Path | None) -> tuple[Examples, n
             f"mixture.shares.{name}: the train split of evals.sets.{name} has no example; leave it "
             "out, or give it more data"
         )
-    if most is None and len(examples) >= choices.ENDLESS:
-        return examples, range(choices.ENDLESS)
+    if most is None and len(examples) >= contracts.ENDLESS:
+        return examples, range(contracts.ENDLESS)
     return examples, _order(examples, most)
 
 
@@ -235,7 +236,7 @@ def _order(examples: Examples, most: int | None = None) -> np.ndarray:
     """Every example, in the one order from which subsets are taken, or the first of them. Of data
     that have no end that is the order of their numbers: one draw is as good as another.
     """
-    if len(examples) >= choices.ENDLESS:
+    if len(examples) >= contracts.ENDLESS:
         return np.arange(resolved(most))
     return nested(len(examples))[:most]
 
@@ -245,12 +246,12 @@ def _subset(config: RunConfig, examples: Examples) -> np.ndarray | range:
     range is drawn from without end.
     """
     unique = config.data.unique_units
-    if unique is None and len(examples) >= choices.ENDLESS:
-        return range(choices.ENDLESS)
+    if unique is None and len(examples) >= contracts.ENDLESS:
+        return range(contracts.ENDLESS)
     most = None if unique is None else unique // config.data.units_per_example
     if config.train.subset_seed is None:
         return _order(examples, most)
-    if len(examples) >= choices.ENDLESS:
+    if len(examples) >= contracts.ENDLESS:
         raise ConfigError(
             "train.subset_seed: these data have no end, and a subset of them is one of many as it "
             "is; leave it out"

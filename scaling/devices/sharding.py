@@ -67,6 +67,9 @@ FINITE = (
     *("vocab", "inputs", "positions", "outputs", "router", "gates", "lora_rank"),
     *("kernel_height", "kernel_width", "kernel_inputs"),
 )
+# Axes that are alone on one side of a matrix, whatever its others are: that of the channels of the
+# stream, and that of the rank between two factors.
+ALONE = ("embed", "rank", "lora_rank")
 # The config field behind a logical axis, for error messages.
 _FIELDS = {
     "embed": "model.width",

@@ -18,7 +18,7 @@ import numpy as np
 from jax import export
 
 from scaling import families, files
-from scaling.config import RunConfig, choices
+from scaling.config import RunConfig, choices, contracts
 from scaling.errors import UserError
 from scaling.exchange import tensors
 from scaling.optim import subtree
@@ -36,7 +36,7 @@ class Forward:
 
     # (weights by path, fields [B, ...] by name) -> float32 [B, ...] by name
     call: Callable[[Mapping[str, jax.Array], Mapping[str, jax.Array]], dict[str, jax.Array]]
-    inputs: Mapping[str, choices.Shape]  # of one row
+    inputs: Mapping[str, contracts.Shape]  # of one row
 
 
 def write(

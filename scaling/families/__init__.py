@@ -1,7 +1,7 @@
 """The families of models, by name: one package each, which says what its configs are, how large a
 model is and how it is scaled (no jax), and beside it the network (`network.py`).
 
-The rest of the house knows a family by its record (`scaling/config/choices.py`) only.
+The rest of the house knows a family by its record (`scaling/config/contracts.py`) only.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scaling.config import choices
-from scaling.config.choices import Family
+from scaling.config.contracts import Family
 
 DEFAULT = "transformer"
 FAMILIES: dict[str, Family | str] = {

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config.contracts import Metric
 from scaling.errors import UserError
 from scaling.laws.law import Law
 from scaling.records.conventions import MAIN, metrics_of, values_in

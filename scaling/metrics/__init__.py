@@ -6,5 +6,5 @@ of it, so that a row that only fills up a batch is all zeros. The number comes o
 
 `statistics.py` computes statistics on the device. Everything else here is NumPy: `finish.py` turns
 the rows of an evaluation into numbers with standard errors, and asks `calibration.py`, `moments.py`
-and their like for what is no mean. `choices.Metric` names, labels and judges the number.
+and their like for what is no mean. `contracts.Metric` names, labels and judges the number.
 """

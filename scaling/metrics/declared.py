@@ -4,7 +4,7 @@
 Their standard errors are over the evaluated examples alone: what a probe was fitted to is given.
 """
 
-from scaling.config.choices import Metric
+from scaling.config.contracts import Metric
 from scaling.metrics import exposure, translation
 from scaling.metrics.finish import best, gain, mean, r_squared
 

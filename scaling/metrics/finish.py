@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from scaling.config.choices import Metric
+from scaling.config.contracts import Metric
 
 MAIN = "loss"  # the one mean that has a standard error
 # Groups of the jackknife: the standard error is then known to 1 / sqrt(2 * 49) = 10 %, for 51 calls

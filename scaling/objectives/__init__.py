@@ -1,10 +1,10 @@
 """What is minimised, by name: one package each, with its config and record (no jax) and beside them
 the computation (`rows.py`): model outputs and batch in, sums and counts out (`objective.py`).
 
-The rest of the house knows an objective by its record (`scaling/config/choices.py`) only.
+The rest of the house knows an objective by its record (`scaling/config/contracts.py`) only.
 """
 
-from scaling.config.choices import Objective
+from scaling.config.contracts import Objective
 
 DEFAULT = "next_token"
 OBJECTIVES: dict[str, Objective | str] = {

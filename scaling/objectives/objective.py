@@ -15,7 +15,7 @@ import flax.struct
 import jax
 
 from scaling.config import DistillConfig, choices
-from scaling.config.choices import Player
+from scaling.config.contracts import Player
 from scaling.objectives import draws
 
 Array = jax.Array

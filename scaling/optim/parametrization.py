@@ -24,12 +24,19 @@ L^(alpha - 1) of the rate (sgd: L^(2 alpha - 1)) and L^-alpha of the epsilon (De
 arXiv 2505.01618, table 1). alpha is 1/2 in depth-muP (Yang et al. 2023, arXiv 2310.02244) and 1 in
 CompleteP.
 
+What a transform stores in the place of a matrix, or beside it, such as two factors, is
+drawn at the size that the transform gives it and moves as a hidden matrix of its own shape: with
+signed steps the factor that reads the channels at 1 / r_in, that which reads the rank at 1 (as the
+two rates of Hayou, Ghosh and Yu 2024, arXiv 2402.12354, section 4). The matrix that it makes has
+its factor.
+
 Weight decay is no leaf's own: each shrinks by the *run's* rate times weight_decay, whatever
 multiplies its own rate (`optimizer.py`), so that how long weights are remembered depends on no
 shape. Where others multiply both by the leaf's rate, that is weight_decay / multiplier: the growth
 of the width for hidden matrices in table 1 of 2505.01618.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -67,6 +74,8 @@ class Parametrization:
 
     leaves: tuple[Leaf, ...]
     multipliers: tuple[Multipliers, ...]
+    # Of what is made of others, and not stored: path -> the factor where the model uses it
+    made: tuple[tuple[str, float], ...] = ()
 
     @property
     def by_path(self) -> dict[str, Leaf]:
@@ -76,7 +85,8 @@ class Parametrization:
     def values(self, field: str) -> dict[str, float]:
         """Path -> the multiplier of this name."""
         pairs = zip(self.leaves, self.multipliers, strict=True)
-        return {leaf.path: getattr(found, field) for leaf, found in pairs}
+        found = {leaf.path: getattr(found, field) for leaf, found in pairs}
+        return found | dict(self.made) if field == "forward" else found
 
     def varies(self, field: str) -> bool:
         """Whether some leaf's multiplier of this name is not 1."""
@@ -102,6 +112,7 @@ def parametrize(
     width: float = 1.0,
     depth: float = 1.0,
     branch_init: float = 0.0,
+    pieces: Mapping[str, tuple[Leaf, Leaf] | None] | None = None,
 ) -> Parametrization:
     """The parametrization that the config names.
 
@@ -111,7 +122,9 @@ def parametrize(
       base: likewise, of a model of the base's width and of the same depth.
       width: of the model over the base's.
       depth: likewise.
-      branch_init: as `config.choices.Roles`.
+      branch_init: as `config.contracts.Roles`.
+      pieces: leaves that a transform made: path -> the leaf of the model and of the base that it
+        is a piece of; None where that is stored, too.
 
     Raises ConfigError where the two models do not have the same leaves.
     """
@@ -123,22 +136,32 @@ def parametrize(
             f"optim.base_width={optim.base_width}: a model of that width has other parameters "
             f"({odd}); give the width of one that differs in its sizes only"
         )
-    alpha = ALPHA[optim.parametrization]
-    found = [
-        _multipliers(optim.name, leaf, base[path], width, depth, alpha, branch_init)
-        for path, leaf in target.items()
-    ]
-    return Parametrization(tuple(target.values()), tuple(found))
+    of = functools.partial(
+        _multipliers, optim.name, width, depth, ALPHA[optim.parametrization], branch_init
+    )
+    found = {path: of(leaf, base[path]) for path, leaf in target.items()}
+    made = {whole[0].path: of(*whole) for whole in (pieces or {}).values() if whole}
+    for path, whole in (pieces or {}).items():
+        # A product of two, each of which has the root of what it has.
+        init = math.sqrt(made[whole[0].path].init) if whole else 1.0
+        rate = _rate(optim.name, target[path], base[path], piece=True)
+        rate *= _rate_of_depth(optim.name, target[path], depth, ALPHA[optim.parametrization])
+        found[path] = replace(found[path], init=init, forward=1.0, rate=rate)
+    return Parametrization(
+        tuple(target.values()),
+        tuple(found.values()),
+        tuple((path, one.forward) for path, one in made.items()),
+    )
 
 
 def _multipliers(
     name: str,
-    leaf: Leaf,
-    base: Leaf,
     width: float,
     depth: float,
     alpha: float,
     branch_init: float,
+    leaf: Leaf,
+    base: Leaf,
 ) -> Multipliers:
     r_in, r_out = leaf.fan_in / base.fan_in, leaf.fan_out / base.fan_out
     init = forward = epsilon = 1.0
@@ -146,7 +169,7 @@ def _multipliers(
         init, forward = math.sqrt(r_in), 1 / r_in
     elif leaf.role == "input" and leaf.looked_up:
         init = math.sqrt(r_out)
-    rate = _rate(name, leaf, base, r_in, r_out)
+    rate = _rate(name, leaf, base) * _rate_of_depth(name, leaf, depth, alpha)
     # The gradient of the outputs' bias is the loss's own.
     if name in _WITH_EPSILON and not ("outputs" in leaf.axes and r_out == 1 and not leaf.ins):
         epsilon = 1 / width
@@ -158,21 +181,28 @@ def _multipliers(
     if "branches" in leaf.place and alpha:
         forward *= depth**-alpha
         init *= depth**-branch_init
-    if "blocks" in leaf.place and alpha:
-        rate *= depth ** (2 * alpha - 1 if name == "sgd" else alpha - 1)
-        epsilon *= depth**-alpha if name in _WITH_EPSILON else 1.0
+    if "blocks" in leaf.place and name in _WITH_EPSILON:
+        epsilon *= depth**-alpha
     return Multipliers(init, forward, rate, epsilon)
 
 
-def _rate(name: str, leaf: Leaf, base: Leaf, r_in: float, r_out: float) -> float:
-    """By width alone."""
+def _rate(name: str, leaf: Leaf, base: Leaf, piece: bool = False) -> float:
+    """By width alone; a `piece` of a matrix is as hidden."""
+    r_in, r_out = leaf.fan_in / base.fan_in, leaf.fan_out / base.fan_out
+    hidden = piece or leaf.role == "hidden"
     if name == "sgd":
-        return {"hidden": r_out / r_in, "output": r_in}.get(leaf.role, r_out)
-    if leaf.role != "hidden":
+        return r_out / r_in if hidden else {"output": r_in}.get(leaf.role, r_out)
+    if not hidden:
         return 1.0
-    if name == "muon":
+    if name == "muon" and leaf.role == "hidden":  # the others are adamw's
         return _spectral(leaf) / _spectral(base)
     return 1 / r_in
+
+
+def _rate_of_depth(name: str, leaf: Leaf, depth: float, alpha: float) -> float:
+    if "blocks" not in leaf.place or not alpha:
+        return 1.0
+    return depth ** (2 * alpha - 1 if name == "sgd" else alpha - 1)
 
 
 def _spectral(leaf: Leaf) -> float:
@@ -192,4 +222,4 @@ def without(scale: Parametrization, path: str, field: str) -> Parametrization:
         replace(of, **{field: 1.0}) if leaf.path == path else of
         for leaf, of in zip(scale.leaves, scale.multipliers, strict=True)
     ]
-    return Parametrization(scale.leaves, tuple(found))
+    return replace(scale, multipliers=tuple(found))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from scaling.config import OptimConfig
-from scaling.config.choices import Player
+from scaling.config.contracts import Player
 from scaling.errors import ConfigError
 from scaling.optim import optimizer
 from scaling.optim.optimizer import Info, Optimizer

@@ -1,5 +1,5 @@
 """What each parameter is in its model: read from the logical axes that every leaf carries, and from
-what its family says beyond them (`config.choices.Roles`).
+what its family says beyond them (`config.contracts.Roles`).
 
 Takes a boxed tree of parameters or their shapes; gives a `Leaf` for each path. Called by
 `parametrization.py` and `muon.py`, and by transforms that cut matrices.
@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scaling.config.choices import Roles
-from scaling.devices.sharding import FINITE, LOOKED_UP
+from scaling.config.contracts import Roles
+from scaling.devices.sharding import ALONE, FINITE, LOOKED_UP
 from scaling.optim import subtree
 from scaling.optim.subtree import matches
 
@@ -47,8 +47,8 @@ def cut(path: str, names: tuple[str, ...]) -> tuple[int, int] | None:
     """How many of a leaf's axes, by their logical names, are stacks of matrices, and how many of
     those after them are inputs; None where it is no matrix, as a bias of several axes.
 
-    The stream's channels ("embed") stand alone on their side; of other matrices the last axis is
-    the output, as a convolution's.
+    The stream's channels ("embed"), and the rank of a matrix in two factors, stand alone on their
+    side; of other matrices the last axis is the output, as a convolution's.
     """
     stacked = 0
     while stacked < len(names) and names[stacked] in _STACKED:
@@ -56,7 +56,7 @@ def cut(path: str, names: tuple[str, ...]) -> tuple[int, int] | None:
     rest = names[stacked:]
     if len(rest) < 2 or not decayed(path):
         return None
-    return stacked, 1 if rest[0] == "embed" else len(rest) - 1
+    return stacked, 1 if rest[0] in ALONE else len(rest) - 1
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config.contracts import Metric
 from scaling.errors import ConfigError
 from scaling.metrics.declared import OF_PASSES
 from scaling.records import tasks

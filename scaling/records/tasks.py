@@ -8,7 +8,7 @@ an earlier run was trained on. No jax in this file.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scaling.config import RunConfig, choices
+from scaling.config import RunConfig, choices, contracts
 from scaling.records.directory import RunDirectory
 
 LEARNED = "tasks"  # column: how many, this run's own among them
@@ -84,6 +84,6 @@ def _sets(config: RunConfig) -> dict[str, str | None]:
     }
 
 
-def _metrics(config: RunConfig) -> dict[str, choices.Metric]:
+def _metrics(config: RunConfig) -> dict[str, contracts.Metric]:
     metrics = choices.objective(config.objective).metrics
     return {name: metric for name, metric in metrics.items() if metric.tabled}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from scaling.records.tables import JUDGED
+from scaling.records.rows import JUDGED
 from scaling.report import style
 from scaling.report.axes import curves_of, varies
 from scaling.report.figures import Drawn, draw_points, list_looks, looks

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from scaling.config.choices import Metric
+from scaling.config.contracts import Metric
 from scaling.records.conventions import MAIN, metrics_of, values_in
 from scaling.units import human, labels
 

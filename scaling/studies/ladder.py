@@ -14,7 +14,7 @@ from typing import Any
 
 from scaling.config import LENGTHS, RunConfig, choices, override
 from scaling.config.checks import DEEP
-from scaling.config.choices import Facts, Size
+from scaling.config.contracts import Facts, Size
 from scaling.config.resolve import source_named
 from scaling.costs import sizes
 from scaling.data import describe

@@ -21,7 +21,7 @@ from etils import epath
 from scaling import data, files, place
 from scaling.config import RunConfig, choices, fingerprint, flat, from_dict
 from scaling.config import resolve as resolve_lib
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.config.identity import is_fingerprint
 from scaling.config.sweep import Study
 from scaling.config.teacher import described

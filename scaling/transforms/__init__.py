@@ -2,13 +2,13 @@
 config and record (no jax), and beside it the functions (`functions.py`). In comes a model, out goes
 one whose parameters are stored otherwise (`transform.py`), and which of them are trained.
 
-The rest of the house knows a transform by its record (`scaling/config/choices.py`) only.
+The rest of the house knows a transform by its record (`scaling/config/contracts.py`) only.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.choices import Transform
+from scaling.config.contracts import Transform
 from scaling.config.marks import added
 
 DEFAULT = "none"

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import jax
 
 from scaling import families
-from scaling.config import RunConfig, choices, override
+from scaling.config import RunConfig, choices, contracts, override
 from scaling.config.amounts import resolved
 from scaling.config.choices import ModelConfig, TransformConfig
 from scaling.config.teacher import teacher
@@ -99,7 +99,7 @@ def _with_factors(config: RunConfig, scale: Parametrization | None) -> Functions
         return found
     one = found or _PLAIN
     return dataclasses.replace(
-        one, apply=lambda stored: one.apply(scale.applied("forward", stored))
+        one, apply=lambda stored: scale.applied("forward", one.apply(stored))
     )
 
 
@@ -176,21 +176,44 @@ def described(config: RunConfig) -> Parametrization:
     optim = config.optim
     model: Any = config.model
     rest: tuple[Any, Any] = config.data, config.transform
+    plain: tuple[Any, Any] = config.data, choices.new("transform")
+    stored = _leaves(model, *rest)
     if optim.parametrization == "standard":
-        stored = _leaves(model, *rest)
         return parametrize(optim, stored, stored)
     family, width = choices.family(model), resolved(optim.base_width)
     base: Any = model
     if width != model.width:
         base = override(config, family.scaled(model, width, model.depth)).model
+    found = _own(model, *rest)
     return parametrize(
         optim,
-        _leaves(model, *rest),
+        stored,
         _leaves(base, *rest),
         width=model.width / width,
         depth=model.depth / (optim.base_depth or model.depth),
         branch_init=family.roles(model).branch_init,
+        pieces=_pieces(
+            stored,
+            _leaves(model, *plain),
+            _leaves(base, *plain),
+            Functions.own if found is None else found.own,
+        ),
     )
+
+
+def _pieces(
+    stored: Mapping[str, roles.Leaf],
+    used: Mapping[str, roles.Leaf],
+    base: Mapping[str, roles.Leaf],
+    own: Callable[[str], bool],
+) -> dict[str, tuple[roles.Leaf, roles.Leaf] | None]:
+    """As `parametrize` takes them; what is made of pieces has a path that theirs begin with."""
+    made = [path for path in used if path not in stored]
+    return {
+        path: next(((used[of], base[of]) for of in made if path.startswith(f"{of}_")), None)
+        for path in stored
+        if path not in used and not own(path)
+    }
 
 
 @functools.lru_cache(maxsize=64)  # traced once for all that ask of one model
@@ -205,12 +228,12 @@ def _leaves(model: Any, data: Any, transform: Any) -> dict[str, roles.Leaf]:
     return roles.leaves(boxed, _roles(model))
 
 
-def _roles(model: ModelConfig) -> choices.Roles:
+def _roles(model: ModelConfig) -> contracts.Roles:
     """Those that the family says; none where it has none to give."""
     try:
         return choices.family(model).roles(model)
     except ConfigError:
-        return choices.Roles()
+        return contracts.Roles()
 
 
 # ---- which leaves a field means

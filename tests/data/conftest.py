@@ -8,7 +8,7 @@ import pytest
 
 from scaling import data
 from scaling.config import RunConfig, override
-from scaling.config.choices import Size
+from scaling.config.contracts import Size
 from scaling.config.resolve import resolve
 from scaling.data.kinds.text import TextConfig
 

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from scaling.config import RunConfig, override, run_name
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.config.resolve import resolve
 from scaling.costs import sizes
 from scaling.devices import peaks

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.config.choices import Facts, load
+from scaling.config.choices import load
+from scaling.config.contracts import Facts
 
 # The same sums in another order.
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}

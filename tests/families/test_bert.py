@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scaling.config import choices
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.errors import ConfigError
 from scaling.families.bert import FAMILY, BertConfig, size
 from scaling.families.bert.network import Network

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.errors import ConfigError
 from scaling.families import predictions
 from scaling.families.encoder_decoder import FAMILY, EncoderDecoderConfig

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from combinations import Combination
 
-from scaling.config import RunConfig, choices
+from scaling.config import RunConfig, contracts
 from scaling.records import RunDirectory
 from scaling.records.tables import table
 from scaling.train.loop import train
@@ -59,6 +59,6 @@ def test_the_table_has_its_metrics_and_its_unit(one: Combination):
     unit = one.config.data.unit
     assert list(rows["status"]) == ["done", "done"]
     assert set(rows["unit"]) == {unit}
-    assert set(choices.columns(one.objective.metrics)) <= set(rows.columns)
+    assert set(contracts.columns(one.objective.metrics)) <= set(rows.columns)
     assert (rows["amount"] == rows[f"{unit}s"]).all()
     assert np.isfinite(rows["loss"]).all()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.costs.ledger import ledger
 from scaling.errors import ConfigError
 from scaling.families.lstm import FAMILY, LSTMConfig

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_networks import boxed, count, facts, module_of
 
-from scaling.config.choices import Family
+from scaling.config.contracts import Family
 from scaling.errors import ConfigError
 from scaling.families.mixer import FAMILY as MIXER
 from scaling.families.mixer import MixerConfig

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.config.choices import Facts, load
+from scaling.config.choices import load
+from scaling.config.contracts import Facts
 from scaling.costs.ledger import ledger
 from scaling.data.kinds.vectors import VectorsConfig, examples, facts
 from scaling.data.kinds.vectors.theory import expected

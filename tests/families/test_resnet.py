@@ -22,7 +22,7 @@ from small_networks import (
 )
 
 from scaling.config import MeshConfig
-from scaling.config.choices import Size
+from scaling.config.contracts import Size
 from scaling.costs.ledger import ledger
 from scaling.devices import meshes, sharding
 from scaling.errors import ConfigError

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.errors import ConfigError
 from scaling.families.speech import FAMILY, SpeechModelConfig
 from scaling.families.speech.network import Network, _hidden

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.errors import ConfigError
 from scaling.families import fusion, two_towers
 from scaling.families.fusion.network import Network as Fusion

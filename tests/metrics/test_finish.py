@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.config.choices import Metric
+from scaling.config.contracts import Metric
 from scaling.metrics.finish import GROUPS, finish, jackknife_error, ratio_error
 
 MEAN = Metric("mean", finish=lambda sums: sums[0] / sums[1])

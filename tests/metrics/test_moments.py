@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from scaling.config.choices import Metric
+from scaling.config.contracts import Metric
 from scaling.metrics import statistics
 from scaling.metrics.finish import finish
 from scaling.metrics.moments import Gaussian, frechet, frechet_distance, gaussian

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from scaling import families
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.families import transformer
 from scaling.families.transformer import TransformerConfig
 from scaling.objectives.next_token.cross_entropy import logits

@@ -13,7 +13,7 @@ import pytest
 
 from scaling import optim
 from scaling.config import OptimConfig, RunConfig
-from scaling.config.choices import Player
+from scaling.config.contracts import Player
 from scaling.config.programs import hparams as hparams_of
 from scaling.config.run import TrainConfig
 from scaling.errors import ConfigError

@@ -8,7 +8,7 @@ from typing import Literal, NoReturn
 import numpy as np
 import pytest
 
-from scaling.config import EvalSetConfig, RunConfig, amounts, choices, override
+from scaling.config import EvalSetConfig, RunConfig, amounts, choices, contracts, override
 from scaling.config.provenance import provenance
 from scaling.data.kinds import KINDS
 from scaling.objectives import OBJECTIVES
@@ -121,7 +121,7 @@ def _unread(*_: object) -> NoReturn:
 @pytest.fixture(params=[pytest.param("lower", marks=pytest.mark.slow), "higher"])
 def grains(request, monkeypatch) -> RunConfig:
     """A run on grains, of which the less, or the more, surprise the better."""
-    kind = choices.Kind(
+    kind = contracts.Kind(
         config=GrainsConfig,
         fields=frozenset(),
         weights=(),
@@ -130,12 +130,12 @@ def grains(request, monkeypatch) -> RunConfig:
         resolve=_unread,
         shapes=lambda data: {},
     )
-    objective = choices.Objective(
+    objective = contracts.Objective(
         config=SurpriseConfig,
         rows="nowhere:rows",
         outputs=frozenset(),
         fields=frozenset(),
-        metrics={"loss": choices.Metric("surprise", "bits/grain", request.param)},
+        metrics={"loss": contracts.Metric("surprise", "bits/grain", request.param)},
     )
     monkeypatch.setitem(KINDS, "grains", kind)
     monkeypatch.setitem(OBJECTIVES, "surprise", objective)

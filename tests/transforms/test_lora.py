@@ -10,7 +10,7 @@ import pytest
 from stepping import begun, curve
 
 from scaling import data, families
-from scaling.config import choices, fingerprint, programs
+from scaling.config import choices, contracts, fingerprint, programs
 from scaling.costs import counts, sizes
 from scaling.errors import ConfigError
 from scaling.objectives.next_token.cross_entropy import logits
@@ -137,7 +137,7 @@ def test_every_family_takes_it_at_its_axes(name):
     known |= {"features": 5, "targets": 2, "text_len": 6, "entities": 7, "relations": 2}
     known |= {"samples": 4000, "sample_rate": 8000, "samples_per_token": 800, "transcript_len": 3}
     model = family.resolve(
-        dataclasses.replace(family.config(), width=16, depth=2), choices.Facts("", 1, 1, known)
+        dataclasses.replace(family.config(), width=16, depth=2), contracts.Facts("", 1, 1, known)
     )
     shapes = {"tokens": (1, 4), "positions": (1, 4), "segment_ids": (1, 4)}
     shapes |= {"image": (1, 8, 8, 1), "features": (1, 5)}

@@ -1,10 +1,10 @@
 """The kinds of data, by name: one package each, which reads a source, splits it by content and
 gives examples by number. NumPy only.
 
-The rest of the house knows a kind by its record (`scaling/config/choices.py`) only.
+The rest of the house knows a kind by its record (`scaling/config/contracts.py`) only.
 """
 
-from scaling.config.choices import Kind
+from scaling.config.contracts import Kind
 
 DEFAULT = "text"
 KINDS: dict[str, Kind | str] = {

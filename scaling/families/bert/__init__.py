@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from scaling.config import choices
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Roles, Size
+from scaling.config.contracts import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Roles, Size
 from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data

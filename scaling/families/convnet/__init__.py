@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scaling.config.choices import AT_LEAST_ONE, DECAY, Facts, Family
+from scaling.config.contracts import AT_LEAST_ONE, DECAY, Facts, Family
 from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Facts, Family, Roles
+from scaling.config.contracts import AT_LEAST_ONE, POSITIVE, Facts, Family, Roles
 from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data

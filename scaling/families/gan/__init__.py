@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Facts, Family, Roles
+from scaling.config.contracts import AT_LEAST_ONE, NOT_NEGATIVE, Facts, Family, Roles
 from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Size
+from scaling.config.contracts import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Size
 from scaling.config.marks import execution, traced
 from scaling.families import from_data
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, DECAY, POSITIVE, WITHIN, Facts, Family, Roles
+from scaling.config.contracts import AT_LEAST_ONE, DECAY, POSITIVE, WITHIN, Facts, Family, Roles
 from scaling.config.marks import execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data

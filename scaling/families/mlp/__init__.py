@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Size
+from scaling.config.contracts import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Size
 from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 

@@ -5,7 +5,7 @@ embeddings for modeling multi-relational data). Its config and record; no jax in
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.choices import POSITIVE
+from scaling.config.contracts import POSITIVE
 from scaling.families import entities
 from scaling.families.entities import EntitiesConfig
 

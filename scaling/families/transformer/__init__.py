@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import (
+from scaling.config.contracts import (
     AT_LEAST_ONE,
     DECAY,
     NOT_NEGATIVE,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from scaling.config.choices import Rule
+from scaling.config.contracts import Rule
 from scaling.families.transformer.fields import TransformerConfig
 
 BYTES = 257  # vocabulary of a config that leaves it to its data: bytes and a separator

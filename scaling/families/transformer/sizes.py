@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from scaling.config.amounts import resolved
-from scaling.config.choices import Size
+from scaling.config.contracts import Size
 from scaling.families.transformer.fields import TransformerConfig
 
 # How many of the keys a query is charged for. "full": all of the sequence, as a plain attention

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Facts, Family, Roles
+from scaling.config.contracts import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Facts, Family, Roles
 from scaling.families import from_data
 from scaling.models.tower_fields import TowersConfig
 

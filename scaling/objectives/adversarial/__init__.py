@@ -8,8 +8,8 @@ batch with `image` and `weight`; parameters in two parts, "generator" and "discr
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, Metric, Player
+from scaling.config import contracts
+from scaling.config.contracts import AT_LEAST_ONE, NOT_NEGATIVE, Metric, Player
 from scaling.config.marks import traced
 from scaling.metrics import moments
 
@@ -28,7 +28,7 @@ class AdversarialConfig:
     discriminator_rate: float = traced(1.0)  # likewise, of the discriminator
 
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=AdversarialConfig,
     rows="scaling.objectives.adversarial.rows:rows",
     outputs=frozenset({"sample", "score", "features"}),

@@ -6,8 +6,8 @@ Needs a family whose `out` [B, C] are logits, and a batch with `label` int32 [B]
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config import contracts
+from scaling.config.contracts import Metric
 from scaling.config.marks import traced
 from scaling.metrics import calibration
 
@@ -22,7 +22,7 @@ class ClassificationConfig:
     )  # share of the target spread evenly over all classes; 0: off
 
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=ClassificationConfig,
     rows="scaling.objectives.classification.rows:rows",
     outputs=frozenset({"out"}),
@@ -36,5 +36,5 @@ OBJECTIVE = choices.Objective(
         ),
     },
     soft="weight",
-    ranges=((("label_smoothing",), choices.DECAY),),
+    ranges=((("label_smoothing",), contracts.DECAY),),
 )

@@ -8,8 +8,8 @@ Needs a family that gives `image_embedding` and `text_embedding` [B, E], `log_sc
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config import contracts
+from scaling.config.contracts import Metric
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ContrastiveConfig:
 
 _AMONG = "the share found at rank one among a batch, evals.batch_size of them"
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=ContrastiveConfig,
     rows="scaling.objectives.contrastive.rows:rows",
     outputs=frozenset({"image_embedding", "text_embedding", "log_scale"}),

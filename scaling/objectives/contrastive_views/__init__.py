@@ -9,8 +9,8 @@ reads as `features`; and a batch with `image` and `weight`. No label is read: gi
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import DECAY, NOT_NEGATIVE, POSITIVE, Metric
+from scaling.config import contracts
+from scaling.config.contracts import DECAY, NOT_NEGATIVE, POSITIVE, Metric
 from scaling.config.marks import traced
 
 
@@ -30,7 +30,7 @@ class ContrastiveViewsConfig:
     flip: bool = False  # every other view is mirrored, left to right
 
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=ContrastiveViewsConfig,
     rows="scaling.objectives.contrastive_views.rows:rows",
     outputs=frozenset({"out"}),

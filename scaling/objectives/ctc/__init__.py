@@ -10,8 +10,8 @@ Needs a family that gives `frame_logits` [B, L, V], the last token of which is t
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config import contracts
+from scaling.config.contracts import Metric
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class CTCConfig:
     name: Literal["ctc"] = "ctc"
 
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=CTCConfig,
     rows="scaling.objectives.ctc.rows:rows",
     outputs=frozenset({"frame_logits", "frames"}),

@@ -8,8 +8,8 @@ int32 [B], `true_heads` and `true_tails` [B, E], 1 for each entity that is right
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Metric
+from scaling.config import contracts
+from scaling.config.contracts import AT_LEAST_ONE, POSITIVE, Metric
 from scaling.metrics.finish import mean
 
 
@@ -25,7 +25,7 @@ class LinkPredictionConfig:
 
 _RANKED = "of the right entity among all that would make no true triple, both ends"
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=LinkPredictionConfig,
     rows="scaling.objectives.link_prediction.rows:rows",
     outputs=frozenset({"head_scores", "tail_scores"}),

@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.choices import NOT_NEGATIVE, Metric
+from scaling.config.contracts import NOT_NEGATIVE, Metric
 from scaling.config.marks import traced
 from scaling.objectives.masked_tokens import OBJECTIVE as MASKED
 from scaling.objectives.masked_tokens import MaskedTokensConfig

@@ -8,8 +8,8 @@ them, `cut` as they are, and which of them were `masked`; and a batch with `imag
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config import contracts
+from scaling.config.contracts import Metric
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class MaskedPatchesConfig:
     normalise: bool = False  # each patch with mean 0 and variance 1 is what is predicted
 
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=MaskedPatchesConfig,
     rows="scaling.objectives.masked_patches.rows:rows",
     outputs=frozenset({"patches", "cut", "masked"}),

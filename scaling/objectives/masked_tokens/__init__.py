@@ -9,9 +9,9 @@ batch with `tokens` int32 [B, L] and `loss_mask` [B, L] (0: a token that is none
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scaling.config import choices
-from scaling.config.choices import NOT_NEGATIVE, WITHIN, Metric
-from scaling.config.choices import SHARE as BETWEEN
+from scaling.config import contracts
+from scaling.config.contracts import NOT_NEGATIVE, WITHIN, Metric
+from scaling.config.contracts import SHARE as BETWEEN
 from scaling.config.marks import added
 
 SHARE = 0.15
@@ -38,7 +38,7 @@ def _of_bytes(config: Any) -> bool:
     return getattr(config.data, "tokenizer", "bytes") == "bytes"
 
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=MaskedTokensConfig,
     rows="scaling.objectives.masked_tokens.rows:rows",
     outputs=frozenset({"masked", "table"}),

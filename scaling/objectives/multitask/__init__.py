@@ -9,8 +9,8 @@ as they are there; a batch as the kind of several tasks gives it. A family that 
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config import contracts
+from scaling.config.contracts import Metric
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class MultitaskConfig:
 
 _EACH = "mean over rows, of each of the mean over what is predicted in it"
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=MultitaskConfig,
     rows="scaling.objectives.multitask.rows:rows",
     outputs=frozenset({"out", "tags", "spans", "masked", "table"}),

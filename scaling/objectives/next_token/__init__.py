@@ -1,6 +1,6 @@
 """Next-token prediction: cross-entropy in nats a token. No jax in this file."""
 
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Metric, Objective
+from scaling.config.contracts import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Metric, Objective
 from scaling.objectives.next_token.fields import NextTokenConfig
 
 OBJECTIVE = Objective(

@@ -6,8 +6,8 @@ Needs a family whose `out` [B, T] are predictions, and a batch with `targets` an
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config import contracts
+from scaling.config.contracts import Metric
 from scaling.metrics.finish import r_squared
 
 
@@ -18,7 +18,7 @@ class RegressionConfig:
     name: Literal["regression"] = "regression"
 
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=RegressionConfig,
     rows="scaling.objectives.regression.rows:rows",
     outputs=frozenset({"out"}),

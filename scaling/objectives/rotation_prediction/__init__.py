@@ -7,8 +7,8 @@ Needs a family whose `out` [B, C] are logits of at least four classes, and a bat
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config import contracts
+from scaling.config.contracts import Metric
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class RotationPredictionConfig:
     name: Literal["rotation_prediction"] = "rotation_prediction"
 
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=RotationPredictionConfig,
     rows="scaling.objectives.rotation_prediction.rows:rows",
     outputs=frozenset({"out"}),

@@ -8,8 +8,8 @@ answer's first and last place, `answerable` [B, L] (0: no place of the text) and
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config import contracts
+from scaling.config.contracts import Metric
 from scaling.metrics.finish import mean
 
 
@@ -20,7 +20,7 @@ class SpansConfig:
     name: Literal["spans"] = "spans"
 
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=SpansConfig,
     rows="scaling.objectives.spans.rows:rows",
     outputs=frozenset({"spans"}),

@@ -7,8 +7,8 @@ Needs a family whose `tags` [B, L, C] are logits, and a batch with `tags` int32 
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config import choices
-from scaling.config.choices import Metric
+from scaling.config import contracts
+from scaling.config.contracts import Metric
 from scaling.metrics import agreement
 
 
@@ -19,7 +19,7 @@ class TaggingConfig:
     name: Literal["tagging"] = "tagging"
 
 
-OBJECTIVE = choices.Objective(
+OBJECTIVE = contracts.Objective(
     config=TaggingConfig,
     rows="scaling.objectives.tagging.rows:rows",
     outputs=frozenset({"tags"}),

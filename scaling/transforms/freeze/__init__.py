@@ -6,7 +6,7 @@ arXiv 2106.10199), of a new head (a linear probe). No jax here; `functions.py` c
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scaling.config.choices import Transform
+from scaling.config.contracts import Transform
 from scaling.config.marks import added
 
 

@@ -5,7 +5,7 @@ ones, which are trained, is added to each. No jax here; `functions.py` computes.
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.choices import AT_LEAST_ONE, POSITIVE, Transform
+from scaling.config.contracts import AT_LEAST_ONE, POSITIVE, Transform
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ the singular values of what it begins with give (Khodak et al. 2021, arXiv 2105.
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.choices import Transform
+from scaling.config.contracts import Transform
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ computes.
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.choices import NOT_NEGATIVE, Transform
+from scaling.config.contracts import NOT_NEGATIVE, Transform
 
 
 @dataclass(frozen=True)

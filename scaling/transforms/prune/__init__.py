@@ -6,7 +6,7 @@ run begins with (then trained on), or by and by (Zhu and Gupta 2017, arXiv 1710.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scaling.config.choices import AT_LEAST_ONE, DECAY, SHARE, Transform
+from scaling.config.contracts import AT_LEAST_ONE, DECAY, SHARE, Transform
 from scaling.config.marks import added, traced
 
 

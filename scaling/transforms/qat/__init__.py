@@ -5,7 +5,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from scaling.config.choices import Transform
+from scaling.config.contracts import Transform
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scaling.config import choices
-from scaling.config.choices import ENDLESS
+from scaling.config.contracts import ENDLESS
 from scaling.data.kinds.multitask import KIND, MultitaskConfig
 from scaling.data.kinds.multitask.mixed import shares
 from scaling.errors import ConfigError, SourceError

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.config.choices import Facts
+from scaling.config.contracts import Facts
 from scaling.data.kinds.pairs import KIND, PairsConfig, sources
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.errors import ConfigError, DataError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scaling import data
-from scaling.config import RunConfig, choices, override
+from scaling.config import RunConfig, choices, contracts, override
 from scaling.data import runs
 from scaling.data.kinds.sequences import (
     TASKS,
@@ -302,7 +302,7 @@ def test_data_without_an_end_are_drawn_by_seed_and_step_alone(monkeypatch):
     monkeypatch.setattr("scaling.data.batches.permutation", sorts)
     monkeypatch.setattr(runs, "permutation", sorts)
     first, other = (data.train_batches(resolved(seed=seed)) for seed in (0, 1))
-    assert (first.num_examples, first.epoch(10**6)) == (choices.ENDLESS, 0)
+    assert (first.num_examples, first.epoch(10**6)) == (contracts.ENDLESS, 0)
     late = first.batch(10**9)["tokens"]
     np.testing.assert_array_equal(late[1:3], first.batch(10**9, slice(1, 3))["tokens"])
     assert late.tolist() != other.batch(10**9)["tokens"].tolist()

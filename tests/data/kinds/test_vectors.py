@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.config.choices import ENDLESS
+from scaling.config.contracts import ENDLESS
 from scaling.data import draws
 from scaling.data.kinds.vectors import KIND, VectorsConfig, examples, facts, resolve, shared
 from scaling.data.kinds.vectors.parity import SparseParity

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scaling.config.amounts import check_subset
-from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
+from scaling.config.contracts import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
 from scaling.data.kinds.annotated.texts import Found, Names
 from scaling.data.kinds.text import exchanged
 from scaling.data.kinds.text.fields import IDLE, Tokenized

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Shape
+from scaling.config.contracts import AT_LEAST_ONE, WITHIN, Facts, Shape
 from scaling.data import draws
 from scaling.data.kinds.text import KIND as TEXT
 from scaling.data.kinds.text import TextConfig

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from scaling.config.amounts import check_subset
-from scaling.config.choices import (
+from scaling.config.contracts import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
     SEED,

@@ -13,15 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scaling.config.amounts import check_subset
-from scaling.config.choices import (
-    AT_LEAST_ONE,
-    DECAY,
-    NOT_NEGATIVE,
-    WITHIN,
-    Facts,
-    Kind,
-    Shape,
-)
+from scaling.config.contracts import AT_LEAST_ONE, DECAY, NOT_NEGATIVE, WITHIN, Facts, Kind, Shape
 from scaling.config.marks import added
 from scaling.data.kinds.images.corruptions import CORRUPTIONS, SEVERITIES
 from scaling.data.kinds.images.splits import (

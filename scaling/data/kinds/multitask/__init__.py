@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling.config.choices import (
+from scaling.config.contracts import (
     AT_LEAST_ONE,
     ENDLESS,
     POSITIVE_OR_OFF,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scaling.config import choices
-from scaling.config.choices import ENDLESS, Examples, Kind, Shape
+from scaling.config.contracts import ENDLESS, Examples, Kind, Shape
 from scaling.data import draws
 from scaling.errors import ConfigError, SourceError
 

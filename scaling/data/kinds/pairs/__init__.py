@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scaling.config.amounts import check_subset
-from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
+from scaling.config.contracts import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
 from scaling.config.marks import added
 from scaling.data.kinds.pairs import sources
 from scaling.data.kinds.pairs.aligned import AlignedExamples, Split, longest, tokenizer

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from scaling.config.choices import Examples, Facts, Shape
+from scaling.config.contracts import Examples, Facts, Shape
 from scaling.data import draws
 from scaling.data.kinds.text import KIND as TEXT
 from scaling.data.kinds.text import TextConfig

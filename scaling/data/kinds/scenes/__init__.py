@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from scaling.config.amounts import check_subset
-from scaling.config.choices import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
+from scaling.config.contracts import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
 from scaling.data.kinds.scenes import own
 from scaling.data.kinds.scenes.composed import Composed, languages_of
 from scaling.data.kinds.text.tokenizers import ByteTokenizer

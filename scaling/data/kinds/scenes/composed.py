@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.config.choices import ENDLESS
+from scaling.config.contracts import ENDLESS
 from scaling.data import draws, numerals
 from scaling.data.kinds.scenes import grammar
 from scaling.data.store import key_of

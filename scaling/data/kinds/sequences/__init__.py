@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scaling.config.choices import (
+from scaling.config.contracts import (
     AT_LEAST_ONE,
     ENDLESS,
     NOT_NEGATIVE,

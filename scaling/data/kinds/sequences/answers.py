@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.config.choices import Truth
+from scaling.config.contracts import Truth
 from scaling.data import draws
 from scaling.data.kinds.sequences.task import Rows, keys_of, shifted
 from scaling.data.order import permutation

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.config.choices import Truth
+from scaling.config.contracts import Truth
 from scaling.data.kinds.sequences.task import Rows, keys_of, shifted, uniform
 
 

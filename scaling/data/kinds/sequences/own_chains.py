@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaincinv
 
-from scaling.config.choices import Truth
+from scaling.config.contracts import Truth
 from scaling.data.kinds.sequences.task import Rows, keys_of, shifted, uniform
 
 _ROWS = 8192  # that the floor is measured on

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from scaling.config.amounts import check_subset
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, WITHIN, Facts, Kind, Shape
+from scaling.config.contracts import AT_LEAST_ONE, NOT_NEGATIVE, WITHIN, Facts, Kind, Shape
 from scaling.data.kinds.speech import sources
 from scaling.data.kinds.speech.utterances import SpeechExamples, Split
 from scaling.data.kinds.text.tokenizers import ByteTokenizer

@@ -7,7 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.config.choices import AT_LEAST_ONE, NOT_NEGATIVE, WITHIN, Examples, Facts, Kind, Shape
+from scaling.config.contracts import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    WITHIN,
+    Examples,
+    Facts,
+    Kind,
+    Shape,
+)
 from scaling.data.kinds.text import canaries, exchanged
 from scaling.data.kinds.text.corpus import Corpus, opened, prepare, tokenizer
 from scaling.data.kinds.text.fields import IDLE, TextConfig

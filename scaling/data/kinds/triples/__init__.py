@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from scaling.config.amounts import check_subset
-from scaling.config.choices import AT_LEAST_ONE, SEED, WITHIN, Facts, Kind, Shape
+from scaling.config.contracts import AT_LEAST_ONE, SEED, WITHIN, Facts, Kind, Shape
 from scaling.data import draws
 from scaling.data.kinds.territories import RELATIONS, graph
 from scaling.data.kinds.whole import WholeExamples

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling.config.choices import (
+from scaling.config.contracts import (
     AT_LEAST_ONE,
     ENDLESS,
     NOT_NEGATIVE,

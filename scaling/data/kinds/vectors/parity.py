@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.config.choices import Truth
+from scaling.config.contracts import Truth
 from scaling.data import draws
 
 

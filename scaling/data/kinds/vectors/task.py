@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scaling.config.choices import ENDLESS, Truth
+from scaling.config.contracts import ENDLESS, Truth
 from scaling.data import draws
 
 
