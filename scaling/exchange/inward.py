@@ -32,7 +32,7 @@ from scaling.config import (
 from scaling.devices import meshes, sharding
 from scaling.errors import UserError
 from scaling.exchange import tensors
-from scaling.families import exchanged
+from scaling.families import beside_weights, exchanged
 from scaling.families.exchanged import Architecture
 from scaling.optim import subtree
 from scaling.records import RunDirectory
@@ -89,10 +89,10 @@ def bring(
     """
     given = _json(source / "config.json")
     read, of_text = tensors.read(source), choices.kind(base.data).tokenizer is not None
-    theirs = exchanged.tokenizer_files(source) if tokenizer and of_text else {}
+    theirs = beside_weights.tokenizer_files(source) if tokenizer and of_text else {}
     data = adopted(base.data, given, theirs, files.data_dir()) if theirs else base.data
-    masks = exchanged.mask_token(theirs) if theirs else None
-    labels = exchanged.label_names(given)
+    masks = beside_weights.mask_token(theirs) if theirs else None
+    labels = beside_weights.label_names(given)
     if labels is not None and getattr(data, "labels", labels) is None:
         data = dataclasses.replace(data, labels=labels)
     model, architecture = described(given | {"_mask_token": masks}, read)
@@ -179,7 +179,7 @@ def adopted(data: Any, given: Mapping[str, Any], tokenizer: Mapping[str, bytes],
             "leave it out with --notokenizer, or give data of text, labelled, tagged, questions or "
             "pairs"
         )
-    return adopt(data, tokenizer, exchanged.tokens_before(given), root)
+    return adopt(data, tokenizer, beside_weights.tokens_before(given), root)
 
 
 def _fill(

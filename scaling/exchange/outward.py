@@ -19,7 +19,7 @@ from scaling.config import RunConfig, choices, to_dict
 from scaling.errors import ConfigError, UserError
 from scaling.exchange import tensors
 from scaling.exchange.inward import kept
-from scaling.families import exchanged
+from scaling.families import beside_weights, exchanged
 from scaling.families.exchanged import Architecture
 from scaling.optim import subtree
 from scaling.records import RunDirectory
@@ -96,7 +96,7 @@ def write(
     said = exchanged.written(architecture, config.model, _length(config.data))
     said |= {"dtype": dtype, "torch_dtype": dtype}
     if names := getattr(config.data, "labels", None):
-        said |= exchanged.labels(names.split(","))
+        said |= beside_weights.labels(names.split(","))
     own = _tokenizer(config, folder)
     begins = {key: own["_begins"] for key in _BEGINS if key in said}
     own = {key: value for key, value in own.items() if not key.startswith("_")}
@@ -125,7 +125,7 @@ def _tokenizer(config: RunConfig, folder: Path) -> dict[str, Any]:
         return {"bos_token_id": None, "eos_token_id": None, "_begins": None}
     tokenizer = kind.tokenizer(config.data, files.data_dir())
     content, separator = tokenizer.exported()
-    masks = exchanged.mask_row(config.model, len(tokenizer))
+    masks = beside_weights.mask_row(config.model, len(tokenizer))
     if masks:
         import tokenizers
 

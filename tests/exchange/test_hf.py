@@ -19,7 +19,7 @@ from scaling.data.kinds.text.exchanged import opened
 from scaling.data.kinds.text.rows import Rows
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.exchange import inward, outward, tensors
-from scaling.families import exchanged
+from scaling.families import beside_weights, exchanged
 from scaling.transforms import transform
 
 pytestmark = pytest.mark.hf
@@ -105,7 +105,7 @@ def test_our_model_there(name, read):
 
 @pytest.mark.parametrize("name", vocabularies.MADE)
 def test_their_tokenizer_here(name, made, tmp_path):
-    files = exchanged.tokenizer_files(made / name)
+    files = beside_weights.tokenizer_files(made / name)
     given = json.loads((made / name / "config.json").read_text()) | vocabularies.SAID[name]
     data = inward.adopted(TextConfig(), given, files, tmp_path)
     own = opened(data.tokenizer_file, tmp_path)
@@ -118,7 +118,7 @@ def test_their_tokenizer_here(name, made, tmp_path):
     assert sum(plain) > len(texts) - 10
     assert list(itertools.compress(ids, plain)) == list(itertools.compress(expected["kind"], plain))
     assert own.exported()[0] == files["tokenizer.json"]
-    found = own.separator, own.begins, exchanged.mask_token(files)
+    found = own.separator, own.begins, beside_weights.mask_token(files)
     assert found == {"bert_tokens": (2, 2, 4), "t5": (1, 0, None)}[name]
 
 
@@ -126,7 +126,7 @@ def test_their_tokenizer_here(name, made, tmp_path):
 def test_rows_of_texts_are_theirs(name, made, tmp_path):
     """What stands around a text or two, what is cut off, and the first token of each word."""
     given = json.loads((made / name / "config.json").read_text()) | vocabularies.SAID[name]
-    files = exchanged.tokenizer_files(made / name)
+    files = beside_weights.tokenizer_files(made / name)
     source = tmp_path / "words.jsonl"
     said, texts = json.loads((made / name / "rows.json").read_text()), vocabularies.texts()
     distinct = dict.fromkeys(map(tuple, said["words"]))

@@ -14,7 +14,7 @@ import vocabularies
 from scaling.config import RunConfig, base_config, from_dict
 from scaling.errors import UserError
 from scaling.exchange import inward, outward, tensors
-from scaling.families import exchanged
+from scaling.families import beside_weights, exchanged
 from scaling.optim import subtree
 from scaling.records import RunDirectory, tables
 from scaling.studies import study
@@ -60,7 +60,7 @@ def folder_of(path: pathlib.Path, name: str) -> pathlib.Path:
     if name in CUTTERS:
         cutter = CUTTERS[name]
         said = json.loads((path / "config.json").read_text()) | vocabularies.SAID[cutter]
-        said |= exchanged.labels(LABELS[name]) if name in LABELS else {}
+        said |= beside_weights.labels(LABELS[name]) if name in LABELS else {}
         (path / "config.json").write_text(json.dumps(said))
         (path / "tokenizer.json").write_text(vocabularies.made(cutter).to_str())
         (path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 512}))

@@ -22,6 +22,7 @@ from scaling.data.kinds.text.rows import Rows
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.errors import SourceError
 from scaling.exchange import inward
+from scaling.families import beside_weights
 from scaling.families import exchanged as tables
 from scaling.studies import study
 
@@ -92,8 +93,8 @@ def test_a_text_is_cut_to_what_there_is_room_for(cutter, text, question, length)
 
 
 def test_labels_have_the_numbers_that_their_names_have_in_a_model(tmp_path):
-    said = tables.labels(["POS", "NEG", "b"])
-    names = tables.label_names(json.loads(json.dumps(said)))
+    said = beside_weights.labels(["POS", "NEG", "b"])
+    names = beside_weights.label_names(json.loads(json.dumps(said)))
     assert names == "POS,NEG,b"
     rows = [{"text": x, "label": ("NEG", "POS")[i % 2]} for i, x in enumerate(LINES)]
     data = LabelledConfig(source=lines(rows, tmp_path / "l"), labels=names)
@@ -106,9 +107,9 @@ def test_labels_have_the_numbers_that_their_names_have_in_a_model(tmp_path):
     few = dataclasses.replace(data, labels="POS,b")
     with pytest.raises(SourceError, match='line 1: "NEG" is not among the 2 that are'):
         opened(few, tmp_path)
-    for none in (tables.unnamed(2), ["a,b", "c"], []):
-        assert tables.label_names(tables.labels(none)) is None
-    assert tables.label_names({"id2label": {"1": "a"}}) is None
+    for none in (beside_weights.unnamed(2), ["a,b", "c"], []):
+        assert beside_weights.label_names(beside_weights.labels(none)) is None
+    assert beside_weights.label_names({"id2label": {"1": "a"}}) is None
 
 
 def test_labels_of_whole_texts(tmp_path):
@@ -246,7 +247,7 @@ def test_what_an_import_keeps(name, tmp_path):
     files = {"tokenizer.json": vocabularies.made("bert_tokens").to_str().encode()}
     data = inward.adopted(made.data, said, files, tmp_path)
     assert (data.kind, data.tokenizer) == (made.data.kind, "imported")
-    masks = tables.mask_token(files)
+    masks = beside_weights.mask_token(files)
     model, _ = inward.described(json.loads(json.dumps(said)) | {"_mask_token": masks}, theirs)
     assert masks == 4
     assert not model.mask_row

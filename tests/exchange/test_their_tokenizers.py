@@ -20,6 +20,7 @@ from scaling.data.kinds.text.corpus import prepare
 from scaling.data.kinds.text.windows import Windows
 from scaling.errors import ConfigError
 from scaling.exchange import inward, outward
+from scaling.families import beside_weights
 from scaling.families import exchanged as exchange_table
 from scaling.studies import study
 
@@ -142,8 +143,8 @@ def test_a_row_that_masks_goes_out_as_a_token(tmp_path):
         folder = tmp_path / str(vocab)
         folder.mkdir()
         outward.write(config, table, {}, folder, "float32")
-        files = exchange_table.tokenizer_files(folder)
-        assert exchange_table.mask_token(files) == masks
+        files = beside_weights.tokenizer_files(folder)
+        assert beside_weights.mask_token(files) == masks
         said = json.loads((folder / "config.json").read_text())
         given = exchange_table.read(table, said | {"_mask_token": masks})
         assert given["vocab"] == 258

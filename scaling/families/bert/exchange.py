@@ -8,15 +8,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from scaling.families.beside_weights import labels, unnamed
 from scaling.families.exchanged import (
     ACTIVATIONS,
     Architecture,
     Backwards,
     Tensor,
-    labels,
     layer_norm,
     linear,
-    unnamed,
 )
 
 _LAYER = "bert.encoder.layer.{layer}."

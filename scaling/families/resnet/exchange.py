@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scaling.errors import ConfigError
-from scaling.families.exchanged import Architecture, Kernel, Tensor, labels, linear, unnamed
+from scaling.families.beside_weights import labels, unnamed
+from scaling.families.exchanged import Architecture, Kernel, Tensor, linear
 from scaling.families.resnet import blocks, convolutions
 
 _STEM = "resnet.embedder.embedder"

@@ -8,16 +8,15 @@ from typing import Any
 
 from scaling.config.amounts import resolved
 from scaling.errors import ConfigError
+from scaling.families.beside_weights import labels, unnamed
 from scaling.families.exchanged import (
     ACTIVATIONS,
     Alone,
     Architecture,
     Kernel,
     Tensor,
-    labels,
     layer_norm,
     linear,
-    unnamed,
 )
 
 _LAYER = "vit.encoder.layer.{layer}."
