@@ -332,6 +332,10 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "patches": (_VISION, {"model.family": "vit"}),
     "short pairs": ("configs/pairs.py:debug", {"data.source": "names:en-de", "data.longest": 24}),
     "reading by place": ("configs/pairs.py:debug", {"model.reading_positions": True}),
+    "drawn letters": (
+        "configs/pairs.py:debug",
+        {"data.source": "names:en-de", "data.hallucinated": 0.5},
+    ),
     "a pointer": ("configs/pairs.py:debug", {"model.pointer": True}),
     "relative positions": ("configs/pairs.py:debug", {"model.positions": "relative"}),
     "fewer distances": (

@@ -1,12 +1,15 @@
 """Pairs of texts: every source, its splits, its tokens, and what is wrong with files."""
 
+import difflib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scaling.config.contracts import Facts
+from scaling.data import draws
 from scaling.data.kinds.pairs import KIND, PairsConfig, sources
+from scaling.data.kinds.pairs.hallucinated import hallucinated
 from scaling.data.kinds.text.tokenizers import ByteTokenizer
 from scaling.errors import ConfigError, DataError
 
@@ -209,3 +212,69 @@ def test_lengths_that_are_too_short_are_refused():
     short, _ = opened("dates:de", "train")
     with pytest.raises(DataError, match=r"raise data\.source_len from 10"):
         KIND.examples(PairsConfig(source="names:en-de"), short, "all", NOWHERE)
+
+
+# ---- hallucination
+
+
+def test_what_both_texts_share_is_drawn_and_the_rest_stays():
+    """By the alignment of the texts before: what differs is as it was, what was shared is still
+    shared, and each character is of the kind that it was.
+    """
+    texts = sources.find("names:en-de").take(np.arange(1600))
+    changed = hallucinated(texts, draws.folded(draws.key("x"), np.arange(1600)), 1.0)
+    moved = 0
+    for before, after in zip(texts, changed, strict=True):
+        (source, target), (new_source, new_target) = (
+            [text.decode() for text in pair] for pair in (before, after)
+        )
+        assert [len(source), len(target)] == [len(new_source), len(new_target)]
+        for one, new in ((source, new_source), (target, new_target)):
+            assert len(new.encode()) <= len(one.encode())
+            assert [c.isupper() for c in one] == [c.isupper() for c in new]
+            kinds = [
+                [c.isdigit() + 2 * (c.lower() in "aeiou") for c in text] for text in (one, new)
+            ]
+            assert kinds[0] == kinds[1]
+        matcher = difflib.SequenceMatcher(None, source, target, autojunk=False)
+        for name, a, b, c, d in matcher.get_opcodes():
+            if name == "equal":
+                assert new_source[a:b] == new_target[c:d]
+            else:
+                assert (new_source[a:b], new_target[c:d]) == (source[a:b], target[c:d])
+        moved += before != after
+    assert moved > 1200
+    assert hallucinated([(b"Limburgish", b"Limburgisch")], np.uint64([5]), 1.0)[0][0][-3:] == b"ish"
+
+
+def test_a_share_of_the_pairs_is_changed_by_their_keys_alone():
+    texts, keys = (
+        [(b"Kirmanjki", b"Kirmanjki")] * 1000,
+        draws.folded(draws.key("y"), np.arange(1000)),
+    )
+    found = hallucinated(texts, keys, 0.25)
+    changed = np.array([pair != texts[0] for pair in found])
+    assert changed.mean() == pytest.approx(0.25, abs=0.06)  # four standard errors
+    assert len(set(np.array(found)[changed, 0])) == changed.sum()
+    order = np.random.default_rng(0).permutation(1000)
+    assert hallucinated(texts, keys[order], 0.25) == [found[i] for i in order]
+    assert hallucinated([(b"\xff\xfeabc", b"\xff\xfeabc")], keys[:1], 1.0) == [
+        (b"\xff\xfeabc",) * 2
+    ]
+
+
+def test_training_alone_sees_drawn_letters():
+    (_, plain), (_, other) = (
+        opened("names:en-de", "train", hallucinated=share) for share in (0.0, 1.0)
+    )
+    rows = np.arange(8)
+    for name, array in plain.take(rows).items():
+        np.testing.assert_array_equal(other.take(rows)[name], array)
+    with pytest.raises(ConfigError, match=r"data\.hallucinated=0\.5: dates:de"):
+        opened("dates:de", "train", hallucinated=0.5)
+    keys = draws.folded(draws.key("z"), rows)
+    first, again = (other.take(rows, keys + np.uint64(seen)) for seen in (0, 1))
+    assert (first["source"] != again["source"]).any()
+    np.testing.assert_array_equal(
+        first["source_segments"].sum(1), plain.take(rows)["source_segments"].sum(1)
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scaling.config.amounts import check_subset
-from scaling.config.contracts import AT_LEAST_ONE, WITHIN, Facts, Kind, Shape
+from scaling.config.contracts import AT_LEAST_ONE, SHARE, WITHIN, Facts, Kind, Shape
 from scaling.config.marks import added
 from scaling.data.kinds.pairs import sources
 from scaling.data.kinds.pairs.aligned import AlignedExamples, Split, longest, tokenizer
@@ -36,6 +36,9 @@ class PairsConfig(WholeExamples, Tokenized):
     longest: int | None = added(
         None
     )  # bytes of a text; pairs with a longer one are left out, whatever their split. None: none
+    # Share of the pairs that have drawn letters in what both texts share, each time that training
+    # sees them (`scaling/data/kinds/pairs/hallucinated.py`)
+    hallucinated: float = added(0.0)
     source_len: int | None = None  # tokens of the text to be read; None: of the longest
     target_len: int | None = None  # of the text to be written and its end; None: of the longest
     validation_fraction: float = 0.1  # share held out, by the hash of what both texts mean
@@ -84,7 +87,8 @@ def facts(data: PairsConfig, train: PairsConfig, root: Path) -> Facts:
 
 def resolve(data: PairsConfig, facts: Facts) -> PairsConfig:
     """The lengths filled in. Raises ConfigError where they are given and too short, where nobody
-    has read the pairs and they are not given, or for a subset larger than the train split.
+    has read the pairs and they are not given, for a subset larger than the train split, or for
+    drawn letters in pairs that are made.
     """
     lengths: dict[str, Any] = {}
     for name in ("source_len", "target_len"):
@@ -100,6 +104,11 @@ def resolve(data: PairsConfig, facts: Facts) -> PairsConfig:
                 f"leave data.{name} unset"
             )
         lengths[name] = given or needed
+    if data.hallucinated and sources.made(data.source):
+        raise ConfigError(
+            f"data.hallucinated={data.hallucinated}: {data.source} is made of all that there is, "
+            "and drawn letters could make what is held out; leave it at 0"
+        )
     check_subset(data, facts)
     return dataclasses.replace(data, **lengths)
 
@@ -127,7 +136,8 @@ def examples(data: PairsConfig, train: PairsConfig, split: str, root: Path) -> A
                 f'source "{data.source}" has texts of {needed} tokens; raise data.{name} from '
                 f"{room}"
             )
-    return AlignedExamples(_split(data, split), cutter, train.source_len, train.target_len)
+    lengths = train.source_len, train.target_len
+    return AlignedExamples(_split(data, split), cutter, *lengths, data.hallucinated)
 
 
 def shapes(data: PairsConfig) -> dict[str, Shape]:
@@ -189,5 +199,6 @@ KIND = Kind(
     ranges=(
         (("source_len", "target_len", "unique_pairs", "longest"), AT_LEAST_ONE),
         (("validation_fraction",), WITHIN),
+        (("hallucinated",), SHARE),
     ),
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scaling.data.kinds.pairs.hallucinated import hallucinated
 from scaling.data.kinds.pairs.sources import Pairs
 from scaling.data.kinds.text import exchanged, pieces
 from scaling.data.kinds.text.tokenizers import ByteTokenizer, Tokenizer, chosen
@@ -83,6 +84,7 @@ class AlignedExamples:
     tokenizer: Tokenizer
     source_len: int
     target_len: int
+    hallucinated: float = 0.0  # share of the pairs that are changed where keys are given
 
     def __len__(self) -> int:
         return len(self.of)
@@ -93,10 +95,11 @@ class AlignedExamples:
 
         The separator stands behind the target in `targets`, and what the tokenizer begins with, as
         a rule the same, before it in `tokens`: they say that all is written, and where to begin.
-        Nothing is drawn, so that `keys` change nothing.
+        With keys, some pairs have other letters (`hallucinated.py`).
         """
-        del keys
         texts, cutter = self.of.pairs.take(self.of.rows[indices]), self.tokenizer
+        if keys is not None and self.hallucinated:
+            texts = hallucinated(texts, keys, self.hallucinated)
         source, is_source = _filled([cutter.source(a) for a, _ in texts], self.source_len)
         located = list(cutter.located([b for _, b in texts]))
         ended = [[*found[0], cutter.separator] for found in located]

@@ -104,6 +104,11 @@ def find(source: str, part: str | None = None, longest: int | None = None) -> Pa
     return _found(form, rest, part, longest, aligned_files.stamps(form, rest))
 
 
+def made(source: str) -> bool:
+    """Whether a source's pairs are made from numbers, and were not read."""
+    return source.partition(":")[0] in _MADE
+
+
 @functools.lru_cache(maxsize=16)
 def _found(form: str, rest: str, part: str | None, longest: int | None, stamps: object) -> Pairs:
     del stamps
