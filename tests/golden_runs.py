@@ -336,6 +336,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         "configs/pairs.py:debug",
         {"data.source": "names:en-de", "data.hallucinated": 0.5},
     ),
+    "dropped pairs": ("configs/pairs.py:debug", {"model.dropout": 0.1}),
     "a pointer": ("configs/pairs.py:debug", {"model.pointer": True}),
     "relative positions": ("configs/pairs.py:debug", {"model.positions": "relative"}),
     "fewer distances": (

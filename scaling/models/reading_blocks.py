@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from scaling.config.amounts import resolved
+from scaling.models.dropout import Keys, dropped
 from scaling.models.fields import Activation
 from scaling.models.layers import MLP, Array, RMSNorm, constrain
 from scaling.models.reading import Reading
@@ -58,6 +59,7 @@ class ReadingBlock(nn.Module):
     branches: int  # of the whole stack: the sum of all has the same variance at every depth
     activation: Activation = "usual"  # of MLPs
     scale_scores: bool = True  # divided by the root of a head's channels
+    dropout: float = 0.0  # share of what each branch adds that is dropped where keys are given
 
     def _reading(self) -> Reading:
         c = self.config
@@ -75,6 +77,9 @@ class ReadingBlock(nn.Module):
     def _norm(self) -> RMSNorm:
         return RMSNorm(self.config.norm_eps, jnp.dtype(self.config.dtype))
 
+    def _dropped(self, y_BxLxD: Array, drops: Keys | None, site: int) -> Array:
+        return dropped(y_BxLxD, drops, self.dropout, site)
+
 
 class EncoderBlock(ReadingBlock):
     """x + attention(norm(x)), then x + mlp(norm(x)); every place sees all of the source."""
@@ -91,14 +96,16 @@ class EncoderBlock(ReadingBlock):
         cos: Array | None,
         sin: Array | None,
         bias_HxSxS: Array | None = None,
+        drops: Keys | None = None,
     ) -> Array:
         """The stream behind the block; `bias`: of the scores."""
         table = None if cos is None or sin is None else (cos, sin)
         h_BxSxD = self.attention_norm(x_BxSxD)
         keys = self.attention.keys(h_BxSxD, table)
         read_BxSxD = self.attention(h_BxSxD, keys, seen_BxSxS, table, bias_HxSxS)
-        x_BxSxD = constrain(x_BxSxD + read_BxSxD)
-        return constrain(x_BxSxD + self.mlp(self.mlp_norm(x_BxSxD)))
+        x_BxSxD = constrain(x_BxSxD + self._dropped(read_BxSxD, drops, 0))
+        made_BxSxD = self.mlp(self.mlp_norm(x_BxSxD))
+        return constrain(x_BxSxD + self._dropped(made_BxSxD, drops, 1))
 
 
 class CrossBlock(ReadingBlock):

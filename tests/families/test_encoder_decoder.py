@@ -118,6 +118,26 @@ def test_no_place_looks_ahead_in_the_target():
     assert bool((changed[:, 2] != whole[:, 2]).any())
 
 
+@pytest.mark.slow
+def test_what_is_dropped_goes_by_the_keys_of_the_rows_alone():
+    """However layers are run and rows are batched; without keys nothing is."""
+    plain, one = config(pointer=True), config(pointer=True, dropout=0.5, scan_layers=True)
+    params = {"params": params_of(plain)}
+    keys = jax.random.key_data(jax.random.split(jax.random.key(3), 3))
+    given = batch() | {"dropout": keys}
+
+    def found(one: EncoderDecoderConfig, given: Any) -> jax.Array:
+        return jax.jit(lambda given: logits(Network(one).apply(params, given)))(given)
+
+    whole = found(one, given)
+    unrolled = dataclasses.replace(one, scan_layers=False, remat="full")
+    np.testing.assert_allclose(found(unrolled, given), whole, **CLOSE)
+    last = {name: x[2:] for name, x in given.items()}
+    np.testing.assert_allclose(found(one, last), whole[2:], **CLOSE)
+    assert not np.allclose(found(plain, given), whole, rtol=0.1)
+    np.testing.assert_allclose(found(one, batch()), found(plain, batch()), **CLOSE)
+
+
 # ---- the pointer
 
 

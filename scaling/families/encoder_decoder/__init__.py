@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scaling.config.contracts import AT_LEAST_ONE, POSITIVE, Facts, Family, Roles
+from scaling.config.contracts import AT_LEAST_ONE, DECAY, POSITIVE, Facts, Family, Roles
 from scaling.config.marks import added, execution, traced
 from scaling.errors import ConfigError
 from scaling.families import from_data
@@ -54,6 +54,9 @@ class EncoderDecoderConfig:
     init_scale: float = traced(
         1.0, argument=False
     )  # of every matrix's and embedding's initial std, over its default
+    dropout: float = added(
+        0.0
+    )  # share of both streams' first numbers, and of what each branch adds, that training drops
     dtype: Literal["float32", "bfloat16"] = (
         "float32"  # of activations and matmuls; parameters stay float32
     )
@@ -129,6 +132,7 @@ FAMILY = Family(
         (("encoder_depth", "heads", "head_dim", "mlp_width"), AT_LEAST_ONE),
         (("buckets", "distance"), AT_LEAST_ONE),
         (("norm_eps", "rope_theta"), POSITIVE),
+        (("dropout",), DECAY),
     ),
     idle=(
         (("model.buckets", "model.distance"), _relative, "model.positions=relative"),

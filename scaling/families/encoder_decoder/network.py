@@ -17,6 +17,7 @@ from scaling.config.amounts import resolved
 from scaling.families.encoder_decoder import EncoderDecoderConfig
 from scaling.families.encoder_decoder.pointer import Pointer
 from scaling.models import relative
+from scaling.models.dropout import OUTSIDE, Keys, dropped, keys_of
 from scaling.models.embedding import lookup
 from scaling.models.layers import (
     Array,
@@ -30,6 +31,8 @@ from scaling.models.layers import (
 from scaling.models.reading import Table
 from scaling.models.reading_blocks import EncoderBlock, ReadingBlock
 from scaling.models.stack import layers_of, run_stack
+
+_WRITTEN = OUTSIDE + 1  # site of what the target's tokens are looked up as
 
 
 class DecoderBlock(ReadingBlock):
@@ -54,6 +57,7 @@ class DecoderBlock(ReadingBlock):
         bias_HxTxT: Array | None = None,
         source_cos: Array | None = None,
         source_sin: Array | None = None,
+        drops: Keys | None = None,
     ) -> Array:
         """The stream behind the block, of a whole target; `bias`: of the scores of what is
         written; `source_cos`, `source_sin`: of the source's places, where reading has positions.
@@ -61,7 +65,7 @@ class DecoderBlock(ReadingBlock):
         table = _table(cos, sin)
         keys = self.attention.keys(self.attention_norm(x_BxTxD), table)
         source = self.read(memory_BxSxD, _table(source_cos, source_sin))
-        return self._run(x_BxTxD, keys, past_BxTxT, source, seen_BxTxS, table, bias_HxTxT)
+        return self._run(x_BxTxD, keys, past_BxTxT, source, seen_BxTxS, table, bias_HxTxT, drops)
 
     def read(self, memory_BxSxD: Array, table: Table | None = None) -> Table:
         """Keys and values of the source; keys turned by the positions of `table`."""
@@ -97,12 +101,14 @@ class DecoderBlock(ReadingBlock):
         seen: Array,
         table: Table | None,
         bias: Array | None,
+        drops: Keys | None = None,
     ) -> Array:
         h = self.attention_norm(x)
-        x = constrain(x + self.attention(h, past, past_seen, table, bias))
+        attended = self.attention(h, past, past_seen, table, bias)
+        x = constrain(x + self._dropped(attended, drops, 0))
         read = self.reading(self.reading_norm(x), source, seen, table if self.turned else None)
-        x = constrain(x + read)
-        return constrain(x + self.mlp(self.mlp_norm(x)))
+        x = constrain(x + self._dropped(read, drops, 1))
+        return constrain(x + self._dropped(self.mlp(self.mlp_norm(x)), drops, 2))
 
 
 class Network(nn.Module):
@@ -169,7 +175,7 @@ class Network(nn.Module):
 
     def _read(self, batch: Mapping[str, Array], table_VxD: Array) -> Array:
         """What the encoder makes of the source: [B, S, D]."""
-        c, is_source = self.config, batch["source_segments"] > 0
+        c, is_source, drops = self.config, batch["source_segments"] > 0, keys_of(batch)
         places = jnp.broadcast_to(jnp.arange(is_source.shape[1])[None], is_source.shape)
         seen = jnp.broadcast_to(is_source[:, None], (*is_source.shape, is_source.shape[1]))
         depth = resolved(c.encoder_depth)
@@ -178,19 +184,20 @@ class Network(nn.Module):
             "encoder",
             depth,
             EncoderBlock,
-            (c, 2 * depth, c.activation, c.scale_scores),
-            _embedded(c, table_VxD, batch["source"], places),
+            (c, 2 * depth, c.activation, c.scale_scores, c.dropout),
+            dropped(_embedded(c, table_VxD, batch["source"], places), drops, c.dropout, OUTSIDE),
             seen,
             *_turns(c, places),
             self._bias("encoder_bias", is_source.shape[1], causal=False),
             scan_layers=c.scan_layers,
             remat=c.remat,
+            dropout=drops,
         )
         return RMSNorm(c.norm_eps, jnp.dtype(c.dtype), name="encoder_norm")(x_BxSxD)
 
     def _written(self, batch: Mapping[str, Array], table_VxD: Array, memory_BxSxD: Array) -> Array:
         """The decoder's stream of a whole target."""
-        c, places = self.config, batch["positions"]
+        c, places, drops = self.config, batch["positions"], keys_of(batch)
         is_source = batch["source_segments"] > 0
         seen = jnp.broadcast_to(is_source[:, None], (*places.shape, is_source.shape[1]))
         return run_stack(
@@ -198,8 +205,8 @@ class Network(nn.Module):
             "decoder",
             c.depth,
             DecoderBlock,
-            (c, 3 * c.depth, c.activation, c.scale_scores, c.reading_positions),
-            _embedded(c, table_VxD, batch["tokens"], places),
+            (c, 3 * c.depth, c.activation, c.scale_scores, c.dropout, c.reading_positions),
+            dropped(_embedded(c, table_VxD, batch["tokens"], places), drops, c.dropout, _WRITTEN),
             memory_BxSxD,
             seen,
             places[:, :, None] >= places[:, None, :],
@@ -208,6 +215,8 @@ class Network(nn.Module):
             *_source_turns(c, is_source),
             scan_layers=c.scan_layers,
             remat=c.remat,
+            dropout=drops,
+            first=resolved(c.encoder_depth),
         )
 
     def _pointer(self) -> Pointer | None:
@@ -265,7 +274,7 @@ class Network(nn.Module):
 
     def _block(self) -> Any:
         c = self.config
-        fields = (c, 3 * c.depth, c.activation, c.scale_scores, c.reading_positions)
+        fields = (c, 3 * c.depth, c.activation, c.scale_scores, 0.0, c.reading_positions)
         return DecoderBlock(*fields, parent=None)
 
 
