@@ -6,7 +6,8 @@
 Prints for each run that translates names what share of those held out it has exactly right: of
 all, of those that are written the same in both languages, of those that are nearly so (an edit
 distance of at most a third of the longer one), and of the others; and how many of its mistakes are
-the source, copied. The line "copying" is of who always copies. Names are those of German from
+the source, copied. The line "copying" is of who always copies; "3 like ..." of three runs of one
+model, whose probabilities are averaged byte by byte. Names are those of German from
 English, unless `--source` says otherwise.
 """
 
@@ -14,6 +15,7 @@ import argparse
 from collections.abc import Sequence
 
 import pandas as pd
+from etils import epath
 
 from scaling.data.kinds.pairs import PairsConfig, sources
 from scaling.data.kinds.pairs.aligned import Split
@@ -61,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", default="out", help="of the runs")
     parser.add_argument("--source", default="names:en-de", help="of the names")
+    parser.add_argument("--beams", type=int, default=1, help="texts that are followed at once")
     given = parser.parse_args()
     held_out = PairsConfig().validation_fraction
     names = sources.find(given.source)
@@ -69,7 +72,7 @@ def main() -> None:
     asked = [source for source, _ in pairs]
     kinds = pd.Series([kind_of(*pair) for pair in pairs]).value_counts()
     print(f"{len(pairs)} names: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
-    rows = {"copying": judged(pairs, asked)}
+    rows, alike = {"copying": judged(pairs, asked)}, dict[str, list[epath.Path]]()
     for run in find_runs(given.workdir):
         data = run.config().data
         done = run.status().get("state") == "done"
@@ -79,7 +82,12 @@ def main() -> None:
             continue
         if data.validation_fraction != held_out:
             raise UserError(f"{run.path.name} was trained on some of the names that are asked for")
-        rows[run.path.name] = judged(pairs, continue_texts(run.path, asked, 0))
+        rows[run.path.name] = judged(pairs, continue_texts(run.path, asked, 0, beams=given.beams))
+        alike.setdefault(repr(run.config().model), []).append(run.path)
+    for first, *others in alike.values():
+        if others:
+            found = continue_texts(first, asked, 0, beams=given.beams, beside=others)
+            rows[f"{len(others) + 1} like {first.name}"] = judged(pairs, found)
     print((100 * pd.DataFrame(rows).T).round(1).to_string())
 
 

@@ -258,9 +258,9 @@ class Family:
     reader: Lazy | None = None
     # The architectures of others that its models can be: tuple of `families.exchanged.Architecture`
     exchange: Any = ()
-    # Writes the target of a source, where the family reads one: (config, params, source,
-    # source_segments, max_new, separator, beams, token before the target) -> tokens int32
-    # [B, max_new]
+    # Writes the target of a source, where the family reads one: (config, params or a tuple of those
+    # of several, source, source_segments, max_new, separator, beams, token before the target) ->
+    # tokens int32 [B, max_new]
     translate: Lazy | None = None
     # Writes what is said in a batch of sounds: (config, params, batch, max_new, beams) -> tokens
     # int32 [B, max_new], filled up with the tokenizer's separator, and their log-probability

@@ -67,6 +67,7 @@ def continue_texts(
     stops: Sequence[str] = (),
     seed: int = 0,
     beams: int = 1,
+    beside: Sequence[epath.PathLike] = (),
     tell: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Each prompt and what the run's newest model writes after it, up to the document's end or one
@@ -74,6 +75,8 @@ def continue_texts(
     makes of each prompt: the likeliest of `beams` texts.
 
     Args:
+      beside: further runs of the same model that translate, whose probabilities are averaged with
+        its own.
       tell: is given the text of the first prompt, piece after piece, as it is written.
 
     Raises:
@@ -83,10 +86,12 @@ def continue_texts(
     config = directory.config()
     family, kind = choices.family(config.model), choices.kind(config.data)
     if passes.translates(config):
-        found = _translated(directory, config, prompts, beams)
+        found = _translated([directory, *map(RunDirectory, beside)], config, prompts, beams)
         if tell is not None:
             tell(found[0])
         return found
+    if beside:
+        raise UserError(f"{directory.path.name} continues text: it is asked alone")
     if beams != 1:
         raise UserError(f"--beams={beams}: the run continues text, it does not translate")
     if family.reader is None or kind.tokenizer is None:
@@ -115,9 +120,17 @@ def continue_texts(
 
 
 def _translated(
-    directory: RunDirectory, config: RunConfig, sources: Sequence[str], beams: int
+    directories: Sequence[RunDirectory], config: RunConfig, sources: Sequence[str], beams: int
 ) -> list[str]:
-    """What the run makes of each source. Raises UserError where one is too long for the run."""
+    """What the runs make of each source. Raises UserError where one is too long for them, or where
+    they have different models.
+    """
+    for other in directories[1:]:
+        if other.config().model != config.model:
+            raise UserError(
+                f"{other.path.name} has another model than {directories[0].path.name}; give runs "
+                "that differ in their seeds alone"
+            )
     kind: Any = choices.kind(config.data)
     tokenizer = kind.tokenizer(config.data, files.data_dir())
     shapes = kind.shapes(config.data)
@@ -132,7 +145,7 @@ def _translated(
         source_BxS[i, : len(tokens)], there_BxS[i, : len(tokens)] = tokens, 1
     found_BxN, _ = choices.load(choices.family(config.model).translate)(
         config.model,
-        newest(directory).used,
+        tuple(newest(directory).used for directory in directories),
         jnp.asarray(source_BxS),
         jnp.asarray(there_BxS),
         most,

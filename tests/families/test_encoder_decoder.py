@@ -254,6 +254,28 @@ def test_as_many_beams_as_there_are_texts_find_the_likeliest():
         assert scores[row] == pytest.approx(log_p_of(config(), row, best), rel=1e-4)
 
 
+@pytest.mark.slow
+def test_several_write_by_the_mean_of_their_probabilities():
+    one, source = config(tie_embeddings=False), (batch()["source"], batch()["source_segments"])
+    members = params_of(one), jax.tree.map(jnp.flip, params_of(one))
+    rest = *source, 4, SEPARATOR, 2
+    tokens, scores = jax.device_get(translate(one, members, *rest))
+    given = batch() | {"tokens": np.roll(tokens, 1, axis=1).astype(np.int32)}
+    given["tokens"][:, 0] = SEPARATOR
+    apply = jax.jit(
+        lambda p, given: jax.nn.softmax(logits(Network(one).apply({"params": p}, given)))
+    )
+    each = np.mean([apply(p, given) for p in members], axis=0)
+    for row in range(3):
+        text = cut(tokens[row])
+        wanted = sum(np.log(each[row, place, token]) for place, token in enumerate(text))
+        assert scores[row] == pytest.approx(wanted, rel=1e-4)
+    alone = jax.device_get(translate(one, members[0], *rest))
+    np.testing.assert_array_equal(translate(one, members[:1], *rest)[0], alone[0])
+    assert max(len(cut(row)) for row in tokens) > 1
+    assert not np.allclose(scores, alone[1], rtol=1e-2)
+
+
 def test_what_cannot_be_is_said():
     for fields, says in (
         ({"heads": 3}, r"model\.heads=3"),

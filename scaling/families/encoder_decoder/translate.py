@@ -1,9 +1,11 @@
 """Writing the target of a source: greedily, or the best of several beams."""
 
 import functools
+import math
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 
 from scaling.families import build
 from scaling.families.decoding import beam_search
@@ -28,6 +30,8 @@ def translate(
 
     Args:
       config: resolved.
+      params: of a model, or a tuple of those of several, whose probabilities are averaged token by
+        token (as `scaling/train/ensemble.py` averages them).
       source_segments_BxS: 1 where the source has a token, 0 where it is filled up.
       max_new: tokens, the separator behind the text included; a row that ends before is filled up
         with separators.
@@ -35,16 +39,25 @@ def translate(
       beams: texts that are followed at once; 1: the most likely token each time.
       begins: the token before a text; None: the separator.
     """
-    model = build(config)
+    model, members = build(config), params if isinstance(params, tuple) else (params,)
 
-    def call(*args: Any) -> dict[str, Any]:
+    def call(params: Any, *args: Any) -> dict[str, Any]:
         return cast(dict[str, Any], model.apply({"params": params}, *args))
 
-    def read(tokens_B: Array, cache: Any) -> tuple[Array, Any]:
-        outputs = call({"tokens": tokens_B[:, None]}, cache)
-        return logits(outputs)[:, 0], outputs["cache"]
+    def read(tokens_B: Array, caches: Any) -> tuple[Array, Any]:
+        told = {"tokens": tokens_B[:, None]}
+        each = [call(one, told, cache) for one, cache in zip(members, caches, strict=True)]
+        return _mean([logits(outputs)[:, 0] for outputs in each]), [one["cache"] for one in each]
 
     source = {"source": source_BxS, "source_segments": source_segments_BxS}
-    cache = call(source, None, max_new)["cache"]
+    cache = [call(one, source, None, max_new)["cache"] for one in members]
     found = beam_search(read, cache, len(source_BxS), max_new, separator, beams, begins)
     return found.tokens, found.log_probability
+
+
+def _mean(logits_BxV: list[Array]) -> Array:
+    """Of one model its logits; of several the logarithm of their mean probability."""
+    if len(logits_BxV) == 1:
+        return logits_BxV[0]
+    log_p = jax.nn.log_softmax(jnp.stack(logits_BxV))
+    return jax.nn.logsumexp(log_p, axis=0) - math.log(len(logits_BxV))
