@@ -58,15 +58,17 @@ def _tasks(arg: str) -> Study:
     runs = list[Override]()
     for seed in range(1 if debug else SEEDS):
         own = {"seed": seed}
-        # Answers begin with an encoder that has found hidden tokens, with the same seed, outside
-        # of the files that are held out of the questions.
+        # Answers begin with an encoder of their depth that has found hidden tokens, with the same
+        # seed, outside of the files that are held out of the questions.
+        answers = _of(bert, form("spans"))
         hidden = _of(bert, arg) | {"data.validation_fraction": 0.1}
+        hidden |= {"model.depth": answers["model.depth"]}
         hidden |= {} if debug else {"train.steps": PRETRAINED}
         begun = {"begins.run": hidden | own, "begins.new": "head"}
         features = _of(self_supervised, arg)
         for one in (
             _of(bert, form("tokens")) | ({} if debug else {"train.steps": TAGGED}),
-            _of(bert, form("spans")) | begun | {"optim.peak_lr": 2e-3},
+            answers | begun,
             _of(scenes, arg) | ({} if debug else {"train.steps": MATCHED}),
             features,
             # No step is taken at a rate of 0.
