@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from benchmarks.names import distance, judged, kind_of
+from benchmarks.names import distance, judged, kind_of, told
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,14 @@ def test_shares_are_of_each_kind_and_copies_of_the_mistakes():
     assert (found["same"], found["near"], found["other"]) == (0.5, 0.0, 0.0)
     assert found["copied"] == pytest.approx(2 / 3)
     assert math.isnan(judged(pairs[:2], ["Mali", "Togo"])["near"])
+
+
+def test_letters_tell_what_they_can():
+    """Names in -ish are others, those without are alike; of a coin nothing is told."""
+    stems = [a + b + c for a in "BKMT" for b in "aeiou" for c in "lmnr"]
+    names = [(s, s) for s in stems] + [(s + "ish", s + "isch") for s in stems]
+    found = told(names[::2], names[1::2])
+    assert found == {"area": 1.0, "same": 1.0, "others": 0.0}
+    sides = np.random.default_rng(0).integers(0, 2, len(stems))
+    coin = [(stem, stem if side else "x") for stem, side in zip(stems, sides, strict=True)]
+    assert 0.2 < told(coin[::2], coin[1::2])["area"] < 0.8
