@@ -6,8 +6,8 @@
 Prints for each run that translates names what share of those held out it has exactly right: of
 all, of those that are written the same in both languages, of those that are nearly so (an edit
 distance of at most a third of the longer one), and of the others; and how many of its mistakes are
-the source, copied. The line "copying" is of who always copies; "3 like ..." of three runs of one
-model, whose probabilities are averaged byte by byte. Names are those of German from
+the source, copied. The line "copying" is of who always copies; "3 like ..." of three seeds of one
+recipe, whose probabilities are averaged byte by byte. Names are those of German from
 English, unless `--source` says otherwise.
 """
 
@@ -18,13 +18,15 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
+from scaling.config import fingerprint, override
 from scaling.data.kinds.pairs import PairsConfig, sources
 from scaling.data.kinds.pairs.aligned import Split
-from scaling.errors import UserError
 from scaling.records import find_runs
 from scaling.serving.continuation import continue_texts
 
 _USUAL = PairsConfig().validation_fraction
+# What seeds of one recipe differ in, also where each began with another run.
+_SEEDLESS = {"seed": 0, "data.seed": 0, "begins.run": None, "begins.folder": None}
 NEAR = 1 / 3  # of the longer text's characters
 
 
@@ -91,8 +93,8 @@ def main() -> None:
         "--held_out",
         type=float,
         default=_USUAL,
-        help="data.validation_fraction of the runs; above the usual one, names are asked for that "
-        "it alone holds out, to choose by",
+        help="data.validation_fraction of the runs that are judged; above the usual one, names are "
+        "asked for that it alone holds out, to choose by",
     )
     given = parser.parse_args()
     held_out, names = given.held_out, sources.find(given.source)
@@ -118,12 +120,11 @@ def main() -> None:
         if data.longest is not None:
             continue
         if data.validation_fraction != held_out:
-            raise UserError(
-                f"{run.path.name} holds out {data.validation_fraction:g} of the names; give "
-                f"--held_out={data.validation_fraction:g}, or another --workdir"
-            )
+            print(f"{run.path.name} is left out: it holds out {data.validation_fraction:g} of all")
+            continue
         rows[run.path.name] = judged(pairs, continue_texts(run.path, asked, 0, beams=given.beams))
-        alike.setdefault(repr(run.config().model), []).append(run.path)
+        recipe = fingerprint(override(run.config(), _SEEDLESS))
+        alike.setdefault(recipe, []).append(run.path)
     for first, *others in alike.values():
         if others:
             found = continue_texts(first, asked, 0, beams=given.beams, beside=others)
