@@ -79,7 +79,9 @@ def draw(found: pd.DataFrame) -> Figure:
             look = {"marker": "o", "color": color, "capsize": 3, "label": f"width {width}"}
             right.errorbar(part["unique"], 100 * share, 100 * error, **look)
         right.axhline(0, color="0.5", linewidth=1)
-        left.set(yscale="log", ylabel="validation loss (nats/token)")
+        losses = found[["scratch", "pretrained"]].to_numpy()
+        style.loss_axis(left, float(losses.min()), float(losses.max()))
+        left.set(ylabel="validation loss (nats/token)")
         right.set(ylabel="lower loss for being pretrained (%)")
         for axes in (left, right):
             style.count_axis(axes, found["unique"].tolist())
