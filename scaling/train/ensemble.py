@@ -29,13 +29,21 @@ How = Literal["predictions", "weights"]
 
 
 def alike(runs: Iterable[RunDirectory]) -> list[list[RunDirectory]]:
-    """Finished runs in groups that differ in seeds alone, each of two or more, by their seeds."""
-    found: dict[str, list[tuple[int, RunDirectory]]] = {}
+    """Finished runs in groups that differ in seeds alone, each of two or more, by their seeds. What
+    they begin with may differ in seeds, too.
+    """
+    found: dict[tuple[str, ...], list[tuple[int, RunDirectory]]] = {}
     for run in runs:
         if not run.is_done:
             continue
         config = run.config()
-        found.setdefault(_seedless(config), []).append((config.seed, run))
+        earlier = parents.before(config, run.path.parent)
+        if earlier is None:  # what it began with is not known but by its fingerprint
+            same = (_seedless(config),)
+        else:
+            configs = config, *(one.config() for one in earlier)
+            same = tuple(_seedless(one, _FROM_NOTHING) for one in configs)
+        found.setdefault(same, []).append((config.seed, run))
     groups = [sorted(group, key=lambda one: one[0]) for group in found.values()]
     return [[run for _, run in group] for group in groups if len(group) > 1]
 
