@@ -38,6 +38,7 @@ def alike(runs: Iterable[RunDirectory]) -> list[list[RunDirectory]]:
             continue
         config = run.config()
         earlier = parents.before(config, run.path.parent)
+        same: tuple[str, ...]
         if earlier is None:  # what it began with is not known but by its fingerprint
             same = (_seedless(config),)
         else:
