@@ -13,6 +13,7 @@ from typing import Any
 
 from configs import bert
 from scaling.config import form_of, from_dict
+from scaling.config.run import OptimConfig
 from scaling.config.sweep import Override, Study
 
 WIDTHS = (32, 64)
@@ -86,5 +87,6 @@ def _masked(small: bool) -> dict[str, Any]:
         "data.seq_len": 128,
         "objective.name": "masked_tokens",
         "optim.schedule": "cosine",
+        "optim.decay_fraction": OptimConfig.decay_fraction,  # whatever the task's course has
         "train.steps": 4 if small else PRETRAINED,
     }

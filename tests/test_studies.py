@@ -6,9 +6,10 @@ import sys
 
 import jax
 import pytest
-from golden import FOLDER, REPOSITORY, expected, files
+from golden import FOLDER, REPOSITORY, expected, files, resolved
 
 from configs import lm
+from experiments import bert_finetune
 from scaling.config.sweep import Study, grid
 from scaling.costs import sizes
 from scaling.errors import ConfigError
@@ -103,6 +104,18 @@ def test_every_form_that_the_pages_name_has_runs_and_their_axes(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     for spec in named_forms():
         assert study.runs(study.load_study(spec)), spec
+
+
+@pytest.mark.parametrize("form", bert_finetune.LABELLED)
+def test_pretraining_has_nothing_of_the_task_that_follows(form):
+    """All tasks begin with the same runs, which are trained once."""
+
+    def begun(form):
+        runs = bert_finetune.get_study(form).configs(resolved)
+        return {run.begins.run for run in runs} - {None}
+
+    assert begun(form)
+    assert begun(form) <= begun("tokens")
 
 
 @pytest.mark.parametrize("path", files("configs") + files("experiments"), ids=str)
