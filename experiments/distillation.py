@@ -88,6 +88,6 @@ def _on_policy(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
 
 
 def _law(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
-    alone = students(debug, LENGTHS[1:], STUDENTS)
-    by = [taught(*one) for one in (((16, 0.1),) if debug else OF_LAW)]
+    alone = students(debug, LENGTHS[1:], STUDENTS, tiny.SWEPT)
+    by = [taught(*one, tiny.SWEPT) for one in (((16, 0.1),) if debug else OF_LAW)]
     return [*alone, *product(alone, by)], ("width", "teacher_loss")
