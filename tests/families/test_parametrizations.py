@@ -382,10 +382,6 @@ WRONG = {
             "optim__base_depth": 2,
         },
     ),
-    "transform.name=lora": (
-        "transformer",
-        {"optim__parametrization": "mup", "optim__base_width": 8, "transform__name": "lora"},
-    ),
     "optim.base_width=7: no base model": (
         "transformer",
         {"optim__parametrization": "mup", "optim__base_width": 7},
