@@ -48,6 +48,7 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
     jax.config.update("jax_num_cpu_devices", point["devices"])
     from benchmarks.ours import Step, config_of
     from scaling.check import memory
+    from scaling.devices import peaks
     from scaling.train.compilation import planned_bytes
 
     config = config_of(*(point[name] for name in FIELDS[:-1]), model={"scan_layers": True})
@@ -55,7 +56,7 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
     for _ in range(2):
         jax.block_until_ready(step())
     flops = counts.train_ledger(config).matmul / point["devices"]
-    ratios, peaks = [], []
+    ratios, reached = [], []
     for _ in range(rounds):
         peaks.measured_cpu_peak.cache_clear()
         peak = peaks.peak_flops(jax.devices()[0], config.model.dtype)
@@ -65,12 +66,12 @@ def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:
             jax.block_until_ready(step())
             steps += 1
         ratios.append((time.perf_counter() - begin) / steps * peak / flops)
-        peaks.append(peak * point["devices"])
+        reached.append(peak * point["devices"])
     return point | {
         "predicted_bytes": memory.estimate_bytes(config, point["devices"]).total,
         "compiled_bytes": planned_bytes(step.compiled),
         "flops": flops * point["devices"],
-        "peak": statistics.median(peaks),
+        "peak": statistics.median(reached),
         "time_ratio": statistics.median(ratios),
         "time_ratios": sorted(ratios),
     }

@@ -217,7 +217,7 @@ def main() -> None:
         noise = np.exp(0.01 * rng.normal(size=(3, rows)))
         wide = table.iloc[at].reset_index(drop=True)
         wide = wide * noise.T
-        one_fit = functools.partial(fit, wide, "chinchilla", bootstrap=0, checks=False)
+        one_fit = functools.partial(fit, wide, "chinchilla", Options(bootstrap=0), checks=False)
         one_fit()
         spent, _ = timed(one_fit)
         print(f"  {rows:7d} rows {spent[0]:.3f} s wall, {spent[1]:.3f} s CPU")

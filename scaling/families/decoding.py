@@ -323,3 +323,9 @@ def beam_search(
     )
     (tokens_RxKxN, score_RxK, *_), _ = jax.lax.scan(step, begun, jnp.arange(max_new))
     return Beam(tokens_RxKxN[:, 0], score_RxK[:, 0])
+
+
+def log_mean(logits: Array) -> Array:
+    """Of logits [M, ..., V] of M models the logarithm of their mean probability, [..., V]."""
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    return jax.nn.logsumexp(log_p, axis=0) - jnp.log(len(logits))

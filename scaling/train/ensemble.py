@@ -19,6 +19,7 @@ from scaling.costs import sizes
 from scaling.devices import sharding
 from scaling.errors import UserError
 from scaling.families import predictions
+from scaling.families.decoding import log_mean
 from scaling.metrics.finish import finish
 from scaling.records import RunDirectory, parents
 from scaling.train.evaluate import join
@@ -28,9 +29,13 @@ Array = jax.Array
 How = Literal["predictions", "weights"]
 
 
-def alike(runs: Iterable[RunDirectory]) -> list[list[RunDirectory]]:
+def alike(
+    runs: Iterable[RunDirectory], but: Mapping[str, Any] | None = None
+) -> list[list[RunDirectory]]:
     """Finished runs in groups that differ in seeds alone, each of two or more, by their seeds. What
     they begin with may differ in seeds, too.
+
+    but: field -> a value in the place of its own, for others in which they may differ too.
     """
     found: dict[tuple[str, ...], list[tuple[int, RunDirectory]]] = {}
     for run in runs:
@@ -40,10 +45,10 @@ def alike(runs: Iterable[RunDirectory]) -> list[list[RunDirectory]]:
         earlier = parents.before(config, run.path.parent)
         same: tuple[str, ...]
         if earlier is None:  # what it began with is not known but by its fingerprint
-            same = (_seedless(config),)
+            same = (_seedless(config, but),)
         else:
             configs = config, *(one.config() for one in earlier)
-            same = tuple(_seedless(one, _FROM_NOTHING) for one in configs)
+            same = tuple(_seedless(one, {**_FROM_NOTHING, **(but or {})}) for one in configs)
         found.setdefault(same, []).append((config.seed, run))
     groups = [sorted(group, key=lambda one: one[0]) for group in found.values()]
     return [[run for _, run in group] for group in groups if len(group) > 1]
@@ -142,12 +147,7 @@ def averaged(outputs: Mapping[str, Any], labelled: bool) -> dict[str, Any]:
     """
     found = jax.vmap(predictions)(outputs)
     if "logits" in found:
-        logits_BxLxV = _log_mean(found["logits"])
+        logits_BxLxV = log_mean(found["logits"])
         return {"hidden": logits_BxLxV, "head": jnp.eye(logits_BxLxV.shape[-1])}
     out = found["out"].astype(jnp.float32)
-    return {"out": _log_mean(out) if labelled else out.mean(axis=0)}
-
-
-def _log_mean(logits: Array) -> Array:
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    return jax.nn.logsumexp(log_p, axis=0) - jnp.log(len(logits))
+    return {"out": log_mean(out) if labelled else out.mean(axis=0)}

@@ -78,6 +78,12 @@ def test_of_one_run_they_are_its_own_numbers_and_together_they_do_better(workdir
 
 
 @pytest.mark.slow
+def test_runs_may_differ_in_what_is_named_besides(workdir):
+    groups = ensemble.alike(runs(workdir), {"model.width": 8})
+    assert sorted([run.config().seed for run in one] for one in groups) == [[0, 0, 1, 2], [3, 4]]
+
+
+@pytest.mark.slow
 def test_a_run_that_went_on_from_another_is_a_snapshot_behind_it(workdir):
     chain, other = sorted(ensemble.chains(runs(workdir)), key=lambda c: c[0].config().seed)
     assert [[run.config().seed for run in one] for one in (chain, other)] == [[1, 3], [2, 4]]

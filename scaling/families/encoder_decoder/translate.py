@@ -1,14 +1,13 @@
 """Writing the target of a source: greedily, or the best of several beams."""
 
 import functools
-import math
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
 from scaling.families import build
-from scaling.families.decoding import beam_search
+from scaling.families.decoding import beam_search, log_mean
 from scaling.families.encoder_decoder import EncoderDecoderConfig
 from scaling.objectives.next_token.cross_entropy import logits
 
@@ -47,17 +46,12 @@ def translate(
     def read(tokens_B: Array, caches: Any) -> tuple[Array, Any]:
         told = {"tokens": tokens_B[:, None]}
         each = [call(one, told, cache) for one, cache in zip(members, caches, strict=True)]
-        return _mean([logits(outputs)[:, 0] for outputs in each]), [one["cache"] for one in each]
+        told_MxBxV = jnp.stack([logits(outputs)[:, 0] for outputs in each])
+        # Of one model its logits, whose normaliser is its own.
+        found = told_MxBxV[0] if len(each) == 1 else log_mean(told_MxBxV)
+        return found, [one["cache"] for one in each]
 
     source = {"source": source_BxS, "source_segments": source_segments_BxS}
     cache = [call(one, source, None, max_new)["cache"] for one in members]
     found = beam_search(read, cache, len(source_BxS), max_new, separator, beams, begins)
     return found.tokens, found.log_probability
-
-
-def _mean(logits_BxV: list[Array]) -> Array:
-    """Of one model its logits; of several the logarithm of their mean probability."""
-    if len(logits_BxV) == 1:
-        return logits_BxV[0]
-    log_p = jax.nn.log_softmax(jnp.stack(logits_BxV))
-    return jax.nn.logsumexp(log_p, axis=0) - math.log(len(logits_BxV))
