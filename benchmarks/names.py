@@ -16,17 +16,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from etils import epath
 
-from scaling.config import fingerprint, override
 from scaling.data.kinds.pairs import PairsConfig, sources
 from scaling.data.kinds.pairs.aligned import Split
-from scaling.records import find_runs
+from scaling.records import RunDirectory, find_runs
 from scaling.serving.continuation import continue_texts
+from scaling.train.ensemble import alike
 
 _USUAL = PairsConfig().validation_fraction
-# What seeds of one recipe differ in, also where each began with another run.
-_SEEDLESS = {"seed": 0, "data.seed": 0, "begins.run": None, "begins.folder": None}
 NEAR = 1 / 3  # of the longer text's characters
 
 
@@ -111,11 +108,14 @@ def main() -> None:
         f"would be {letters['same']:.0%} of those alike and {letters['others']:.0%} of the others"
     )
     print(f"{len(pairs)} names: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
-    rows, alike = {"copying": judged(pairs, asked)}, dict[str, list[epath.Path]]()
+    rows, asked_of = {"copying": judged(pairs, asked)}, list[RunDirectory]()
     for run in find_runs(given.workdir):
         data = run.config().data
-        done = run.status().get("state") == "done"
-        if not done or not isinstance(data, PairsConfig) or not data.source.startswith("names:"):
+        if (
+            not run.is_done
+            or not isinstance(data, PairsConfig)
+            or not data.source.startswith("names:")
+        ):
             continue
         if data.longest is not None:
             continue
@@ -123,12 +123,11 @@ def main() -> None:
             print(f"{run.path.name} is left out: it holds out {data.validation_fraction:g} of all")
             continue
         rows[run.path.name] = judged(pairs, continue_texts(run.path, asked, 0, beams=given.beams))
-        recipe = fingerprint(override(run.config(), _SEEDLESS))
-        alike.setdefault(recipe, []).append(run.path)
-    for first, *others in alike.values():
-        if others:
-            found = continue_texts(first, asked, 0, beams=given.beams, beside=others)
-            rows[f"{len(others) + 1} like {first.name}"] = judged(pairs, found)
+        asked_of.append(run)
+    for first, *others in alike(asked_of):
+        beside = [run.path for run in others]
+        found = continue_texts(first.path, asked, 0, beams=given.beams, beside=beside)
+        rows[f"{len(others) + 1} like {first.path.name}"] = judged(pairs, found)
     print((100 * pd.DataFrame(rows).T).round(1).to_string())
 
 

@@ -139,14 +139,13 @@ def parametrize(
     of = functools.partial(
         _multipliers, optim.name, width, depth, ALPHA[optim.parametrization], branch_init
     )
-    found = {path: of(leaf, base[path]) for path, leaf in target.items()}
-    made = {whole[0].path: of(*whole) for whole in (pieces or {}).values() if whole}
-    for path, whole in (pieces or {}).items():
+    pieces = pieces or {}
+    found = {path: of(leaf, base[path], path in pieces) for path, leaf in target.items()}
+    made = {whole[0].path: of(*whole) for whole in pieces.values() if whole}
+    for path, whole in pieces.items():
         # A product of two, each of which has the root of what it has.
         init = math.sqrt(made[whole[0].path].init) if whole else 1.0
-        rate = _rate(optim.name, target[path], base[path], piece=True)
-        rate *= _rate_of_depth(optim.name, target[path], depth, ALPHA[optim.parametrization])
-        found[path] = replace(found[path], init=init, forward=1.0, rate=rate)
+        found[path] = replace(found[path], init=init, forward=1.0)
     return Parametrization(
         tuple(target.values()),
         tuple(found.values()),
@@ -162,6 +161,7 @@ def _multipliers(
     branch_init: float,
     leaf: Leaf,
     base: Leaf,
+    piece: bool = False,
 ) -> Multipliers:
     r_in, r_out = leaf.fan_in / base.fan_in, leaf.fan_out / base.fan_out
     init = forward = epsilon = 1.0
@@ -169,7 +169,7 @@ def _multipliers(
         init, forward = math.sqrt(r_in), 1 / r_in
     elif leaf.role == "input" and leaf.looked_up:
         init = math.sqrt(r_out)
-    rate = _rate(name, leaf, base) * _rate_of_depth(name, leaf, depth, alpha)
+    rate = _rate(name, leaf, base, piece)
     # The gradient of the outputs' bias is the loss's own.
     if name in _WITH_EPSILON and not ("outputs" in leaf.axes and r_out == 1 and not leaf.ins):
         epsilon = 1 / width
@@ -181,12 +181,13 @@ def _multipliers(
     if "branches" in leaf.place and alpha:
         forward *= depth**-alpha
         init *= depth**-branch_init
-    if "blocks" in leaf.place and name in _WITH_EPSILON:
-        epsilon *= depth**-alpha
+    if "blocks" in leaf.place and alpha:
+        rate *= depth ** (2 * alpha - 1 if name == "sgd" else alpha - 1)
+        epsilon *= depth**-alpha if name in _WITH_EPSILON else 1.0
     return Multipliers(init, forward, rate, epsilon)
 
 
-def _rate(name: str, leaf: Leaf, base: Leaf, piece: bool = False) -> float:
+def _rate(name: str, leaf: Leaf, base: Leaf, piece: bool) -> float:
     """By width alone; a `piece` of a matrix is as hidden."""
     r_in, r_out = leaf.fan_in / base.fan_in, leaf.fan_out / base.fan_out
     hidden = piece or leaf.role == "hidden"
@@ -197,12 +198,6 @@ def _rate(name: str, leaf: Leaf, base: Leaf, piece: bool = False) -> float:
     if name == "muon" and leaf.role == "hidden":  # the others are adamw's
         return _spectral(leaf) / _spectral(base)
     return 1 / r_in
-
-
-def _rate_of_depth(name: str, leaf: Leaf, depth: float, alpha: float) -> float:
-    if "blocks" not in leaf.place or not alpha:
-        return 1.0
-    return depth ** (2 * alpha - 1 if name == "sgd" else alpha - 1)
 
 
 def _spectral(leaf: Leaf) -> float:
