@@ -6,6 +6,7 @@ recipe's shapes for the same FLOPs. Without `--tune` the recipe's shapes alone a
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from configs import tiny
@@ -17,10 +18,13 @@ STEP = 8  # widths and MLP widths are multiples
 BUDGET = 6e10  # training FLOPs: width 32 reads 200 thousand bytes
 HAND = (24, 32, 48)  # widths of the recipe
 SEEDS = 4
+BY_SHAPE = replace(tiny.RECIPE, parametrization="completep")
 
 
 def shape(values: Mapping[str, Any]) -> Override:
-    """Width, heads and MLP of a drawn shape, at the recipe's learning rate for its width."""
+    """Width, heads and MLP of a drawn shape, at the recipe's learning rate; CompleteP is muP at the
+    recipe's two blocks, and says what other depths want.
+    """
     width = STEP * values["width / 8"]
     heads = max(1, round(width / values["head_dim"]))
     return {
@@ -29,7 +33,8 @@ def shape(values: Mapping[str, Any]) -> Override:
         "model.heads": heads,
         "model.head_dim": values["head_dim"],
         "model.mlp_width": STEP * max(1, round(values["mlp_ratio"] * width / STEP)),
-        "optim.peak_lr": tiny.SWEPT.lr * tiny.SWEPT.base_width / width,
+        **BY_SHAPE.parametrized(),
+        "optim.peak_lr": BY_SHAPE.lr,
     }
 
 
@@ -41,7 +46,7 @@ def get_study(arg: str = "") -> Study:
     base = tiny.bare(arg)
     base.train.flops = 4e8 if debug else BUDGET
     given = from_dict(base)
-    hand = [tiny.SWEPT.shape(width, given) for width in ((8, 16) if debug else HAND)]
+    hand = [tiny.RECIPE.shape(width, given) for width in ((8, 16) if debug else HAND)]
     return Study(
         name="architecture_search",
         question="Which shape of a transformer is best for its training FLOPs?",

@@ -11,7 +11,6 @@ loss. `:on_policy`: by three divergences, on the data and on what the student wr
 from configs import tiny
 from scaling.config import form_of
 from scaling.config.sweep import Override, Study, grid, product
-from scaling.studies.ladder import Recipe
 
 # Width of the teacher, and tokens a parameter that it has read.
 TEACHERS = ((80, 15.0), (28, 2.0))
@@ -43,19 +42,16 @@ def get_study(arg: str = "") -> Study:
 
 
 def students(
-    debug: bool,
-    lengths: tuple[float, ...] = LENGTHS,
-    widths: tuple[int, ...] = (28,),
-    recipe: Recipe = tiny.RECIPE,
+    debug: bool, lengths: tuple[float, ...] = LENGTHS, widths: tuple[int, ...] = (28,)
 ) -> list[Override]:
     """Each width and length, alone."""
     each = grid({"train.tokens_per_param": (0.1,) if debug else lengths})
-    return product([recipe.shape(width) for width in ((8,) if debug else widths)], each)
+    return product([tiny.RECIPE.shape(width) for width in ((8,) if debug else widths)], each)
 
 
-def taught(width: int, length: float, recipe: Recipe = tiny.RECIPE) -> Override:
+def taught(width: int, length: float) -> Override:
     """By a model of a width that has read so much."""
-    teacher = recipe.shape(width) | {"train.tokens_per_param": length}
+    teacher = tiny.RECIPE.shape(width) | {"train.tokens_per_param": length}
     return {"begins.run": teacher, "distill.weight": 1.0}
 
 
@@ -66,9 +62,8 @@ def _teachers(debug: bool) -> tuple[list[Override], str]:
 
 
 def _features(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
-    """Without a parametrization: the map to a teacher's states is none that one knows."""
-    alone = students(debug, LENGTHS[:3], recipe=tiny.SWEPT)
-    by = taught(*((16, 0.1) if debug else TEACHER), tiny.SWEPT)
+    alone = students(debug, LENGTHS[:3])
+    by = taught(*((16, 0.1) if debug else TEACHER))
     ways = [by, by | {"distill.features": 1.0}]
     ways += [by | {"distill.weight": 0.1, "distill.features": weight} for weight in (0.0, 1.0)]
     return [*alone, *product(alone, ways)], ("distill.weight", "distill.features")
@@ -88,6 +83,6 @@ def _on_policy(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
 
 
 def _law(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
-    alone = students(debug, LENGTHS[1:], STUDENTS, tiny.SWEPT)
-    by = [taught(*one, tiny.SWEPT) for one in (((16, 0.1),) if debug else OF_LAW)]
+    alone = students(debug, LENGTHS[1:], STUDENTS)
+    by = [taught(*one) for one in (((16, 0.1),) if debug else OF_LAW)]
     return [*alone, *product(alone, by)], ("width", "teacher_loss")

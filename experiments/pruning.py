@@ -123,7 +123,7 @@ def _tickets(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
 
 def _law(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
     lengths = grid({"train.tokens_per_param": (0.1,) if debug else (5.0, 15.0)})
-    rungs = [tiny.SWEPT.shape(width) for width in ((8,) if debug else (20, 28, 40, 56))]
+    rungs = [tiny.RECIPE.shape(width) for width in ((8,) if debug else (20, 28, 40, 56))]
     amounts = grid({"transform.sparsity": SPARSITIES[:2] if debug else SPARSITIES[:4]})
     # As there: not the tables of symbols, and each matrix by as much.
     gradual = _pruned(

@@ -23,8 +23,7 @@ def get_study(arg: str = "") -> Study:
     base = tiny.get_config("debug" if debug else "")
     tiny.strip(base)
     bits, widths = (OF_LAW["bits"], OF_LAW["widths"]) if law else (BITS, WIDTHS)
-    recipe = tiny.SWEPT if law else tiny.RECIPE
-    rungs = [recipe.shape(width) for width in ((8, 16) if debug else widths)]
+    rungs = [tiny.RECIPE.shape(width) for width in ((8, 16) if debug else widths)]
     models = product(rungs, grid({"train.tokens_per_param": (0.1,) if debug else (5.0, 15.0)}))
     rounded = {"transform.name": ("qat",), "transform.bits": (4,) if debug else bits}
     return Study(

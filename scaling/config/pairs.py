@@ -39,14 +39,6 @@ def check_pairs(config: RunConfig) -> None:
             f"distill.on_policy={config.distill.on_policy} needs a family that writes texts, not "
             f"{model}; leave it at 0"
         )
-    if config.distill.features and (
-        config.optim.parametrization != "standard" or config.optim.name == "muon"
-    ):
-        raise ConfigError(
-            f"distill.features={config.distill.features} has a map that is no part of the model, "
-            "so that neither optim.parametrization nor muon knows its rate; leave it at 0, or take "
-            "the standard parametrization and another optim.name"
-        )
     if config.ewc.weight and config.begins.new is not None:
         raise ConfigError(
             f"ewc.weight={config.ewc.weight} holds on to what begins.run predicts, and begins.new="

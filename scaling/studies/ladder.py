@@ -59,13 +59,13 @@ class Recipe:
             batch_size = 2 ** max(0, round(math.log2(batch_size * scale**self.batch_exponent)))
         return {
             **choices.family(model).scaled(model, width, depth),
-            **self._parametrized(),
+            **self.parametrized(),
             "optim.peak_lr": self.lr * scale**self.lr_exponent,
             "train.batch_size": batch_size,
         }
 
-    def _parametrized(self) -> Override:
-        """Nothing for "standard", whose runs are what they were before there were others."""
+    def parametrized(self) -> Override:
+        """Its parametrization, at any shape; nothing for "standard", whose runs are what they were before there were others."""
         if self.parametrization == "standard":
             return {}
         found: Override = {

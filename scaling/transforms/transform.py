@@ -21,7 +21,7 @@ from scaling.config.teacher import teacher
 from scaling.errors import ConfigError, nearest
 from scaling.optim import BY_ROLE, Parametrization, parametrize, roles, subtree
 from scaling.optim.subtree import matches
-from scaling.transforms.beside import anchored, apart
+from scaling.transforms.beside import MAP, anchored, apart
 from scaling.transforms.taught import taught
 
 
@@ -177,7 +177,7 @@ def described(config: RunConfig) -> Parametrization:
     model: Any = config.model
     rest: tuple[Any, Any] = config.data, config.transform
     plain: tuple[Any, Any] = config.data, choices.new("transform")
-    stored = _leaves(model, *rest)
+    stored = {**_leaves(model, *rest), **_map(config, model)}
     if optim.parametrization == "standard":
         return parametrize(optim, stored, stored)
     family, width = choices.family(model), resolved(optim.base_width)
@@ -188,17 +188,27 @@ def described(config: RunConfig) -> Parametrization:
     return parametrize(
         optim,
         stored,
-        _leaves(base, *rest),
+        {**_leaves(base, *rest), **_map(config, base)},
         width=model.width / width,
         depth=model.depth / (optim.base_depth or model.depth),
         branch_init=family.roles(model).branch_init,
         pieces=_pieces(
-            stored,
+            _leaves(model, *rest),
             _leaves(model, *plain),
             _leaves(base, *plain),
             Functions.own if found is None else found.own,
         ),
     )
+
+
+def _map(config: RunConfig, model: ModelConfig) -> dict[str, roles.Leaf]:
+    """The map of such a student's states to its teacher's, a hidden matrix; none without one."""
+    if not (config.distill.weight and config.distill.features):
+        return {}
+    module = families.build(model)
+    whole = taught(module, model, teacher(config), config.distill, lambda params: params)
+    boxed = jax.eval_shape(lambda batch: whole.init(jax.random.key(0), batch), _row(config.data))
+    return roles.leaves({MAP: boxed["params"][MAP]}, contracts.Roles())
 
 
 def _pieces(
@@ -219,13 +229,17 @@ def _pieces(
 @functools.lru_cache(maxsize=64)  # traced once for all that ask of one model
 def _leaves(model: Any, data: Any, transform: Any) -> dict[str, roles.Leaf]:
     """The leaves as stored of a resolved model, on resolved data."""
+    built = _applied(model, _own(model, data, transform))
+    boxed = jax.eval_shape(lambda batch: built.init(jax.random.key(0), batch), _row(data))
+    return roles.leaves(boxed["params"], _roles(model))
+
+
+def _row(data: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """A batch of one example of resolved data."""
     shapes = choices.kind(data).shapes(data)
-    row = {
+    return {
         name: jax.ShapeDtypeStruct((1, *shape), dtype) for name, (shape, dtype) in shapes.items()
     }
-    built = _applied(model, _own(model, data, transform))
-    boxed = jax.eval_shape(lambda batch: built.init(jax.random.key(0), batch), row)["params"]
-    return roles.leaves(boxed, _roles(model))
 
 
 def _roles(model: ModelConfig) -> contracts.Roles:
