@@ -65,7 +65,9 @@ class Recipe:
         }
 
     def parametrized(self) -> Override:
-        """Its parametrization, at any shape; nothing for "standard", whose runs are what they were before there were others."""
+        """Its parametrization, at any shape; nothing for "standard", whose runs are what they were
+        before there were others.
+        """
         if self.parametrization == "standard":
             return {}
         found: Override = {
