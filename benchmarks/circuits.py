@@ -7,6 +7,8 @@ Prints for each run at which validation loss, and after how many updates, the in
 best head has gone a tenth and a half of the way from what it begins with to 1, and its end.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -94,7 +96,8 @@ def main() -> None:
         rows.append({"depth": depth, "width": width, "seed": seed} | way | dict(last))
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     data = next(iter(study.runs(get_study()))).data
-    floor = choices.kind(data).truth(data).floor
+    truth: Any = choices.kind(data).truth(data)
+    floor = float(truth.floor)
     print(f"floor {floor:.4f}")
     if given.figure:
         of_study.write(draw(found, floor), given.figure)

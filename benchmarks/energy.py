@@ -91,7 +91,8 @@ def best_sizes(fits: Fits, flops: float) -> dict[str, Any]:
     def both(pick: Any) -> tuple[float, float, float]:
         value = pick(of_flops[0], of_joules[0])
         drawn = [pick(of_flops[1][k], of_joules[1][k]) for k in range(count)]
-        return (float(value), *map(float, np.quantile(drawn, (0.05, 0.95))))
+        low, high = map(float, np.quantile(drawn, (0.05, 0.95)))
+        return float(value), low, high
 
     return {
         "flops": flops,

@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 FIGURE = ROOT / "docs" / "figures" / "growth.png"
 FIELDS = ("width", "depth", "length", "batch", "devices")
 BASE = {"width": 128, "depth": 4, "length": 256, "batch": 8, "devices": 1}
-AXES = {
+AXES: dict[str, Sequence[int]] = {
     "width": (64, 128, 256),
     "depth": (2, 4, 8),
     "length": (128, 256, 512),
@@ -34,7 +34,7 @@ AXES = {
     "devices": (1, 2, 4),
 }
 DEBUG_BASE = {"width": 32, "depth": 1, "length": 32, "batch": 4, "devices": 1}
-DEBUG_AXES = {"width": (32, 64), "devices": (1, 2)}
+DEBUG_AXES: dict[str, Sequence[int]] = {"width": (32, 64), "devices": (1, 2)}
 
 
 def measure(point: dict[str, int], rounds: int) -> dict[str, Any]:

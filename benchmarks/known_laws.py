@@ -179,7 +179,8 @@ def main() -> None:
                 tables[task, repeat], fits[task, repeat] = found
     if not fits:
         raise SystemExit(f"--workdir={given.workdir} has no whole study of known_laws.py")
-    for some in (fits, together(tables, fits)):
+    every: tuple[Mapping[Any, Fit], ...] = (fits, together(tables, fits))
+    for some in every:
         if some:
             found = compare(some)
             print(found.to_string(index=False, float_format=lambda x: f"{x:.4f}"))

@@ -10,6 +10,7 @@ entropy of such rows.
 """
 
 import dataclasses
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -33,7 +34,8 @@ def measured(workdir: str, task: str) -> pd.DataFrame:
             value = line["accuracy"]
             if task:
                 data = dataclasses.replace(config.data, part=f"x{times}")
-                value = line["loss"] - choices.kind(data).truth(data).floor
+                truth: Any = choices.kind(data).truth(data)
+                value = line["loss"] - truth.floor
             rows.append({"positions": kind, "times": times, "seed": config.seed, "value": value})
     return pd.DataFrame(rows)
 

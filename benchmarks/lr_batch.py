@@ -17,6 +17,7 @@ constants; and what successive halving of each grid would have found, for how mu
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,7 @@ def draw(found: pd.DataFrame, unit: int) -> Figure:
     with style.styled():
         figure, (upper, lower) = style.new_figure(strip=True)
         for place, ((width, tokens), of) in enumerate(found.groupby(["width", "tokens"])):
-            look = {"color": style.COLOURS[place], "marker": style.MARKERS[place]}
+            look: dict[str, Any] = {"color": style.COLOURS[place], "marker": style.MARKERS[place]}
             label = f"width {width:g}, {tokens / 1e3:.0f} thousand bytes"
             upper.plot(of["rows"] * unit, of["loss"], label=label, **look)
             lower.plot(of["rows"] * unit, of["lr"], **look)

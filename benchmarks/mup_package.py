@@ -52,7 +52,7 @@ def numbers(make: type[nn.Module]) -> dict[str, dict[str, float]]:
     model = make(WIDTH)
     drawn = {name: float(p.detach().std()) for name, p in model.named_parameters() if p.ndim > 1}
     mup.set_base_shapes(model, make(BASE), delta=make(BASE + 4))
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name, parameter in model.named_parameters():
         of = found[name] = {}
         if name in drawn:

@@ -5,10 +5,10 @@ Called by the benchmarks that make a table of a study's runs, and a picture if o
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from scaling.config import RunConfig
 from scaling.config.sweep import Study
 from scaling.records import RunDirectory
 from scaling.report import style
@@ -23,8 +23,10 @@ def flags(docstring: str) -> argparse.ArgumentParser:
     return parser
 
 
-def finished(asked: Study, workdir: str) -> list[tuple[RunConfig, RunDirectory]]:
-    """The runs of a study that have ended, in its order."""
+def finished(asked: Study, workdir: str) -> list[tuple[Any, RunDirectory]]:
+    """The runs of a study that have ended, in its order: a RunConfig, whose groups have the fields
+    of the study's choices, and its directory.
+    """
     opened = [(config, RunDirectory.open(config, workdir)) for config in study.runs(asked)]
     return [(config, run) for config, run in opened if run.is_done]
 

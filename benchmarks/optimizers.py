@@ -86,8 +86,8 @@ def draw(rows: pd.DataFrame, reference: str) -> Figure:
         axes.axhline(1, color=style.INK, lw=1, ls=(0, (2, 2)))
         axes.set(xscale="log", yscale="log", xlabel="width (channels)")
         axes.set_ylabel(f"worth of a step, in steps of {reference}")
-        ends = np.exp(rows["log"].min()), np.exp(rows["log"].max())
-        ticks = [t for t in _TICKS if ends[0] / 1.3 < t < ends[1] * 1.3]
+        low, high = np.exp(rows["log"].min()), np.exp(rows["log"].max())
+        ticks = [t for t in _TICKS if low / 1.3 < t < high * 1.3]
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_yticks([], minor=True)
         axes.set_xticks(sorted(set(rows["width"])), [str(w) for w in sorted(set(rows["width"]))])

@@ -26,7 +26,7 @@ def config_of(
         **{"head_dim": width // heads, "mlp_width": -(-8 * width // 48) * 16},
         "scan_layers": False,
     }
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "model": model,
         "data": {"seq_len": length, "corpus": "random"},
         "optim": {"warmup_steps": 0, "warmup_fraction": None},
@@ -37,7 +37,8 @@ def config_of(
 
 def random_tokens(config: RunConfig) -> np.ndarray:
     """Tokens and targets, [2, batch, length]."""
-    shape = (2, config.train.batch_size, config.data.seq_len)
+    data: Any = config.data
+    shape = (2, config.train.batch_size, data.seq_len)
     return np.random.default_rng(0).integers(0, VOCAB, shape)
 
 

@@ -10,6 +10,8 @@ spectrum's; what the same fit makes of the theory's own losses at these sizes; a
 theirs.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -36,7 +38,8 @@ def losses(workdir: str) -> pd.DataFrame:
     rows = []
     for found in table(workdir).to_dict("records"):
         config = configs[found["fingerprint"]]
-        data, width, values = config.data, config.model.width, flat(config)
+        data: Any = config.data
+        width, values = config.model.width, flat(config)
         examples = getattr(data, "unique_examples", None)
         if found["status"] != "done" or examples not in (RATIO * width, width / RATIO):
             continue

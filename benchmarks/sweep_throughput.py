@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -104,7 +105,12 @@ def timed(way: str, runs: list, size: int) -> tuple[float, float]:
         running: list[subprocess.Popen] = []
         for number, jobs in enumerate(shares):
             path = pathlib.Path(folder) / f"{number}.json"
-            told = {"devices": devices, "form": form, "workdir": folder, "jobs": jobs}
+            told: dict[str, Any] = {
+                "devices": devices,
+                "form": form,
+                "workdir": folder,
+                "jobs": jobs,
+            }
             told["cores"] = [cores[number % len(cores)]] if processes > 1 else None
             path.write_text(json.dumps(told))
             running.append(subprocess.Popen([sys.executable, __file__, f"--child={path}"]))
@@ -176,11 +182,11 @@ def main() -> None:
     if not sizes:
         return
     print("packed loop by the size of the group: runs/h, CPU s/run, medians")
-    best = {}
+    best: dict[int, float] = {}
     for size in sizes:
         timed("packed loop", brief, size)
-        pairs = [timed("packed loop", runs, size) for _ in range(given.rounds)]
-        rate, best[size] = map(statistics.median, zip(*pairs, strict=True))
+        times = [timed("packed loop", runs, size) for _ in range(given.rounds)]
+        rate, best[size] = map(statistics.median, zip(*times, strict=True))
         print(f"  {size:4d} {rate:8.0f} {best[size]:10.2f}", flush=True)
     print(f"best by CPU seconds: {min(best, key=lambda size: best[size])}")
 

@@ -103,7 +103,11 @@ def played(
                 partial = replace(cost, steps=steps, eval_s=None) if steps else None
                 seen += [partial] if partial else []
                 ending = training - work.steps * cost.step_s if steps == work.steps else 0.0
-                done = {"running": now - begin, "steps": work.steps - steps, "ending": ending}
+                done: dict[str, Any] = {
+                    "running": now - begin,
+                    "steps": work.steps - steps,
+                    "ending": ending,
+                }
                 left.append(replace(work, **done, cost=partial))
         looks.append((now, Sweep(slots, left, seen)))
     return looks, max(free)
@@ -126,7 +130,7 @@ def replayed(spec: str, workdir: pathlib.Path) -> tuple[list[Look], float]:
 
 def rows(looks: Sequence[Look], end: float) -> list[Mapping[str, Any]]:
     """Seconds, said, true, ratio of each look."""
-    out = []
+    out: list[Mapping[str, Any]] = []
     for at, sweep in looks:
         said, true = sweep.seconds(), end - at
         ratio = said / true if said is not None and true > 0 else None

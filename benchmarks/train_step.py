@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from scaling.devices import peaks
 
@@ -110,7 +111,7 @@ def compare(shape: tuple[int, ...], rounds: int, devices: int, names: list[str])
     width, depth, length, batch = shape
     command = [sys.executable, __file__, f"--shapes={'x'.join(map(str, shape))}"]
     command += [f"--devices={devices}"]
-    children = {
+    children: dict[str, Any] = {  # Popen, whose pipes are there
         name: subprocess.Popen(
             [*command, f"--child={name}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

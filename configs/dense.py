@@ -5,13 +5,15 @@ that `launch.py check` needs no corpus; to train one, give a corpus large enough
 size (`data.source`, `data.bpe_vocab`). `:debug` is small, on bytes, and trains anywhere.
 """
 
+from typing import Any
+
 import ml_collections
 
 from scaling.config import base_config
 from scaling.errors import ConfigError, nearest
 
 # GPT-3's shapes (Brown et al. 2020, table 2.1) with gated MLPs, and Llama 3's of 8B.
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "124m": {"width": 768, "depth": 12, "heads": 12},
     "350m": {"width": 1024, "depth": 24, "heads": 16},
     "1.3b": {"width": 2048, "depth": 24, "heads": 16},

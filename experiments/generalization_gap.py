@@ -29,7 +29,8 @@ def get_study(arg: str = "") -> Study:
     with base.unlocked():
         base.evals.sets.seen = eval_set(split="train")
         base.evals.sets.noise = eval_set(corruption="noise", severity=2)
-    widths, signals = (WIDTH,) if of_data else WIDTHS, SIGNALS if of_data else (SIGNAL,)
+    widths: tuple[int, ...] = (WIDTH,) if of_data else WIDTHS
+    signals: tuple[int, ...] = SIGNALS if of_data else (SIGNAL,)
     if debug:
         widths, signals = (4,) if of_data else (4, 8), (64, 256) if of_data else (256,)
     axes = {"model.width": widths, "data.unique_examples": signals}

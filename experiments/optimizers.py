@@ -46,16 +46,16 @@ def get_study(arg: str = "") -> Study:
         (SCHEDULES if of_schedules else OPTIMIZERS).items()
     ):
         lengths = [1, 2] if debug else [STEPS // 2, STEPS, 2 * STEPS]
-        swept = {
+        rates = [2.0 ** (rate + octave) for octave in octaves]
+        swept: dict[str, list[Any]] = {
             field: [name],
             "train.steps": lengths if number == 0 else [base.train.steps],
-            "optim.peak_lr": [2.0 ** (rate + octave) for octave in octaves],
         }
         for width in widths:
             shape = transfer.model(given, "width", width)
             # The best rate of hidden matrices falls with the width, but for Muon.
             falls = 1.0 if name in ("muon", "sgd") else 32 / width
-            here = swept | {"optim.peak_lr": [r * falls for r in swept["optim.peak_lr"]]}
+            here = swept | {"optim.peak_lr": [r * falls for r in rates]}
             runs.append(product([shape | fields], grid(here)))
     return Study(
         name="schedules" if of_schedules else "optimizers",

@@ -37,8 +37,11 @@ def _perceptron(debug: bool) -> RunConfig:
 
 def _digits(debug: bool) -> Study:
     base = _perceptron(debug)
-    widths = {"model.width": (4, 8) if debug else (16, 64, 256)}
-    private = {"privacy.clip_norm": (1.0,), "privacy.noise": NOISES[:2] if debug else NOISES}
+    widths: dict[str, tuple[float, ...]] = {"model.width": (4, 8) if debug else (16, 64, 256)}
+    private: dict[str, tuple[float, ...]] = {
+        "privacy.clip_norm": (1.0,),
+        "privacy.noise": NOISES[:2] if debug else NOISES,
+    }
     return Study(
         name="privacy",
         question="What does privacy cost, and does width pay for it?",

@@ -77,7 +77,7 @@ def _curves(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
 
 
 def _patterns(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
-    forms = [{}, {"transform.scope": "layer"}, {"transform.group": 4}]
+    forms: list[Override] = [{}, {"transform.scope": "layer"}, {"transform.group": 4}]
     runs = [
         retrained(dense(width, debug)) | _pruned(modules="blocks") | form
         for width in ((8,) if debug else WIDTHS)
@@ -112,7 +112,10 @@ def _tickets(debug: bool) -> tuple[list[Override], tuple[str, ...]]:
     parent = whole | {"begins.run": early}
     amounts = grid({"transform.sparsity": (0.5,) if debug else SPARSITIES[1:]})
     ticket = whole | {"begins.run": parent} | _pruned(rewind=True)
-    starts = [{"transform.rewind_to": "begun"}, *({"seed": seed} for seed in range(3))]
+    starts: list[Override] = [
+        {"transform.rewind_to": "begun"},
+        *({"seed": seed} for seed in range(3)),
+    ]
     if debug:
         starts = starts[:3]
     return [parent, *product([ticket | start for start in starts], amounts)], (

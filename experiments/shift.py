@@ -46,7 +46,10 @@ def _text(debug: bool) -> Study:
     base = tiny.get_config("debug" if debug else "")
     widths, lengths = ((16, 24), (512, 1024)) if debug else ((16, 32, 48, 64), (2e5, 5e5, 1e6, 2e6))
     shapes = [tiny.RECIPE.shape(width, from_dict(base)) for width in widths]
-    of_length = {"train.tokens_per_param": [None], "train.tokens": [int(n) for n in lengths]}
+    of_length: dict[str, list[int | None]] = {
+        "train.tokens_per_param": [None],
+        "train.tokens": [int(n) for n in lengths],
+    }
     return Study(
         name="shift_text",
         question="Are models that are better on code as much better on prose?",

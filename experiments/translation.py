@@ -57,10 +57,8 @@ def get_study(arg: str = "") -> Study:
 def _sources(debug: bool) -> list[Override]:
     """Three sources, four widths, the small ones with three seeds."""
     base = from_dict(pairs.get_config("debug" if debug else ""))
-    if debug:
-        sources, widths, seeds = dict.fromkeys(SOURCES, 32), (16,), 1
-    else:
-        sources, widths, seeds = SOURCES, WIDTHS, 3
+    sources = dict.fromkeys(SOURCES, 32) if debug else SOURCES
+    widths: tuple[int, ...] = (16,) if debug else WIDTHS
     runs = []
     for source, units in sources.items():
         for width in widths:
@@ -68,7 +66,7 @@ def _sources(debug: bool) -> list[Override]:
             length = {"train.units": float(units), "train.steps": None}
             own = {"train.batch_size": 8, "model.depth": 1} if debug else {}
             runs.append({"data.source": source} | shape | length | own)
-    return with_seeds(runs, seeds, lambda o: o["model.width"] <= WIDTHS[1])
+    return with_seeds(runs, 1 if debug else 3, lambda o: o["model.width"] <= WIDTHS[1])
 
 
 def _choosing(debug: bool) -> list[Override]:
