@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from etils import epath
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from scaling import files
 from scaling.report import style
 
 _SHOWN = 10  # trials of the page's table
+_FEW = 6  # values of an axis, each with its tick
 
 
 def write(
@@ -168,6 +171,8 @@ def _figure(
         elif not pd.api.types.is_numeric_dtype(table[name]):
             words = list(dict.fromkeys(table[name].map(str)))
             panel.set_xticks(range(len(words)), words)
+        else:
+            _ticks(panel, table[name].astype(float).dropna().unique())
         panel.set_xlabel(name)
         if place % columns == 0:
             panel.set_ylabel("validation loss")
@@ -176,8 +181,17 @@ def _figure(
     if len(known) > 3:
         low, high = known["loss"].min(), known["loss"].quantile(0.9)
         drawn.flat[0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-    drawn.flat[0].legend(loc="upper right", fontsize=8)
+    handles, labels = drawn.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
     return figure
+
+
+def _ticks(panel: Axes, values: np.ndarray) -> None:
+    """On an even axis: the values where they are few, whole numbers where all are."""
+    if len(values) <= _FEW:
+        panel.set_xticks(sorted(values), [f"{value:g}" for value in sorted(values)])
+    elif (values == np.round(values)).all():
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _places(column: pd.Series) -> Any:
