@@ -205,9 +205,14 @@ def _map(config: RunConfig, model: ModelConfig) -> dict[str, roles.Leaf]:
     """The map of such a student's states to its teacher's, a hidden matrix; none without one."""
     if not (config.distill.weight and config.distill.features):
         return {}
-    module = families.build(model)
-    whole = taught(module, model, teacher(config), config.distill, lambda params: params)
-    boxed = jax.eval_shape(lambda batch: whole.init(jax.random.key(0), batch), _row(config.data))
+    of: tuple[Any, Any, Any] = teacher(config), config.data, config.distill
+    return _map_leaves(cast(Any, model), *of)
+
+
+@functools.lru_cache(maxsize=16)
+def _map_leaves(model: Any, of: Any, data: Any, config: Any) -> dict[str, roles.Leaf]:
+    whole = taught(families.build(model), model, of, config, lambda params: params)
+    boxed = jax.eval_shape(lambda batch: whole.init(jax.random.key(0), batch), _row(data))
     return roles.leaves({MAP: boxed["params"][MAP]}, contracts.Roles())
 
 
