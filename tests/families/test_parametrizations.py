@@ -272,6 +272,26 @@ def test_a_read_out_of_fixed_features_is_an_output(run):
     assert multipliers(config) == {"readout": Multipliers(math.sqrt(M), 1 / M, 1.0, 1 / M)}
 
 
+# What else the network of a family can be.
+OTHERS = {
+    "fusion": [{"model__fusion": kind} for kind in ("average", "concatenation", "gated", "cross")],
+    "encoder_decoder": [{}, {"model__pointer": True}],
+    "resnet": [{}, {"model__block": "bottleneck", "model__order": "post"}],
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_axis_whose_name_says_that_it_is_the_datas_does_not_follow_the_width(run, family):
+    for form in OTHERS.get(family, [{}]):
+        narrow, broad = (
+            transform.leaves(run(family, model__width=width, **form)) for width in (16, 32)
+        )
+        for path, leaf in narrow.items():
+            sizes = zip(leaf.axes, leaf.shape, broad[path].shape, strict=True)
+            grown = [axis for axis, one, other in sizes if axis in sharding.FINITE and one != other]
+            assert not grown, (form, path)
+
+
 # ---- at the base's shape
 
 

@@ -35,7 +35,7 @@ class Network(nn.Module):
         with jax.named_scope("fusion"):
             joined_BxN = self._joined(images_BxLxD, texts_BxTxD, there_BxT)
         # The same network behind every fusion, so that these alone are compared.
-        hidden_BxD = Linear(c.width, ("inputs", "embed"), c.dtype, name="into")(joined_BxN)
+        hidden_BxD = Linear(c.width, ("mlp", "embed"), c.dtype, name="into")(joined_BxN)
         width = resolved(c.mlp_width)
         mlp = MLP(width, c.mlp == "gated", jnp.dtype(c.dtype), name="mlp")
         hidden_BxD += mlp(hidden_BxD[:, None])[:, 0]
@@ -57,6 +57,6 @@ class Network(nn.Module):
         if c.fusion == "average":
             return (image_BxD + text_BxD) / 2
         # Gated multimodal units (Arevalo et al. 2017, arXiv 1702.01992, section 3.1).
-        gate = Linear(c.width, ("inputs", "embed"), "float32", name="gate")
+        gate = Linear(c.width, ("mlp", "embed"), "float32", name="gate")
         gate_BxD = nn.sigmoid(gate(both_BxN))
         return gate_BxD * jnp.tanh(image_BxD) + (1 - gate_BxD) * jnp.tanh(text_BxD)

@@ -76,7 +76,7 @@ class Generator(nn.Module):
         if label_B is not None:
             of_class_BxN = jax.nn.one_hot(label_B, resolved(c.classes))
             latent_BxZ = jnp.concatenate([latent_BxZ, of_class_BxN], axis=1)
-        x = Linear(outputs, ("inputs", "outputs"), c.dtype, name="first")(latent_BxZ)
+        x = Linear(outputs, ("inputs", "embed"), c.dtype, name="first")(latent_BxZ)
         x = constrain(x.reshape(-1, height, width, c.width))
         for stage in reversed(range(resolved(c.halvings) + 1)):
             x = _stage(self, c, stage, True, x)
