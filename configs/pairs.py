@@ -9,12 +9,15 @@ import ml_collections
 from scaling.config import base_config, eval_set, is_debug
 from scaling.studies.ladder import Recipe
 
-# Two blocks on each side at any width. The rate was tried at width 64 alone.
+# Two blocks on each side at any width, under muP at one rate, that of
+# `experiments/learning_rate.py:pairs`.
 RECIPE = Recipe(
     model={"head_dim": 16},
     aspect=float("inf"),
+    parametrization="mup",
     base_width=64,
     lr=4e-3,
+    lr_exponent=0.0,
     batch_size=64,
     units_per_param=0.5,
 )

@@ -10,12 +10,15 @@ import ml_collections
 from scaling.config import base_config, eval_set, is_debug
 from scaling.studies.ladder import Recipe
 
-# Two blocks in each reader at any width; the rate was tried at width 64 alone.
+# Two blocks in each reader at any width, under muP at one rate, which is that of questions
+# (`experiments/learning_rate.py:scenes`).
 RECIPE = Recipe(
     model={"head_dim": 16},
     aspect=float("inf"),
+    parametrization="mup",
     base_width=64,
-    lr=3e-3,
+    lr=1.5e-3,
+    lr_exponent=0.0,
     batch_size=64,
     units_per_param=0.5,
 )
@@ -31,7 +34,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.model.depth = 2
     config.model.heads = 4
     config.model.scan_layers = False  # few blocks: faster on a CPU
-    config.optim.peak_lr = RECIPE.lr
+    config.optim.peak_lr = RECIPE.lr if asks else 3e-3
     config.train.batch_size = 64
     config.train.steps = 1500
     config.train.log_every = 50

@@ -10,12 +10,15 @@ import ml_collections
 from scaling.config import base_config, eval_set, is_debug
 from scaling.studies.ladder import Recipe
 
-# Two blocks at any width; the rate was tried at width 64 alone.
+# Two blocks at any width, under muP at one rate (`experiments/learning_rate.py:speech`). The base
+# run, four times as long and with SpecAugment, has its own.
 RECIPE = Recipe(
     model={"head_dim": 16},
     aspect=float("inf"),
+    parametrization="mup",
     base_width=64,
-    lr=3e-3,
+    lr=1.2e-2,
+    lr_exponent=0.0,
     batch_size=32,
     units_per_param=0.3,
 )
@@ -30,7 +33,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.model.scan_layers = False  # few blocks: faster on a CPU
     config.model.spec_augment = 0.3
     config.data.utterances = 6000  # some 1.8 hours, spoken once, in a minute
-    config.optim.peak_lr = RECIPE.lr
+    config.optim.peak_lr = 3e-3
     config.train.batch_size = 32
     config.train.steps = 1200
     config.train.log_every = 20

@@ -15,11 +15,12 @@ from scaling.config import base_config
 from scaling.errors import ConfigError, nearest
 from scaling.studies.ladder import Recipe
 
-# How a member of the family grows with its width: one block a stage at any width. Learning rate and
-# batch are those of the base at every size; nobody has swept them.
+# How a member of the family grows with its width: one block a stage at any width, under muP at one
+# rate (`experiments/learning_rate.py:vision`).
 RECIPE = Recipe(
     aspect=float("inf"),
     min_depth=1,
+    parametrization="mup",
     base_width=16,
     lr=1e-2,
     lr_exponent=0.0,

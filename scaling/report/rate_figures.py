@@ -19,26 +19,34 @@ from scaling.report.style import INK, PAPER, RED
 
 def valleys_figure(finding: RateFinding, log_x: bool = True) -> Drawn:
     """How far each run is from the best of its curve, above the minimum or below the maximum, with
-    the fitted curves and intervals.
+    the fitted curves and intervals. In percent of the best, or as it is where a run has zero.
     """
     words, curves, data = finding.words, finding.curves, list[pd.DataFrame]()
-    rate, tops, extreme = words.label(finding.x), [1.0], finding.extreme
+    pairs = zip(curves, finding.optima, strict=True)
+    relative = all((curve.rows["loss"] * best.loss > 0).all() for curve, best in pairs)
+    rate, extreme = words.label(finding.x), finding.extreme
+    tops = [1.0 if relative else 1e-3]
     away, sign = ("below", -1) if words.higher else ("above", 1)
-    off_percent = f"{away}_percent"
+    off = f"{away}_percent" if relative else away
     with style.styled():
         figure, (axes, *_) = style.new_figure()
         for curve, best, look in zip(curves, finding.optima, looks(curves), strict=True):
             colour, x = look["colour"], curve.rows[finding.x].to_numpy(float)
-            scale = 100 * sign / abs(best.loss)
+            scale = 100 * sign / abs(best.loss) if relative else sign
             above = scale * (curve.rows["loss"].to_numpy(float) - best.loss)
             axes.plot(x, above, look["marker"], color=colour, ms=5, mec=PAPER, mew=0.5)
-            part = pd.DataFrame({"curve": curve.name, finding.x: x, off_percent: above})
+            part = pd.DataFrame({"curve": curve.name, finding.x: x, off: above})
             data.append(part.assign(what="run"))
             if best.refused:
                 tops.append(float(np.median(above)))
                 mean = means(curve.rows, finding.x)
-                off = scale * (mean["mean"] - best.loss)
-                axes.plot(mean[finding.x], off, color=colour, lw=1.2, ls=(0, (1, 1.5)))
+                axes.plot(
+                    mean[finding.x],
+                    scale * (mean["mean"] - best.loss),
+                    color=colour,
+                    lw=1.2,
+                    ls=(0, (1, 1.5)),
+                )
                 axes.plot(best.rate, 0.0, "x", color=RED, ms=8, mew=2, zorder=6)
             else:
                 grid = np.geomspace(*best.fitted, 60)
@@ -53,7 +61,7 @@ def valleys_figure(finding: RateFinding, log_x: bool = True) -> Drawn:
                     ls=look["line"] if len(curves[0].by) > 2 else "-",
                 )
                 axes.plot(best.rate, 0.0, "*", color=colour, ms=13, mec=INK, mew=0.7, zorder=6)
-            row = {"curve": curve.name, finding.x: best.rate, off_percent: 0.0}
+            row = {"curve": curve.name, finding.x: best.rate, off: 0.0}
             row |= {"low": best.low, "high": best.high}
             data.append(pd.DataFrame([row | {"what": best.refused or best.wide or extreme}]))
         title = list_looks(axes, curves) if curves[0].by else None
@@ -65,7 +73,8 @@ def valleys_figure(finding: RateFinding, log_x: bool = True) -> Drawn:
         axes.set_ylim(-0.24 * max(tops), 1.15 * max(tops))
         axes.axhline(0, color=INK, lw=0.8)
         axes.set_xlabel(rate)
-        axes.set_ylabel(f"{words.main.label} {away} the curve's {extreme} (%)")
+        percent = " (%)" if relative else ""
+        axes.set_ylabel(f"{words.main.label} {away} the curve's {extreme}{percent}")
         style.legend_below(figure, axes, title=title)
         style.finish(figure)
     level = finding.optima[0].level

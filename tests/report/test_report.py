@@ -272,6 +272,20 @@ def test_a_study_of_the_learning_rate_marks_each_best_rate_and_its_law(tmp_path,
     assert set(drawn["what"]) >= {"law", "model.width 16", "model.width 32"}
 
 
+def test_rates_at_which_the_loss_is_zero_are_shown_as_they_are(tmp_path, base):
+    """What is written without a mistake has no percent above it."""
+    for width, losses in ((16, (0.2, 0.02, 0.1)), (32, (0.1, 0.0, 0.05))):
+        for rate, loss in zip((1e-3, 2e-3, 4e-3), losses, strict=True):
+            record(override(base, {"model.width": width, "optim.peak_lr": rate}), tmp_path, loss)
+    study = Study("rates", base, [{}], x="optim.peak_lr", group="model.width")
+    page = report(tmp_path, study=study)
+    drawn = pd.read_csv(page.parent / "figures" / "best-optim-peak-lr.csv")
+    runs = drawn[drawn["what"] == "run"]
+    assert "above_percent" not in drawn
+    found = runs[runs["curve"] == "model.width 32"].set_index("optim.peak_lr")["above"]
+    assert found[1e-3] - found[2e-3] == pytest.approx(0.1)
+
+
 def test_a_study_says_how_sharply_its_law_turns_from_outliers(tmp_path):
     """Six runs on a law and one off it: the absolute loss passes by it, least squares are drawn."""
     params = np.geomspace(1e4, 1e6, 7)
