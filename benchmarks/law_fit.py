@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 # On arrays of 240 rows threads of the linear algebra only wait for each other: one is SciPy's best.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -28,6 +29,7 @@ import pandas as pd
 from scipy.optimize import minimize as scipy_minimize
 from scipy.special import logsumexp
 
+T = TypeVar("T")
 ROOT = pathlib.Path(__file__).parent.parent
 TABLE = ROOT / "tests" / "data" / "published" / "chinchilla_epoch.csv"
 STARTS, RESAMPLES = 4500, 4000
@@ -95,7 +97,7 @@ def published_starts() -> np.ndarray:
     return np.array(list(itertools.product(halves, halves, np.arange(-1, 1.5, 0.5), fives, fives)))
 
 
-def timed(call: Callable[[], object], repeats: int = 1) -> tuple[np.ndarray, object]:
+def timed(call: Callable[[], T], repeats: int = 1) -> tuple[np.ndarray, T]:
     """Least wall and CPU seconds of some calls [2], and what the last returned."""
     best = np.full(2, np.inf)
     for _ in range(repeats):
@@ -159,7 +161,7 @@ def main() -> None:
         """Wall and CPU seconds of SciPy [2], from every other start and resample."""
         part = sample[half::2]
         spent, ends = timed(lambda: [start(at) for at in part])
-        print(f"SciPy: best of {len(part)} starts {min(ends):.12g}")  # type: ignore[call-overload]
+        print(f"SciPy: best of {len(part)} starts {min(ends):.12g}")
         out = {"starts": spent / len(part) * STARTS}
         for name, how in procedures.items():
             rows = drawn[half::2]
@@ -191,8 +193,8 @@ def main() -> None:
         print(f"SciPy, {name}: {spent[0]:.0f} s wall, {spent[1]:.0f} s CPU")
     theirs, boots = scipy["starts"], {name: scipy[name] for name in procedures}
     for name, one in (("default", found), ("all 81 to the end", everything)):
-        print(f"ours, {name}: objective {one.objective:.12g}; {one.starts} starts compared, "  # type: ignore[attr-defined]
-              f"{one.polished} minimised, {one.reached} of them reached it")  # type: ignore[attr-defined]  # fmt: skip
+        print(f"ours, {name}: objective {one.objective:.12g}; {one.starts} starts compared, "
+              f"{one.polished} minimised, {one.reached} of them reached it")  # fmt: skip
     ratios: dict[str, list[float]] = {}
 
     def tell(name: str, baseline: np.ndarray, spent: np.ndarray) -> None:
@@ -236,9 +238,9 @@ def main() -> None:
     for starts in (16, 128, 1024, 4500):
         begun = problem.coordinates(values[order[:starts]])
         wide_delta = np.full(starts, 0.1)
-        spent, minima = timed(lambda b=begun, d=wide_delta: minimize(problem, b, first_delta=d))  # type: ignore[misc]
-        best = minima.objective.min()  # type: ignore[attr-defined]
-        share = np.mean(minima.objective <= best * (1 + 1e-6))  # type: ignore[attr-defined]
+        spent, minima = timed(functools.partial(minimize, problem, begun, first_delta=wide_delta))
+        best = minima.objective.min()
+        share = np.mean(minima.objective <= best * (1 + 1e-6))
         print(f"  {starts:5d} published starts {spent[0]:.2f} s wall, {spent[1]:.2f} s CPU, "
               f"{share:.0%} reached {best:.12g}")  # fmt: skip
         told[f"starts_{starts}_s"] = list(spent)
