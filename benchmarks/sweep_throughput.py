@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -105,13 +104,8 @@ def timed(way: str, runs: list, size: int) -> tuple[float, float]:
         running: list[subprocess.Popen] = []
         for number, jobs in enumerate(shares):
             path = pathlib.Path(folder) / f"{number}.json"
-            told: dict[str, Any] = {
-                "devices": devices,
-                "form": form,
-                "workdir": folder,
-                "jobs": jobs,
-            }
-            told["cores"] = [cores[number % len(cores)]] if processes > 1 else None
+            own = [cores[number % len(cores)]] if processes > 1 else None
+            told = {"devices": devices, "form": form, "workdir": folder, "jobs": jobs, "cores": own}
             path.write_text(json.dumps(told))
             running.append(subprocess.Popen([sys.executable, __file__, f"--child={path}"]))
             if len(running) == processes or way == "processes":

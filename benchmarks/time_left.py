@@ -103,12 +103,8 @@ def played(
                 partial = replace(cost, steps=steps, eval_s=None) if steps else None
                 seen += [partial] if partial else []
                 ending = training - work.steps * cost.step_s if steps == work.steps else 0.0
-                done: dict[str, Any] = {
-                    "running": now - begin,
-                    "steps": work.steps - steps,
-                    "ending": ending,
-                }
-                left.append(replace(work, **done, cost=partial))
+                to_do = replace(work, steps=work.steps - steps, cost=partial)
+                left.append(replace(to_do, running=now - begin, ending=ending))
         looks.append((now, Sweep(slots, left, seen)))
     return looks, max(free)
 

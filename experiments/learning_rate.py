@@ -7,7 +7,6 @@ by muP, and `LSTM` (`:lstm`) of recurrent networks by the same. `:vision`, `:ber
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import ml_collections
 
@@ -33,26 +32,32 @@ class Form:
     factors: tuple[float, ...] = WHOLE  # of the recipe's rate
 
 
-def _steps(count: int, **own: Any) -> Override:
-    return {"train.steps": count} | own
-
-
 FORMS = {
     "": Form(tiny.SWEPT, (20, 24, 32, 40, 56), factors=HALVES),
     "mup": Form(tiny.RECIPE, (28, 40, 56, 80), factors=HALVES),
     "lstm": Form(tiny.LSTM, (34, 58, 98), own={"model.family": "lstm"}, factors=HALVES),
     "vision": Form(
-        vision.RECIPE, (4, 8, 16), vision.get_config, {"train.epochs": None}, _steps(600)
+        vision.RECIPE,
+        (4, 8, 16),
+        vision.get_config,
+        own={"train.epochs": None},
+        length={"train.steps": 600},
     ),
-    "bert": Form(bert.RECIPE, (16, 32, 64), bert.get_config, {}, _steps(600), "masked"),
-    "pairs": Form(pairs.RECIPE, (16, 32, 64), pairs.get_config, {}, _steps(600)),
-    "scenes": Form(scenes.RECIPE, (16, 32, 64), scenes.get_config, {}, _steps(1000), "questions"),
+    "bert": Form(bert.RECIPE, (16, 32, 64), bert.get_config, length={"train.steps": 600}),
+    "pairs": Form(pairs.RECIPE, (16, 32, 64), pairs.get_config, length={"train.steps": 600}),
+    "scenes": Form(
+        scenes.RECIPE,
+        (16, 32, 64),
+        scenes.get_config,
+        length={"train.steps": 1000},
+        arg="questions",
+    ),
     "speech": Form(
         speech.RECIPE,
         (16, 32, 64),
         speech.get_config,
-        {"model.spec_augment": 0.0},  # short runs: what is hidden from them is not made up for
-        _steps(600, **{"train.batch_size": 16}),
+        own={"model.spec_augment": 0.0},  # short runs: what is hidden is not made up for
+        length={"train.steps": 600, "train.batch_size": 16},
     ),
 }
 

@@ -27,7 +27,7 @@ def valleys_figure(finding: RateFinding, log_x: bool = True) -> Drawn:
     rate, extreme = words.label(finding.x), finding.extreme
     tops = [1.0 if relative else 1e-3]
     away, sign = ("below", -1) if words.higher else ("above", 1)
-    off = f"{away}_percent" if relative else away
+    column = f"{away}_percent" if relative else away
     with style.styled():
         figure, (axes, *_) = style.new_figure()
         for curve, best, look in zip(curves, finding.optima, looks(curves), strict=True):
@@ -35,18 +35,13 @@ def valleys_figure(finding: RateFinding, log_x: bool = True) -> Drawn:
             scale = 100 * sign / abs(best.loss) if relative else sign
             above = scale * (curve.rows["loss"].to_numpy(float) - best.loss)
             axes.plot(x, above, look["marker"], color=colour, ms=5, mec=PAPER, mew=0.5)
-            part = pd.DataFrame({"curve": curve.name, finding.x: x, off: above})
+            part = pd.DataFrame({"curve": curve.name, finding.x: x, column: above})
             data.append(part.assign(what="run"))
             if best.refused:
                 tops.append(float(np.median(above)))
                 mean = means(curve.rows, finding.x)
-                axes.plot(
-                    mean[finding.x],
-                    scale * (mean["mean"] - best.loss),
-                    color=colour,
-                    lw=1.2,
-                    ls=(0, (1, 1.5)),
-                )
+                off = scale * (mean["mean"] - best.loss)
+                axes.plot(mean[finding.x], off, color=colour, lw=1.2, ls=(0, (1, 1.5)))
                 axes.plot(best.rate, 0.0, "x", color=RED, ms=8, mew=2, zorder=6)
             else:
                 grid = np.geomspace(*best.fitted, 60)
@@ -61,7 +56,7 @@ def valleys_figure(finding: RateFinding, log_x: bool = True) -> Drawn:
                     ls=look["line"] if len(curves[0].by) > 2 else "-",
                 )
                 axes.plot(best.rate, 0.0, "*", color=colour, ms=13, mec=INK, mew=0.7, zorder=6)
-            row = {"curve": curve.name, finding.x: best.rate, off: 0.0}
+            row = {"curve": curve.name, finding.x: best.rate, column: 0.0}
             row |= {"low": best.low, "high": best.high}
             data.append(pd.DataFrame([row | {"what": best.refused or best.wide or extreme}]))
         title = list_looks(axes, curves) if curves[0].by else None

@@ -275,6 +275,7 @@ def test_a_read_out_of_fixed_features_is_an_output(run):
 # What else the network of a family can be.
 OTHERS = {
     "fusion": [{"model__fusion": kind} for kind in ("average", "concatenation", "gated", "cross")],
+    "convnet": [{"model__block": block} for block in ("plain", "dense", "inception", "mbconv")],
     "encoder_decoder": [{}, {"model__pointer": True}],
     "resnet": [{}, {"model__block": "bottleneck", "model__order": "post"}],
 }
